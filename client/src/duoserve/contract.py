@@ -1,0 +1,221 @@
+"""The contract between exporter, server and client: pure data, JSON both ways.
+
+Export builds a model's signatures from it, the client encodes requests from it, and the
+gate checks one against the other. Nothing here touches a file, a socket or TensorFlow.
+
+A model carries its own `PreprocessingSpec` in the `describe` signature, so a client reads
+it from the server that it talks to, per version, and can't drift from the model.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = [
+    "DESCRIBE",
+    "SERVING_BYTES",
+    "SERVING_DEFAULT",
+    "ContractError",
+    "PreprocessingSpec",
+    "SignatureSpec",
+    "TensorSpec",
+    "signatures",
+]
+
+SERVING_DEFAULT: Final = "serving_default"
+"""Tensors in: preprocessed by the caller. Four times fewer bytes than float32 pixels."""
+
+SERVING_BYTES: Final = "serving_bytes"
+"""Encoded image and raw text in: preprocessed in the graph, for curl, REST, other languages."""
+
+DESCRIBE: Final = "describe"
+"""A dummy row in, the version's `PreprocessingSpec` as JSON out.
+
+The dummy row is there because a batching server refuses a signature without inputs.
+"""
+
+FORMAT: Final = 1
+"""Version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
+
+
+class ContractError(ValueError):
+    """A specification that is not one: not JSON, a key missing, a value out of range."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, dtype and shape of one input or output of a signature.
+
+    Attributes:
+        name: The key in the request or reply.
+        dtype: numpy's name of the dtype, or "string".
+        shape: One entry a dimension; None where any size goes (only the batch dimension).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        dims = ", ".join("batch" if dim is None else str(dim) for dim in self.shape)
+        comma = "," if len(self.shape) == 1 else ""
+        return f"{self.dtype} array of shape ({dims}{comma})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SignatureSpec:
+    """Inputs and outputs of one signature, by name."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PreprocessingSpec:
+    """How raw input becomes the tensors of one model version, and its output an answer.
+
+    Attributes:
+        image_height: Rows of the `image` input, in pixels.
+        image_width: Columns of the `image` input, in pixels.
+        token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
+        tokenizer: A serialised SentencePiece model.
+        labels: Class names; position i names column i of `probabilities`.
+        pad_id: The id that fills a row of `tokens` after the text.
+        version: The servable version that carries this spec. Not part of `digest`: two
+            versions that preprocess alike have the same digest.
+
+    Raises:
+        ContractError: A size below 1, no tokenizer, labels missing, empty or repeated.
+    """
+
+    image_height: int
+    image_width: int
+    token_length: int
+    tokenizer: bytes = dataclasses.field(repr=False)
+    labels: tuple[str, ...]
+    version: int
+    pad_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("image_height", 1),
+            ("image_width", 1),
+            ("token_length", 1),
+            ("version", 1),
+            ("pad_id", 0),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ContractError(f"Expected {name} to be an integer of at least {least}. Received: {value!r}")
+        if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
+            raise ContractError("Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing")
+        if not self.labels or not all(isinstance(label, str) and label for label in self.labels):
+            raise ContractError(f"Expected labels to be non-empty strings, at least one. Received: {self.labels!r}")
+        if len(set(self.labels)) != len(self.labels):
+            repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that decides how input is prepared and answers are read."""
+        return _digest(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "image_height": self.image_height,
+            "image_width": self.image_width,
+            "token_length": self.token_length,
+            "tokenizer": base64.b64encode(self.tokenizer).decode("ascii"),
+            "labels": list(self.labels),
+            "pad_id": self.pad_id,
+        }
+
+    def to_json(self) -> str:
+        """One line of JSON with `format`, `version`, `digest` and the content."""
+        content = self._content()
+        record = {"format": FORMAT, "version": self.version, "digest": _digest(content), **content}
+        return json.dumps(record, ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PreprocessingSpec:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ContractError: Not JSON, a newer format, a key missing or of the wrong type, or
+                a digest that does not fit the content.
+        """
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise ContractError(f"Expected a PreprocessingSpec as JSON. Received: {_head(text)}") from error
+        if not isinstance(record, dict):
+            raise ContractError(f"Expected a PreprocessingSpec as a JSON object. Received: {_head(text)}")
+        if record.get("format") != FORMAT:
+            raise ContractError(
+                f"Expected a PreprocessingSpec of format {FORMAT}. Received: format {record.get('format')!r}"
+                " (a newer exporter wrote it: update duoserve)"
+            )
+        spec = cls(
+            image_height=_take(record, "image_height", int),
+            image_width=_take(record, "image_width", int),
+            token_length=_take(record, "token_length", int),
+            tokenizer=_base64(_take(record, "tokenizer", str)),
+            labels=tuple(_take(record, "labels", list)),
+            version=_take(record, "version", int),
+            pad_id=_take(record, "pad_id", int),
+        )
+        if record.get("digest") != spec.digest:
+            raise ContractError(
+                f"Expected digest {spec.digest} for this content. Received: {record.get('digest')!r}"
+                " (the specification was changed after it was written)"
+            )
+        return spec
+
+
+def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
+    """Every signature of a model with this spec, by name: names, dtypes and shapes."""
+    image = TensorSpec("image", "uint8", (None, spec.image_height, spec.image_width, 3))
+    tokens = TensorSpec("tokens", "int32", (None, spec.token_length))
+    probabilities = TensorSpec("probabilities", "float32", (None, len(spec.labels)))
+
+    def strings(name: str) -> TensorSpec:
+        return TensorSpec(name, "string", (None,))
+
+    return {
+        signature.name: signature
+        for signature in (
+            SignatureSpec(SERVING_DEFAULT, (image, tokens), (probabilities,)),
+            SignatureSpec(SERVING_BYTES, (strings("image_bytes"), strings("text")), (probabilities, strings("label"))),
+            SignatureSpec(DESCRIBE, (strings("key"),), (strings("spec"),)),
+        )
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def _take(record: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = record.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ContractError(f"Expected {key} of type {kind.__name__} in the PreprocessingSpec. Received: {value!r:.80}")
+    return value
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ContractError(f"Expected tokenizer in base64. Received: {_head(text)}") from error
+
+
+def _head(text: str | bytes) -> str:
+    return repr(text[:60]) + ("…" if len(text) > 60 else "")
