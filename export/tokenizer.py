@@ -1,0 +1,82 @@
+"""Trains the SentencePiece model that turns text into token ids.
+
+The options are chosen so that `sentencepiece` in the client and `tensorflow_text` in the graph
+give the same ids for any text, and so that any text gives useful ones:
+
+- byte fallback: a character that training never saw becomes its UTF-8 bytes, not "unknown";
+- NFKC with case folding: full-width, half-width, upper and lower case are one;
+- id 0 is padding and never comes out of a text, so a mask can tell the two apart.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Final
+
+import sentencepiece
+
+__all__ = ["LARGEST_VOCABULARY", "PAD_ID", "SMALLEST_VOCABULARY", "TokenizerError", "train_tokenizer"]
+
+PAD_ID: Final = 0
+"""The id that fills a row of tokens after the text."""
+
+LARGEST_VOCABULARY: Final = 10_000
+"""Upper limit of the vocabulary, and the size of the reference model's embedding."""
+
+SMALLEST_VOCABULARY: Final = 300
+"""256 bytes, padding, "unknown" and a few characters."""
+
+
+class TokenizerError(ValueError):
+    """No tokenizer can be trained on these texts."""
+
+
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int = LARGEST_VOCABULARY) -> bytes:
+    """Trains a SentencePiece unigram model.
+
+    The same texts in the same order give the same bytes.
+
+    Args:
+        texts: The training texts, and only these: a tokenizer that saw the held-out texts
+            would leak them.
+        vocabulary: Upper limit of the vocabulary. Few texts support fewer pieces, and get fewer.
+
+    Returns:
+        The serialised model, for `PreprocessingSpec.tokenizer`.
+
+    Raises:
+        TokenizerError: `vocabulary` is out of range, or the texts hold no characters to learn from.
+    """
+    if not SMALLEST_VOCABULARY <= vocabulary <= LARGEST_VOCABULARY:
+        raise TokenizerError(
+            f"Expected vocabulary between {SMALLEST_VOCABULARY} and {LARGEST_VOCABULARY}. Received: {vocabulary}"
+        )
+    # The trainer reads one text a line and stops at a NUL.
+    lines = [" ".join(text.replace("\0", " ").split()) for text in texts]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise TokenizerError("Expected training texts with visible characters. Received: none")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            normalization_rule_name="nmt_nfkc_cf",
+            max_sentence_length=1 << 20,
+            pad_id=PAD_ID,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,  # sums in one order: the same bytes every time
+            minloglevel=4,
+        )
+    except RuntimeError as error:
+        raise TokenizerError(
+            f"Expected texts that SentencePiece can learn {vocabulary} pieces from. Received: {len(lines)} texts ({error})"
+        ) from error
+    return model.getvalue()
