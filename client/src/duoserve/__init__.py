@@ -1,0 +1,1 @@
+"""A thin gRPC client for image + text models on TensorFlow Serving."""

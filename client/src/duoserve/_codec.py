@@ -1,0 +1,327 @@
+"""numpy arrays to and from the bytes of TensorFlow's TensorProto. No I/O.
+
+Requests are written by hand: a few header bytes and the arrays themselves, joined in one
+copy. Replies are read by hand where they are large (packed floats, tensor_content) and by
+protobuf everywhere else. Both ends take what the stock server takes: `tensor_content` and
+the typed `*_val` fields, a short `*_val` filled up with its last value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "CodecError",
+    "decode_tensor",
+    "dtype_name",
+    "encode_tensor",
+    "fields",
+    "length_delimited",
+    "tensor_map",
+    "varint",
+]
+
+_STRING: Final = 7
+_HALF: Final = 19
+_BFLOAT16: Final = 14
+
+# TensorFlow's DataType number, by numpy's name.
+_NUMBERS: Final[dict[str, int]] = {
+    "float32": 1,
+    "float64": 2,
+    "int32": 3,
+    "uint8": 4,
+    "int16": 5,
+    "int8": 6,
+    "complex64": 8,
+    "int64": 9,
+    "bool": 10,
+    "bfloat16": _BFLOAT16,  # of the package ml_dtypes; decoded as float32
+    "uint16": 17,
+    "complex128": 18,
+    "float16": _HALF,
+    "uint32": 22,
+    "uint64": 23,
+}
+_DTYPES: Final[dict[int, np.dtype[Any]]] = {
+    number: np.dtype(name).newbyteorder("<") for name, number in _NUMBERS.items() if name != "bfloat16"
+}
+
+# Which field holds the values of a dtype, when they are not in tensor_content.
+_VALUE_FIELDS: Final[dict[int, str]] = {
+    1: "float_val",
+    2: "double_val",
+    **dict.fromkeys((3, 4, 5, 6, 17), "int_val"),
+    _STRING: "string_val",
+    8: "scomplex_val",
+    9: "int64_val",
+    10: "bool_val",
+    18: "dcomplex_val",
+    _HALF: "half_val",
+    _BFLOAT16: "half_val",
+    22: "uint32_val",
+    23: "uint64_val",
+}
+
+_VARINT: Final = 0
+_FIXED64: Final = 1
+_BYTES: Final = 2
+_FIXED32: Final = 5
+
+Buffer = bytes | memoryview
+
+
+class CodecError(ValueError):
+    """Bytes that are no TensorProto, or an array that has no place in one."""
+
+
+def varint(value: int) -> bytes:
+    """A non-negative integer in protobuf's base-128 form."""
+    if value < 0x80:
+        return value.to_bytes(1, "little")
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def length_delimited(field: int, payload: bytes) -> bytes:
+    """One field of wire type 2 (string, bytes, message)."""
+    return varint(field << 3 | _BYTES) + varint(len(payload)) + payload
+
+
+def dtype_name(number: int) -> str:
+    """numpy's name of a DataType number, "string", or "DataType N" where numpy has none."""
+    if number == _STRING:
+        return "string"
+    return next((name for name, value in _NUMBERS.items() if value == number), f"DataType {number}")
+
+
+def encode_tensor(array: npt.NDArray[Any]) -> tuple[list[Any], int]:
+    """The TensorProto of an array as buffers to join, and their total length in bytes.
+
+    Numbers and booleans go into tensor_content, without a copy here. An object array holds
+    strings: each item is `bytes`, or `str` that is sent as UTF-8.
+
+    Raises:
+        CodecError: A dtype that TensorFlow has no number for.
+    """
+    shape = b"".join(length_delimited(2, b"\x08" + varint(size)) if size else b"\x12\x00" for size in array.shape)
+    if array.dtype == object or array.dtype.kind in "SU":
+        values = b"".join(length_delimited(8, _utf8(item)) for item in array.ravel().tolist())
+        head = b"\x08\x07" + length_delimited(2, shape)
+        return [head, values], len(head) + len(values)
+    number = _NUMBERS.get(array.dtype.name)
+    if number is None:
+        raise CodecError(f"Expected an array of a dtype that TensorFlow has. Received: {array.dtype}")
+    if array.dtype.byteorder == ">" or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    head = b"\x08" + varint(number) + length_delimited(2, shape) + b"\x22" + varint(array.nbytes)
+    content = array.view(np.uint16) if number == _BFLOAT16 else array  # PEP 3118 has no name for it
+    return [head, content.reshape(-1).view(np.uint8).data], len(head) + array.nbytes
+
+
+def _utf8(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, str):
+        return item.encode("utf-8")
+    raise CodecError(f"Expected bytes or str in an array of strings. Received: {type(item).__name__}")
+
+
+def fields(data: Buffer) -> Iterable[tuple[int, int, Any]]:
+    """Field number, wire type and value of every field of a message, in order.
+
+    Bytes come as memoryviews, varints as unsigned integers, fixed values as raw bytes.
+
+    Raises:
+        CodecError: The message ends within a field, or a tag is not one.
+    """
+    view = memoryview(data)
+    position, end = 0, len(view)
+    while position < end:
+        tag, position = _read_varint(view, position)
+        kind = tag & 7
+        if kind == _BYTES:
+            size, position = _read_varint(view, position)
+        elif kind == _VARINT:
+            value, position = _read_varint(view, position)
+            yield tag >> 3, kind, value
+            continue
+        elif kind in (_FIXED32, _FIXED64):
+            size = 4 if kind == _FIXED32 else 8
+        else:
+            raise CodecError(f"Expected a protobuf message. Received: wire type {kind} at byte {position}")
+        if position + size > end:
+            raise CodecError(f"Expected {size} more bytes of a protobuf message. Received: {end - position}")
+        yield tag >> 3, kind, view[position : position + size]
+        position += size
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    try:
+        byte = view[position]
+        if byte < 0x80:
+            return byte, position + 1
+        value, shift = byte & 0x7F, 7
+        while True:
+            position += 1
+            byte = view[position]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, position + 1
+            shift += 7
+            if shift > 63:
+                raise CodecError("Expected a protobuf message. Received: a varint of more than ten bytes")
+    except IndexError as error:
+        raise CodecError("Expected a protobuf message. Received: one that ends within a varint") from error
+
+
+def decode_tensor(data: Buffer) -> npt.NDArray[Any]:
+    """The array of a serialised TensorProto: writable, in native byte order, strings as `bytes` objects.
+
+    Raises:
+        CodecError: Not a TensorProto, an unknown dtype, a negative size, or content that
+            does not fit the shape.
+    """
+    number, shape, content = 0, (), None
+    floats: memoryview | None = None
+    for field, kind, value in fields(data):
+        if field == 4 and kind == _BYTES:
+            content = value
+        elif field == 5 and kind == _BYTES and floats is None:
+            floats = value
+        elif field == 1 and kind == _VARINT:
+            number = value
+        elif field == 2 and kind == _BYTES:
+            shape = _decode_shape(value)
+        elif field != 3:
+            return _decode_typed(data)  # any other form: protobuf reads it
+    size = math.prod(shape)
+    if content is not None and floats is None and len(content):
+        return _from_content(number, shape, size, content)
+    if number == 1 and floats is not None and content is None:
+        if len(floats) % 4:
+            raise CodecError(f"Expected float_val of 4 bytes each. Received: {len(floats)} bytes")
+        return _fill(np.frombuffer(floats, "<f4"), shape, size)
+    return _decode_typed(data)
+
+
+def _decode_shape(data: memoryview) -> tuple[int, ...]:
+    sizes = []
+    for field, kind, value in fields(data):
+        if field == 3 and value:
+            raise CodecError("Expected a tensor of known shape. Received: unknown_rank")
+        if field == 2 and kind == _BYTES:
+            size = next((v for f, k, v in fields(value) if f == 1 and k == _VARINT), 0)
+            if size >= 1 << 63:
+                raise CodecError(f"Expected sizes of at least 0. Received: {size - (1 << 64)}")
+            sizes.append(size)
+    return tuple(sizes)
+
+
+def _from_content(number: int, shape: tuple[int, ...], size: int, content: memoryview) -> npt.NDArray[Any]:
+    if number == _STRING:
+        return _objects(_split_strings(content, size), shape, size)
+    if number == _BFLOAT16:
+        half = _from_content(_NUMBERS["uint16"], shape, size, content)
+        return (half.astype(np.uint32) << 16).view(np.float32)
+    dtype = _DTYPES.get(number)
+    if dtype is None:
+        raise CodecError(f"Expected a tensor of a dtype that numpy has. Received: {dtype_name(number)}")
+    if len(content) != size * dtype.itemsize:
+        raise CodecError(f"Expected {size * dtype.itemsize} bytes for shape {shape}. Received: {len(content)}")
+    # The copy aligns the values, frees the reply and makes the array the caller's own.
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _split_strings(content: memoryview, count: int) -> list[bytes]:
+    """TensorFlow's EncodeStringList: all lengths as varints, then all bytes."""
+    sizes, position = [], 0
+    for _ in range(count):
+        size, position = _read_varint(content, position)
+        sizes.append(size)
+    if position + sum(sizes) != len(content):
+        raise CodecError(f"Expected {sum(sizes)} bytes of strings. Received: {len(content) - position}")
+    strings = []
+    for size in sizes:
+        strings.append(bytes(content[position : position + size]))
+        position += size
+    return strings
+
+
+def _decode_typed(data: Buffer) -> npt.NDArray[Any]:
+    from google.protobuf.message import DecodeError
+
+    from duoserve._wire_pb2 import TensorProto
+
+    try:
+        proto = TensorProto.FromString(bytes(data))
+    except DecodeError as error:
+        raise CodecError(f"Expected a TensorProto. Received: {error}") from error
+    number = proto.dtype
+    if proto.tensor_shape.unknown_rank:
+        raise CodecError("Expected a tensor of known shape. Received: unknown_rank")
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if any(dim < 0 for dim in shape):
+        raise CodecError(f"Expected sizes of at least 0. Received: {shape}")
+    size = math.prod(shape)
+    if proto.tensor_content:
+        return _from_content(number, shape, size, memoryview(proto.tensor_content))
+    field = _VALUE_FIELDS.get(number)
+    if field is None:
+        raise CodecError(f"Expected a tensor of a dtype that numpy has. Received: {dtype_name(number)}")
+    values: Sequence[Any] = getattr(proto, field)
+    if number == _STRING:
+        return _objects(list(values), shape, size)
+    if number in (_HALF, _BFLOAT16):
+        bits = _fill(np.array(values, np.uint32).astype(np.uint16), shape, size)
+        return bits.view(np.float16) if number == _HALF else (bits.astype(np.uint32) << 16).view(np.float32)
+    if number in (8, 18):
+        return _fill(np.array(values, "<f4" if number == 8 else "<f8").view(_DTYPES[number]), shape, size)
+    # int_val holds the small integers too; a value that does not fit wraps, as on the server.
+    wide = np.array(values, np.uint64 if number == 23 else np.float64 if number in (1, 2) else np.int64)
+    return _fill(wide.astype(_DTYPES[number]), shape, size)
+
+
+_MAX_BYTES: Final = 1 << 31  # protobuf's own limit; a reply of a few bytes must not claim more
+
+
+def _fill(values: npt.NDArray[Any], shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
+    count = len(values)
+    if count > size:
+        raise CodecError(f"Expected at most {size} values for shape {shape}. Received: {count}")
+    if size * values.itemsize > _MAX_BYTES:
+        raise CodecError(f"Expected a tensor of at most {_MAX_BYTES} bytes. Received: shape {shape}")
+    out = np.empty(size, values.dtype.newbyteorder("="))
+    out[:count] = values
+    out[count:] = values[-1] if count else 0
+    return out.reshape(shape)
+
+
+def _objects(strings: list[bytes], shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
+    if len(strings) > size:
+        raise CodecError(f"Expected at most {size} strings for shape {shape}. Received: {len(strings)}")
+    if size > _MAX_BYTES >> 3:
+        raise CodecError(f"Expected at most {_MAX_BYTES >> 3} strings. Received: shape {shape}")
+    out = np.empty(size, object)
+    out[:] = strings + [strings[-1] if strings else b""] * (size - len(strings))
+    return out.reshape(shape)
+
+
+def tensor_map(field: int, tensors: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
+    """A `map<string, TensorProto>` field as buffers to join."""
+    parts: list[Any] = []
+    for name, array in tensors.items():
+        tensor, size = encode_tensor(array)
+        head = length_delimited(1, name.encode("utf-8")) + b"\x12" + varint(size)
+        parts.append(varint(field << 3 | _BYTES) + varint(len(head) + size) + head)
+        parts.extend(tensor)
+    return parts

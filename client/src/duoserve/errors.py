@@ -1,0 +1,140 @@
+"""Every error of the client, one tree: `except DuoserveError` catches all of them.
+
+Each says what was expected and what came, which server and model version it was about, and
+whether asking again can help (`retryable`). Errors that fit a built-in one are that too:
+`InvalidInput` is a ValueError, `DeadlineExceeded` a TimeoutError, `ServerUnavailable` a
+ConnectionError.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+__all__ = [
+    "BadReply",
+    "ClientClosed",
+    "DeadlineExceeded",
+    "DuoserveError",
+    "InvalidInput",
+    "ModelNotFound",
+    "PermissionDenied",
+    "ReplyTooLarge",
+    "RequestRejected",
+    "ServerBusy",
+    "ServerUnavailable",
+    "SpecChanged",
+    "UnsupportedModel",
+]
+
+
+class DuoserveError(Exception):
+    """Base of every error that the client raises on its own account.
+
+    Attributes:
+        message: What went wrong, without the place.
+        server: The address that was asked, None when nothing was sent.
+        model: Name of the model.
+        version: Version (int) or label (str) that was asked for or answered, None if neither is known.
+        code: Name of the gRPC status code, None when no reply was involved.
+        retryable: Whether the same call can succeed later without any change.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        server: str | None = None,
+        model: str | None = None,
+        version: int | str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.server = server
+        self.model = model
+        self.version = version
+        self.code = code
+
+    def __str__(self) -> str:
+        place = []
+        if self.model is not None:
+            place.append(f"model {self.model}")
+        if isinstance(self.version, int):
+            place.append(f"version {self.version}")
+        elif self.version is not None:
+            place.append(f"label {self.version}")
+        if self.server is not None:
+            place.append(f"at {self.server}")
+        if self.code is not None:
+            place.append(self.code)
+        return f"{self.message} [{', '.join(place)}]" if place else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # BaseException would call cls(*args) and lose the keywords: errors cross process pools.
+        return _rebuild, (type(self), self.message, copy.copy(self.__dict__))
+
+
+def _rebuild(kind: type[DuoserveError], message: str, state: dict[str, Any]) -> DuoserveError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidInput(DuoserveError, ValueError):
+    """Refused before anything was sent: a wrong shape, dtype, image, text or option."""
+
+
+class ModelNotFound(DuoserveError, LookupError):
+    """The server has no such model, version or label (now)."""
+
+
+class DeadlineExceeded(DuoserveError, TimeoutError):
+    """The call's total time ran out, retries included. The server may have been at work."""
+
+    retryable = True
+
+
+class ServerUnavailable(DuoserveError, ConnectionError):
+    """No server could be reached, or the connection broke, and the retries did not help."""
+
+    retryable = True
+
+
+class ServerBusy(ServerUnavailable):
+    """The server answered at once that it has no thread or no place in its queue."""
+
+
+class ReplyTooLarge(DuoserveError):
+    """The reply is over the client's own limit: raise `Options.max_message_bytes` or ask for fewer rows."""
+
+
+class PermissionDenied(DuoserveError):
+    """The server, or a proxy before it, did not accept the credentials."""
+
+
+class RequestRejected(DuoserveError):
+    """The server understood the request and refused it, or the model failed on it."""
+
+
+class BadReply(DuoserveError):
+    """The answer is not what the contract promises: unreadable, wrong shape, not finite."""
+
+
+class UnsupportedModel(DuoserveError):
+    """The model is served, but lacks the signatures of the Duoserve contract."""
+
+
+class SpecChanged(DuoserveError):
+    """Ready-made tensors were answered by a version that wants them prepared differently.
+
+    The answer was thrown away: prepare the tensors again with the spec of `version`.
+    """
+
+    retryable = False
+
+
+class ClientClosed(DuoserveError, RuntimeError):
+    """A call on a client that was closed."""

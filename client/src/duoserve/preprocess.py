@@ -1,0 +1,232 @@
+"""Raw input to the tensors of one model version, exactly as the model's own graph does it.
+
+Images: JPEG and PNG (as a path, bytes or a file object), numpy arrays and Pillow images
+become uint8 pixels, within 1 level of `serving_bytes`. Text becomes SentencePiece ids,
+identical to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import threading
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve._encoded import MAX_PIXELS, EncodedImage, decode_ratio, exif_orientation, inspect
+from duoserve.contract import ContractError, PreprocessingSpec
+from duoserve.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ImageSource", "Preprocessor", "decode_ratio", "exif_orientation", "read_encoded"]
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
+"""A path, the bytes of a JPEG or PNG, a file object, a uint8 array (height, width, 3), or a PIL image."""
+
+
+def read_encoded(source: Any) -> bytes | None:
+    """The encoded bytes behind a path, bytes or file object; None for arrays and PIL images.
+
+    Raises:
+        InvalidInput: A file that can't be read, or a source of no known kind.
+    """
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, (bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return Path(source).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"Expected image to be a readable file. Received: {error}") from error
+    if isinstance(source, np.ndarray) or _is_pil(source):
+        return None
+    if hasattr(source, "read"):
+        data = source.read()
+        if isinstance(data, bytes):
+            return data
+        raise InvalidInput(f"Expected image file to be opened in binary mode. Received: one that reads {_kind(data)}")
+    raise InvalidInput(
+        f"Expected image to be a path, bytes, a file object, a numpy array or a PIL image. Received: {_kind(source)}"
+    )
+
+
+class Preprocessor:
+    """Prepares raw input for the versions that carry `spec`. Safe for many threads.
+
+    Attributes:
+        spec: The specification that it follows.
+    """
+
+    def __init__(self, spec: PreprocessingSpec) -> None:
+        self.spec = spec
+        self._lock = threading.Lock()
+        self._sentencepiece: Any = None
+
+    def image(self, source: ImageSource) -> npt.NDArray[np.uint8]:
+        """uint8 array of shape (height, width, 3), RGB, 0-255, of the size in the spec.
+
+        Encoded images: the EXIF orientation of a JPEG is applied (of a PNG it is not: the
+        graph does not read it), alpha is dropped, grey and palette images become RGB, 16-bit
+        PNGs keep the upper byte, CMYK JPEGs are converted as TensorFlow does it. A JPEG much
+        larger than the model's input is shrunk while it is decoded (`decode_ratio`).
+        A PIL image is taken as the pixels it has, turned as its EXIF data says.
+
+        Raises:
+            InvalidInput: Another format, an animated, truncated or broken image, more than
+                89 megapixels, an array of another shape or dtype.
+        """
+        data = read_encoded(source)
+        if data is not None:
+            return self.encoded(data, inspect(data))
+        if isinstance(source, np.ndarray):
+            return self._array(source)
+        return self._resized(_upright(_checked(source)))
+
+    def encoded(self, data: bytes, facts: EncodedImage) -> npt.NDArray[np.uint8]:
+        """Like `image`, for bytes that `inspect` has passed."""
+        from PIL import Image
+
+        target = self.spec.image_height, self.spec.image_width
+        try:
+            with Image.open(io.BytesIO(data), formats=(facts.format,)) as image:
+                if facts.format == "JPEG":
+                    ratio = decode_ratio(facts.height, facts.width, *target)
+                    image.draft(None, (facts.width // ratio, facts.height // ratio))  # type: ignore[arg-type]
+                image.load()
+                return self._resized(_turned(_rgb(image), facts.orientation))
+        except InvalidInput:
+            raise
+        except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, zlib.error …
+            raise InvalidInput(f"Expected image to be a whole {facts.format}. Received: {error}") from error
+
+    def tokens(self, text: str) -> npt.NDArray[np.int32]:
+        """int32 array of shape (token_length,): SentencePiece ids, padded with `pad_id` or cut.
+
+        Raises:
+            InvalidInput: Not a str, or one with lone surrogates, which UTF-8 can't carry.
+        """
+        if not isinstance(text, str):
+            raise InvalidInput(f"Expected text to be a str. Received: {_kind(text)}")
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
+        ids = self._processor().encode(data)[: self.spec.token_length]
+        row = np.full(self.spec.token_length, self.spec.pad_id, np.int32)
+        row[: len(ids)] = ids
+        return row
+
+    @functools.cached_property
+    def vocabulary_size(self) -> int:
+        """One more than the largest token id."""
+        return int(self._processor().get_piece_size())
+
+    def _processor(self) -> Any:
+        if self._sentencepiece is None:
+            with self._lock:
+                if self._sentencepiece is None:
+                    self._sentencepiece = _load_tokenizer(self.spec.tokenizer)
+        return self._sentencepiece
+
+    def _array(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+            raise InvalidInput(
+                "Expected image to be a uint8 array of shape (height, width, 3), RGB, 0-255."
+                f" Received: {array.dtype} array of shape {array.shape}"
+            )
+        height, width = array.shape[:2]
+        if (height, width) == (self.spec.image_height, self.spec.image_width):
+            return array
+        _check_pixels(height, width)
+        from PIL import Image
+
+        return self._resized(Image.fromarray(np.ascontiguousarray(array)))
+
+    def _resized(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        from PIL import Image
+
+        size = self.spec.image_width, self.spec.image_height
+        # Equals tf.image.resize(…, antialias=True), rounded. Of the right size already, nothing changes.
+        return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _load_tokenizer(model: bytes) -> Any:
+    import sentencepiece
+
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise ContractError(f"Expected tokenizer to be a SentencePiece model. Received: {error}") from error
+
+
+def _is_pil(source: Any) -> bool:
+    # Without importing Pillow: an image can only come from a module that is there already.
+    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(source).__mro__)
+
+
+def _checked(image: Image.Image) -> Image.Image:
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise InvalidInput(f"Expected image to be a still image. Received: an animated {image.format} (copy one frame)")
+    if 0 in image.size:
+        raise InvalidInput(f"Expected image to have pixels. Received: a PIL image of size {image.size}")
+    _check_pixels(image.height, image.width)
+    try:
+        image.load()
+    except Exception as error:  # see Preprocessor.encoded
+        raise InvalidInput(f"Expected image to be a whole {image.format}. Received: {error}") from error
+    return image
+
+
+def _check_pixels(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise InvalidInput(f"Expected image of at most {MAX_PIXELS} pixels. Received: {width}x{height}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = 1 if image.format == "PNG" else image.getexif().get(0x0112, 1)
+    return _turned(_rgb(image), orientation if orientation in range(1, 9) else 1)
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation == 1:
+        return image
+    from PIL.Image import Transpose
+
+    return image.transpose(
+        {
+            2: Transpose.FLIP_LEFT_RIGHT,
+            3: Transpose.ROTATE_180,
+            4: Transpose.FLIP_TOP_BOTTOM,
+            5: Transpose.TRANSPOSE,
+            6: Transpose.ROTATE_270,
+            7: Transpose.TRANSVERSE,
+            8: Transpose.ROTATE_90,
+        }[orientation]
+    )
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB as TensorFlow's decoders make it."""
+    from PIL import Image
+
+    if image.mode == "RGB":
+        return image
+    if image.mode == "CMYK":
+        inks = 255 - np.asarray(image).astype(np.uint16)
+        return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InvalidInput(f"Expected image of 8 bits a channel. Received: a PIL image of mode {image.mode}")
+    return image.convert("RGB")
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
