@@ -1,0 +1,61 @@
+"""`python -m serving.local`: the embedded server, with the flags of `tensorflow_model_server`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from serving.local import _flags
+
+START_FAILED = 255
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal ends it; the exit code."""
+    flags = _flags.parse(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(
+        level=flags.log_level.upper(),
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # SIGTERM is caught before TensorFlow is there: imports take seconds.
+    stop = threading.Event()
+    if not flags.stock_sigterm:
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+    # TensorFlow is imported only now: --help answers at once.
+    import tensorflow as tf
+
+    if flags.version:
+        print(f"TensorFlow ModelServer: embedded, of Duoserve\nTensorFlow Library: {tf.__version__}")
+        return 0
+    from serving.local._errors import ServingError
+    from serving.local.server import Server
+
+    log = logging.getLogger("serving.local")
+    try:
+        server = Server(flags)
+        stopper = threading.Thread(target=_stop_when, args=(stop, server.stop, flags.drain_seconds), daemon=True)
+        stopper.start()
+        server.start()
+    except ServingError as error:
+        log.error("Failed to start server. Error: %s", error)
+        return START_FAILED
+    log.info("Running gRPC ModelServer at %s:%d ...", flags.host, flags.port)
+    stopper.join()
+    return 0
+
+
+def _stop_when(asked: threading.Event, stop: Callable[[float], None], drain_seconds: float) -> None:
+    asked.wait()
+    stop(drain_seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""One error for everything a caller may be told: a status code and a message."""
+
+from __future__ import annotations
+
+import grpc
+import tensorflow as tf
+
+Code = grpc.StatusCode
+
+_BY_NUMBER = {code.value[0]: code for code in Code}
+
+
+class ServingError(Exception):
+    """An answer other than OK.
+
+    Attributes:
+        code: The gRPC status code; the same numbers as TensorFlow's.
+        message: What the stock server says in this situation.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def number(self) -> int:
+        """The status code as a number, for protos that carry one."""
+        return int(self.code.value[0])
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"
+
+
+def invalid_argument(message: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    return ServingError(Code.NOT_FOUND, message)
+
+
+def failed_precondition(message: str) -> ServingError:
+    return ServingError(Code.FAILED_PRECONDITION, message)
+
+
+def from_exception(error: BaseException) -> ServingError:
+    """The same error as a `ServingError`: TensorFlow's codes kept, anything unforeseen INTERNAL."""
+    if isinstance(error, ServingError):
+        return error
+    if isinstance(error, tf.errors.OpError):
+        return ServingError(_BY_NUMBER.get(error.error_code, Code.UNKNOWN), error.message or "")
+    if isinstance(error, MemoryError):
+        return ServingError(Code.RESOURCE_EXHAUSTED, f"Out of memory: {error}")
+    return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -1,0 +1,141 @@
+"""What each call does, whichever front it came through: one method a call, protos in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final
+
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from serving.local import _examples, _predict
+from serving.local._core import ServerCore
+from serving.local._errors import ServingError, from_exception, invalid_argument, not_found
+from serving.local._servable import Deadline, Servable
+from serving.local._states import ServableId, VersionStatus
+
+METADATA_FIELD: Final = "signature_def"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """The calls of PredictionService and ModelService. Each raises ServingError or tf.errors.OpError.
+
+    Attributes:
+        core: The models.
+        as_content: Reply with tensor_content.
+        check_method: Check a signature's method_name first.
+    """
+
+    core: ServerCore[Servable]
+    as_content: bool = False
+    check_method: bool = False
+
+    def predict(self, request: predict_pb2.PredictRequest, deadline: Deadline) -> predict_pb2.PredictResponse:
+        _require_spec(request)
+        with self.core.servable(request.model_spec) as (found, servable):
+            return _predict.predict(
+                servable,
+                found.version,
+                request,
+                deadline,
+                as_content=self.as_content,
+                check_method=self.check_method,
+            )
+
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, deadline: Deadline
+    ) -> classification_pb2.ClassificationResponse:
+        _require_spec(request)
+        with self.core.servable(request.model_spec) as (found, servable):
+            return _examples.classify(servable, found.version, request, deadline, check_method=self.check_method)
+
+    def regress(
+        self, request: regression_pb2.RegressionRequest, deadline: Deadline
+    ) -> regression_pb2.RegressionResponse:
+        _require_spec(request)
+        with self.core.servable(request.model_spec) as (found, servable):
+            return _examples.regress(servable, found.version, request, deadline, check_method=self.check_method)
+
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, deadline: Deadline
+    ) -> inference_pb2.MultiInferenceResponse:
+        spec = request.tasks[0].model_spec if request.tasks else inference_pb2.InferenceTask().model_spec
+        with self.core.servable(spec) as (found, servable):
+            return _examples.multi_inference(servable, found.version, request, deadline, check_method=self.check_method)
+
+    def metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        _require_spec(request)
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != METADATA_FIELD:
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with self.core.servable(request.model_spec) as (found, servable):
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
+            response.metadata[METADATA_FIELD].Pack(signatures)
+            response.model_spec.name = found.name
+            response.model_spec.version.value = found.version
+        return response
+
+    def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        _require_spec(request)
+        spec = request.model_spec
+        if spec.HasField("version"):
+            status = self.core.states.status(ServableId(spec.name, spec.version.value))
+            if status is None:
+                raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
+            statuses = {spec.version.value: status}
+        else:
+            statuses = self.core.states.versions(spec.name)
+            if not statuses:
+                raise not_found(f"Could not find any versions of model {spec.name}")
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version, status in statuses.items():
+            _fill_status(response.model_version_status.add(), version, status)
+        return response
+
+    def reload(
+        self, request: model_management_pb2.ReloadConfigRequest, give_up: Callable[[], bool]
+    ) -> model_management_pb2.ReloadConfigResponse:
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+                "supported"
+            )
+        self.core.reload(request.config, give_up)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
+
+def _require_spec(request: object) -> None:
+    if not request.HasField("model_spec"):  # type: ignore[attr-defined]
+        raise invalid_argument("Missing ModelSpec")
+
+
+def _fill_status(proto: get_model_status_pb2.ModelVersionStatus, version: int, status: VersionStatus) -> None:
+    proto.version = version
+    proto.state = status.state.value
+    proto.status.SetInParent()
+    if status.error is not None:
+        proto.status.error_code = status.error.number
+        proto.status.error_message = status.error.message
+
+
+def failure(error: BaseException) -> ServingError:
+    """What to tell the caller of an error that a call raised."""
+    return from_exception(error)
