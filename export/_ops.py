@@ -1,0 +1,129 @@
+"""Which operations a signature runs, and which of them a stock CPU server must not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from tensorflow.core.framework import attr_value_pb2, node_def_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.framework import kernels
+
+__all__ = ["forbidden_ops"]
+
+_RUNS_PYTHON: Final = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc"}
+
+_TOUCHES_FILES: Final = {
+    "ReadFile", "WriteFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
+    "TextLineReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "TFRecordReader", "TFRecordReaderV2",
+    "LMDBReader", "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset",
+    "FixedLengthRecordDatasetV2", "SqlDataset", "LMDBDataset", "SaveDataset", "SaveDatasetV2", "LoadDataset",
+    "MatchingFilesDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset", "CacheDatasetV2", "PrintV2",
+    "Save", "SaveV2", "SaveSlices", "Restore", "RestoreV2", "RestoreSlice", "ShardedFilename", "MergeV2Checkpoints",
+    "InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "DebugIdentityV2", "DebugIdentityV3",
+    "CreateSummaryFileWriter", "WriteSummary", "WriteGraphSummary", "WriteRawProtoSummary",
+    "IgniteDataset", "BigQueryReader", "DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3",
+    "DataServiceDatasetV4", "RpcCall", "RpcClient", "RpcServer",
+}  # fmt: skip
+"""Operations that open files or sockets. A model that needs none can be served without egress,
+from a read-only file system, and is no way into the machine."""
+
+_WHEN_RESTORING: Final = {"RestoreV2", "ShardedFilename"}
+_WHEN_STARTING: Final = {"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"}
+"""A vocabulary file is an asset of the SavedModel, read once."""
+
+_NO_KERNEL: Final = {"NoOp", "Placeholder", "PlaceholderWithDefault", "Const", "_Arg", "_Retval", "_DeviceRetval"}
+
+
+def forbidden_ops(meta_graph: meta_graph_pb2.MetaGraphDef, signatures: Iterable[str]) -> list[str]:
+    """What the signatures, the start and the restoring run that a stock CPU server must not.
+
+    Returns:
+        One line for each operation: its name, where it was found, and why it is refused.
+    """
+    graph = _Graph(meta_graph)
+    findings = []
+    starts = (
+        [*meta_graph.collection_def["saved_model_main_op"].node_list.value]
+        if ("saved_model_main_op" in meta_graph.collection_def)
+        else []
+    )
+    if "__saved_model_init_op" in meta_graph.signature_def:
+        starts += [info.name for info in meta_graph.signature_def["__saved_model_init_op"].outputs.values()]
+    roots = [
+        (name, [info.name for info in meta_graph.signature_def[name].outputs.values()], frozenset[str]())
+        for name in signatures
+        if name in meta_graph.signature_def
+    ]
+    roots.append(("the start", starts, frozenset(_WHEN_STARTING)))
+    roots.append(("the restoring", [meta_graph.saver_def.restore_op_name], frozenset(_WHEN_RESTORING)))
+    for place, names, allowed in roots:
+        for op in sorted(graph.reachable(names) - allowed):
+            reason = _reason(op)
+            findings += [f"{op}, in {place}: {reason}"] if reason else []
+    return findings
+
+
+def _reason(op: str) -> str | None:
+    if op in _RUNS_PYTHON:
+        return "it runs Python, which the server has not"
+    if op in _TOUCHES_FILES:
+        return "it reads or writes files or the network"
+    if "Cudnn" in op:
+        return "it needs a GPU with cuDNN (build the layer with use_cudnn=False)"
+    if op in _NO_KERNEL:
+        return None
+    devices = {kernel.device_type for kernel in kernels.get_registered_kernels_for_op(op).kernel}
+    if not devices:
+        return "TensorFlow and TensorFlow Text have no such operation"
+    if not devices & {"CPU", "DEFAULT"}:
+        return f"it runs on {', '.join(sorted(devices))} only"
+    return None
+
+
+class _Graph:
+    """The nodes and functions of a MetaGraphDef, to be walked from outputs to inputs."""
+
+    def __init__(self, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+        self._nodes = {node.name: node for node in meta_graph.graph_def.node}
+        self._functions = {each.signature.name: each for each in meta_graph.graph_def.library.function}
+
+    def reachable(self, tensors: Iterable[str]) -> set[str]:
+        """Names of the operations that have to run for these tensors, in functions too."""
+        seen: set[str] = set()
+        entered: set[str] = set()
+        ops: set[str] = set()
+        stack = [_node_name(name) for name in tensors if name]
+        while stack:
+            name = stack.pop()
+            node = self._nodes.get(name)
+            if name in seen or node is None:
+                continue
+            seen.add(name)
+            stack += [_node_name(each) for each in node.input]
+            self._visit(node, ops, entered)
+        return ops
+
+    def _visit(self, node: node_def_pb2.NodeDef, ops: set[str], entered: set[str]) -> None:
+        pending = [node]
+        while pending:
+            each = pending.pop()
+            if each.op not in self._functions:
+                ops.add(each.op)
+            for name in (each.op, *_called(each.attr.values())):
+                if name in self._functions and name not in entered:
+                    entered.add(name)
+                    pending += self._functions[name].node_def
+
+
+def _called(attributes: Iterable[attr_value_pb2.AttrValue]) -> Iterator[str]:
+    for value in attributes:
+        if value.HasField("func"):
+            yield value.func.name
+            yield from _called(value.func.attr.values())
+        for function in value.list.func:
+            yield function.name
+
+
+def _node_name(tensor: str) -> str:
+    return tensor.removeprefix("^").split(":")[0]

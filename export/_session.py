@@ -1,0 +1,77 @@
+"""Loads a SavedModel as TensorFlow Serving does: into a Session, by the v1 loader.
+
+`tf.saved_model.load` takes models that a Session can't run (Keras 3 variables that were never
+tracked, for one), so it proves nothing about serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the ops that tokenise
+
+from export.errors import ExportError
+
+__all__ = ["SessionModel"]
+
+
+class SessionModel:
+    """A SavedModel in a Session of its own. A context manager.
+
+    Attributes:
+        meta_graph: The MetaGraphDef that was loaded.
+
+    Raises:
+        ExportError: The folder holds no SavedModel with the tag "serve", or one that can't be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        try:
+            with self._session.graph.as_default():
+                self.meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
+        except Exception as error:  # OSError, RuntimeError, KeyError, tf.errors.OpError …
+            self._session.close()
+            raise ExportError(f"Expected {folder} to load in a Session. Received: {_first_line(error)}") from error
+
+    def __enter__(self) -> SessionModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    @property
+    def graph(self) -> tf.Graph:
+        """The graph of the Session."""
+        return self._session.graph
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Runs one signature; arrays by output name.
+
+        Raises:
+            ExportError: No such signature, other inputs than it has, or a failure of the graph.
+        """
+        found = self.meta_graph.signature_def.get(signature)
+        if found is None:
+            known = ", ".join(self.meta_graph.signature_def)
+            raise ExportError(f"Expected a signature {signature!r}. Received: {known}")
+        if set(found.inputs) != set(inputs):
+            raise ExportError(f"{signature}: expected the inputs {sorted(found.inputs)}. Received: {sorted(inputs)}")
+        fetches = {key: info.name for key, info in found.outputs.items()}
+        feeds = {found.inputs[key].name: value for key, value in inputs.items()}
+        try:
+            return self._session.run(fetches, feeds)  # type: ignore[no-any-return]
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise ExportError(f"{signature}: expected it to run. Received: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,21 @@
+"""Errors of exporting. Each names what was expected and what was received."""
+
+from __future__ import annotations
+
+__all__ = ["ExportError", "GateError", "StoreError"]
+
+
+class ExportError(ValueError):
+    """The model or its spec does not fit the contract."""
+
+
+class StoreError(OSError):
+    """The model store could not be read or written. What was published before is untouched."""
+
+
+class GateError(ExportError):
+    """The gate refused the version. `findings` has what it found, one line each."""
+
+    def __init__(self, message: str, findings: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  - {finding}" for finding in findings)]))
+        self.findings = findings

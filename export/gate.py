@@ -1,0 +1,292 @@
+"""The gate: nothing that fails one of these checks is published.
+
+The checks load the SavedModel as the server will and compare it with its own contract, with
+the client's preprocessing and with the answers that the Keras model gave. `python -m export
+check DIR` runs them on any SavedModel of the contract, published or not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from duoserve import contract
+from duoserve.contract import ContractError, PreprocessingSpec
+from duoserve.errors import InvalidInput
+from duoserve.manifest import verify_manifest
+from duoserve.preprocess import Preprocessor
+from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
+from export._ops import forbidden_ops
+from export._session import SessionModel
+from export.errors import ExportError, GateError
+from export.warmup import WARMUP_PATH, read_warmup
+
+__all__ = ["SERVER_VERSION", "CheckResult", "Reference", "check"]
+
+SERVER_VERSION: Final = "2.20.0"
+"""TensorFlow of the newest stock serving image known to exist (November 2026)."""
+
+TOLERANCE: Final = 1e-5
+"""Largest difference between the SavedModel's probabilities and the Keras model's."""
+
+PARITY_TOLERANCE: Final = 2e-2
+"""Largest difference between `serving_bytes` and `serving_default` fed by the client. Pixels may
+differ by 1 level of 255 after resizing, and a model may amplify that a little."""
+
+Array = npt.NDArray[Any]
+
+Reference = Callable[[Array, Array], Array]
+"""The Keras model: (image, tokens) -> probabilities, float32 array of shape (batch, classes)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        name: Name of the check.
+        findings: What was expected and what received, one line each. Empty when it passed.
+        seconds: How long it took.
+        note: What was looked at, for people.
+    """
+
+    name: str
+    findings: tuple[str, ...]
+    seconds: float
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+@dataclasses.dataclass(slots=True)
+class _Subject:
+    folder: Path
+    server_version: str
+    reference: Reference | None
+    model: SessionModel | None = None
+    spec: PreprocessingSpec | None = None
+    samples: tuple[GoldenSample, ...] = ()
+
+    @property
+    def loaded(self) -> SessionModel:
+        assert self.model is not None
+        return self.model
+
+    @property
+    def described(self) -> PreprocessingSpec:
+        assert self.spec is not None
+        return self.spec
+
+
+def check(
+    folder: Path,
+    *,
+    server_version: str = SERVER_VERSION,
+    reference: Reference | None = None,
+    progress: Callable[[CheckResult], Any] = lambda result: None,
+) -> list[CheckResult]:
+    """Runs every check on a version's folder.
+
+    A check whose ground is missing (the model does not load, say) is left out: the one that
+    found that has failed.
+
+    Args:
+        folder: A SavedModel with its `assets.extra/`.
+        server_version: The TensorFlow of the server that it is meant for.
+        reference: The Keras model that it was made from, where it is at hand.
+        progress: Called with each result as it comes.
+    """
+    subject = _Subject(folder, server_version, reference)
+    results = []
+    try:
+        for name, function, fatal in _CHECKS:
+            begin = time.monotonic()
+            try:
+                *findings, note = function(subject)
+            except (ExportError, ContractError, InvalidInput, OSError, ValueError) as error:
+                findings, note = [str(error)], ""
+            results.append(CheckResult(name, tuple(findings), time.monotonic() - begin, note))
+            progress(results[-1])
+            if findings and fatal:
+                break
+    finally:
+        if subject.model is not None:
+            subject.model.__exit__(None, None, None)
+    return results
+
+
+def refuse_unless_passed(results: list[CheckResult], what: str) -> None:
+    """Raises GateError with every finding when a check failed."""
+    findings = tuple(f"{result.name}: {finding}" for result in results for finding in result.findings)
+    if findings:
+        raise GateError(
+            f"Expected {what} to pass the gate. Received {len(findings)} finding(s), nothing was published:", findings
+        )
+
+
+# A check yields its findings and, last, a note on what it looked at.
+
+
+def _files(subject: _Subject) -> Iterator[str]:
+    yield from verify_manifest(subject.folder)
+    yield "saved_model.pb, variables and extras are as they were written"
+
+
+def _loads(subject: _Subject) -> Iterator[str]:
+    subject.model = SessionModel(subject.folder)
+    yield "by the v1 Session loader, as TensorFlow Serving does"
+
+
+def _not_newer(subject: _Subject) -> Iterator[str]:
+    written = subject.loaded.meta_graph.meta_info_def.tensorflow_version
+    if _minor_release(written) > _minor_release(subject.server_version):
+        yield (
+            f"expected an exporter no newer than the server, TensorFlow {subject.server_version}."
+            f" Received: a model written by {written}, whose operations that server may not know"
+        )
+    yield f"written by {written} for a server of {subject.server_version}"
+
+
+def _ops(subject: _Subject) -> Iterator[str]:
+    yield from forbidden_ops(subject.loaded.meta_graph, subject.loaded.meta_graph.signature_def)
+    yield "only operations of the stock CPU server; no files, no Python, no cuDNN"
+
+
+def _contract(subject: _Subject) -> Iterator[str]:
+    answer = subject.loaded.run(contract.DESCRIBE, {"key": np.array([b"", b""], object)})["spec"]
+    subject.spec = PreprocessingSpec.from_json(answer[0])
+    if answer.shape != (2,) or answer[1] != answer[0]:
+        yield f"describe: expected one spec for each of 2 rows. Received: shape {answer.shape}"
+    if subject.folder.name.isdigit() and int(subject.folder.name) != subject.spec.version:
+        yield (
+            f"describe: expected version {subject.folder.name}, as the folder is called."
+            f" Received: {subject.spec.version}"
+        )
+    for signature in contract.signatures(subject.spec).values():
+        found = subject.loaded.meta_graph.signature_def[signature.name]
+        for kind, wanted, received in (
+            ("input", signature.inputs, found.inputs),
+            ("output", signature.outputs, found.outputs),
+        ):
+            expected = {tensor.name: str(tensor) for tensor in wanted}
+            actual = {key: str(_tensor_spec(key, info)) for key, info in received.items()}
+            for key in sorted(expected.keys() | actual.keys()):
+                if expected.get(key) != actual.get(key):
+                    yield (
+                        f"{signature.name}, {kind} {key!r}: expected {expected.get(key, 'none')}."
+                        f" Received: {actual.get(key, 'none')}"
+                    )
+    yield f"{len(contract.signatures(subject.spec))} signatures; digest {subject.spec.digest[:12]}"
+
+
+def _golden(subject: _Subject) -> Iterator[str]:
+    subject.samples = load_samples((subject.folder / GOLDEN_PATH).read_bytes())
+    expected = np.array([sample.probabilities for sample in subject.samples], np.float32)
+    image, tokens = _encode(subject)
+    for position, sample in enumerate(subject.samples):
+        if tuple(tokens[position]) != sample.tokens:
+            yield f"sample {position}: expected the token ids {sample.tokens}. Received: {tuple(tokens[position])}"
+    received = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+    yield from _differences("serving_default", expected, received, TOLERANCE)
+    yield f"{len(subject.samples)} samples give the answers recorded at export, within {TOLERANCE}"
+
+
+def _keras(subject: _Subject) -> Iterator[str]:
+    if subject.reference is None:
+        yield "left out: the Keras model is not at hand; the golden samples have its answers"
+        return
+    image, tokens = _encode(subject)
+    sizes = (1, min(3, len(image)))
+    for rows in sizes:
+        expected = subject.reference(image[:rows], tokens[:rows])
+        feeds = {"image": image[:rows], "tokens": tokens[:rows]}
+        received = subject.loaded.run(contract.SERVING_DEFAULT, feeds)["probabilities"]
+        yield from _differences(f"batch of {rows}", expected, received, TOLERANCE)
+    yield f"equals the Keras model at batch sizes {sizes[0]} and {sizes[1]}, within {TOLERANCE}"
+
+
+def _parity(subject: _Subject) -> Iterator[str]:
+    image, tokens = _encode(subject)
+    by_tensors = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+    raw = {
+        "image_bytes": np.array([sample.image_bytes for sample in subject.samples], object),
+        "text": np.array([sample.text.encode("utf-8") for sample in subject.samples], object),
+    }
+    by_bytes = subject.loaded.run(contract.SERVING_BYTES, raw)
+    yield from _differences("serving_bytes", by_tensors, by_bytes["probabilities"], PARITY_TOLERANCE)
+    for position, (row, label) in enumerate(zip(by_tensors, by_bytes["label"], strict=True)):
+        expected = subject.described.labels[int(np.argmax(row))]
+        if label.decode("utf-8") != expected:
+            yield f"serving_bytes, sample {position}: expected label {expected!r}. Received: {label.decode('utf-8')!r}"
+    yield f"in-graph and client preprocessing agree on {len(subject.samples)} samples"
+
+
+def _warmup(subject: _Subject) -> Iterator[str]:
+    requests = read_warmup(subject.folder / WARMUP_PATH)
+    seen = set()
+    for position, request in enumerate(requests):
+        feeds = {key: tf.make_ndarray(proto) for key, proto in request.inputs.items()}
+        seen.add(request.model_spec.signature_name)
+        try:
+            subject.loaded.run(request.model_spec.signature_name, feeds)
+        except ExportError as error:
+            yield f"record {position}: {error}"
+    for missing in sorted(contract.signatures(subject.described).keys() - seen):
+        yield f"expected a record for each signature. Received: none for {missing}"
+    yield f"{len(requests)} records run, every signature among them"
+
+
+_CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]] = (
+    ("files", _files, False),
+    ("loads", _loads, True),
+    ("not newer", _not_newer, False),
+    ("operations", _ops, False),
+    ("contract", _contract, True),
+    ("golden", _golden, True),
+    ("keras", _keras, False),
+    ("parity", _parity, False),
+    ("warmup", _warmup, False),
+)
+"""Name, function, and whether the later ones stand on it."""
+
+
+def _encode(subject: _Subject) -> tuple[Array, Array]:
+    preprocessor = Preprocessor(subject.described)
+    return (
+        np.stack([preprocessor.image(sample.image_bytes) for sample in subject.samples]),
+        np.stack([preprocessor.tokens(sample.text) for sample in subject.samples]),
+    )
+
+
+def _differences(what: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:
+    if expected.shape != received.shape:
+        yield f"{what}: expected probabilities of shape {expected.shape}. Received: {received.shape}"
+        return
+    if not np.isfinite(received).all():
+        yield f"{what}: expected finite probabilities. Received: NaN or infinity"
+        return
+    worst = np.abs(expected - received).max(axis=1)
+    for row in np.flatnonzero(worst > tolerance):
+        yield f"{what}, row {row}: expected probabilities within {tolerance}. Received: {worst[row]:.2g} off"
+    for row in np.flatnonzero(expected.argmax(axis=1) != received.argmax(axis=1)):
+        yield f"{what}, row {row}: expected class {expected[row].argmax()}. Received: class {received[row].argmax()}"
+
+
+def _tensor_spec(key: str, info: Any) -> contract.TensorSpec:
+    dims = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
+    return contract.TensorSpec(key, tf.dtypes.as_dtype(info.dtype).name, dims)
+
+
+def _minor_release(release: str) -> tuple[int, ...]:
+    """Operations come with minor releases, never with patches."""
+    return tuple(int(part) for part in release.split("-")[0].split(".")[:2])

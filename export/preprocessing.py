@@ -1,0 +1,78 @@
+"""Preprocessing inside the graph, for the `serving_bytes` signature.
+
+The twin of `duoserve.preprocess`: token ids are identical, pixels within 1 level. Whoever
+changes one changes both; the gate and `tests/parity` compare them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from duoserve.contract import PreprocessingSpec
+from export._orientation import orientation, upright
+
+__all__ = ["ImageDecoder", "make_tokenizer", "tokenize"]
+
+_JPEG = b"\xff\xd8\xff"
+_RATIOS = (1, 2, 4, 8)
+
+
+class ImageDecoder:
+    """Encoded images to pixels of the size that the spec names."""
+
+    def __init__(self, spec: PreprocessingSpec) -> None:
+        self._height = spec.image_height
+        self._width = spec.image_width
+
+    def __call__(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """uint8 array of shape (batch, height, width, 3), RGB, 0-255.
+
+        Args:
+            image_bytes: string array of shape (batch,), JPEG or PNG files. TensorFlow's decoder
+                takes GIF (one frame) and BMP too; the client does not promise these.
+        """
+        shape = tf.TensorSpec([self._height, self._width, 3], tf.uint8)
+        return tf.map_fn(self._decode, image_bytes, fn_output_signature=shape)
+
+    def _decode(self, data: tf.Tensor) -> tf.Tensor:
+        is_jpeg = tf.strings.substr(data, 0, 3) == _JPEG
+        pixels = tf.cond(is_jpeg, lambda: self._decode_jpeg(data), lambda: _decode_at(data, 1))
+        resized = tf.image.resize(pixels, (self._height, self._width), antialias=True)
+        return tf.cast(tf.round(resized), tf.uint8)
+
+    def _decode_jpeg(self, data: tf.Tensor) -> tf.Tensor:
+        """Decodes a large picture at a half, quarter or eighth: `duoserve.preprocess.decode_ratio`."""
+        shape = tf.io.extract_jpeg_shape(data)
+        shorter = tf.minimum(shape[0], shape[1])
+        longer = max(self._height, self._width)
+        # The ratio is an attribute of the operation, not an input: one branch for each.
+        branch = sum(tf.cast(shorter >= 2 * ratio * longer, tf.int32) for ratio in _RATIOS[1:])
+
+        def decoded(ratio: int) -> Callable[[], tf.Tensor]:
+            return lambda: _decode_at(data, ratio)
+
+        pixels = tf.switch_case(branch, [decoded(ratio) for ratio in _RATIOS])
+        return upright(pixels, orientation(data))
+
+
+def _decode_at(data: tf.Tensor, ratio: int) -> tf.Tensor:
+    # INTEGER_ACCURATE is what Pillow uses; TensorFlow's default is up to 8 levels off.
+    return tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+
+def make_tokenizer(spec: PreprocessingSpec) -> tf_text.SentencepieceTokenizer:
+    """The spec's SentencePiece model as TensorFlow Text ops. The SavedModel has to track it."""
+    return tf_text.SentencepieceTokenizer(model=spec.tokenizer, out_type=tf.int32)
+
+
+def tokenize(tokenizer: tf_text.SentencepieceTokenizer, spec: PreprocessingSpec, text: tf.Tensor) -> tf.Tensor:
+    """int32 array of shape (batch, token_length): ids, padded with `pad_id` or cut.
+
+    Args:
+        text: string array of shape (batch,), UTF-8.
+    """
+    ids = tokenizer.tokenize(text)[:, : spec.token_length]
+    return ids.to_tensor(spec.pad_id, shape=[None, spec.token_length])

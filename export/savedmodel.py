@@ -1,0 +1,131 @@
+"""Writes one version: SavedModel, golden samples, warmup records, card and manifest; then the gate.
+
+All of it happens in a staging folder that servers ignore; only what passes the gate is renamed
+to its version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from duoserve.contract import PreprocessingSpec
+from duoserve.manifest import write_manifest
+from duoserve.preprocess import Preprocessor
+from duoserve.samples import GOLDEN_PATH, GoldenSample, dump_samples
+from export.card import CARD_PATH, make_card
+from export.errors import ExportError
+from export.gate import SERVER_VERSION, Array, CheckResult, Reference, check, refuse_unless_passed
+from export.signatures import build_archive, predict_fn
+from export.store import ModelStore
+from export.warmup import DEFAULT_BATCH_SIZES, WARMUP_PATH, write_warmup
+
+__all__ = ["Published", "export_version"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """A version that passed the gate and is in the store.
+
+    Attributes:
+        path: Its folder.
+        spec: What it tells its clients.
+        checks: What the gate looked at.
+    """
+
+    path: Path
+    spec: PreprocessingSpec
+    checks: tuple[CheckResult, ...]
+
+
+def export_version(
+    model: keras.Model,
+    spec: PreprocessingSpec,
+    samples: Sequence[tuple[bytes, str]],
+    store: ModelStore,
+    *,
+    version: int | None = None,
+    batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
+    server_version: str = SERVER_VERSION,
+    facts: Mapping[str, Any] | None = None,
+    progress: Callable[[CheckResult], Any] = lambda result: None,
+) -> Published:
+    """Writes a Keras model as the next version, runs the gate and publishes it.
+
+    Args:
+        model: Inputs `image` and `tokens`, output the probabilities.
+        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives.
+        samples: Encoded images and texts that become the golden samples; a dozen held-out ones do.
+        store: Where to.
+        version: The number, if not the next one.
+        batch_sizes: For the warmup records: the server's `allowed_batch_sizes`.
+        server_version: The TensorFlow of the server it is meant for.
+        facts: What the card should keep about the training: metrics, data digest, seed …
+        progress: Called with each result of the gate.
+
+    Raises:
+        ExportError: The model does not fit the contract, or there are no samples.
+        GateError: A check failed; nothing is published.
+        StoreError: The store can't take the version; nothing is published.
+    """
+    if not samples:
+        raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
+    predict_fn(model, spec)  # a model that does not fit is refused before a version is taken
+    with store.writing(version) as staging:
+        spec = dataclasses.replace(spec, version=staging.version)
+        reference = _reference(model, spec)
+        golden = _answer(spec, samples, reference)
+        _write_graph(model, spec, staging.path)
+        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
+        write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
+        card = make_card(name=store.name, spec=spec, parameters=model.count_params(), facts=facts or {})
+        _write_text(staging.path / CARD_PATH, card)
+        write_manifest(staging.path)
+        checks = check(staging.path, server_version=server_version, reference=reference, progress=progress)
+        refuse_unless_passed(checks, f"version {staging.version} of {store.name}")
+        return Published(staging.publish(), spec, tuple(checks))
+
+
+def _reference(model: keras.Model, spec: PreprocessingSpec) -> Reference:
+    predict = tf.function(predict_fn(model, spec), reduce_retracing=True)
+
+    def reference(image: Array, tokens: Array) -> Array:
+        return predict(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
+
+    return reference
+
+
+def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference) -> list[GoldenSample]:
+    """The samples with the tokens that the client makes and the Keras model's answers."""
+    preprocessor = Preprocessor(spec)
+    image = np.stack([preprocessor.image(data) for data, _ in samples])
+    tokens = np.stack([preprocessor.tokens(text) for _, text in samples])
+    return [
+        GoldenSample(
+            image_bytes=data,
+            text=text,
+            tokens=tuple(row.tolist()),
+            probabilities=tuple(answer.tolist()),
+            label=spec.labels[int(answer.argmax())],
+        )
+        for (data, text), row, answer in zip(samples, tokens, reference(image, tokens), strict=True)
+    ]
+
+
+def _write_graph(model: keras.Model, spec: PreprocessingSpec, folder: Path) -> None:
+    try:
+        build_archive(model, spec).write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:
+        # Where a write fails, TensorFlow's message carries the operating system's reason.
+        raise OSError(f"the SavedModel could not be written: {error.message}") from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,105 @@
+"""The contract as a graph: a Keras model and a spec become the signatures of a SavedModel.
+
+Names, dtypes and shapes come from `duoserve.contract`, never from Keras, which would call an
+input `keras_tensor_3` and send token ids as float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from duoserve import contract
+from export.errors import ExportError
+from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
+
+__all__ = ["build_archive", "predict_fn"]
+
+Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def predict_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Predict:
+    """`(image, tokens) -> probabilities` of a Keras model, checked against the spec.
+
+    Raises:
+        ExportError: The model's inputs or output are not those of the contract.
+    """
+    wanted = contract.signatures(spec)[contract.SERVING_DEFAULT]
+    _check_inputs(model, wanted)
+
+    def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+        outputs = model({"image": image, "tokens": tokens}, training=False)
+        return outputs["probabilities"] if isinstance(outputs, dict) else outputs
+
+    probabilities = tf.function(predict).get_concrete_function(*map(_tensor_spec, wanted.inputs)).structured_outputs
+    expected = wanted.outputs[0]
+    if probabilities.dtype.name != expected.dtype or not probabilities.shape.is_compatible_with(expected.shape):
+        raise ExportError(
+            f"Expected the model's output to be {expected}, one column a label."
+            f" Received: {probabilities.dtype.name} array of shape {tuple(probabilities.shape)}"
+        )
+    return predict
+
+
+def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras.export.ExportArchive:
+    """Every signature of the contract, ready for `write_out`.
+
+    `ExportArchive`, because what `tf.saved_model.save` makes of a Keras 3 model loads in Python
+    but not in a Session, which is what TensorFlow Serving uses.
+
+    Raises:
+        ExportError: The model's inputs or output are not those of the contract.
+    """
+    predict = predict_fn(model, spec)
+    tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec)
+    labels = tf.constant(spec.labels)
+    described = spec.to_json()
+
+    def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": predict(image, tokens)}
+
+    def serving_bytes(image_bytes: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = predict(decode(image_bytes), tokenize(tokenizer, spec, text))
+        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+
+    def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"spec": tf.fill(tf.shape(key), described)}
+
+    functions: dict[str, Callable[..., Any]] = {
+        contract.SERVING_DEFAULT: serving_default,
+        contract.SERVING_BYTES: serving_bytes,
+        contract.DESCRIBE: describe,
+    }
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.track(tokenizer)
+    for name, signature in contract.signatures(spec).items():
+        archive.add_endpoint(name, functions[name], input_signature=[_tensor_spec(each) for each in signature.inputs])
+    return archive
+
+
+def _tensor_spec(spec: contract.TensorSpec) -> tf.TensorSpec:
+    return tf.TensorSpec(spec.shape, spec.dtype, name=spec.name)
+
+
+def _check_inputs(model: keras.Model, wanted: contract.SignatureSpec) -> None:
+    received = {tensor.name: tensor for tensor in model.inputs}
+    for expected in wanted.inputs:
+        tensor = received.get(expected.name)
+        if tensor is None:
+            raise ExportError(
+                f"Expected the model to have an input named {expected.name!r}, {expected}."
+                f" Received inputs: {', '.join(sorted(received))}"
+            )
+        if not tf.TensorShape(tensor.shape).is_compatible_with(expected.shape) or (
+            keras.backend.standardize_dtype(tensor.dtype) != expected.dtype
+        ):
+            raise ExportError(
+                f"Expected the model's input {expected.name!r} to be {expected}."
+                f" Received: {tensor.dtype} array of shape {tuple(tensor.shape)}"
+            )
+    if extra := sorted(set(received) - {each.name for each in wanted.inputs}):
+        raise ExportError(f"Expected the model to have no inputs but image and tokens. Received: {', '.join(extra)}")

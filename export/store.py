@@ -1,0 +1,207 @@
+"""The model store: `ROOT/NAME/N/`, one folder a version, as TensorFlow Serving polls it.
+
+A version is written into `.staging-N`, a name that servers ignore, and renamed when it is whole
+and synced, so a server never sees half of one. Creating that folder also takes the number: two
+exports at once get two versions. The folder is locked while its writer lives, so what a killed
+writer left behind is told from one at work, and swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from export.errors import StoreError
+
+__all__ = ["ModelStore"]
+
+_STAGING: Final = ".staging-"
+_LARGEST_VERSION: Final = 2**63 - 1
+"""TensorFlow Serving keeps a version in an int64."""
+
+
+class ModelStore:
+    """The versions of one model under a root folder.
+
+    Args:
+        root: Folder of all models. Made when the first version is written.
+        name: The model's name, which is also the name that clients ask for.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], name: str) -> None:
+        if not name or name.startswith(".") or "/" in name or "\0" in name:
+            raise StoreError(
+                f"Expected a model name without slashes that does not begin with a dot. Received: {name!r}"
+            )
+        self.name = name
+        self.path = Path(root).absolute() / name
+
+    def versions(self) -> list[int]:
+        """Published versions, oldest first. Empty when the model has none."""
+        try:
+            names = [entry.name for entry in self.path.iterdir() if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"Expected {self.path} to be a readable folder. Received: {error}") from error
+        # "007" is version 7 to the server: it counts, so that no second 7 is written beside it.
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def path_of(self, version: int) -> Path:
+        """The folder of a version, whether it is there or not."""
+        return self.path / str(version)
+
+    @contextlib.contextmanager
+    def writing(self, version: int | None = None) -> Iterator[Staging]:
+        """Takes a version number and gives a staging folder for it; publishes nothing by itself.
+
+        Whatever happens inside, the store is left without the staging folder, and with the new
+        version only if `Staging.publish` returned.
+
+        Args:
+            version: The number; None takes the one after the largest that is there or being written.
+
+        Raises:
+            StoreError: The version exists or is being written, the folder can't be written, or
+                the disk is full.
+        """
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            number, lock = self._take(version)
+        staging = Staging(self, number)
+        try:
+            with _explained(self.path):
+                yield staging
+        finally:
+            with self._guard():
+                shutil.rmtree(staging.path, ignore_errors=True)
+                _lock_path(staging.path).unlink(missing_ok=True)
+                os.close(lock)
+
+    def _take(self, version: int | None) -> tuple[int, int]:
+        """Makes the staging folder; returns the version and the descriptor that holds its lock."""
+        with self._guard():
+            self._sweep()
+            taken = {*self.versions(), *self._staged()}
+            number = max(taken, default=0) + 1 if version is None else version
+            if not 1 <= number <= _LARGEST_VERSION:
+                raise StoreError(f"Expected a version from 1 to {_LARGEST_VERSION}. Received: {number}")
+            if number in taken:
+                state = "is being written by another export" if number in self._staged() else "exists"
+                raise StoreError(
+                    f"Expected a version of {self.name} that is free. Received: {number}, which {state}"
+                    f" (versions are never overwritten; the next free one is {max(taken) + 1})"
+                )
+            path = self.path / f"{_STAGING}{number}"
+            lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.mkdir()
+            return number, lock
+
+    def _staged(self) -> list[int]:
+        names = [entry.name.removeprefix(_STAGING) for entry in self.path.glob(f"{_STAGING}*")]
+        return [int(name) for name in names if name.isdigit()]
+
+    def _sweep(self) -> None:
+        """Removes what killed writers left: staging folders that nobody has locked."""
+        for number in self._staged():
+            path = self.path / f"{_STAGING}{number}"
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(_lock_path(path), os.O_RDWR)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                finally:
+                    os.close(descriptor)
+            shutil.rmtree(path, ignore_errors=True)
+            _lock_path(path).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """One writer at a time for the short moments in which names are made or removed."""
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class Staging:
+    """A version that is being written.
+
+    Attributes:
+        version: The number that it will have.
+        path: The folder to write into.
+    """
+
+    def __init__(self, store: ModelStore, version: int) -> None:
+        self._store = store
+        self.version = version
+        self.path = store.path / f"{_STAGING}{version}"
+
+    def publish(self) -> Path:
+        """Syncs every file to the disk and renames the folder to its version.
+
+        Raises:
+            StoreError: A folder of that name appeared meanwhile, or the disk failed.
+        """
+        with _explained(self._store.path):
+            _sync(self.path)
+            target = self._store.path_of(self.version)
+            with self._store._guard():
+                if target.exists():  # by another tool: a rename would replace an empty folder
+                    raise StoreError(f"Expected {target} to be free. Received: a folder that appeared meanwhile")
+                self.path.rename(target)
+            _sync_folder(self._store.path)
+            return target
+
+
+def _lock_path(staging: Path) -> Path:
+    return staging.with_name(staging.name + ".lock")
+
+
+def _sync(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        _sync_folder(Path(parent))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_REASONS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission to write",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "it is no folder",
+}
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise StoreError(
+            f"Expected {path} to take a new version. Received: {reason} ({error})."
+            " Nothing that was published has changed"
+        ) from error

@@ -1,0 +1,113 @@
+"""Warmup records: requests that a server runs before a version serves.
+
+They make the first real call as fast as the later ones, and they are a gate that the server
+itself keeps: a record that fails ends the load, and the version before it goes on serving.
+Every signature is run at every batch size that the batching configuration allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from duoserve import contract
+from duoserve.preprocess import Preprocessor
+from duoserve.samples import GoldenSample
+from export.errors import ExportError
+
+__all__ = ["DEFAULT_BATCH_SIZES", "WARMUP_PATH", "read_warmup", "warmup_inputs", "write_warmup"]
+
+WARMUP_PATH: Final = "assets.extra/tf_serving_warmup_requests"
+"""The name that TensorFlow Serving looks for, relative to the version's folder."""
+
+DEFAULT_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
+"""`allowed_batch_sizes` of serving/config/batching.config."""
+
+_MOST_RECORDS: Final = 1000
+"""TensorFlow Serving refuses a file with more (`WarmupConsts::kMaxNumRecords`)."""
+
+Inputs = dict[str, npt.NDArray[Any]]
+
+
+def warmup_inputs(
+    spec: contract.PreprocessingSpec, samples: Sequence[GoldenSample], rows: int
+) -> Iterator[tuple[str, Inputs]]:
+    """One request of `rows` rows for each signature: its name, and arrays by input name."""
+    preprocessor = Preprocessor(spec)
+    chosen = [samples[row % len(samples)] for row in range(rows)]
+    yield (
+        contract.SERVING_DEFAULT,
+        {
+            "image": np.stack([preprocessor.image(sample.image_bytes) for sample in chosen]),
+            "tokens": np.stack([preprocessor.tokens(sample.text) for sample in chosen]),
+        },
+    )
+    yield (
+        contract.SERVING_BYTES,
+        {
+            "image_bytes": np.array([sample.image_bytes for sample in chosen], object),
+            "text": np.array([sample.text.encode("utf-8") for sample in chosen], object),
+        },
+    )
+    yield contract.DESCRIBE, {"key": np.array([b""] * rows, object)}
+
+
+def write_warmup(
+    path: Path,
+    *,
+    name: str,
+    spec: contract.PreprocessingSpec,
+    samples: Sequence[GoldenSample],
+    batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
+) -> int:
+    """Writes the records of one version; returns how many.
+
+    Raises:
+        ExportError: A batch size below 1, none at all, or more records than the server reads.
+    """
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ExportError(f"Expected batch sizes of at least 1, one or more. Received: {list(batch_sizes)}")
+    requests = [each for rows in sorted(set(batch_sizes)) for each in warmup_inputs(spec, samples, rows)]
+    if len(requests) > _MOST_RECORDS:
+        raise ExportError(
+            f"Expected at most {_MOST_RECORDS} warmup records, three for each batch size. Received: {len(requests)}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            writer.write(_record(name, signature, inputs).SerializeToString())
+    return len(requests)
+
+
+def read_warmup(path: Path) -> list[predict_pb2.PredictRequest]:
+    """The Predict requests in a file of warmup records.
+
+    Raises:
+        ExportError: The file is not whole, or holds a record that is no Predict request.
+    """
+    requests = []
+    try:
+        for data in tf.data.TFRecordDataset(str(path)):
+            log = prediction_log_pb2.PredictionLog.FromString(data.numpy())
+            if not log.HasField("predict_log"):
+                raise ExportError(f"Expected Predict requests in {path.name}. Received: {log.WhichOneof('log_type')}")
+            requests.append(log.predict_log.request)
+    except tf.errors.OpError as error:
+        raise ExportError(f"Expected {path.name} to be a whole TFRecord file. Received: {error.message}") from error
+    return requests
+
+
+def _record(name: str, signature: str, inputs: Inputs) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    # No version: the server fills in the one that it loads.
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    for key, array in inputs.items():
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(array))
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
