@@ -1,1 +1,67 @@
-"""A thin gRPC client for image + text models on TensorFlow Serving."""
+"""A thin gRPC client for image + text models on TensorFlow Serving.
+
+from duoserve import Client
+
+with Client("localhost:8500", model="pairs", label="stable") as client:
+    answer = client.predict("photo.jpg", "a red heart")
+    print(answer.label, answer.probability, answer.version)
+"""
+
+from duoserve._messages import Outputs, VersionStatus
+from duoserve.client import Client
+from duoserve.contract import ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
+from duoserve.errors import (
+    BadReply,
+    ClientClosed,
+    DeadlineExceeded,
+    DuoserveError,
+    InvalidInput,
+    ModelNotFound,
+    PermissionDenied,
+    ReplyTooLarge,
+    RequestRejected,
+    ServerBusy,
+    ServerUnavailable,
+    SpecChanged,
+    UnsupportedModel,
+)
+from duoserve.options import TLS, Connection, Hedge, Retry
+from duoserve.preprocess import Preprocessor
+from duoserve.results import BatchResult, Pair, Prediction, Scored, TensorPrediction
+from duoserve.routing import Canary, Shadow, ShadowReport
+
+__all__ = [
+    "TLS",
+    "BadReply",
+    "BatchResult",
+    "Canary",
+    "Client",
+    "ClientClosed",
+    "Connection",
+    "ContractError",
+    "DeadlineExceeded",
+    "DuoserveError",
+    "Hedge",
+    "InvalidInput",
+    "ModelNotFound",
+    "Outputs",
+    "Pair",
+    "PermissionDenied",
+    "Prediction",
+    "PreprocessingSpec",
+    "Preprocessor",
+    "ReplyTooLarge",
+    "RequestRejected",
+    "Retry",
+    "Scored",
+    "ServerBusy",
+    "ServerUnavailable",
+    "Shadow",
+    "ShadowReport",
+    "SignatureSpec",
+    "SpecChanged",
+    "TensorPrediction",
+    "TensorSpec",
+    "UnsupportedModel",
+    "VersionStatus",
+]

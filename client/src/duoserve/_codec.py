@@ -191,7 +191,9 @@ def decode_tensor(data: Buffer) -> npt.NDArray[Any]:
         CodecError: Not a TensorProto, an unknown dtype, a negative size, or content that
             does not fit the shape.
     """
-    number, shape, content = 0, (), None
+    number = 0
+    shape: tuple[int, ...] = ()
+    content: memoryview | None = None
     floats: memoryview | None = None
     for field, kind, value in fields(data):
         if field == 4 and kind == _BYTES:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import io
 import os
-import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from duoserve._encoded import MAX_PIXELS, EncodedImage, decode_ratio, exif_orientation, inspect
+from duoserve._fork import Lock
 from duoserve.contract import ContractError, PreprocessingSpec
 from duoserve.errors import InvalidInput
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageSource", "Preprocessor", "decode_ratio", "exif_orientation", "read_encoded"]
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
+ImageSource: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
+)
 """A path, the bytes of a JPEG or PNG, a file object, a uint8 array (height, width, 3), or a PIL image."""
 
 
@@ -62,11 +64,13 @@ class Preprocessor:
 
     Attributes:
         spec: The specification that it follows.
+        digest: `spec.digest`, computed once.
     """
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         self.spec = spec
-        self._lock = threading.Lock()
+        self.digest = spec.digest
+        self._lock = Lock()
         self._sentencepiece: Any = None
 
     def image(self, source: ImageSource) -> npt.NDArray[np.uint8]:
@@ -87,7 +91,7 @@ class Preprocessor:
             return self.encoded(data, inspect(data))
         if isinstance(source, np.ndarray):
             return self._array(source)
-        return self._resized(_upright(_checked(source)))
+        return self._resized(_upright(_checked(cast("Image.Image", source))))
 
     def encoded(self, data: bytes, facts: EncodedImage) -> npt.NDArray[np.uint8]:
         """Like `image`, for bytes that `inspect` has passed."""
@@ -98,7 +102,7 @@ class Preprocessor:
             with Image.open(io.BytesIO(data), formats=(facts.format,)) as image:
                 if facts.format == "JPEG":
                     ratio = decode_ratio(facts.height, facts.width, *target)
-                    image.draft(None, (facts.width // ratio, facts.height // ratio))  # type: ignore[arg-type]
+                    image.draft(None, (facts.width // ratio, facts.height // ratio))
                 image.load()
                 return self._resized(_turned(_rgb(image), facts.orientation))
         except InvalidInput:

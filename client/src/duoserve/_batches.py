@@ -1,0 +1,128 @@
+"""Large batches: read, split to what the server takes, sent side by side, put back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from duoserve import _inputs
+from duoserve._core import Core
+from duoserve._effects import Compute, Gather, Steps
+from duoserve._failures import batch_limit
+from duoserve._inputs import Item, SendMode
+from duoserve._rpc import Context
+from duoserve._specs import Target
+from duoserve.contract import PreprocessingSpec
+from duoserve.errors import DuoserveError, InvalidInput, RequestRejected
+from duoserve.preprocess import Preprocessor
+from duoserve.results import Prediction, Sent
+
+__all__ = ["Batches"]
+
+_CONCURRENT: Final = 4  # requests of one batch at a time: keeps a server busy, leaves threads to others
+_CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: more requests rather than one of a gigabyte
+
+Outcome = Prediction | DuoserveError
+Chunk = list[tuple[int, Item]]
+
+
+class Batches:
+    """Predicts any number of items. Learns the server's max_batch_size when it is below ours."""
+
+    def __init__(self, core: Core, max_batch_size: int) -> None:
+        self._core = core
+        self._limit = max_batch_size
+
+    def predict(self, context: Context, target: Target, pairs: Sequence[Any], mode: SendMode) -> Steps[list[Outcome]]:
+        """An outcome for each pair, in order."""
+        if not pairs:
+            return []
+        expected = yield from self._core.expected(context, target)
+        outcomes: list[Outcome | None] = [None] * len(pairs)
+        size = self._limit
+        windows = [range(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
+        steps = [self._window(context, target, pairs, window, expected, mode, outcomes) for window in windows]
+        yield Gather(steps, _CONCURRENT)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _window(
+        self,
+        context: Context,
+        target: Target,
+        pairs: Sequence[Any],
+        window: range,
+        expected: Preprocessor,
+        mode: SendMode,
+        outcomes: list[Outcome | None],
+    ) -> Steps[None]:
+        """Reads and sends some neighbouring items. Only these are in memory, prepared, at a time."""
+        groups = yield Compute(lambda: self._read(pairs, window, expected, mode, outcomes))
+        for sent, chunk in groups:
+            yield from self._chunk(context, target, chunk, sent, outcomes)
+
+    def _read(
+        self,
+        pairs: Sequence[Any],
+        window: Iterable[int],
+        expected: Preprocessor,
+        mode: SendMode,
+        outcomes: list[Outcome | None],
+    ) -> list[tuple[Sent, Chunk]]:
+        """Reads the items of a window, and groups them by the way they go out."""
+        chunks: dict[Sent, list[Chunk]] = {}
+        sizes: dict[Sent, int] = {}
+        for i in window:
+            try:
+                image, text = _split_pair(pairs[i])
+                item = _inputs.read_item(image, text)
+                sent = _inputs.choose(item, expected.spec, mode)
+                if sent == "tensors":
+                    item.tensors(expected)  # a broken image must fail alone, not with its chunk
+            except InvalidInput as error:
+                outcomes[i] = error
+                continue
+            size = _size(item, sent, expected.spec)
+            if sent not in chunks or sizes[sent] + size > _CHUNK_BYTES:
+                chunks.setdefault(sent, []).append([])
+                sizes[sent] = 0
+            chunks[sent][-1].append((i, item))
+            sizes[sent] += size
+        return [(sent, chunk) for sent, of_kind in chunks.items() for chunk in of_kind]
+
+    def _chunk(
+        self, context: Context, target: Target, chunk: Chunk, sent: Sent, outcomes: list[Outcome | None]
+    ) -> Steps[None]:
+        """Fills in the outcomes of one chunk, in smaller ones where the server refuses it whole."""
+        context.record.sent = sent
+        try:
+            found = yield from self._core.predict_items(context, target, [item for _, item in chunk], sent)
+        except RequestRejected as error:
+            limit = batch_limit(error)
+            if limit is not None:
+                self._limit = min(self._limit, limit)
+            if len(chunk) == 1 or error.code != "INVALID_ARGUMENT":
+                for i, _ in chunk:
+                    outcomes[i] = error
+                return
+            # One item that the model fails on must not fail the others: halve until it is alone.
+            size = max(1, min(limit or (len(chunk) + 1) // 2, len(chunk) - 1))
+            for start in range(0, len(chunk), size):
+                yield from self._chunk(context, target, chunk[start : start + size], sent, outcomes)
+        except DuoserveError as error:
+            for i, _ in chunk:
+                outcomes[i] = error
+        else:
+            for (i, _), outcome in zip(chunk, found, strict=True):
+                outcomes[i] = outcome
+
+
+def _split_pair(pair: Any) -> tuple[Any, Any]:
+    if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
+        raise InvalidInput(f"Expected each item to be a pair (image, text). Received: {type(pair).__name__}")
+    return pair[0], pair[1]
+
+
+def _size(item: Item, sent: Sent, spec: PreprocessingSpec) -> int:
+    if sent == "bytes":
+        return len(item.data or b"") + len(item.text_bytes)
+    return spec.image_height * spec.image_width * 3 + spec.token_length * 4

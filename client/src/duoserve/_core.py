@@ -1,0 +1,240 @@
+"""The client without its I/O: every call as steps that a driver performs, sync or async.
+
+Following a rollout is here. Input is prepared for the version that is expected behind a
+label; the reply says which version answered; if that one prepares its input differently, the
+answer is thrown away, the input is prepared again and that very version is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve import _inputs, _messages
+from duoserve._codec import CodecError
+from duoserve._effects import Compute, Once, Sleep, Steps
+from duoserve._inputs import Item
+from duoserve._messages import Outputs, VersionStatus
+from duoserve._rpc import Context, Rpc
+from duoserve._specs import Specs, Target
+from duoserve.contract import DESCRIBE, SERVING_DEFAULT, ContractError, PreprocessingSpec, SignatureSpec
+from duoserve.errors import (
+    BadReply,
+    DuoserveError,
+    InvalidInput,
+    ModelNotFound,
+    RequestRejected,
+    SpecChanged,
+    UnsupportedModel,
+)
+from duoserve.preprocess import Preprocessor
+from duoserve.results import Prediction, Sent, TensorPrediction, predictions
+
+__all__ = ["Core"]
+
+T = TypeVar("T")
+
+_ROUNDS: Final = 8  # of asking again because versions came and went; a rollout needs two
+_ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
+_DUMMY_ROW: Final = np.array([b""], object)
+
+
+class Core:
+    """The calls of a client for one model."""
+
+    def __init__(self, rpc: Rpc, *, server: str, model: str) -> None:
+        self._rpc = rpc
+        self._server = server
+        self._model = model
+        self._specs = Specs()
+
+    def run(
+        self,
+        context: Context,
+        target: Target,
+        signature: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        outputs: Sequence[str] = (),
+    ) -> Steps[Outputs]:
+        """Any signature with any tensors."""
+        try:
+            request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
+        except CodecError as error:
+            raise InvalidInput(str(error)) from error
+        reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
+        try:
+            found = _messages.decode_predict(reply)
+        except CodecError as error:
+            raise self._placed(BadReply(str(error)), target) from error
+        context.record.version = found.version
+        return found
+
+    def status(self, context: Context, target: Target) -> Steps[list[VersionStatus]]:
+        """State of the model's versions on one server."""
+        version = target if isinstance(target, int) else None  # the server ignores a label here
+        request = _messages.encode_status(self._model, version)
+        reply = yield from self._rpc.send(context, _messages.GET_MODEL_STATUS, request, version)
+        return self._read(_messages.decode_status, reply, version)
+
+    def signatures(self, context: Context, target: Target) -> Steps[dict[str, SignatureSpec]]:
+        """The signatures of a version, as the server reports them."""
+        request = _messages.encode_metadata(self._model, target)
+        reply = yield from self._rpc.send(context, _messages.GET_MODEL_METADATA, request, target)
+        found, context.record.version = self._read(_messages.decode_metadata, reply, target)
+        return found
+
+    def describe(self, context: Context, target: Target) -> Steps[tuple[Preprocessor, int]]:
+        """Asks for the spec behind a label or version, and the version that it is of."""
+        try:
+            outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
+        except UnsupportedModel as error:
+            raise self._placed(
+                UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"), target
+            ) from error
+        row = outputs.tensors.get("spec")
+        try:
+            if row is None or row.size != 1:
+                raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
+            spec = PreprocessingSpec.from_json(row.ravel()[0])
+        except (ContractError, UnicodeDecodeError, TypeError) as error:
+            raise self._placed(UnsupportedModel(str(error)), target) from error
+        # Following is keyed by the version that the server names, not by what the file says.
+        preprocessor = self._specs.add(outputs.version, spec)
+        self._specs.answered(target, outputs.version)
+        return preprocessor, outputs.version
+
+    def expected(self, context: Context, target: Target) -> Steps[Preprocessor]:
+        """The Preprocessor to try first: known, or asked for."""
+        found = self._specs.expected(target)
+        if found is None:
+            found = yield Once(target, self._ask_unless_known(context, target))
+        return found
+
+    def _ask_unless_known(self, context: Context, target: Target) -> Steps[Preprocessor]:
+        found = self._specs.expected(target)
+        if found is None:
+            found, _ = yield from self.describe(context, target)
+        return found
+
+    def predict_items(
+        self, context: Context, target: Target, items: Sequence[Item], sent: Sent
+    ) -> Steps[list[Prediction | DuoserveError]]:
+        """One request for all items, asked again until input and answer are of one version.
+
+        Raises:
+            DuoserveError: The request as a whole failed.
+        """
+        preprocessor = yield from self.expected(context, target)
+        asked = target
+        for round_ in range(_ROUNDS):
+            last = round_ == _ROUNDS - 1
+            if round_ > 1:
+                yield Sleep(min(_ROUND_PAUSE * round_, context.left()))
+            inputs = yield from self._prepare(items, preprocessor, sent)
+            try:
+                outputs = yield from self.run(context, asked, _inputs.SIGNATURES[sent], inputs)
+            except ModelNotFound as error:
+                # The version behind the label was unloaded, or is not on this replica (yet).
+                if last or isinstance(target, int) or not (asked != target or _is_moving(error)):
+                    raise
+                preprocessor, _ = yield from self.describe(context, target)
+                asked = target
+                continue
+            except RequestRejected:
+                # Input of another size can fail in the graph instead of being answered.
+                if last or asked != target or isinstance(target, int):
+                    raise
+                moved = yield from self._moved(context, target, preprocessor)
+                if moved is None:
+                    raise
+                preprocessor, asked = moved
+                context.record.reprepared += 1
+                continue
+            try:
+                answering = yield from self.expected(context, outputs.version)
+            except ModelNotFound:
+                if last:
+                    raise
+                preprocessor, _ = yield from self.describe(context, target)
+                asked = target
+                continue
+            if sent == "bytes" or answering.digest == preprocessor.digest:
+                self._specs.answered(target, outputs.version)
+                return self._outcomes(outputs, answering.spec, target, len(items), sent)
+            preprocessor, asked = answering, outputs.version
+            context.record.reprepared += 1
+        raise AssertionError("unreachable: the last round returns or raises")
+
+    def _moved(
+        self, context: Context, target: Target, preprocessor: Preprocessor
+    ) -> Steps[tuple[Preprocessor, int] | None]:
+        """What stands behind the label now, None when that is prepared alike or can't be told."""
+        try:
+            current, version = yield from self.describe(context, target)
+        except DuoserveError:
+            return None
+        return None if current.digest == preprocessor.digest else (current, version)
+
+    def _prepare(
+        self, items: Sequence[Item], preprocessor: Preprocessor, sent: Sent
+    ) -> Steps[dict[str, npt.NDArray[Any]]]:
+        if sent == "bytes":
+            return _inputs.encode_items(items, preprocessor, sent)
+        found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: _inputs.encode_items(items, preprocessor, sent))
+        return found
+
+    def _outcomes(
+        self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
+    ) -> list[Prediction | DuoserveError]:
+        probabilities = self._checked(outputs, rows, spec)
+        found: list[Prediction | DuoserveError] = [*predictions(probabilities, spec, outputs.version, target, sent)]
+        finite = np.isfinite(probabilities).all(axis=1)
+        if not finite.all():
+            for i in np.flatnonzero(~finite).tolist():
+                found[i] = self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+        return found
+
+    def predict_tensors(
+        self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
+    ) -> Steps[TensorPrediction]:
+        """Tensors that `preprocessor` made: answered by a version of its spec, or refused."""
+        inputs = _inputs.check_tensors(image, tokens, preprocessor)
+        outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
+        answering = yield from self.expected(context, outputs.version)
+        self._specs.answered(target, outputs.version)
+        if answering.digest != preprocessor.digest:
+            raise self._placed(
+                SpecChanged(
+                    f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
+                ),
+                outputs.version,
+            )
+        probabilities = self._checked(outputs, len(image), answering.spec)
+        if not np.isfinite(probabilities).all():
+            raise self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+        probabilities.flags.writeable = False
+        return TensorPrediction(probabilities, answering.spec.labels, outputs.version)
+
+    def _checked(self, outputs: Outputs, rows: int, spec: PreprocessingSpec) -> npt.NDArray[np.float32]:
+        try:
+            return _inputs.check_probabilities(outputs.tensors, rows, spec)
+        except BadReply as error:
+            raise self._placed(error, outputs.version) from None
+
+    def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
+        try:
+            return decode(reply)
+        except CodecError as error:
+            raise self._placed(BadReply(str(error)), target) from error
+
+    def _placed(self, error: DuoserveError, version: Target) -> DuoserveError:
+        error.server, error.model, error.version = self._server, self._model, version
+        return error
+
+
+def _is_moving(error: ModelNotFound) -> bool:
+    """Whether the label is known and its version is not: seen for a moment while labels move."""
+    return "Specific(" in error.message

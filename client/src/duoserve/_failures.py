@@ -1,0 +1,73 @@
+"""A failed gRPC call as an error of ours, and whether asking again at once can help."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import grpc
+
+from duoserve import errors
+from duoserve.errors import DuoserveError
+
+__all__ = ["Failure", "batch_limit", "classify"]
+
+
+class Failure(NamedTuple):
+    """The error to raise, and whether another attempt can help: a full server, a broken connection."""
+
+    error: DuoserveError
+    transient: bool = False
+
+
+# Words by which a broken connection shows under a code other than UNAVAILABLE.
+_BROKEN: Final = re.compile(
+    r"RST_STREAM|GOAWAY|Stream removed|Connection reset|Socket closed|Broken pipe|Endpoint closed|closed connection"
+    r"|transport|http2|HTTP/?2|SSL|tsi|TLS|[Ff]rame (size|type)|hpack|compress",
+)
+_BATCH_LIMIT: Final = re.compile(r"Task size \d+ is larger than maximum input batch size (\d+)")
+_TRANSPORT_CODES: Final = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
+
+
+def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, version: int | str | None) -> Failure:
+    """What a status code and its message mean, for a server of TensorFlow Serving's kind."""
+
+    def make(kind: type[DuoserveError], expected: str, advice: str = "") -> DuoserveError:
+        text = f"Expected {expected}. Received: {_first_line(details) or code.name}{advice}"
+        return kind(text, server=server, model=model, version=version, code=code.name)
+
+    status = grpc.StatusCode
+    if code is status.DEADLINE_EXCEEDED:
+        return Failure(make(errors.DeadlineExceeded, "an answer within the deadline"))
+    if code is status.UNAVAILABLE:
+        if "queue" in details and "full" in details:
+            return Failure(make(errors.ServerBusy, "a server with room in its batching queue"), transient=True)
+        return Failure(make(errors.ServerUnavailable, "a reachable server"), transient=True)
+    if code is status.RESOURCE_EXHAUSTED:
+        if "message larger than max" in details or "larger than max" in details:
+            advice = " (raise Connection.max_message_bytes, or send fewer rows)"
+            return Failure(make(errors.ReplyTooLarge, "a message within the limit", advice))
+        return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True)
+    if code is status.NOT_FOUND or "Unrecognized servable version label" in details:
+        return Failure(make(errors.ModelNotFound, "a model, version or label that the server has"))
+    if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):
+        return Failure(make(errors.PermissionDenied, "credentials that the server accepts"))
+    if code is status.FAILED_PRECONDITION and "Serving signature key" in details:
+        return Failure(make(errors.UnsupportedModel, "a model with the signatures of the Duoserve contract"))
+    if code is status.UNIMPLEMENTED:
+        return Failure(make(errors.RequestRejected, "a server that speaks the TensorFlow Serving protocol"))
+    if code in _TRANSPORT_CODES and _BROKEN.search(details):
+        return Failure(make(errors.ServerUnavailable, "an unbroken connection"), transient=True)
+    return Failure(make(errors.RequestRejected, "the model to accept the request"))
+
+
+def batch_limit(error: DuoserveError) -> int | None:
+    """The server's max_batch_size, when the error says that a request was over it."""
+    found = _BATCH_LIMIT.search(error.message)
+    return int(found[1]) if found else None
+
+
+def _first_line(details: str) -> str:
+    # Graph errors go on with a stack of node names, and can carry much of the input.
+    line = details.split("\n", 1)[0].strip()
+    return line if len(line) <= 300 else line[:300] + "…"

@@ -1,0 +1,152 @@
+"""From what the caller gave to the tensors of a request. No I/O but reading image files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve._encoded import EncodedImage, inspect
+from duoserve.contract import SERVING_BYTES, SERVING_DEFAULT, PreprocessingSpec, TensorSpec, signatures
+from duoserve.errors import BadReply, InvalidInput
+from duoserve.preprocess import Preprocessor, read_encoded
+from duoserve.results import Sent
+
+__all__ = ["Item", "SendMode", "check_probabilities", "check_tensors", "choose", "encode_items", "read_item"]
+
+SendMode = Literal["auto", "tensors", "bytes"]
+SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(slots=True)
+class Item:
+    """One image and text, read and looked at, but not prepared for any version yet.
+
+    Attributes:
+        source: Array or PIL image, None when the image came encoded.
+        data: The encoded image, None when it came as pixels.
+        facts: What the headers of `data` say.
+        text: The text, as UTF-8.
+        prepared: The last result of `tensors`, with the digest that it was made for.
+    """
+
+    source: Any
+    data: bytes | None
+    facts: EncodedImage | None
+    text: str
+    text_bytes: bytes
+    prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+
+    def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """Image and tokens for the versions of the preprocessor's spec; remembered for a retry."""
+        digest = preprocessor.digest
+        if self.prepared is None or self.prepared[0] != digest:
+            if self.data is not None and self.facts is not None:
+                image = preprocessor.encoded(self.data, self.facts)
+            else:
+                image = preprocessor.image(self.source)
+            self.prepared = digest, image, preprocessor.tokens(self.text)
+        return self.prepared[1:]
+
+
+def read_item(image: Any, text: Any) -> Item:
+    """Reads the image's file, if it is one, and refuses what no version could take.
+
+    Raises:
+        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
+    try:
+        text_bytes = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
+    data = read_encoded(image)
+    if data is None:
+        return Item(image, None, None, text, text_bytes)
+    return Item(None, data, inspect(data), text, text_bytes)
+
+
+def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
+    """How the item goes out. `auto` takes what is smaller on the wire.
+
+    Raises:
+        InvalidInput: Bytes were demanded, but the image came as pixels.
+    """
+    if item.data is None:
+        if mode == "bytes":
+            raise InvalidInput("Expected an encoded image (path, bytes or file object) to send bytes. Received: pixels")
+        return "tensors"
+    if mode != "auto":
+        return mode
+    prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
+    return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
+
+
+def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) -> Tensors:
+    """The inputs of one request for all items."""
+    if sent == "bytes":
+        images = np.empty(len(items), object)
+        images[:] = [item.data for item in items]
+        texts = np.empty(len(items), object)
+        texts[:] = [item.text_bytes for item in items]
+        return {"image_bytes": images, "text": texts}
+    pairs = [item.tensors(preprocessor) for item in items]
+    if len(pairs) == 1:
+        return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}
+    return {"image": np.stack([image for image, _ in pairs]), "tokens": np.stack([tokens for _, tokens in pairs])}
+
+
+def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensors:
+    """Ready-made tensors, held against the contract: the server checks few of these itself.
+
+    Raises:
+        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range.
+    """
+    inputs = signatures(preprocessor.spec)[SERVING_DEFAULT].inputs
+    tensors = {"image": image, "tokens": tokens}
+    for spec in inputs:
+        _check_tensor(spec, tensors[spec.name])
+    if len(image) != len(tokens):
+        raise InvalidInput(f"Expected as many rows of tokens as of image. Received: {len(tokens)} and {len(image)}")
+    low, high, size = int(tokens.min()), int(tokens.max()), preprocessor.vocabulary_size
+    if low < 0 or high >= max(size, preprocessor.spec.pad_id + 1):
+        raise InvalidInput(f"Expected tokens from 0 to {size - 1}. Received: {low} to {high}")
+    return tensors
+
+
+def _check_tensor(spec: TensorSpec, array: Any) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {type(array).__name__}")
+    fits = array.ndim == len(spec.shape) and all(
+        want in (None, got) for want, got in zip(spec.shape, array.shape, strict=True)
+    )
+    if array.dtype.name != spec.dtype or not fits:
+        raise InvalidInput(
+            f"Expected {spec.name} to be {spec}. Received: {array.dtype.name} array of shape {array.shape}"
+        )
+    if array.shape[0] == 0:
+        raise InvalidInput(f"Expected {spec.name} to have at least one row. Received: none")
+
+
+def check_probabilities(tensors: Any, rows: int, spec: PreprocessingSpec) -> npt.NDArray[np.float32]:
+    """The probabilities of a reply: float32 array of shape (rows, classes).
+
+    Raises:
+        BadReply: Missing, or of another dtype or shape.
+    """
+    array = tensors.get("probabilities")
+    if array is None:
+        raise BadReply(f"Expected the reply to hold probabilities. Received: {', '.join(tensors) or 'nothing'}")
+    if array.dtype != np.float32 or array.shape != (rows, len(spec.labels)):
+        raise BadReply(
+            f"Expected probabilities to be float32 array of shape ({rows}, {len(spec.labels)})."
+            f" Received: {array.dtype.name} array of shape {array.shape}"
+        )
+    found: npt.NDArray[np.float32] = array
+    return found

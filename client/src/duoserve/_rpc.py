@@ -1,0 +1,136 @@
+"""One request to one method, with the retries that gRPC can't decide on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable
+
+import grpc
+
+from duoserve._effects import Call, Compute, Sleep, Steps
+from duoserve._failures import classify
+from duoserve._fork import Lock
+from duoserve.errors import DeadlineExceeded
+from duoserve.observe import CallRecord
+from duoserve.options import Hedge, Retry
+
+__all__ = ["Budget", "Context", "Rpc"]
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(slots=True)
+class Context:
+    """What belongs to one call of a client's method.
+
+    Attributes:
+        deadline: When the call must have ended, on time.monotonic's clock.
+        timeout: Seconds that it was given.
+    """
+
+    deadline: float
+    timeout: float
+    record: CallRecord
+    metadata: Metadata = ()
+
+    def left(self) -> float:
+        """Seconds until the deadline.
+
+        Raises:
+            DeadlineExceeded: None are left. A request whose deadline has passed is never
+                sent: the server would run it without one.
+        """
+        left = self.deadline - time.monotonic()
+        if left > 0:
+            return left
+        raise DeadlineExceeded(
+            f"Expected an answer within {self.timeout:g} s. Received: none in time",
+            server=self.record.server,
+            model=self.record.model,
+            version=self.record.target,
+        )
+
+
+class Budget:
+    """gRPC's retry throttling, for the retries of our own: safe for many threads."""
+
+    def __init__(self, tokens: int) -> None:
+        self._most = float(tokens)
+        self._tokens = float(tokens)
+        self._lock = Lock()
+
+    def success(self) -> None:
+        """A call went well: a tenth of a token comes back."""
+        if self._tokens < self._most:
+            with self._lock:
+                self._tokens = min(self._most, self._tokens + 0.1)
+
+    def failure(self) -> bool:
+        """A call failed, or is slow. Whether it may be sent again."""
+        with self._lock:
+            self._tokens = max(0.0, self._tokens - 1)
+            return self._tokens > self._most / 2
+
+
+class Rpc:
+    """Sends requests under the client's retry, hedging and credential options."""
+
+    def __init__(
+        self,
+        *,
+        retry: Retry,
+        hedge: Hedge | None,
+        metadata: Metadata,
+        token: Callable[[], str] | None,
+        retry_unavailable: bool,
+    ) -> None:
+        self._retry = retry
+        self._hedge_after = hedge.after if hedge else None
+        self._metadata = metadata
+        self._token = token
+        self._retry_unavailable = retry_unavailable  # False: the channel's service config does it
+        self._budget = Budget(retry.budget)
+
+    def send(self, context: Context, method: str, request: bytes, target: int | str | None) -> Steps[bytes]:
+        """The reply's bytes. Raises the DuoserveError that the status means."""
+        record = context.record
+        for attempt in range(1, self._retry.attempts + 1):
+            metadata = self._metadata + context.metadata if context.metadata else self._metadata
+            if self._token is not None:
+                token: str = yield Compute(self._token)
+                metadata = (*metadata, ("authorization", f"Bearer {token}"))
+            record.attempts += 1
+            record.request_bytes += len(request)
+            call = Call(method, request, context.left(), metadata or None)
+            if self._hedge_after is not None:
+                call.hedge_after, call.on_hedge = self._hedge_after, lambda: self._may_hedge(record)
+            try:
+                reply: bytes = yield call
+            except grpc.RpcError as error:
+                code, details = error.code(), error.details() or ""
+                failure = classify(code, details, server=record.server, model=record.model, version=target)
+                ours = failure.transient and (self._retry_unavailable or code is not grpc.StatusCode.UNAVAILABLE)
+                again = ours and self._budget.failure() and attempt < self._retry.attempts
+                if not again:
+                    raise failure.error from error
+                wait = self._backoff(attempt)
+                if wait >= context.deadline - time.monotonic():
+                    raise failure.error from error
+            else:
+                self._budget.success()
+                return reply
+            yield Sleep(wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _backoff(self, attempt: int) -> float:
+        most = min(self._retry.max_backoff, self._retry.initial_backoff * 2 ** (attempt - 1))
+        return random.uniform(most / 2, most)  # noqa: S311 -- jitter, not a secret
+
+    def _may_hedge(self, record: CallRecord) -> bool:
+        if not self._budget.failure():
+            return False
+        record.hedges += 1
+        record.attempts += 1
+        return True

@@ -1,0 +1,77 @@
+"""What a client tells about its calls: one record each, to a debug log line and to observers."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+__all__ = ["CallRecord", "Observer"]
+
+logger: Final = logging.getLogger("duoserve")
+
+
+@dataclasses.dataclass(slots=True)
+class CallRecord:
+    """One call of a client's method, whatever it took on the wire. No user data.
+
+    Attributes:
+        operation: "predict", "predict_batch", "predict_tensors", "run", "describe", "status",
+            "signatures" or "shadow".
+        server: The address that the client was given.
+        model: Name of the model.
+        target: The label or version that was asked for, None for the latest.
+        version: The version that answered, None when none did.
+        sent: "tensors" or "bytes", None when nothing was sent.
+        rows: Items in the call.
+        request_bytes: Bytes of all requests.
+        attempts: Requests that were sent (retries inside gRPC are not seen here).
+        hedges: Of these, the ones sent because an answer was slow.
+        reprepared: How often the input was prepared again because another version answered.
+        seconds: Time from start to end.
+        outcome: "OK", or the name of the error's class.
+        item_errors: Items of a batch that failed.
+    """
+
+    operation: str
+    server: str
+    model: str
+    target: int | str | None
+    version: int | None = None
+    sent: str | None = None
+    rows: int = 1
+    request_bytes: int = 0
+    attempts: int = 0
+    hedges: int = 0
+    reprepared: int = 0
+    seconds: float = 0.0
+    outcome: str = "OK"
+    item_errors: int = 0
+
+
+class Observer(Protocol):
+    """Hears of every call. Must be safe for many threads, must not raise, and should be quick."""
+
+    def started(self, record: CallRecord) -> tuple[Any, Sequence[tuple[str, str]]]:
+        """A call begins. Returns something that `finished` gets back, and metadata to send along."""
+
+    def finished(self, state: Any, record: CallRecord) -> None:
+        """The call ended, well or not: see `record.outcome`."""
+
+
+def log(record: CallRecord) -> None:
+    """The one debug line of a call."""
+    logger.debug(
+        "%s model=%s target=%s version=%s sent=%s rows=%d bytes=%d attempts=%d ms=%.1f outcome=%s",
+        record.operation,
+        record.model,
+        record.target,
+        record.version,
+        record.sent,
+        record.rows,
+        record.request_bytes,
+        record.attempts,
+        record.seconds * 1000,
+        record.outcome,
+    )

@@ -1,0 +1,113 @@
+"""Options of a client: frozen, each one idea, checked when they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from duoserve.errors import InvalidInput
+
+__all__ = ["TLS", "Connection", "Hedge", "Retry"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Retry:
+    """When and how often a call is sent again. Predict changes nothing on the server, so that is safe.
+
+    What gRPC can tell apart (UNAVAILABLE) it retries itself, by the channel's service
+    config, on the next replica. What needs its message read (a busy server, a cut
+    connection under another code) is retried by the client. Both stop at the deadline.
+
+    Attributes:
+        attempts: Calls in all, the first included, 1 to 5. 1 switches retries off.
+        initial_backoff: Seconds before the second attempt, at most (the wait is random).
+        max_backoff: Upper limit of that wait, which doubles each time.
+        budget: Retries stop while failures outnumber successes: each failure takes one token
+            of this many, each success gives a tenth back, under half no call is retried.
+    """
+
+    attempts: int = 4
+    initial_backoff: float = 0.05
+    max_backoff: float = 1.0
+    budget: int = 200
+
+    def __post_init__(self) -> None:
+        _expect("attempts", self.attempts, 1, 5)
+        _expect("initial_backoff", self.initial_backoff, 0.001, 60)
+        _expect("max_backoff", self.max_backoff, self.initial_backoff, 60)
+        _expect("budget", self.budget, 1, 1000)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hedge:
+    """Sends a slow call a second time, to the next replica, and takes the first answer.
+
+    Attributes:
+        after: Seconds without an answer before the second call. The 95th percentile of
+            your latency is a good start: then 5 % of the calls are sent twice.
+    """
+
+    after: float
+
+    def __post_init__(self) -> None:
+        _expect("after", self.after, 0.001, 600)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Connection:
+    """How the client stays connected.
+
+    Attributes:
+        refresh: Seconds after which names are resolved again, so that new replicas get
+            traffic. Connections to addresses that stay are kept.
+        keepalive: Seconds without a sign of life during a call before the server is probed.
+        max_message_bytes: Largest reply that is accepted.
+        wait_for_ready: Wait for a server, up to the deadline, instead of failing as soon as
+            none can be reached.
+        health_check: Ask each replica's grpc.health service and send no calls to those that
+            are not serving. Needs `--enable_grpc_healthcheck_service` on the servers; one
+            without the service counts as healthy.
+    """
+
+    refresh: float = 30.0
+    keepalive: float = 20.0
+    max_message_bytes: int = 256 << 20
+    wait_for_ready: bool = False
+    health_check: bool = False
+
+    def __post_init__(self) -> None:
+        _expect("refresh", self.refresh, 0.1, 86400)
+        _expect("keepalive", self.keepalive, 1, 7200)
+        _expect("max_message_bytes", self.max_message_bytes, 1 << 10, (1 << 31) - 1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TLS:
+    """Encrypts the connection and checks the server's certificate.
+
+    The files are read again every `reload` seconds. When they changed, a new connection is
+    made beside the old one, and takes over once it works: a half-written rotation harms nothing.
+
+    Attributes:
+        ca: PEM file with the certificates to trust. None: those that gRPC brings along.
+        cert: PEM file with this client's certificate chain (mutual TLS), with `key`.
+        key: PEM file with the private key of `cert`.
+        server_name: Name to expect in the server's certificate, when it is not the address.
+        reload: Seconds between looks at the files.
+    """
+
+    ca: str | os.PathLike[str] | None = None
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    server_name: str | None = None
+    reload: float = 30.0
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise InvalidInput("Expected TLS cert and key together. Received: only one of them")
+        _expect("reload", self.reload, 0.1, 86400)
+
+
+def _expect(name: str, value: float, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise InvalidInput(f"Expected {name} between {least} and {most}. Received: {value!r}")

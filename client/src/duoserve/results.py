@@ -1,0 +1,133 @@
+"""What the client returns: frozen, typed, read-only arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve.contract import PreprocessingSpec
+from duoserve.errors import DuoserveError
+
+__all__ = ["BatchResult", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
+
+Sent = Literal["tensors", "bytes"]
+"""How the input went out: preprocessed here, or as it is for the graph to preprocess."""
+
+
+class Pair(NamedTuple):
+    """One item of a batch. A plain tuple (image, text) does as well."""
+
+    image: Any
+    text: str
+
+
+class Scored(NamedTuple):
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The answer for one image and text.
+
+    Attributes:
+        label: The most probable class.
+        probability: Its probability, 0 to 1.
+        probabilities: float32 array of shape (classes,), read-only.
+        labels: Class names; position i names entry i of `probabilities`.
+        version: The servable version that answered.
+        target: The label or version that was asked for, None for the latest.
+        sent: "tensors" or "bytes".
+    """
+
+    label: str
+    probability: float
+    probabilities: npt.NDArray[np.float32] = dataclasses.field(repr=False)
+    labels: tuple[str, ...] = dataclasses.field(repr=False)
+    version: int
+    target: int | str | None
+    sent: Sent
+
+    def top(self, k: int = 5) -> tuple[Scored, ...]:
+        """The k most probable classes, best first; all of them when there are fewer."""
+        order = np.argsort(-self.probabilities, kind="stable")[: max(k, 0)]
+        return tuple(Scored(self.labels[i], float(self.probabilities[i])) for i in order)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class TensorPrediction:
+    """The answer for ready-made tensors.
+
+    Attributes:
+        probabilities: float32 array of shape (batch, classes), read-only.
+        labels: Class names; position i names column i.
+        version: The servable version that answered.
+    """
+
+    probabilities: npt.NDArray[np.float32] = dataclasses.field(repr=False)
+    labels: tuple[str, ...] = dataclasses.field(repr=False)
+    version: int
+
+
+class BatchResult(Sequence[Prediction]):
+    """The answers of a batch, in the order of its items.
+
+    Reading an item that failed raises its error; `errors` and `outcomes` show all without
+    raising.
+
+    Attributes:
+        outcomes: For each item its Prediction or its error.
+    """
+
+    __slots__ = ("outcomes",)
+
+    def __init__(self, outcomes: Sequence[Prediction | DuoserveError]) -> None:
+        self.outcomes = tuple(outcomes)
+
+    @property
+    def errors(self) -> Mapping[int, DuoserveError]:
+        """The errors, by the position of their item. Empty when all went well."""
+        return {i: outcome for i, outcome in enumerate(self.outcomes) if isinstance(outcome, DuoserveError)}
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> BatchResult: ...
+    def __getitem__(self, index: int | slice) -> Prediction | BatchResult:
+        if isinstance(index, slice):
+            return BatchResult(self.outcomes[index])
+        outcome = self.outcomes[index]
+        if isinstance(outcome, DuoserveError):
+            raise outcome
+        return outcome
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"BatchResult({len(self)} items, {len(self.errors)} errors)"
+
+
+def predictions(
+    probabilities: npt.NDArray[np.float32],
+    spec: PreprocessingSpec,
+    version: int,
+    target: int | str | None,
+    sent: Sent,
+) -> list[Prediction]:
+    """One Prediction for each row of `probabilities`."""
+    probabilities.flags.writeable = False
+    best = probabilities.argmax(axis=1)
+    return [
+        Prediction(spec.labels[i], float(row[i]), row, spec.labels, version, target, sent)
+        for row, i in zip(probabilities, best.tolist(), strict=True)
+    ]
