@@ -73,5 +73,7 @@ class SessionModel:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
+    """The line that says why: TensorFlow puts a title before it and node names after it."""
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    lines = [line for line in text.splitlines() if line.strip() and line != "Graph execution error:"]
     return lines[0] if lines else type(error).__name__

@@ -206,5 +206,5 @@ def _raise_unavailable(settled: dict[ServableId, VersionStatus] | None, what: st
     told = ""
     for servable, status in sorted(bad.items()):
         reason = f" due to error: {status.error}" if status.error else ""
-        told += f"{{{{{servable}}}{reason}}}, "
+        told += f"{{{servable}{reason}}}, "
     raise ServingError(Code.UNKNOWN, f"{len(bad)} {what} did not become available: {{{told}}}")

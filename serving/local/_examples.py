@@ -16,8 +16,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, failed_precondition, invalid_argument
-from serving.local._servable import DEFAULT_SIGNATURE, Deadline, Servable, SignatureDef
+from serving.local._servable import DEFAULT_SIGNATURE, Runner, SignatureDef
 from serving.local._tensors import Array, dtype_enum
 
 CLASSIFY: Final = "tensorflow/serving/classify"
@@ -33,7 +34,7 @@ class _Plan:
     outputs: dict[str, str]
 
 
-def _signature(servable: Servable, spec: model_pb2.ModelSpec) -> tuple[str, SignatureDef]:
+def _signature(servable: Runner, spec: model_pb2.ModelSpec) -> tuple[str, SignatureDef]:
     name = spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)
     if signature is None:
@@ -99,13 +100,13 @@ def _serialised(source: input_pb2.Input) -> Array:
 
 
 def _run(
-    servable: Servable, source: input_pb2.Input, plans: Sequence[_Plan], deadline: Deadline
+    servable: Runner, source: input_pb2.Input, plans: Sequence[_Plan], deadline: Deadline
 ) -> tuple[int, dict[str, Array]]:
     """The number of examples, and the fetched arrays by tensor name."""
     examples = _serialised(source)
     fetches = sorted({name for plan in plans for name in plan.outputs.values()})
-    feeds = {plans[0].input: examples}
-    arrays = servable.run_signature(plans[0].signature_name, feeds, fetches, deadline)
+    feeds = {plan.input: examples for plan in plans}
+    arrays = servable.run(feeds, fetches, deadline)
     return len(examples), dict(zip(fetches, arrays, strict=True))
 
 
@@ -172,7 +173,7 @@ def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature_nam
 
 
 def classify(
-    servable: Servable,
+    servable: Runner,
     version: int,
     request: classification_pb2.ClassificationRequest,
     deadline: Deadline,
@@ -188,7 +189,7 @@ def classify(
 
 
 def regress(
-    servable: Servable,
+    servable: Runner,
     version: int,
     request: regression_pb2.RegressionRequest,
     deadline: Deadline,
@@ -204,7 +205,7 @@ def regress(
 
 
 def multi_inference(
-    servable: Servable,
+    servable: Runner,
     version: int,
     request: inference_pb2.MultiInferenceRequest,
     deadline: Deadline,
@@ -225,7 +226,7 @@ def multi_inference(
     return response
 
 
-def _plan_tasks(servable: Servable, request: inference_pb2.MultiInferenceRequest, check: bool) -> list[_Plan]:
+def _plan_tasks(servable: Runner, request: inference_pb2.MultiInferenceRequest, check: bool) -> list[_Plan]:
     plans: list[_Plan] = []
     for task in request.tasks:
         spec = task.model_spec
@@ -245,7 +246,5 @@ def _plan_tasks(servable: Servable, request: inference_pb2.MultiInferenceRequest
             plan = _plan_regress(name, signature, check)
         else:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
-        if plans and plans[0].input != plan.input:
-            raise invalid_argument("Input tensor must be the same for all Signatures.")
         plans.append(plan)
     return plans

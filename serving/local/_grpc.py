@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import message
@@ -24,12 +25,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, from_exception
-from serving.local._servable import Deadline
 from serving.local._service import Service
 
 _LOG = logging.getLogger(__name__)
 M = TypeVar("M", bound=message.Message)
+Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
 
 # What the stock server knows; it takes the short name of the service.
 HEALTHY: Final = ("", "PredictionService")
@@ -41,15 +43,15 @@ class Gate:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._calls = 0
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if self._calls >= self._limit:
                 raise ServingError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
             self._calls += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._calls -= 1
 
@@ -65,19 +67,16 @@ def _parse(kind: type[M], data: bytes) -> M:
         raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received bytes that are none") from error
 
 
-def _answer(kind: type[M], gate: Gate, call: Callable[[M, grpc.ServicerContext], message.Message]) -> Any:
+def _answer(gate: Gate, call: Callable[[bytes, grpc.ServicerContext], message.Message]) -> Any:
     """A handler: bytes in, bytes out, errors as statuses."""
 
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            gate.enter()
-            try:
-                return call(_parse(kind, data), context).SerializeToString()
-            finally:
-                gate.leave()
+            with gate:
+                return call(data, context).SerializeToString()
         except Exception as error:
             told = from_exception(error)
-            if told.code is Code.INTERNAL:
+            if not isinstance(error, ServingError) and told.code is Code.INTERNAL:
                 _LOG.exception("A call failed")
         context.abort(told.code, told.message)
         raise AssertionError("abort returned")
@@ -85,45 +84,77 @@ def _answer(kind: type[M], gate: Gate, call: Callable[[M, grpc.ServicerContext],
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def handlers(service: Service, gate: Gate) -> list[grpc.GenericRpcHandler[bytes, bytes]]:
+def _inference(
+    service: Service, kind: type[M], api: str, run: Callable[[M, Deadline], message.Message]
+) -> Callable[[bytes, grpc.ServicerContext], message.Message]:
+    """A call of PredictionService that runs a model, counted and timed."""
+    metrics = service.metrics
+
+    def call(data: bytes, context: grpc.ServicerContext) -> message.Message:
+        started = time.monotonic()
+        request = _parse(kind, data)
+        model = _model_of(request)
+        code = Code.OK
+        try:
+            return run(request, _deadline(context))
+        except Exception as error:
+            code = from_exception(error).code
+            raise
+        finally:
+            metrics.request_count.add(model, code.name)
+            if code is Code.OK:
+                micros = (time.monotonic() - started) * 1e6
+                metrics.request_latency.observe(model, api, "GRPC", value=micros)
+
+    return call
+
+
+def _model_of(request: Any) -> str:
+    if isinstance(request, inference_pb2.MultiInferenceRequest):
+        return request.tasks[0].model_spec.name if request.tasks else ""
+    return str(request.model_spec.name)
+
+
+def handlers(service: Service, gate: Gate) -> list[Handler]:
     """The handlers of the two services of TensorFlow Serving."""
-    prediction = {
-        "Predict": _answer(
-            predict_pb2.PredictRequest, gate, lambda request, context: service.predict(request, _deadline(context))
-        ),
-        "Classify": _answer(
-            classification_pb2.ClassificationRequest,
-            gate,
-            lambda request, context: service.classify(request, _deadline(context)),
-        ),
-        "Regress": _answer(
-            regression_pb2.RegressionRequest,
-            gate,
-            lambda request, context: service.regress(request, _deadline(context)),
-        ),
-        "MultiInference": _answer(
-            inference_pb2.MultiInferenceRequest,
-            gate,
-            lambda request, context: service.multi_inference(request, _deadline(context)),
-        ),
-        "GetModelMetadata": _answer(
-            get_model_metadata_pb2.GetModelMetadataRequest, gate, lambda request, _: service.metadata(request)
+    inference = {
+        "Predict": _inference(service, predict_pb2.PredictRequest, "Predict", service.predict),
+        "Classify": _inference(service, classification_pb2.ClassificationRequest, "Classify", service.classify),
+        "Regress": _inference(service, regression_pb2.RegressionRequest, "Regress", service.regress),
+        "MultiInference": _inference(
+            service, inference_pb2.MultiInferenceRequest, "MultiInference", service.multi_inference
         ),
     }
-    model = {
-        "GetModelStatus": _answer(
-            get_model_status_pb2.GetModelStatusRequest, gate, lambda request, _: service.status(request)
-        ),
-        "HandleReloadConfigRequest": _answer(
-            model_management_pb2.ReloadConfigRequest,
-            gate,
-            lambda request, context: service.reload(request, lambda: not context.is_active()),
-        ),
-    }
+
+    def metadata(data: bytes, _: grpc.ServicerContext) -> Any:
+        return service.metadata(_parse(get_model_metadata_pb2.GetModelMetadataRequest, data))
+
+    def status(data: bytes, _: grpc.ServicerContext) -> Any:
+        return service.status(_parse(get_model_status_pb2.GetModelStatusRequest, data))
+
+    def reload(data: bytes, context: grpc.ServicerContext) -> Any:
+        request = _parse(model_management_pb2.ReloadConfigRequest, data)
+        return service.reload(request, lambda: not context.is_active())
+
+    prediction = {**inference, "GetModelMetadata": metadata}
+    model = {"GetModelStatus": status, "HandleReloadConfigRequest": reload}
     return [
-        grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", prediction),
-        grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", model),
+        grpc.method_handlers_generic_handler(
+            f"tensorflow.serving.{name}", {method: _answer(gate, call) for method, call in calls.items()}
+        )
+        for name, calls in (("PredictionService", prediction), ("ModelService", model))
     ]
+
+
+class Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Answers calls of methods that nobody offers as the C++ server does: UNIMPLEMENTED, without a text."""
+
+    def service(self, _: grpc.HandlerCallDetails) -> Any:
+        def refuse(_: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+            context.abort(Code.UNIMPLEMENTED, "")
+            yield b""
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 class Health:
@@ -143,29 +174,38 @@ class Health:
             return int(health_pb2.HealthCheckResponse.NOT_SERVING)
         return int(health_pb2.HealthCheckResponse.SERVING)
 
-    def _check(self, request: Any, _: grpc.ServicerContext) -> message.Message:
-        status = self._status(request.service)
+    def _check(self, data: bytes, _: grpc.ServicerContext) -> message.Message:
+        status = self._status(_parse(health_pb2.HealthCheckRequest, data).service)
         if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
             raise ServingError(Code.NOT_FOUND, "service name unknown")
-        return health_pb2.HealthCheckResponse(status=status)  # type: ignore[no-any-return]
+        reply: message.Message = health_pb2.HealthCheckResponse(status=status)
+        return reply
 
     def _watch(self, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         name = health_pb2.HealthCheckRequest.FromString(data).service
         sent = None
-        while context.is_active():
-            status = self._status(name)
-            if status != sent:
-                sent = status
-                yield health_pb2.HealthCheckResponse(status=status).SerializeToString()
+        while context.is_active() and not (self._draining.is_set() and sent == self._status(name)):
+            if sent != self._status(name):
+                sent = self._status(name)
+                yield health_pb2.HealthCheckResponse(status=sent).SerializeToString()
             self._draining.wait(0.5)
-            if self._draining.is_set() and sent == self._status(name):
-                return
 
-    def handler(self, gate: Gate) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def handler(self, gate: Gate) -> Handler:
         return grpc.method_handlers_generic_handler(
             "grpc.health.v1.Health",
-            {
-                "Check": _answer(health_pb2.HealthCheckRequest, gate, self._check),
-                "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
-            },
+            {"Check": _answer(gate, self._check), "Watch": grpc.unary_stream_rpc_method_handler(self._watch)},
         )
+
+
+def listen(front: grpc.Server, address: str, secret: grpc.ServerCredentials | None) -> None:
+    """Bind an address.
+
+    Raises:
+        ServingError: UNAVAILABLE when it is busy or can't be bound.
+    """
+    try:
+        bound = front.add_secure_port(address, secret) if secret else front.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy") from error
+    if not bound:
+        raise ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, failed_precondition, invalid_argument
-from serving.local._servable import DEFAULT_SIGNATURE, Deadline, Servable, SignatureDef
+from serving.local._servable import DEFAULT_SIGNATURE, Runner, SignatureDef
 from serving.local._tensors import Array, TensorError, fill_proto, to_array
 
 METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
 
-Run = Callable[[str, Mapping[str, Array], Sequence[str], Deadline], list[Array]]
-"""Runs a signature by name: feeds by tensor name, fetches by tensor name."""
-
 
 def predict(
-    servable: Servable,
+    servable: Runner,
     version: int,
     request: predict_pb2.PredictRequest,
     deadline: Deadline,
@@ -44,7 +42,7 @@ def predict(
         )
     feeds = _feeds(signature, request.inputs)
     aliases = _aliases(signature, request.output_filter)
-    arrays = servable.run_signature(name, feeds, [signature.outputs[alias].name for alias in aliases], deadline)
+    arrays = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], deadline)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = version

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_text  # noqa: F401, TID251 - registers the TF Text ops, which the stock server links
+import tensorflow_text  # noqa: F401 - registers the TF Text ops, which the stock server links
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 

@@ -1,18 +1,19 @@
-"""A loaded version: its signatures, and running one of them."""
+"""A loaded version: its signatures, and running them, one call at a time or in batches."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 # The C API under Session.run: the same call without 250 µs of fetch and feed bookkeeping.
 from tensorflow.python.client import pywrap_tf_session
 
+from serving.local._batching import Batcher, Batching, batch_rows
+from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, invalid_argument
+from serving.local._metrics import Metrics
 from serving.local._savedmodel import Bundle
 from serving.local._tensors import Array, as_array, dtype_enum, type_name
 
@@ -20,22 +21,12 @@ DEFAULT_SIGNATURE: Final = "serving_default"
 SignatureDef: TypeAlias = "meta_graph_pb2.SignatureDef"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Deadline:
-    """A point in monotonic time after which nobody waits for the answer; None for never."""
+class Runner(Protocol):
+    """What the calls need of a version."""
 
-    at: float | None = None
+    signatures: Mapping[str, SignatureDef]
 
-    @classmethod
-    def after(cls, seconds: float | None) -> Deadline:
-        return cls(None if seconds is None else time.monotonic() + seconds)
-
-    def milliseconds(self) -> int:
-        """Milliseconds left, for `RunOptions.timeout_in_ms`, where 0 is no limit.
-
-        A deadline that has passed counts as none, as in the stock server.
-        """
-        return 0 if self.at is None else max(0, int((self.at - time.monotonic()) * 1000))
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]: ...
 
 
 class Servable:
@@ -47,15 +38,17 @@ class Servable:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._outputs: dict[str, Any] = {}
-        self.meta_graph = bundle.meta_graph
+        self._outputs: dict[str, tuple[Any, int]] = {}
+        self._batcher: Batcher | None = None
         self.signatures: Mapping[str, SignatureDef] = dict(bundle.meta_graph.signature_def)
 
-    def run_signature(
-        self, name: str, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline
-    ) -> list[Array]:
-        """`run`, through the batch queue of the signature `name` where it has one."""
-        return self.run(feeds, fetches, deadline)
+    def batch(self, batching: Batching, model: str, metrics: Metrics) -> None:
+        """From now on, join concurrent calls of a signature."""
+        ends = [
+            ([info.name for info in signature.inputs.values()], [info.name for info in signature.outputs.values()])
+            for signature in self.signatures.values()
+        ]
+        self._batcher = Batcher(self._run_now, ends, batching, model, metrics)
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
         """Feed arrays by tensor name, fetch tensors by name.
@@ -64,11 +57,17 @@ class Servable:
             ServingError: INVALID_ARGUMENT for a wrong dtype or a tensor that the graph lacks.
             tf.errors.OpError: From the graph; DEADLINE_EXCEEDED when `deadline` passes.
         """
-        self.check_dtypes(feeds)
-        feed = {self._output(name): array for name, array in feeds.items()}
-        return self._session_run(feed, [self._output(name) for name in fetches], deadline)
+        if self._batcher is None or not self._batcher.takes(feeds, fetches):
+            self._check_dtypes(feeds)
+            return self._run_now(feeds, fetches, deadline)
+        batch_rows(feeds)
+        # Before it can spoil the batch of others.
+        self._check_dtypes(feeds)
+        return self._batcher.run(feeds, fetches, deadline)
 
-    def _session_run(self, feed: dict[Any, Array], fetch: list[Any], deadline: Deadline) -> list[Array]:
+    def _run_now(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
+        feed = {self._output(name)[0]: array for name, array in feeds.items()}
+        fetch = [self._output(name)[0] for name in fetches]
         session = self._bundle.session
         milliseconds = deadline.milliseconds()
         if not milliseconds:
@@ -81,30 +80,31 @@ class Servable:
         finally:
             pywrap_tf_session.TF_DeleteBuffer(options)
 
-    def check_dtypes(self, feeds: Mapping[str, Array]) -> None:
+    def _check_dtypes(self, feeds: Mapping[str, Array]) -> None:
         """The check of a Session's call frame, in its order: feeds by tensor name."""
         for position, name in enumerate(sorted(feeds)):
-            expected = self._tensor(name).dtype.as_datatype_enum
-            received = dtype_enum(feeds[name])
+            expected, received = self._output(name)[1], dtype_enum(feeds[name])
             if expected != received:
                 raise invalid_argument(
                     f"Expects arg[{position}] to be {type_name(expected)} but {type_name(received)} is provided"
                 )
 
     def close(self) -> None:
+        """Free the graph, its variables and its threads. No call may be in flight."""
+        if self._batcher is not None:
+            self._batcher.close()
         self._bundle.close()
 
-    def _tensor(self, name: str) -> Any:
-        try:
-            return self._bundle.graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
-        except (KeyError, ValueError) as error:
-            raise ServingError(
-                Code.INVALID_ARGUMENT,
-                f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph",
-            ) from error
-
-    def _output(self, name: str) -> Any:
-        output = self._outputs.get(name)
-        if output is None:
-            output = self._outputs[name] = self._tensor(name)._as_tf_output()
-        return output
+    def _output(self, name: str) -> tuple[Any, int]:
+        """The C handle and the DataType of a tensor."""
+        found = self._outputs.get(name)
+        if found is None:
+            try:
+                tensor = self._bundle.graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+            except (KeyError, ValueError) as error:
+                raise ServingError(
+                    Code.INVALID_ARGUMENT,
+                    f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph",
+                ) from error
+            found = self._outputs[name] = (tensor._as_tf_output(), int(tensor.dtype.base_dtype.as_datatype_enum))
+        return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tensorflow_serving.apis import (
@@ -12,17 +14,43 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
     regression_pb2,
 )
 
 from serving.local import _examples, _predict
 from serving.local._core import ServerCore
-from serving.local._errors import ServingError, from_exception, invalid_argument, not_found
-from serving.local._servable import Deadline, Servable
+from serving.local._deadline import Deadline
+from serving.local._errors import invalid_argument, not_found
+from serving.local._metrics import Metrics
+from serving.local._servable import Runner, Servable, SignatureDef
 from serving.local._states import ServableId, VersionStatus
+from serving.local._tensors import Array
 
 METADATA_FIELD: Final = "signature_def"
+
+
+class _Observed:
+    """A version whose runs are timed for the metrics."""
+
+    def __init__(self, servable: Runner, metrics: Metrics, model: str, api: str) -> None:
+        self.signatures: Mapping[str, SignatureDef] = servable.signatures
+        self._servable = servable
+        self._metrics = metrics
+        self._model = model
+        self._api = api
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
+        started = time.monotonic()
+        arrays = self._servable.run(feeds, fetches, deadline)
+        micros = (time.monotonic() - started) * 1e6
+        self._metrics.runtime_latency.observe(self._model, self._api, "TF1", value=micros)
+        if self._api != "Predict":
+            examples = len(next(iter(feeds.values())))
+            self._metrics.example_counts.observe(self._model, value=examples)
+            self._metrics.example_count_total.add(self._model, by=examples)
+        return arrays
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,46 +59,48 @@ class Service:
 
     Attributes:
         core: The models.
+        metrics: Where runs are counted and timed.
         as_content: Reply with tensor_content.
         check_method: Check a signature's method_name first.
     """
 
     core: ServerCore[Servable]
+    metrics: Metrics
     as_content: bool = False
     check_method: bool = False
 
+    @contextlib.contextmanager
+    def _servable(self, spec: model_pb2.ModelSpec, api: str) -> Iterator[tuple[int, Runner]]:
+        with self.core.servable(spec) as (found, servable):
+            yield found.version, _Observed(servable, self.metrics, found.name, api)
+
     def predict(self, request: predict_pb2.PredictRequest, deadline: Deadline) -> predict_pb2.PredictResponse:
         _require_spec(request)
-        with self.core.servable(request.model_spec) as (found, servable):
+        with self._servable(request.model_spec, "Predict") as (version, servable):
             return _predict.predict(
-                servable,
-                found.version,
-                request,
-                deadline,
-                as_content=self.as_content,
-                check_method=self.check_method,
+                servable, version, request, deadline, as_content=self.as_content, check_method=self.check_method
             )
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, deadline: Deadline
     ) -> classification_pb2.ClassificationResponse:
         _require_spec(request)
-        with self.core.servable(request.model_spec) as (found, servable):
-            return _examples.classify(servable, found.version, request, deadline, check_method=self.check_method)
+        with self._servable(request.model_spec, "Classify") as (version, servable):
+            return _examples.classify(servable, version, request, deadline, check_method=self.check_method)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, deadline: Deadline
     ) -> regression_pb2.RegressionResponse:
         _require_spec(request)
-        with self.core.servable(request.model_spec) as (found, servable):
-            return _examples.regress(servable, found.version, request, deadline, check_method=self.check_method)
+        with self._servable(request.model_spec, "Regress") as (version, servable):
+            return _examples.regress(servable, version, request, deadline, check_method=self.check_method)
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, deadline: Deadline
     ) -> inference_pb2.MultiInferenceResponse:
-        spec = request.tasks[0].model_spec if request.tasks else inference_pb2.InferenceTask().model_spec
-        with self.core.servable(spec) as (found, servable):
-            return _examples.multi_inference(servable, found.version, request, deadline, check_method=self.check_method)
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self._servable(spec, "MultiInference") as (version, servable):
+            return _examples.multi_inference(servable, version, request, deadline, check_method=self.check_method)
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -134,8 +164,3 @@ def _fill_status(proto: get_model_status_pb2.ModelVersionStatus, version: int, s
     if status.error is not None:
         proto.status.error_code = status.error.number
         proto.status.error_message = status.error.message
-
-
-def failure(error: BaseException) -> ServingError:
-    """What to tell the caller of an error that a call raised."""
-    return from_exception(error)

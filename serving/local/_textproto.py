@@ -25,7 +25,5 @@ def read(path: str | pathlib.Path, into: M) -> M:
     try:
         return text_format.Parse(text, into)
     except text_format.ParseError as error:
-        raise invalid_argument(
-            f"Invalid protobuf file: '{path}': expected a text proto of {into.DESCRIPTOR.name}. Received an error "
-            f"at {error}"
-        ) from error
+        name = f"tensorflow.serving.{into.DESCRIPTOR.name}"
+        raise invalid_argument(f"Invalid protobuf file: '{path}': Error parsing text-format {name}: {error}") from error

@@ -12,8 +12,10 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.local import _examples, _predict
+from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, invalid_argument
-from serving.local._servable import Deadline, Servable
+from serving.local._servable import Runner
 from serving.local._states import ServableId
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ def _records(path: pathlib.Path) -> Iterator[prediction_log_pb2.PredictionLog]:
         yield record
 
 
-def warm_up(servable: Servable, servable_id: ServableId, export_dir: pathlib.Path, *, iterations: int = 1) -> int:
+def warm_up(servable: Runner, servable_id: ServableId, export_dir: pathlib.Path, *, iterations: int = 1) -> int:
     """Run each record of `assets.extra/tf_serving_warmup_requests`, if there is one; the number of them.
 
     Raises:
@@ -52,9 +54,7 @@ def warm_up(servable: Servable, servable_id: ServableId, export_dir: pathlib.Pat
     return count
 
 
-def _replay(servable: Servable, servable_id: ServableId, record: prediction_log_pb2.PredictionLog) -> None:
-    from serving.local import _examples, _predict
-
+def _replay(servable: Runner, servable_id: ServableId, record: prediction_log_pb2.PredictionLog) -> None:
     kind, version, never = record.WhichOneof("log_type"), servable_id.version, Deadline()
     if kind == "predict_log":
         _predict.predict(servable, version, record.predict_log.request, never, as_content=False)

@@ -15,11 +15,12 @@ import numpy as np
 from duoserve import _wire_pb2 as wire
 from duoserve._codec import decode_tensor
 from duoserve.contract import PreprocessingSpec, signatures
+from duoserve.preprocess import Preprocessor
 
 NUMBERS = {"float32": 1, "int32": 3, "uint8": 4, "string": 7}
 
 
-class Abort(Exception):
+class Abort(Exception):  # noqa: N818 -- named after grpc's context.abort
     """Raised by a hook to end a call with a status."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
@@ -51,16 +52,16 @@ class FakeServer:
         self,
         *versions: Version,
         labels: dict[str, int] | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
         threads: int = 16,
         credentials: grpc.ServerCredentials | None = None,
-        preprocessor: Callable[[PreprocessingSpec], Any] | None = None,
     ) -> None:
         self.versions = {version.spec.version: version for version in versions}
         self.labels = dict(labels or {})
         self.calls: list[tuple[str, Any]] = []
         self.on_predict: Callable[[wire.PredictRequest, grpc.ServicerContext], None] = lambda request, context: None
-        self.preprocessor = preprocessor
+        self.host = host
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
         predict = grpc.unary_unary_rpc_method_handler(self._predict)
@@ -74,7 +75,7 @@ class FakeServer:
                 grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", {"GetModelStatus": status}),
             ]
         )
-        where = f"127.0.0.1:{port}"
+        where = f"{host}:{port}"
         if credentials is None:
             self.port = self._server.add_insecure_port(where)
         else:
@@ -84,10 +85,10 @@ class FakeServer:
     @property
     def address(self) -> str:
         """host:port"""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def predictions(self, signature: str | None = None) -> list[Any]:
-        """The Predict requests so far, without `describe` unless asked for."""
+        """The Predict requests so far for a signature, `serving_default` unless another is named."""
         return [
             request
             for name, request in self.calls
@@ -152,8 +153,7 @@ class FakeServer:
         if signature == "serving_default":
             image, tokens = inputs["image"], inputs["tokens"]
         elif signature == "serving_bytes":
-            assert self.preprocessor is not None
-            preprocessor = self.preprocessor(version.spec)
+            preprocessor = Preprocessor(version.spec)
             try:
                 image = np.stack([preprocessor.image(item) for item in inputs["image_bytes"]])
             except ValueError as error:

@@ -8,6 +8,7 @@ with Client("localhost:8500", model="pairs", label="stable") as client:
 """
 
 from duoserve._messages import Outputs, VersionStatus
+from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.contract import ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
 from duoserve.errors import (
@@ -32,6 +33,7 @@ from duoserve.routing import Canary, Shadow, ShadowReport
 
 __all__ = [
     "TLS",
+    "AsyncClient",
     "BadReply",
     "BatchResult",
     "Canary",

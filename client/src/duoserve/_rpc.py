@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 
@@ -83,7 +83,7 @@ class Rpc:
         retry: Retry,
         hedge: Hedge | None,
         metadata: Metadata,
-        token: Callable[[], str] | None,
+        token: Callable[[], str | Awaitable[str]] | None,
         retry_unavailable: bool,
     ) -> None:
         self._retry = retry

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from duoserve import _batches, _inputs, observe
@@ -21,7 +22,6 @@ from duoserve._specs import Target
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.observe import CallRecord, Observer
-from duoserve.options import Hedge, Retry
 from duoserve.preprocess import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Prediction, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
@@ -37,6 +37,7 @@ class Session:
 
     def __init__(
         self,
+        rpc: Rpc,
         *,
         server: str,
         model: str,
@@ -45,14 +46,9 @@ class Session:
         timeout: float,
         send: SendMode,
         max_batch_size: int,
-        retry: Retry,
-        hedge: Hedge | None,
         canary: Canary | None,
         shadow: Shadow | None,
-        metadata: Sequence[tuple[str, str]],
-        token: Callable[[], str] | None,
         observers: Sequence[Observer],
-        retry_unavailable: bool,
     ) -> None:
         if not isinstance(model, str) or not model:
             raise InvalidInput(f"Expected model to be the name of a model. Received: {model!r}")
@@ -69,7 +65,6 @@ class Session:
         self._shadow = shadow
         self._tally = ShadowTally()
         self._observers = tuple(observers)
-        rpc = Rpc(retry=retry, hedge=hedge, metadata=tuple(metadata), token=token, retry_unavailable=retry_unavailable)
         self._core = Core(rpc, server=server, model=model)
         self._batches = _batches.Batches(self._core, max_batch_size)
 
@@ -80,7 +75,10 @@ class Session:
         target, fallback = self._route(key)
         context, finish = self._begin("predict", target, timeout, metadata)
         with finish:
-            item: Item = yield Compute(lambda: _inputs.read_item(image, text))
+            if isinstance(image, (bytes, np.ndarray)):  # nothing to wait for
+                item = _inputs.read_item(image, text)
+            else:
+                item = yield Compute(lambda: _inputs.read_item(image, text))
             try:
                 found = yield from self._predict_one(context, target, item)
             except DuoserveError as error:

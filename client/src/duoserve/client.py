@@ -2,101 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import grpc
 import numpy.typing as npt
 
-from duoserve import _setup
-from duoserve._inputs import SendMode
+from duoserve._channel import Plan
+from duoserve._lines import Line, Lines
 from duoserve._messages import Outputs, VersionStatus
+from duoserve._shell import Shell
 from duoserve._sync import SyncDriver, SyncLine, open_channel
 from duoserve.contract import PreprocessingSpec, SignatureSpec
-from duoserve.observe import Observer
-from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.preprocess import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Prediction, TensorPrediction
-from duoserve.routing import Canary, Shadow, ShadowReport
 
 __all__ = ["Client"]
 
 Metadata = Sequence[tuple[str, str]]
 
 
-class Client:
+class Client(Shell[grpc.Channel]):
     """Predicts with one model on TensorFlow Serving. Safe for many threads, and across a fork.
 
     Nothing is opened until the first call. Use it as a context manager, or call `close`.
-
-    Args:
-        address: "host:port", a gRPC target such as "dns:///headless-service:8500", or a list
-            of "host:port". Calls go to all servers behind it in turn.
-        model: Name of the model.
-        label: Version label to ask for, such as "stable". Or
-        version: the version to ask for. With neither: the latest version.
-        timeout: Total seconds for a call, retries included. Finite, at most an hour.
-        send: "tensors" preprocesses here, "bytes" lets the model's graph do it, "auto" takes
-            what is smaller on the wire.
-        max_batch_size: Rows of a request at most; larger batches are split.
-        retry: How often a failed call is sent again.
-        hedge: When a slow call is sent a second time. None: never.
-        canary: A share of the calls goes to another label.
-        shadow: Copies of the calls go to another label, and the answers are compared.
-        tls: Encrypts. None: plain text.
-        token: Gives a bearer token for each call (cache it yourself). Needs `tls`, or a server on
-            this machine.
-        metadata: Pairs to send with every call; keys in lower case.
-        connection: Name refresh, keepalive, message size, health checks.
-        observers: Hear of every call: see `duoserve.metrics` and `duoserve.tracing`.
-        channel: A grpc.Channel to use as it is, instead of `address`; it is not closed.
-
-    Raises:
-        InvalidInput: An option that is not one.
     """
 
-    def __init__(
-        self,
-        address: str | Sequence[str] | None = None,
-        *,
-        model: str,
-        label: str | None = None,
-        version: int | None = None,
-        timeout: float = 10.0,
-        send: SendMode = "auto",
-        max_batch_size: int = 32,
-        retry: Retry = Retry(),
-        hedge: Hedge | None = None,
-        canary: Canary | None = None,
-        shadow: Shadow | None = None,
-        tls: TLS | None = None,
-        token: Callable[[], str] | None = None,
-        metadata: Metadata = (),
-        connection: Connection = Connection(),
-        observers: Sequence[Observer] = (),
-        channel: grpc.Channel | None = None,
-    ) -> None:
-        self._session, lines = _setup.build(
-            address,
-            model=model,
-            label=label,
-            version=version,
-            timeout=timeout,
-            send=send,
-            max_batch_size=max_batch_size,
-            retry=retry,
-            hedge=hedge,
-            canary=canary,
-            shadow=shadow,
-            tls=tls,
-            token=token,
-            metadata=metadata,
-            connection=connection,
-            observers=observers,
-            injected=None if channel is None else SyncLine(channel, owned=False),
-            open_line=open_channel,
-        )
+    def _wrap(self, channel: grpc.Channel) -> Line:
+        return SyncLine(channel, owned=False)
+
+    def _open(self, plan: Plan) -> Line:
+        return open_channel(plan)
+
+    def _start(self, lines: Lines) -> None:
         self._driver = SyncDriver(lines)
 
     def predict(
@@ -191,10 +130,6 @@ class Client:
         """The signatures of the version that is served now, by name."""
         return self._driver.run(self._session.signatures(timeout=timeout, metadata=tuple(metadata)))
 
-    def shadow_report(self) -> ShadowReport:
-        """How the shadow agreed so far."""
-        return self._session.shadow_report()
-
     def close(self) -> None:
         """Closes the connections. Calls under way fail; further ones raise ClientClosed."""
         self._driver.close()
@@ -206,6 +141,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"Client({self._session.server!r}, model={self._session.model!r}, target={self._session.target!r})"

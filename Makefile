@@ -1,0 +1,31 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both build .venv by themselves.
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: env
+env: ## Build .venv, pinned by constraints.txt
+	@$(PYTHON) tools/make_env.py
+
+.PHONY: demo
+demo: env ## Train, export, serve and predict, on real data
+	@$(RUN) -m demo
+
+.PHONY: test
+test: lint ## Linter, type checker and every test
+	@$(RUN) -m pytest
+
+.PHONY: lint
+lint: env ## Linter and type checker
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+.PHONY: clean
+clean: ## Remove what the demo and the benchmarks wrote; .venv stays
+	rm -rf build

@@ -1,0 +1,196 @@
+"""The load generator behind `duoserve bench`."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import io
+import math
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+
+from duoserve.aio import AsyncClient
+from duoserve.errors import DuoserveError, InvalidInput
+
+__all__ = ["Report", "percentiles", "run"]
+
+_MOST_IN_FLIGHT = 10_000  # open loop: beyond that the generator itself is what is measured
+Progress = Callable[[float, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What a run measured.
+
+    Attributes:
+        load: "8 callers" or "100 calls/s, open loop".
+        sent: "tensors" or "bytes".
+        seconds: Time that was measured.
+        calls: Calls that were answered.
+        throughput: Of these, by the second.
+        milliseconds: Latencies: mean, p50, p90, p95, p99, max. In the open loop counted from
+            when a call was due, so that a stalled server shows.
+        errors: Failed calls by the class of their error.
+        versions: Answers by the version that gave them.
+        late: Open loop: calls that were not sent because too many were in flight.
+    """
+
+    load: str
+    sent: str
+    seconds: float
+    calls: int
+    throughput: float
+    milliseconds: dict[str, float]
+    errors: dict[str, int]
+    versions: dict[int, int]
+    late: int = 0
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [
+            f"{self.load}, sent as {self.sent}, {self.seconds:.1f} s",
+            f"{self.calls} calls answered, {self.throughput:.1f} a second",
+            "  ".join(f"{name} {value:.2f} ms" for name, value in self.milliseconds.items()) or "no latencies",
+            "versions: " + (", ".join(f"{version} ({n})" for version, n in self.versions.items()) or "none"),
+            "errors: " + (", ".join(f"{name} ({n})" for name, n in self.errors.items()) or "none"),
+        ]
+        return "\n".join(lines + ([f"not sent, too many in flight: {self.late}"] if self.late else []))
+
+
+@dataclasses.dataclass(slots=True)
+class _Tally:
+    latencies: list[float] = dataclasses.field(default_factory=list)
+    errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    versions: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    late: int = 0
+
+
+async def run(
+    client: AsyncClient,
+    *,
+    image: str | None,
+    text: str,
+    concurrency: int,
+    rate: float | None,
+    duration: float,
+    warmup: float,
+    prepared: bool,
+    progress: Progress | None,
+) -> Report:
+    """Loads the server for `warmup` and then `duration` seconds.
+
+    Raises:
+        InvalidInput: A number out of range, or an image that can't be read.
+        DuoserveError: The first call failed: there is nothing to measure.
+    """
+    if concurrency < 1 or not 0 < duration <= 86400 or warmup < 0 or (rate is not None and not 0 < rate <= 1e6):
+        raise InvalidInput("Expected concurrency, rate and duration above 0. Received: one that is not")
+    data = await asyncio.to_thread(Path(image).read_bytes if image and Path(image).is_file() else _photo)
+    if image and not Path(image).is_file():
+        raise InvalidInput(f"Expected image to be a readable file. Received: {image}")
+    first = await client.predict(data, text)
+    sent: str = first.sent
+    if prepared:
+        sent, call = "tensors, prepared once", await _prepared_call(client, data, text)
+    else:
+
+        async def call() -> int:
+            return (await client.predict(data, text)).version
+
+    start = time.perf_counter() + warmup
+    tally = _Tally()
+    watch = asyncio.ensure_future(_watch(progress, tally, start, duration)) if progress else None
+    if rate is None:
+        await asyncio.gather(*[_closed(call, tally, start, duration) for _ in range(concurrency)])
+    else:
+        await _open(call, tally, start, duration, rate, warmup)
+    seconds = time.perf_counter() - start
+    if watch is not None:
+        await watch
+    return Report(
+        load=f"{concurrency} callers" if rate is None else f"{rate:g} calls/s, open loop",
+        sent=sent,
+        seconds=seconds,
+        calls=len(tally.latencies),
+        throughput=len(tally.latencies) / seconds,
+        milliseconds=percentiles(tally.latencies),
+        errors=dict(tally.errors),
+        versions=dict(sorted(tally.versions.items())),
+        late=tally.late,
+    )
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Mean, p50, p90, p95, p99 and max in milliseconds; empty for no values."""
+    if not seconds:
+        return {}
+    values = np.sort(np.array(seconds)) * 1000
+    found = {"mean": float(values.mean())}
+    for share in (50, 90, 95, 99):
+        found[f"p{share}"] = float(values[max(0, math.ceil(len(values) * share / 100) - 1)])
+    return {**found, "max": float(values[-1])}
+
+
+async def _prepared_call(client: AsyncClient, data: bytes, text: str) -> Callable[[], Awaitable[int]]:
+    preprocessor = await client.preprocessor()
+    image, tokens = preprocessor.image(data)[None], preprocessor.tokens(text)[None]
+
+    async def call() -> int:
+        return (await client.predict_tensors(image, tokens, preprocessor)).version
+
+    return call
+
+
+async def _closed(call: Callable[[], Awaitable[int]], tally: _Tally, start: float, duration: float) -> None:
+    while (began := time.perf_counter()) < start + duration:
+        await _one(call, tally, began, counted=began >= start)
+
+
+async def _open(
+    call: Callable[[], Awaitable[int]], tally: _Tally, start: float, duration: float, rate: float, warmup: float
+) -> None:
+    running: set[asyncio.Task[None]] = set()
+    for i in range(math.ceil(rate * (warmup + duration))):
+        due = start - warmup + i / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        if len(running) >= _MOST_IN_FLIGHT:
+            tally.late += due >= start
+            continue
+        task = asyncio.ensure_future(_one(call, tally, due, counted=due >= start))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    await asyncio.gather(*running)
+
+
+async def _one(call: Callable[[], Awaitable[int]], tally: _Tally, began: float, *, counted: bool) -> None:
+    try:
+        version = await call()
+    except DuoserveError as error:
+        if counted:
+            tally.errors[type(error).__name__] += 1
+        await asyncio.sleep(0.01)  # a server that refuses at once is not to be hammered
+        return
+    if counted:
+        tally.latencies.append(time.perf_counter() - began)
+        tally.versions[version] += 1
+
+
+async def _watch(progress: Progress, tally: _Tally, start: float, duration: float) -> None:
+    while (share := (time.perf_counter() - start) / duration) < 1:
+        progress(max(share, 0.0), len(tally.latencies), sum(tally.errors.values()))
+        await asyncio.sleep(0.2)
+    progress(1.0, len(tally.latencies), sum(tally.errors.values()))
+
+
+def _photo() -> bytes:
+    """A JPEG of 640x480 with about the detail of a photo."""
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC).save(data, "JPEG", quality=85)
+    return data.getvalue()

@@ -1,0 +1,225 @@
+"""`duoserve`: predict, describe, status and bench from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from duoserve import _bench
+from duoserve.aio import AsyncClient
+from duoserve.client import Client
+from duoserve.contract import SignatureSpec, signatures
+from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.options import TLS
+from duoserve.results import Prediction
+
+__all__ = ["main"]
+
+_EPILOG = "Exit codes: 0 done, 1 the call failed, 2 wrong usage or input, 130 interrupted."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except InvalidInput as error:
+        return _fail(options, error, 2)
+    except DuoserveError as error:
+        return _fail(options, error, 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(options: argparse.Namespace, error: DuoserveError, code: int) -> int:
+    if options.json:
+        record = {"error": type(error).__name__, "message": error.message, "code": error.code}
+        print(json.dumps({**record, "retryable": error.retryable}, ensure_ascii=False))
+    print(f"duoserve: {type(error).__name__}: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    add = shared.add_argument
+    add("--server", default="localhost:8500", metavar="HOST:PORT", help="or dns:///name:port, or several by commas")
+    add("--model", default="duoserve", help="name of the model (default: %(default)s)")
+    which = shared.add_mutually_exclusive_group()
+    which.add_argument("--label", help="version label, such as stable (default: the latest version)")
+    which.add_argument("--version", type=int, help="version number")
+    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for a call in all (default: %(default)s)")
+    add("--tls", action="store_true", help="encrypt, trusting the usual authorities")
+    add("--ca", metavar="PEM", help="encrypt, trusting these certificates")
+    add("--cert", metavar="PEM", help="this client's certificate, with --key")
+    add("--key", metavar="PEM", help="its private key")
+    add("--server-name", metavar="NAME", help="name to expect in the server's certificate")
+    add("--json", action="store_true", help="print one JSON object")
+
+    parser = argparse.ArgumentParser(
+        prog="duoserve", description="Calls an image + text model on TensorFlow Serving.", epilog=_EPILOG
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, parents=[shared], help=text, description=text, epilog=_EPILOG)
+        found.set_defaults(command=function)
+        return found
+
+    predict = command("predict", _predict, "Classify one image with its text.")
+    predict.add_argument("--image", required=True, metavar="FILE", help="JPEG or PNG")
+    predict.add_argument("--text", required=True, help="any text")
+    predict.add_argument("--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
+    _add_send(predict)
+    command("describe", _describe, "Show how the served version wants its input, and its signatures.")
+    command("status", _status, "Show the states of the model's versions on one server.")
+    bench = command("bench", _run_bench, "Load the server and print the latencies.")
+    bench.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
+    bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
+    load = bench.add_mutually_exclusive_group()
+    load.add_argument("--concurrency", type=int, metavar="N", help="callers, each waiting for its answer (default: 8)")
+    load.add_argument("--rate", type=float, metavar="PER_SECOND", help="open loop: calls start on time, come what may")
+    bench.add_argument("--duration", type=float, default=10.0, metavar="SECONDS", help="default: %(default)s")
+    bench.add_argument(
+        "--warmup", type=float, default=1.0, metavar="SECONDS", help="not counted (default: %(default)s)"
+    )
+    bench.add_argument("--prepared", action="store_true", help="prepare the tensors once, not for each call")
+    _add_send(bench)
+    return parser
+
+
+def _add_send(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--send", choices=("auto", "tensors", "bytes"), default="auto", help="who preprocesses (default: %(default)s)"
+    )
+
+
+def _client_options(options: argparse.Namespace) -> dict[str, Any]:
+    tls = None
+    if options.tls or options.ca or options.cert or options.key or options.server_name:
+        tls = TLS(ca=options.ca, cert=options.cert, key=options.key, server_name=options.server_name)
+    address = options.server.split(",") if "," in options.server and ":/" not in options.server else options.server
+    return {
+        "address": address,
+        "model": options.model,
+        "label": options.label,
+        "version": options.version,
+        "timeout": options.timeout,
+        "tls": tls,
+        "send": getattr(options, "send", "auto"),
+    }
+
+
+def _predict(options: argparse.Namespace) -> int:
+    with Client(**_client_options(options)) as client:
+        answer = client.predict(options.image, options.text)
+    top = answer.top(options.top)
+    if options.json:
+        print(json.dumps(_prediction_record(answer, options.top), ensure_ascii=False))
+        return 0
+    width = max((len(scored.label) for scored in top), default=0)
+    for scored in top:
+        print(f"{scored.label:<{width}}  {scored.probability:.4f}")
+    print(f"version {answer.version}, sent as {answer.sent}")
+    return 0
+
+
+def _prediction_record(answer: Prediction, k: int) -> dict[str, Any]:
+    return {
+        "label": answer.label,
+        "probability": answer.probability,
+        "top": [scored._asdict() for scored in answer.top(k)],
+        "version": answer.version,
+        "target": answer.target,
+        "sent": answer.sent,
+    }
+
+
+def _describe(options: argparse.Namespace) -> int:
+    with Client(**_client_options(options)) as client:
+        spec, served = client.describe(), client.signatures()
+    promised = signatures(spec)
+    if options.json:
+        record = {
+            "version": spec.version,
+            "digest": spec.digest,
+            "image": [spec.image_height, spec.image_width, 3],
+            "token_length": spec.token_length,
+            "pad_id": spec.pad_id,
+            "labels": list(spec.labels),
+            "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
+            "follows_contract": all(_follows(served.get(name), promised[name]) for name in promised),
+        }
+        print(json.dumps(record, ensure_ascii=False))
+        return 0
+    print(f"version       {spec.version}")
+    print(f"digest        {spec.digest}")
+    print(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
+    print(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
+    print(f"labels        {', '.join(spec.labels)}")
+    for name, signature in served.items():
+        note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"
+        print(f"\n{name}{note}")
+        for tensor in signature.inputs:
+            print(f"  in   {tensor.name:<14} {tensor}")
+        for tensor in signature.outputs:
+            print(f"  out  {tensor.name:<14} {tensor}")
+    return 0
+
+
+def _follows(served: SignatureSpec | None, promised: SignatureSpec) -> bool:
+    """Whether names and dtypes are the contract's, and no fixed size is another one."""
+    if served is None:
+        return False
+    for ours, theirs in ((promised.inputs, served.inputs), (promised.outputs, served.outputs)):
+        found = {tensor.name: tensor for tensor in theirs}
+        if found.keys() != {tensor.name for tensor in ours}:
+            return False
+        for tensor in ours:
+            other = found[tensor.name]
+            sizes = zip(tensor.shape, other.shape, strict=False)
+            if other.dtype != tensor.dtype or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+                return False
+    return True
+
+
+def _status(options: argparse.Namespace) -> int:
+    with Client(**_client_options(options)) as client:
+        versions = client.status()
+    if options.json:
+        print(json.dumps({"versions": [dataclasses.asdict(version) for version in versions]}, ensure_ascii=False))
+        return 0
+    for version in versions:
+        print(f"{version.version:>8}  {version.state:<10}  {version.error}".rstrip())
+    return 0
+
+
+def _run_bench(options: argparse.Namespace) -> int:
+    async def run() -> _bench.Report:
+        async with AsyncClient(**_client_options(options)) as client:
+            return await _bench.run(
+                client,
+                image=options.image,
+                text=options.text,
+                concurrency=options.concurrency or 8,
+                rate=options.rate,
+                duration=options.duration,
+                warmup=options.warmup,
+                prepared=options.prepared,
+                progress=None if options.json else _show_progress,
+            )
+
+    report = asyncio.run(run())
+    print(json.dumps(dataclasses.asdict(report), ensure_ascii=False) if options.json else report.text())
+    return 0 if report.calls else 1
+
+
+def _show_progress(share: float, calls: int, errors: int) -> None:
+    if sys.stderr.isatty():
+        bar = "#" * int(share * 30)
+        end = "\n" if share >= 1 else ""
+        print(f"\r[{bar:<30}] {share:4.0%}  {calls} calls, {errors} errors", end=end, file=sys.stderr, flush=True)

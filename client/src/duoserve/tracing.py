@@ -1,0 +1,60 @@
+"""OpenTelemetry spans, one for each call. Needs `pip install duoserve[opentelemetry]`.
+
+client = Client(…, observers=[Tracing()])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from duoserve.observe import CallRecord
+
+__all__ = ["Tracing"]
+
+
+class Tracing:
+    """An observer that makes a client span of each call, and sends its context along as metadata."""
+
+    def __init__(self, provider: trace.TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer("duoserve", tracer_provider=provider)
+
+    def started(self, record: CallRecord) -> tuple[trace.Span, Sequence[tuple[str, str]]]:
+        """Opens the span. Gives the metadata that carries its context (traceparent)."""
+        span = self._tracer.start_span(
+            f"duoserve {record.operation}",
+            kind=SpanKind.CLIENT,
+            attributes={
+                "rpc.system": "grpc",
+                "server.address": record.server,
+                "duoserve.model": record.model,
+                "duoserve.target": "" if record.target is None else str(record.target),
+            },
+        )
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(span))
+        return span, tuple((key.lower(), value) for key, value in carrier.items())
+
+    def finished(self, state: Any, record: CallRecord) -> None:
+        """Closes the span with what the call took."""
+        span: trace.Span = state
+        span.set_attributes(
+            {
+                "duoserve.rows": record.rows,
+                "duoserve.attempts": record.attempts,
+                "duoserve.hedges": record.hedges,
+                "duoserve.reprepared": record.reprepared,
+                "duoserve.request_bytes": record.request_bytes,
+                "duoserve.outcome": record.outcome,
+            }
+        )
+        if record.version is not None:
+            span.set_attribute("duoserve.version", record.version)
+        if record.sent is not None:
+            span.set_attribute("duoserve.sent", record.sent)
+        if record.outcome != "OK":
+            span.set_status(Status(StatusCode.ERROR, record.outcome))
+        span.end()

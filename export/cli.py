@@ -1,0 +1,223 @@
+"""The command line: data, train, export, check, list.
+
+Exit codes: 0 done, 1 refused (bad data, a gate that did not pass, a store that can't be
+written), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export._presets import FUSIONS, PRESETS
+
+if TYPE_CHECKING:
+    from export.gate import CheckResult
+
+__all__ = ["main"]
+
+_EPILOG = """\
+the whole way, on the demo data:
+  python -m export data build/data
+  python -m export train build/data --out build/run
+  python -m export export build/run --name emoji --store build/models
+  python -m serving.local --model_name=emoji --model_base_path=$PWD/build/models/emoji
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    # What the commands need takes seconds to import, and --help must not.
+    from export.data import DataError
+    from export.emoji import EmojiDataError
+    from export.errors import ExportError
+    from export.tokenizer import TokenizerError
+
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except (DataError, EmojiDataError, ExportError, TokenizerError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was published", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Trains a two-input model (image + text) and publishes it as versions that TensorFlow Serving loads.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    data = _command(commands, "data", _data, "make the demo data: emoji as pictures, their names, their groups")
+    data.add_argument("folder", type=Path, help="where to put images/ and manifest.csv")
+
+    train = _command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
+    train.add_argument("folder", type=Path, help="has manifest.csv with the columns image,text,label and maybe split")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
+    train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
+    train.add_argument(
+        "--fusion", choices=FUSIONS, default="concat", help="how the two inputs meet (default: %(default)s)"
+    )
+    train.add_argument("--epochs", type=_positive, metavar="N", help="default: what suits the preset")
+    train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
+    _add_json(train)
+
+    export = _command(commands, "export", _export, "write a trained model as the next version, through the gate")
+    export.add_argument("run", type=Path, metavar="RUN", help="what `train --out` wrote")
+    export.add_argument("--name", required=True, help="the model's name, which clients ask for")
+    export.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
+    export.add_argument("--version", type=_positive, metavar="N", help="default: the next free number")
+    export.add_argument(
+        "--batch-sizes",
+        type=_sizes,
+        metavar="N,N",
+        help="sizes to warm up: the server's allowed_batch_sizes (default: 1,2,4,8,16,32)",
+    )
+    _add_server_version(export)
+    _add_json(export)
+
+    check = _command(commands, "check", _check, "run the gate on any SavedModel of the contract")
+    check.add_argument("folder", type=Path, help="the folder of a version")
+    _add_server_version(check)
+    _add_json(check)
+
+    listing = _command(commands, "list", _list, "list the models and versions in a store")
+    listing.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
+    listing.add_argument("--name", help="this model only")
+    _add_json(listing)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object, for scripts")
+
+
+def _add_server_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server-version", metavar="X.Y", help="TensorFlow of the server it is for (default: 2.20.0)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {number}")
+    return number
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _data(options: argparse.Namespace) -> int:
+    from export.emoji import make_emoji_dataset
+
+    print(f"Demo data in {make_emoji_dataset(options.folder)}: emoji by OpenMoji, CC BY-SA 4.0")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from export.data import load_dataset
+    from export.train import train
+
+    trained = train(
+        load_dataset(options.folder, seed=options.seed),
+        preset=options.preset,
+        fusion=options.fusion,
+        epochs=options.epochs,
+        seed=options.seed,
+        progress=False if options.json else None,
+    )
+    trained.save(options.out)
+    if options.json:
+        print(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
+    else:
+        accuracy = trained.facts["metrics"]["accuracy"]
+        print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from export.gate import SERVER_VERSION
+    from export.savedmodel import export_version
+    from export.store import ModelStore
+    from export.train import TrainedModel
+    from export.warmup import DEFAULT_BATCH_SIZES
+
+    trained = TrainedModel.load(options.run)
+    published = export_version(
+        trained.model,
+        trained.spec,
+        trained.samples,
+        ModelStore(options.store, options.name),
+        version=options.version,
+        batch_sizes=options.batch_sizes or DEFAULT_BATCH_SIZES,
+        server_version=options.server_version or SERVER_VERSION,
+        facts=trained.facts,
+        progress=_silent if options.json else _print_check,
+    )
+    if options.json:
+        print(
+            json.dumps(
+                {"version": published.spec.version, "path": str(published.path), "digest": published.spec.digest}
+            )
+        )
+    else:
+        print(f"Published version {published.spec.version} of {options.name}: {published.path}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from export.gate import SERVER_VERSION, check
+
+    results = check(
+        options.folder,
+        server_version=options.server_version or SERVER_VERSION,
+        progress=_silent if options.json else _print_check,
+    )
+    passed = all(result.passed for result in results)
+    if options.json:
+        checks = [{"name": each.name, "passed": each.passed, "findings": each.findings} for each in results]
+        print(json.dumps({"path": str(options.folder), "passed": passed, "checks": checks}, ensure_ascii=False))
+    else:
+        print("The gate is open" if passed else "The gate is shut: this version must not be served")
+    return 0 if passed else 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    from export.listing import list_versions, table
+
+    rows = list_versions(options.store, options.name)
+    if options.json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        print(table(rows) if rows else f"No versions in {options.store}")
+    return 0
+
+
+def _silent(result: CheckResult) -> None:
+    """Progress for scripts: none."""
+
+
+def _print_check(result: CheckResult) -> None:
+    print(
+        f"  {'ok  ' if result.passed else 'FAIL'}  {result.name:<11} {result.seconds:5.1f} s  {result.note}", flush=True
+    )
+    for finding in result.findings:
+        print(f"        {finding}", flush=True)

@@ -1,0 +1,94 @@
+"""The client prepares input exactly as the model's own graph does."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from duoserve.contract import PreprocessingSpec
+from duoserve.preprocess import Preprocessor, exif_orientation
+from export._orientation import orientation
+from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from tests.export.conftest import encoded
+
+
+@pytest.fixture(scope="module")
+def decode(spec: PreprocessingSpec):
+    return tf.function(ImageDecoder(spec), input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+@pytest.fixture(scope="module")
+def in_graph_tokens(spec: PreprocessingSpec):
+    tokenizer = make_tokenizer(spec)
+    return tf.function(lambda text: tokenize(tokenizer, spec, text), input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.one_of(st.text(max_size=80), st.text(alphabet="猫犬 Ａｂ①ﾊﾟé\u0301🐱\u200d\x00\x07\t\n", max_size=30)))
+def test_any_text_has_the_same_token_ids(spec, in_graph_tokens, text: str) -> None:
+    expected = in_graph_tokens([text.encode("utf-8")]).numpy()[0]
+    np.testing.assert_array_equal(Preprocessor(spec).tokens(text), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 700),
+    width=st.integers(1, 700),
+    kind=st.sampled_from(["JPEG", "PNG"]),
+    seed=st.integers(0, 99),
+)
+def test_pixels_of_any_size_are_within_one_level(spec, decode, height: int, width: int, kind: str, seed: int) -> None:
+    data = encoded(height, width, kind, seed)
+    ours = Preprocessor(spec).image(data).astype(int)
+    assert np.abs(ours - decode([data]).numpy()[0]).max() <= 1
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_jpeg_is_turned_alike(spec, decode, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", turn
+    data = encoded(300, 500, "JPEG", seed=turn, exif=exif)
+    ours = Preprocessor(spec).image(data).astype(int)
+    assert np.abs(ours - decode([data]).numpy()[0]).max() <= 1
+    if turn != 1:
+        flat = Preprocessor(spec).image(encoded(300, 500, "JPEG", seed=turn)).astype(int)
+        assert np.abs(ours - flat).max() > 1, "the picture was not turned at all"
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_every_pixel_format_is_read_alike(spec, decode, mode: str) -> None:
+    source = Image.open(io.BytesIO(encoded(50, 70, "PNG", seed=5)))
+    if mode == "I;16":
+        source = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (50, 70), dtype=np.uint16))
+    elif mode in ("LA", "RGBA"):
+        source.putalpha(Image.linear_gradient("L").resize(source.size))
+        source = source.convert(mode)
+    else:
+        source = source.convert(mode)
+    buffer = io.BytesIO()
+    source.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    ours = Preprocessor(spec).image(buffer.getvalue()).astype(int)
+    assert np.abs(ours - decode([buffer.getvalue()]).numpy()[0]).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def in_graph_orientation():
+    return tf.function(orientation, input_signature=[tf.TensorSpec([], tf.string)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_broken_exif_is_read_alike(in_graph_orientation, data) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", data.draw(st.integers(1, 8))
+    jpeg = bytearray(encoded(8, 8, "JPEG", exif=exif))
+    for position in data.draw(st.lists(st.integers(0, 90), max_size=4)):
+        jpeg[position] = data.draw(st.sampled_from([0, 1, 2, 3, 6, 8, 0x12, 0x49, 0x4D, 0xDA, 0xE1, 0xFE, 0xFF]))
+    cut = bytes(jpeg[: data.draw(st.integers(0, len(jpeg)))])
+    assert in_graph_orientation(cut).numpy() == exif_orientation(cut)

@@ -1,0 +1,72 @@
+"""Builds .venv from requirements.txt, pinned by constraints.txt; does nothing when it is current.
+
+    python3 tools/make_env.py
+
+Written for any Python 3, so that an old one is told what it lacks instead of a syntax error.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+STAMP = os.path.join(VENV, "made-from")
+INPUTS = ("requirements.txt", "constraints.txt", os.path.join("client", "pyproject.toml"))
+OLDEST, NEWEST = (3, 10), (3, 13)
+
+
+def main():
+    version = sys.version_info[:2]
+    if not OLDEST <= version <= NEWEST:
+        return "Expected Python 3.10 to 3.13. Received: %s is %d.%d (try: make PYTHON=python3.12 …)" % (
+            (sys.executable,) + version
+        )
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        return "Expected a Python with venv. Received: %s has none (Debian, Ubuntu: apt install python3-venv)" % (
+            sys.executable,
+        )
+    wanted = fingerprint()
+    if read(STAMP) == wanted:
+        return None
+    if os.path.isdir(VENV) and not read(STAMP).startswith(wanted.split()[0]):
+        shutil.rmtree(VENV)  # of another Python, or given up half-way
+    print("Building .venv (about 2.6 GB, a few minutes the first time)")
+    pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    try:
+        if not os.path.exists(pip[0]):
+            subprocess.check_call([sys.executable, "-m", "venv", VENV])
+        subprocess.check_call(
+            pip + ["--progress-bar", "on", "-c", "constraints.txt", "-r", "requirements.txt", "-e", "./client"],
+            cwd=ROOT,
+        )
+    except subprocess.CalledProcessError as error:
+        return "Expected .venv to be built. Received: %s (the lines above say why; run it again to go on)" % error
+    with open(STAMP, "w") as file:
+        file.write(wanted)
+    return None
+
+
+def fingerprint():
+    digest = hashlib.sha256()
+    for name in INPUTS:
+        with open(os.path.join(ROOT, name), "rb") as file:
+            digest.update(file.read())
+    return "%d.%d %s" % (sys.version_info[:2] + (digest.hexdigest(),))
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
