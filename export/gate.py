@@ -36,10 +36,6 @@ SERVER_VERSION: Final = "2.20.0"
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's."""
 
-PARITY_TOLERANCE: Final = 2e-2
-"""Largest difference between `serving_bytes` and `serving_default` fed by the client. Pixels may
-differ by 1 level of 255 after resizing, and a model may amplify that a little."""
-
 Array = npt.NDArray[Any]
 
 Reference = Callable[[Array, Array], Array]
@@ -223,7 +219,7 @@ def _parity(subject: _Subject) -> Iterator[str]:
         "text": np.array([sample.text.encode("utf-8") for sample in subject.samples], object),
     }
     by_bytes = subject.loaded.run(contract.SERVING_BYTES, raw)
-    yield from _differences("serving_bytes", by_tensors, by_bytes["probabilities"], PARITY_TOLERANCE)
+    yield from _differences("serving_bytes", by_tensors, by_bytes["probabilities"], TOLERANCE)
     for position, (row, label) in enumerate(zip(by_tensors, by_bytes["label"], strict=True)):
         expected = subject.described.labels[int(np.argmax(row))]
         if label.decode("utf-8") != expected:

@@ -1,7 +1,7 @@
 """Preprocessing inside the graph, for the `serving_bytes` signature.
 
-The twin of `duoserve.preprocess`: token ids are identical, pixels within 1 level. Whoever
-changes one changes both; the gate and `tests/parity` compare them.
+The twin of `duoserve.preprocess`: token ids and pixels are identical. Whoever
+changes one changes both; the gate and `tests/export/test_parity.py` compare them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tensorflow_text as tf_text
 
 from duoserve.contract import PreprocessingSpec
 from export._orientation import orientation, upright
+from export._resize import resize
 
 __all__ = ["ImageDecoder", "make_tokenizer", "tokenize"]
 
@@ -40,8 +41,7 @@ class ImageDecoder:
     def _decode(self, data: tf.Tensor) -> tf.Tensor:
         is_jpeg = tf.strings.substr(data, 0, 3) == _JPEG
         pixels = tf.cond(is_jpeg, lambda: self._decode_jpeg(data), lambda: _decode_at(data, 1))
-        resized = tf.image.resize(pixels, (self._height, self._width), antialias=True)
-        return tf.cast(tf.round(resized), tf.uint8)
+        return resize(pixels, self._height, self._width)
 
     def _decode_jpeg(self, data: tf.Tensor) -> tf.Tensor:
         """Decodes a large picture at a half, quarter or eighth: `duoserve.preprocess.decode_ratio`."""

@@ -77,6 +77,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = LARGEST_VOCABULAR
         )
     except RuntimeError as error:
         raise TokenizerError(
-            f"Expected texts that SentencePiece can learn {vocabulary} pieces from. Received: {len(lines)} texts ({error})"
+            f"Expected texts that SentencePiece can learn {vocabulary} pieces from."
+            f" Received: {len(lines)} texts ({error})"
         ) from error
     return model.getvalue()

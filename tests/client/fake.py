@@ -63,7 +63,9 @@ class FakeServer:
         self.on_predict: Callable[[wire.PredictRequest, grpc.ServicerContext], None] = lambda request, context: None
         self.host = host
         self._lock = threading.Lock()
-        self._server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
+        )
         predict = grpc.unary_unary_rpc_method_handler(self._predict)
         metadata = grpc.unary_unary_rpc_method_handler(self._metadata)
         status = grpc.unary_unary_rpc_method_handler(self._status)
@@ -199,6 +201,11 @@ class FakeServer:
         reply.model_spec.version.value = version.spec.version
         reply.metadata["signature_def"].value = found.SerializeToString()
         return reply.SerializeToString()
+
+
+def texts(request: Any) -> list[bytes]:
+    """The texts of a `serving_bytes` request, none of another's."""
+    return list(request.inputs["text"].string_val) if "text" in request.inputs else []
 
 
 def put(reply: Any, name: str, array: np.ndarray, content: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -269,7 +270,5 @@ def test_the_cause_is_kept() -> None:
 def test_a_damaged_file_is_read_or_refused_but_never_crashes(position: int, flip: int, kind: str) -> None:
     data = bytearray(SAME[kind])
     data[position % len(data)] ^= flip
-    try:
+    with contextlib.suppress(InvalidInput):
         assert preprocessor().image(bytes(data)).shape == (*TARGET, 3)
-    except InvalidInput:
-        pass

@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from duoserve.manifest import write_manifest
 from duoserve.samples import GOLDEN_PATH
-from export import gate, signatures
+from export import signatures
 from export._ops import forbidden_ops
 from export._session import SessionModel
 from export.errors import ExportError, GateError
@@ -203,7 +203,6 @@ def test_preprocessing_that_differs_in_the_graph_is_refused(
 
     whole = ImageDecoder.__call__
     monkeypatch.setattr(ImageDecoder, "__call__", lambda self, data: tf.reverse(255 - whole(self, data), [-1]))
-    monkeypatch.setattr(gate, "PARITY_TOLERANCE", 1e-3)
     with pytest.raises(GateError, match=r"parity: serving_bytes, row"):
         export(build_model_that_looks())
 

@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 _ROUNDS: Final = 8  # of asking again because versions came and went; a rollout needs two
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
+_REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next does not have
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
@@ -127,39 +128,35 @@ class Core:
         Raises:
             DuoserveError: The request as a whole failed.
         """
-        preprocessor = yield from self.expected(context, target)
-        asked = target
+        preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
+        asked, misses = target, 0
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
                 yield Sleep(min(_ROUND_PAUSE * round_, context.left()))
-            inputs = yield from self._prepare(items, preprocessor, sent)
             try:
+                if preprocessor is None:
+                    preprocessor, asked = (yield from self.describe(context, target))[0], target
+                inputs = yield from self._prepare(items, preprocessor, sent)
                 outputs = yield from self.run(context, asked, _inputs.SIGNATURES[sent], inputs)
+                answering = yield from self._answering(context, outputs.version)
             except ModelNotFound as error:
                 # The version behind the label was unloaded, or is not on this replica (yet).
-                if last or isinstance(target, int) or not (asked != target or _is_moving(error)):
+                if last or isinstance(target, int) or not _is_moving(error):
                     raise
-                preprocessor, _ = yield from self.describe(context, target)
-                asked = target
+                misses += 1
+                if asked == target or misses % _REPLICAS_TRIED == 0:
+                    preprocessor = None
                 continue
             except RequestRejected:
-                # Input of another size can fail in the graph instead of being answered.
-                if last or asked != target or isinstance(target, int):
+                # Input prepared for another version can fail in the graph instead of being
+                # answered. The version that the label names now, asked by number, settles it.
+                if last or asked != target or isinstance(target, int) or sent == "bytes":
                     raise
-                moved = yield from self._moved(context, target, preprocessor)
-                if moved is None:
-                    raise
-                preprocessor, asked = moved
-                context.record.reprepared += 1
-                continue
-            try:
-                answering = yield from self.expected(context, outputs.version)
-            except ModelNotFound:
-                if last:
-                    raise
-                preprocessor, _ = yield from self.describe(context, target)
-                asked = target
+                assert preprocessor is not None
+                before = preprocessor.digest
+                preprocessor, asked = yield from self.describe(context, target)
+                context.record.reprepared += preprocessor.digest != before
                 continue
             if sent == "bytes" or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
@@ -168,15 +165,22 @@ class Core:
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
 
-    def _moved(
-        self, context: Context, target: Target, preprocessor: Preprocessor
-    ) -> Steps[tuple[Preprocessor, int] | None]:
-        """What stands behind the label now, None when that is prepared alike or can't be told."""
+    def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
+        """The Preprocessor of a version that answered: if one replica lacks it, another has it."""
+        for _ in range(_REPLICAS_TRIED - 1):
+            try:
+                return (yield from self.expected(context, version))
+            except ModelNotFound:
+                continue
+        return (yield from self.expected(context, version))
+
+    def _first_guess(self, context: Context, target: Target) -> Steps[Preprocessor | None]:
         try:
-            current, version = yield from self.describe(context, target)
-        except DuoserveError:
+            return (yield from self.expected(context, target))
+        except ModelNotFound as error:
+            if isinstance(target, int) or not _is_moving(error):
+                raise
             return None
-        return None if current.digest == preprocessor.digest else (current, version)
 
     def _prepare(
         self, items: Sequence[Item], preprocessor: Preprocessor, sent: Sent
@@ -203,7 +207,7 @@ class Core:
         """Tensors that `preprocessor` made: answered by a version of its spec, or refused."""
         inputs = _inputs.check_tensors(image, tokens, preprocessor)
         outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
-        answering = yield from self.expected(context, outputs.version)
+        answering = yield from self._answering(context, outputs.version)
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
             raise self._placed(

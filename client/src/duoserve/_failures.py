@@ -46,7 +46,7 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
     if code is status.RESOURCE_EXHAUSTED:
         if "message larger than max" in details or "larger than max" in details:
             advice = " (raise Connection.max_message_bytes, or send fewer rows)"
-            return Failure(make(errors.ReplyTooLarge, "a message within the limit", advice))
+            return Failure(make(errors.MessageTooLarge, "a message within the limit", advice))
         return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True)
     if code is status.NOT_FOUND or "Unrecognized servable version label" in details:
         return Failure(make(errors.ModelNotFound, "a model, version or label that the server has"))
@@ -54,6 +54,9 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
         return Failure(make(errors.PermissionDenied, "credentials that the server accepts"))
     if code is status.FAILED_PRECONDITION and "Serving signature key" in details:
         return Failure(make(errors.UnsupportedModel, "a model with the signatures of the Duoserve contract"))
+    if code is status.FAILED_PRECONDITION and "from different tasks have different shapes" in details:
+        # The server batched this request with one of another client that was prepared otherwise.
+        return Failure(make(errors.RequestRejected, "requests of one shape in a batch of the server"), transient=True)
     if code is status.UNIMPLEMENTED:
         return Failure(make(errors.RequestRejected, "a server that speaks the TensorFlow Serving protocol"))
     if code in _TRANSPORT_CODES and _BROKEN.search(details):

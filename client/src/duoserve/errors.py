@@ -17,9 +17,9 @@ __all__ = [
     "DeadlineExceeded",
     "DuoserveError",
     "InvalidInput",
+    "MessageTooLarge",
     "ModelNotFound",
     "PermissionDenied",
-    "ReplyTooLarge",
     "RequestRejected",
     "ServerBusy",
     "ServerUnavailable",
@@ -107,8 +107,8 @@ class ServerBusy(ServerUnavailable):
     """The server answered at once that it has no thread or no place in its queue."""
 
 
-class ReplyTooLarge(DuoserveError):
-    """The reply is over the client's own limit: raise `Options.max_message_bytes` or ask for fewer rows."""
+class MessageTooLarge(DuoserveError):
+    """The reply is over `Connection.max_message_bytes`, or the request over the server's limit: ask for fewer rows."""
 
 
 class PermissionDenied(DuoserveError):

@@ -1,0 +1,123 @@
+"""`make demo`: data, training, export, serving, prediction, and a new version under load.
+
+Every step is a command of the repository, printed before it runs. What a step wrote is reused by
+the next run; `make clean` starts from nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from demo.calls import Caller, predict_held_out
+from demo.pairs import held_out
+from serving.local.testing import LocalServer, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = Path("build/demo")
+DATA, RUNS, STORE = HOME / "data", HOME / "runs", HOME / "models"
+NAME = "emoji"
+
+
+def main() -> int:
+    os.chdir(ROOT)
+    begin = time.monotonic()
+    title("1. Data: emoji as pictures, their names as text, their groups as classes")
+    command("data", DATA, unless=DATA / "manifest.csv")
+
+    title("2. Train a model on both inputs")
+    train("concat")
+
+    title("3. Export version 1: signatures, warmup records, golden samples, and the gate")
+    command("export", RUNS / "concat", "--name", NAME, "--store", STORE, unless=STORE / NAME / "1")
+
+    title("4. Serve it: the embedded server, for laptops and tests; production runs the stock container")
+    port, rest_port = free_port_near(8500), free_port_near(8501)
+    flags = [f"--model_name={NAME}", f"--model_base_path={(ROOT / STORE / NAME)}"]
+    show("-m", "serving.local", f"--port={port}", f"--rest_api_port={rest_port}", *flags)
+    with LocalServer(f"--port={port}", f"--rest_api_port={rest_port}", *flags) as server:
+        print(f"Serving gRPC at {server.address}, REST at {server.rest_url}")
+
+        title("5. Predict held-out pairs through the client, which knows nothing of TensorFlow")
+        predict_held_out(server.address, NAME, held_out(DATA))
+
+        title("6. A new version, while the client goes on calling")
+        train("attention")
+        with Caller(server.address, NAME, held_out(DATA)) as caller:
+            before = caller.version
+            command("export", RUNS / "attention", "--name", NAME, "--store", STORE)
+            caller.wait_for_version_after(before)
+        print(caller.report())
+
+        print(f"\nAll of it took {time.monotonic() - begin:.0f} s.")
+        next_steps(server, flags)
+        if sys.stdin.isatty():
+            wait_for_interrupt()
+    return 0
+
+
+def train(fusion: str) -> None:
+    command("train", DATA, "--out", RUNS / fusion, "--fusion", fusion, unless=RUNS / fusion / "run.json")
+
+
+def command(name: str, *arguments: object, unless: Path | None = None) -> None:
+    """Runs `python -m export …`, unless what it would make is there."""
+    words = ["-m", "export", name, *map(str, arguments)]
+    show(*words)
+    if unless is not None and unless.exists():
+        print(f"There already: {unless}")
+    elif code := subprocess.run([sys.executable, *words], check=False).returncode:
+        sys.exit(code)
+
+
+def show(*words: str) -> None:
+    print(f"$ {os.path.relpath(sys.executable)} {shlex.join(words)}", flush=True)
+
+
+def title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def free_port_near(port: int) -> int:
+    """The port itself, or any free one when somebody has it."""
+    import socket
+
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", port)) == 0
+    return free_port() if taken else port
+
+
+def next_steps(server: LocalServer, flags: list[str]) -> None:
+    pair = held_out(DATA)[0]
+    running = sys.stdin.isatty()
+    print(f"\nWhat to try next{'' if running else ' (first start the server again)'}:")
+    if not running:
+        show("-m", "serving.local", f"--port={server.port}", f"--rest_api_port={server.rest_port}", *flags)
+    print(f"""
+  from duoserve import Client
+
+  with Client("{server.address}", model="{NAME}") as client:
+      answer = client.predict(image="{pair.image}", text="{pair.text}")
+      print(answer.label, answer.probability, answer.version)
+
+  base64 -w0 {pair.image} | sed 's/.*/{{"signature_name": "serving_bytes", "instances":
+    [{{"image_bytes": {{"b64": "&"}}, "text": "{pair.text}"}}]}}/' \\
+    | curl -s -d @- {server.rest_url}/v1/models/{NAME}:predict
+""")
+
+
+def wait_for_interrupt() -> None:
+    print("The server goes on until you press Ctrl-C.", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""The held-out pairs of a data folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Pair", "held_out"]
+
+
+class Pair(NamedTuple):
+    """A picture, its text and its true class."""
+
+    image: Path
+    text: str
+    label: str
+
+
+def held_out(folder: Path) -> list[Pair]:
+    """The rows of `manifest.csv` that training has not seen, in its order."""
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            Pair(folder / row["image"], row["text"], row["label"])
+            for row in csv.DictReader(file)
+            if row["split"] == "test"
+        ]

@@ -1,0 +1,51 @@
+"""A folder that appears complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["writing_folder"]
+
+
+@contextlib.contextmanager
+def writing_folder(target: Path) -> Iterator[Path]:
+    """A scratch folder beside `target` that takes its place when the block ends well.
+
+    What was at `target` before stays there until the new folder is complete, and for good if
+    the block raises. Files are synced before the rename, so a crash leaves no half-written ones.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    old = scratch.with_name(scratch.name + "-old")
+    try:
+        scratch.chmod(0o755)  # mkdtemp's folders are for their owner only
+        yield scratch
+        for path in [*scratch.rglob("*"), scratch]:
+            _sync(path)
+        # A folder can't replace a full one in one step: the old one steps aside first.
+        if target.exists():
+            target.rename(old)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

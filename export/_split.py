@@ -1,0 +1,40 @@
+"""Which rows to hold out when nobody said: by class, and never a group in two."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+
+__all__ = ["hold_out"]
+
+
+def hold_out(rows: Iterable[tuple[str, str]], fraction: float, *, salt: str = "") -> list[bool]:
+    """Whether to hold out each row.
+
+    Groups are taken in the order of a hash of their name until the class has its share, so a
+    row more or less moves few others across. Every class keeps a group to train on.
+
+    Args:
+        rows: Class and group of each row. A group counts for the class of its first row.
+        fraction: Share of every class to hold out, at least 0 and below 1.
+        salt: Another salt, another split.
+    """
+    sizes: defaultdict[str, int] = defaultdict(int)
+    class_of: dict[str, str] = {}
+    groups = []
+    for label, group in rows:
+        class_of.setdefault(group, label)
+        sizes[group] += 1
+        groups.append(group)
+    by_class: defaultdict[str, list[str]] = defaultdict(list)
+    for group, label in class_of.items():
+        by_class[label].append(group)
+    held_out = set()
+    for members in by_class.values():
+        room = round(fraction * sum(sizes[group] for group in members))
+        for group in sorted(members, key=lambda group: hashlib.sha256((salt + group).encode()).digest()):
+            if sizes[group] <= min(room, sum(sizes[each] for each in members) - 1):
+                held_out.add(group)
+                room -= sizes[group]
+    return [group in held_out for group in groups]

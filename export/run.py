@@ -1,0 +1,100 @@
+"""What a training leaves behind, in memory and as a folder, so that exporting is a step of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+
+import export.fusion  # noqa: F401  registers the layers that a saved model may have
+from duoserve.contract import ContractError, PreprocessingSpec
+from export._folders import writing_folder
+from export.errors import ExportError
+
+__all__ = ["TrainedModel"]
+
+_FORMAT: Final = 1
+_MODEL, _RUN = "model.keras", "run.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained model with all that exporting it takes.
+
+    Attributes:
+        model: Inputs `image` and `tokens`, output `probabilities`.
+        spec: Its preprocessing, as version 1; exporting sets the version.
+        samples: Held-out pairs, an encoded image and a text, at least one where there is a held-out row.
+        facts: For the model card, JSON: preset, fusion, seed, settings, data_digest, rows, metrics,
+            history, seconds.
+    """
+
+    model: keras.Model
+    spec: PreprocessingSpec
+    samples: tuple[tuple[bytes, str], ...]
+    facts: dict[str, Any]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `model.keras`, `run.json` and `samples/`. A run that is there already is replaced.
+
+        Raises:
+            ExportError: The folder holds something that is not a run.
+            OSError: It can't be written; a run that was there is untouched.
+        """
+        target = Path(folder).resolve()
+        if target.exists() and not (target / _RUN).is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise ExportError(f"Expected the folder of a run to be new, empty or a run. Received: {target}")
+        with writing_folder(target) as scratch:
+            self.model.save(scratch / _MODEL)
+            (scratch / "samples").mkdir()
+            for number, (image, _) in enumerate(self.samples):
+                (scratch / "samples" / str(number)).write_bytes(image)
+            record = {
+                "format": _FORMAT,
+                "model_sha256": _sha256(scratch / _MODEL),
+                "spec": json.loads(self.spec.to_json()),
+                "sample_texts": [text for _, text in self.samples],
+                "facts": self.facts,
+            }
+            (scratch / _RUN).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> TrainedModel:
+        """Reads what `save` wrote.
+
+        Raises:
+            ExportError: Not a run, one of a newer format, or one that was damaged.
+        """
+        root = Path(folder)
+        try:
+            record = json.loads((root / _RUN).read_bytes())
+            if record["format"] != _FORMAT:
+                raise ExportError(f"Expected a run of format {_FORMAT} in {root}. Received: {record['format']!r}")
+            if record["model_sha256"] != _sha256(root / _MODEL):
+                raise ExportError(f"Expected {root / _MODEL} as it was saved. Received: other bytes")
+            return cls(
+                model=keras.saving.load_model(root / _MODEL, compile=False),
+                spec=PreprocessingSpec.from_json(json.dumps(record["spec"])),
+                samples=tuple(
+                    ((root / "samples" / str(number)).read_bytes(), text)
+                    for number, text in enumerate(record["sample_texts"])
+                ),
+                facts=record["facts"],
+            )
+        except ExportError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
+            raise ExportError(f"Expected a run that `train` wrote in {root}. Received: {error!r}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

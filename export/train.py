@@ -1,0 +1,187 @@
+"""Trains a model on a dataset. The same seed on the same machine gives the same weights.
+
+What makes it so: every draw (weights, dropout, order of rows, moved pictures, ways to cut a
+text) comes from the seed, SentencePiece learns in one thread, and TensorFlow is told to add up
+in one order. That last switch can't be undone: it stays on for the process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from duoserve.contract import PreprocessingSpec
+from duoserve.preprocess import Preprocessor
+from export._presets import PRESETS, Preset
+from export._progress import ProgressBar
+from export.batches import Batches, segmentations
+from export.data import Arrays, Dataset, Row, encode
+from export.errors import ExportError
+from export.model import IMAGE_FEATURES, TEXT_FEATURES, build_model
+from export.run import TrainedModel
+from export.tokenizer import PAD_ID, train_tokenizer
+
+__all__ = ["TrainedModel", "train"]
+
+_SAMPLES: Final = 16
+
+
+def train(
+    dataset: Dataset,
+    *,
+    preset: str | Preset = "compact",
+    fusion: str = "concat",
+    seed: int = 0,
+    epochs: int | None = None,
+    progress: bool | None = None,
+) -> TrainedModel:
+    """Trains on the training rows and measures on the held-out ones, which nothing else looks at.
+
+    Args:
+        dataset: From `load_dataset`.
+        preset: Name of a preset, or one of your own.
+        fusion: "concat", "weighted_sum" or "attention"; "image_only" and "text_only" for comparison.
+        seed: The same seed gives the same model.
+        epochs: Passes over the training rows; None takes the preset's.
+        progress: Whether to draw progress bars; None draws them on a terminal only.
+
+    Raises:
+        ExportError: No such preset or fusion, epochs below 1, or a training that diverged.
+        TokenizerError: The training texts are no use for a tokenizer.
+        DataError: An image has changed since the dataset was loaded.
+    """
+    started = time.monotonic()
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ExportError(f"Expected preset to be one of {', '.join(PRESETS)}. Received: {preset!r}")
+        preset = PRESETS[preset]
+    if epochs is not None:
+        preset = dataclasses.replace(preset, epochs=epochs)
+    if preset.epochs < 1:
+        raise ExportError(f"Expected at least one epoch. Received: {preset.epochs}")
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+    rows, held_out = dataset.select("train"), dataset.select("test")
+    preprocessor = _preprocessor(dataset, rows, preset)
+    spec = preprocessor.spec
+    arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
+    tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
+    model = build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
+    history = _fit(model, preset, fusion, arrays, [row.text for row in rows], spec, seed, progress)
+    metrics = _measure(model, tests, len(dataset.labels))
+    if not np.isfinite(metrics["loss"]):
+        raise ExportError("Expected training to converge. Received: a loss that is not a number")
+    return TrainedModel(
+        model=model,
+        spec=spec,
+        samples=tuple((row.image.read_bytes(), row.text) for row in _samples(held_out)),
+        facts={
+            "preset": preset.name,
+            "fusion": fusion,
+            "seed": seed,
+            "settings": dataclasses.asdict(preset),
+            "data_digest": dataset.digest,
+            "rows": {"train": len(rows), "test": len(held_out)},
+            "metrics": metrics,
+            "history": history,
+            "seconds": round(time.monotonic() - started, 1),
+        },
+    )
+
+
+def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset) -> Preprocessor:
+    spec = PreprocessingSpec(
+        image_height=preset.image_size,
+        image_width=preset.image_size,
+        token_length=preset.most_tokens,
+        tokenizer=train_tokenizer((row.text for row in rows), vocabulary=preset.vocabulary),
+        labels=dataset.labels,
+        version=1,
+        pad_id=PAD_ID,
+    )
+    preprocessor = Preprocessor(spec)
+    lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
+    enough = int(np.ceil(np.quantile(lengths, 0.99) / 8)) * 8
+    return Preprocessor(dataclasses.replace(spec, token_length=min(max(enough, 8), preset.most_tokens)))
+
+
+def _fit(
+    model: keras.Model,
+    preset: Preset,
+    fusion: str,
+    arrays: Arrays,
+    texts: Sequence[str],
+    spec: PreprocessingSpec,
+    seed: int,
+    progress: bool | None,
+) -> dict[str, list[float]]:
+    outputs = {"probabilities": model.output}
+    if preset.branch_loss and fusion not in ("image_only", "text_only"):
+        # Fused alone, the branch that learns faster (the text, by heart) leaves the other nothing
+        # to learn. A loss of its own keeps each branch learning; its head is thrown away after.
+        for name in (IMAGE_FEATURES, TEXT_FEATURES):
+            head = keras.layers.Dense(len(spec.labels), activation="softmax", name=f"{name}_alone")
+            outputs[f"{name}_alone"] = head(model.get_layer(name).output)
+    trainer = keras.Model(model.input, outputs)
+    batches = Batches(
+        arrays,
+        classes=len(spec.labels),
+        outputs=tuple(outputs),
+        batch_size=preset.batch_size,
+        shift=round(preset.shift * preset.image_size),
+        segmentations=segmentations(texts, spec, preset.segmentations),
+        seed=seed,
+    )
+    rate: Any = preset.learning_rate
+    if preset.decay:
+        rate = keras.optimizers.schedules.CosineDecay(rate, preset.epochs * len(batches))
+    trainer.compile(
+        optimizer=keras.optimizers.AdamW(rate, weight_decay=preset.weight_decay)
+        if preset.weight_decay
+        else keras.optimizers.Adam(rate),
+        loss={name: keras.losses.CategoricalCrossentropy(label_smoothing=preset.label_smoothing) for name in outputs},
+        loss_weights={name: 1.0 if name == "probabilities" else preset.branch_loss for name in outputs},
+        metrics={"probabilities": ["accuracy"]},
+        jit_compile=False,  # compiling would take longer than it saves in a run this short
+    )
+    done = trainer.fit(batches, epochs=preset.epochs, verbose=0, shuffle=False, callbacks=[ProgressBar(progress)])
+    return {
+        "loss": [round(float(value), 4) for value in done.history["loss"]],
+        "accuracy": [
+            round(float(value), 4) for key in done.history if key.endswith("accuracy") for value in done.history[key]
+        ],
+    }
+
+
+def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
+    """Over held-out rows: accuracy, mean recall of the classes, cross-entropy, and the share of the largest class."""
+    parts = [
+        model({"image": tests.images[start : start + 64], "tokens": tests.tokens[start : start + 64]}, training=False)
+        for start in range(0, len(tests.classes), 64)
+    ]
+    probabilities = np.concatenate([np.asarray(part) for part in parts])
+    right = probabilities.argmax(axis=-1) == tests.classes
+    recalls = [right[tests.classes == each].mean() for each in range(classes) if (tests.classes == each).any()]
+    chosen = probabilities[np.arange(len(right)), tests.classes]
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
+        "largest_class": float(np.bincount(tests.classes).max() / len(right)),
+    }
+
+
+def _samples(rows: Sequence[Row]) -> list[Row]:
+    """Held-out rows in turn from every class, so that the samples show each."""
+    by_class: dict[str, list[Row]] = {}
+    for row in rows:
+        by_class.setdefault(row.label, []).append(row)
+    ranked = sorted((rank, row.line, row) for members in by_class.values() for rank, row in enumerate(members))
+    return [row for _, _, row in ranked[:_SAMPLES]]

@@ -1,0 +1,115 @@
+"""What is written comes back, and what is no contract is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duoserve.contract import ContractError, PreprocessingSpec, TensorSpec, signatures
+from duoserve.samples import GoldenSample, dump_samples, load_samples
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+specs = st.builds(
+    PreprocessingSpec,
+    image_height=st.integers(1, 4096),
+    image_width=st.integers(1, 4096),
+    token_length=st.integers(1, 512),
+    tokenizer=st.binary(min_size=1, max_size=200),
+    labels=st.lists(TEXT.filter(bool), min_size=1, max_size=8, unique=True).map(tuple),
+    version=st.integers(1, 2**63 - 1),
+    pad_id=st.integers(0, 9),
+)
+
+SPEC = PreprocessingSpec(24, 32, 6, b"tokenizer", ("cat", "dog"), 3)
+
+
+@given(spec=specs)
+def test_a_spec_survives_json(spec: PreprocessingSpec) -> None:
+    assert PreprocessingSpec.from_json(spec.to_json()) == spec
+    assert PreprocessingSpec.from_json(spec.to_json().encode("utf-8")) == spec
+
+
+@given(spec=specs, version=st.integers(1, 99))
+def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: PreprocessingSpec, version: int) -> None:
+    assert dataclasses.replace(spec, version=version).digest == spec.digest
+    assert dataclasses.replace(spec, token_length=spec.token_length + 1).digest != spec.digest
+    assert dataclasses.replace(spec, labels=(*spec.labels, "one more label " * 4)).digest != spec.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_height": 0}, "Expected image_height to be an integer of at least 1. Received: 0"),
+        ({"token_length": "6"}, "Expected token_length to be an integer of at least 1. Received: '6'"),
+        ({"version": True}, "Expected version to be an integer of at least 1. Received: True"),
+        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing"),
+        ({"labels": ()}, "Expected labels to be non-empty strings, at least one. Received: ()"),
+        ({"labels": ("cat", "")}, "Expected labels to be non-empty strings"),
+        ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        dataclasses.replace(SPEC, **change)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "Expected a PreprocessingSpec of format 1. Received: format 2 (a newer exporter wrote it"),
+        ({"labels": ["dog", "cat"]}, "(the specification was changed after it was written)"),
+        ({"tokenizer": "@@"}, "Expected tokenizer in base64"),
+        ({"image_width": None}, "Expected image_width of type int in the PreprocessingSpec. Received: None"),
+    ],
+)
+def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        PreprocessingSpec.from_json(json.dumps({**json.loads(SPEC.to_json()), **change}))
+    assert said in str(caught.value)
+
+
+@given(junk=st.one_of(st.text(max_size=40), st.binary(max_size=40), st.just("[]"), st.just("null")))
+def test_junk_is_refused_and_nothing_else_happens(junk: str | bytes) -> None:
+    with pytest.raises(ContractError):
+        PreprocessingSpec.from_json(junk)
+    with pytest.raises(ContractError):
+        load_samples(junk)
+
+
+def test_keys_of_later_releases_are_ignored() -> None:
+    record = {**json.loads(SPEC.to_json()), "audio": {"rate": 16000}}
+    assert PreprocessingSpec.from_json(json.dumps(record)) == SPEC
+
+
+def test_signatures_have_the_shapes_of_the_spec() -> None:
+    found = signatures(SPEC)
+    assert {name: [str(tensor) for tensor in each.inputs] for name, each in found.items()} == {
+        "serving_default": ["uint8 array of shape (batch, 24, 32, 3)", "int32 array of shape (batch, 6)"],
+        "serving_bytes": ["string array of shape (batch,)", "string array of shape (batch,)"],
+        "describe": ["string array of shape (batch,)"],
+    }
+    assert found["serving_default"].outputs == (TensorSpec("probabilities", "float32", (None, 2)),)
+
+
+@given(
+    samples=st.lists(
+        st.builds(
+            GoldenSample,
+            image_bytes=st.binary(max_size=50),
+            text=TEXT,
+            tokens=st.lists(st.integers(0, 9999), max_size=6).map(tuple),
+            probabilities=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
+            label=TEXT,
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_golden_samples_survive_json(samples: list[GoldenSample]) -> None:
+    assert load_samples(dump_samples(samples)) == tuple(samples)
