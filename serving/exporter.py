@@ -60,7 +60,9 @@ def ask(address: str, model: str, labels: Iterable[str], timeout: float) -> Repl
         )
         found = {}
         for label in labels:
-            status, body = _get(address, f"{_path(model)}/labels/{urllib.parse.quote(label, safe='')}/metadata", timeout)
+            status, body = _get(
+                address, f"{_path(model)}/labels/{urllib.parse.quote(label, safe='')}/metadata", timeout
+            )
             if status == http.client.OK:
                 found[label] = int(body["model_spec"]["version"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
@@ -105,9 +107,7 @@ class VersionCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         addresses = _resolve(self._targets)
         with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, min(16, len(addresses)))) as pool:
-            replicas = list(
-                pool.map(lambda address: ask(address, self._model, self._labels, self._timeout), addresses)
-            )
+            replicas = list(pool.map(lambda address: ask(address, self._model, self._labels, self._timeout), addresses))
         count, up, label_version, available, failed = families = self._families()
         count.add_metric([self._model], len(replicas))
         for replica in replicas:
@@ -171,9 +171,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Versions, labels and failed loads of every server, as Prometheus metrics at /metrics.",
     )
     parser.add_argument(
-        "--target", type=_target, action="append", required=True, metavar="HOST:PORT",
+        "--target",
+        type=_target,
+        action="append",
+        required=True,
+        metavar="HOST:PORT",
         help="REST API; a name stands for all its addresses, so name the headless Service (may be repeated)",
-    )  # fmt: skip
+    )
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -19,8 +19,16 @@ from serving._textproto import Field, Message, Scalar, TextProtoError
 __all__ = ["All", "Latest", "ModelConfig", "Specific", "TextProtoError", "edit", "parse"]
 
 _KNOWN = frozenset(
-    ("name", "base_path", "model_type", "model_platform", "model_version_policy", "version_labels")
-    + ("logging_config", "logging_configs")
+    {
+        "name",
+        "base_path",
+        "model_type",
+        "model_platform",
+        "model_version_policy",
+        "version_labels",
+        "logging_config",
+        "logging_configs",
+    }
 )
 
 
