@@ -52,7 +52,7 @@ def train(
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        ExportError: No such preset or fusion, epochs below 1, or a training that diverged.
+        ExportError: No such preset or fusion, epochs or seed out of range, or a training that diverged.
         TokenizerError: The training texts are no use for a tokenizer.
         DataError: An image has changed since the dataset was loaded.
     """
@@ -65,6 +65,8 @@ def train(
         preset = dataclasses.replace(preset, epochs=epochs)
     if preset.epochs < 1:
         raise ExportError(f"Expected at least one epoch. Received: {preset.epochs}")
+    if not 0 <= seed < 1 << 32:
+        raise ExportError(f"Expected seed between 0 and {(1 << 32) - 1}. Received: {seed}")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServingError as error:
         log.error("Failed to start server. Error: %s", error)
         return START_FAILED
-    log.info("Running gRPC ModelServer at %s:%d ...", flags.host, flags.port)
+    if not stop.is_set():
+        log.info("Running gRPC ModelServer at %s:%d ...", flags.host, flags.port)
     stopper.join()
     return 0
 
@@ -58,4 +59,9 @@ def _stop_when(asked: threading.Event, stop: Callable[[float], None], drain_seco
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Not through the interpreter's end: that waits for threads, and a model may hold one for ever.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client import pywrap_tf_session
 
 from serving.local._configs_pb2 import BatchingParameters
 from serving.local._deadline import Deadline
@@ -149,6 +151,12 @@ class Batcher:
                     self._queues[key] = self._queue(len(self._queues), tuple(sorted(fetches)))
         graph.finalize()
         self._session = tf.compat.v1.Session(graph=graph)
+        # Everything in the thread that is there already, the caller's or the scheduler's. In
+        # TensorFlow's shared pool a batch would block a thread that its own model needs, and
+        # as many batches as there are threads would wait for each other.
+        self._options = pywrap_tf_session.TF_NewBufferFromString(
+            config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
+        )
 
     def _queue(self, number: int, fetches: tuple[str, ...]) -> tuple[Any, Any, tuple[str, ...]]:
         """Add a BatchFunction to the graph; the ends to feed and fetch, and the order of its outputs."""
@@ -197,7 +205,7 @@ class Batcher:
         slips[:, 0], slips[:, 1] = call.number, np.arange(rows)
         self._calls[call.number] = call
         try:
-            self._session._call_tf_sessionrun(None, {entry: slips}, [exit_], [], None)
+            self._session._call_tf_sessionrun(self._options, {entry: slips}, [exit_], [], None)
         except tf.errors.OpError as error:
             # From the scheduler itself: drop the name of our node.
             failure = from_exception(error)
@@ -282,6 +290,7 @@ class Batcher:
     def close(self) -> None:
         """End the scheduler's threads."""
         self._session.close()
+        pywrap_tf_session.TF_DeleteBuffer(self._options)
 
 
 def batch_rows(feeds: Mapping[str, Array]) -> int:

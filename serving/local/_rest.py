@@ -103,8 +103,8 @@ class Api:
         request = predict_pb2.PredictRequest(model_spec=spec)
 
         def infos_of(name: str) -> _json_requests.Infos:
-            with self._service.core.servable(spec) as (_, servable):
-                signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
+            with self._service.core.servable(spec) as found:
+                signature = found.servable.signatures.get(name or DEFAULT_SIGNATURE)
                 if signature is None:
                     raise invalid_argument(
                         f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'

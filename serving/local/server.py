@@ -166,4 +166,4 @@ class Server:
             if self._rest is not None:
                 self._rest.stop(drain_seconds)
             stopped.wait(max(0.0, deadline - time.monotonic()) + 1.0)
-        self._core.stop()
+        self._core.stop(max(0.0, deadline - time.monotonic()) + 1.0)

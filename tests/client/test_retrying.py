@@ -97,7 +97,7 @@ def test_lasting_failures_are_not_retried(
 ) -> None:
     server.on_predict = hook = Failing(99, code, details)
     with pytest.raises(kind):
-        make_client(server.address).predict(jpeg, "x")
+        make_client(server.address, version=3).predict(jpeg, "x")
     assert hook.calls == 1
 
 

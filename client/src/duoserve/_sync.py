@@ -153,10 +153,9 @@ class SyncDriver:
 
     def _renew(self) -> Any:
         lines = self._lines
-        if lines.current is not None and not self._renewing.acquire(timeout=0):
-            return lines.current  # another thread sees to it
-        if lines.current is None:
-            self._renewing.acquire(timeout=-1)
+        current = lines.current
+        if not self._renewing.acquire(timeout=-1 if current is None else 0):
+            return current  # another thread sees to it
         try:
             plan = lines.make_plan() if lines.needs_plan() else None
             with self._lock:

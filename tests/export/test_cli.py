@@ -1,0 +1,85 @@
+"""`python -m export` as its user meets it: outcomes, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.cli import main
+from export.savedmodel import Published
+
+
+def test_help_explains_every_command_without_loading_tensorflow() -> None:
+    program = "import sys, export.cli as c\ntry: c.main(['--help'])\nfinally: print('tensorflow' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    for command in ("data", "train", "export", "check", "list"):
+        assert f"\n    {command} " in said
+    assert said.endswith("False\n")
+
+
+@pytest.mark.parametrize("command", ["data", "train", "export", "check", "list"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert "usage: python -m export" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["export"], ["train", "x"], ["export", "r", "--name", "n", "--version", "0"], ["no-such"]]
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_check_passes_a_published_version(published: Published, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(published.path)]) == 0
+    assert "The gate is open" in capsys.readouterr().out
+
+
+def test_check_refuses_a_broken_one_and_says_why(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copied / "assets.extra" / "card.json").unlink()
+    assert main(["check", str(copied), "--json"]) == 1
+    outcome = json.loads(capsys.readouterr().out)
+    assert outcome["passed"] is False
+    failed = [check for check in outcome["checks"] if not check["passed"]]
+    assert failed == [
+        {
+            "name": "files",
+            "passed": False,
+            "findings": ["assets.extra/card.json: in the manifest, not in the folder"],
+        }
+    ]
+
+
+def test_list_shows_what_the_store_holds(published: Published, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(published.path.parents[1])
+    assert main(["list", "--store", root]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["MODEL", "VERSION", "CREATED", "SIZE", "ACCURACY", "DIGEST"]
+    assert row.split()[:2] == ["pets", "1"]
+    assert main(["list", "--store", root, "--name", "pets", "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["version"], record["digest"]) == (1, published.spec.digest)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "--store", "no/such"], "Expected no/such to be a folder with models. Received"),
+        (["export", "no/such", "--name", "pets"], "no/such"),
+        (["train", "no/such", "--out", "run"], "no/such"),
+    ],
+)
+def test_what_is_not_there_is_named_and_ends_with_1(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    assert said in capsys.readouterr().err
