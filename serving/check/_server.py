@@ -6,7 +6,7 @@ import dataclasses
 import posixpath
 from collections.abc import Iterator
 
-from serving import _textproto, modelconfig
+from serving import _textproto, modelfile
 from serving.check._data import dig, items, mapping, text
 from serving.check._manifests import Container, Manifests
 from serving.local._flags import Flags
@@ -88,14 +88,14 @@ class Server:
             return ConfigFile(path, content if isinstance(content, str) else None, f"ConfigMap/{name}", f"data.{key}")
         return ConfigFile(path, None, path, "")
 
-    def models(self) -> tuple[modelconfig.ModelConfig, ...]:
+    def models(self) -> tuple[modelfile.ModelConfig, ...]:
         """The models of its models.config; none when it can't be read."""
         file = self.file("model_config_file")
         if file is None or file.text is None:
             return ()
         try:
-            return modelconfig.parse(file.text)
-        except modelconfig.TextProtoError:
+            return modelfile.parse(file.text)
+        except modelfile.TextProtoError:
             return ()
 
     def names(self) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from serving import _textproto, modelconfig
+from serving import _textproto, modelfile
 from serving.check._data import items, matches, text
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import ConfigFile, Server, servers
@@ -49,8 +49,8 @@ def check(
 def models(content: str, where: str, field: str) -> Iterator[Finding]:
     """What is wrong with a models.config."""
     try:
-        found = modelconfig.parse(content)
-    except modelconfig.TextProtoError as error:
+        found = modelfile.parse(content)
+    except modelfile.TextProtoError as error:
         yield Finding(
             "models-syntax",
             where,
@@ -107,8 +107,8 @@ def models(content: str, where: str, field: str) -> Iterator[Finding]:
         yield from _versions(model, where, place)
 
 
-def _versions(model: modelconfig.ModelConfig, where: str, place: str) -> Iterator[Finding]:
-    if not isinstance(model.policy, modelconfig.Specific):
+def _versions(model: modelfile.ModelConfig, where: str, place: str) -> Iterator[Finding]:
+    if not isinstance(model.policy, modelfile.Specific):
         if model.labels:
             yield Finding(
                 "labels-policy",
@@ -152,7 +152,7 @@ def _paths(server: Server, file: ConfigFile) -> Iterator[Finding]:
         beneath = [path for path in mounts if path.startswith(base + "/")]
         missing = (
             [v for v in model.policy.versions if f"{base}/{v}" not in beneath]
-            if beneath and not above and isinstance(model.policy, modelconfig.Specific)
+            if beneath and not above and isinstance(model.policy, modelfile.Specific)
             else []
         )
         if (not above and not beneath) or missing:

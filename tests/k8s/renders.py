@@ -21,7 +21,8 @@ GOLDEN = Path(__file__).with_name("golden")
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(path.parent.name for path in K8S.glob("components/*/kustomization.yaml"))
 RULES = ROOT / "compose" / "rules.yml"
-_ALSO = {"gateway-canary": ["base/canary"], "autoscale-queue": []}
+_ALSO = {"gateway-canary": ["base/canary"]}
+_DIGEST = "sha256:" + "1" * 64
 
 
 @functools.cache
@@ -42,7 +43,8 @@ def component(name: str) -> str:
         kustomization = {
             "resources": [relative(path) for path in ["base", *_ALSO.get(name, [])]],
             "components": [relative(f"components/{name}")],
-            "images": [{"name": image, "newTag": "1"} for image in ("duoserve-serving", "duoserve-tools")],
+            "images": [{"name": image, "digest": _DIGEST} for image in ("duoserve-serving", "duoserve-tools")],
+            "namespace": "duoserve",
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return _kustomize(folder)

@@ -1,4 +1,4 @@
-"""`models.config`, read and edited: comments and everything that is not touched stay as they are.
+"""`models.config` as a file that people wrote: comments and all that is not touched stay as they are.
 
     config = parse(text)
     text = edit(text, "duo", versions=[7, 8])
