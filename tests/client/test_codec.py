@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from duoserve import _messages
 from duoserve import _wire_pb2 as wire
 from duoserve._codec import CodecError, decode_tensor, encode_tensor
+from duoserve._protobuf import varint
 
 NUMERIC = ["float16", "float32", "float64", "int8", "int16", "int32", "int64"]
 NUMERIC += ["uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]
@@ -73,7 +74,7 @@ def test_strings_come_back_in_both_forms(array: np.ndarray) -> None:
     values = list(proto.string_val)
     del proto.string_val[:]
     # TensorFlow's EncodeStringList: all lengths as varints, then the bytes.
-    proto.tensor_content = b"".join(_messages.varint(len(value)) for value in values) + b"".join(values)
+    proto.tensor_content = b"".join(varint(len(value)) for value in values) + b"".join(values)
     same(decode_tensor(proto.SerializeToString()), array)
 
 
