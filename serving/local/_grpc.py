@@ -197,15 +197,9 @@ class Health:
         )
 
 
-def listen(front: grpc.Server, address: str, secret: grpc.ServerCredentials | None) -> None:
-    """Bind an address.
-
-    Raises:
-        ServingError: UNAVAILABLE when it is busy or can't be bound.
-    """
+def listen(front: grpc.Server, address: str, secret: grpc.ServerCredentials | None) -> bool:
+    """Bind an address; False when it is busy or can't be bound."""
     try:
-        bound = front.add_secure_port(address, secret) if secret else front.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy") from error
-    if not bound:
-        raise ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")
+        return bool(front.add_secure_port(address, secret) if secret else front.add_insecure_port(address))
+    except RuntimeError:
+        return False

@@ -30,7 +30,7 @@ from tensorflow_serving.apis import (
 
 from serving.local import _json_replies, _json_requests
 from serving.local._deadline import Deadline
-from serving.local._errors import Code, ServingError, from_exception, invalid_argument
+from serving.local._errors import Code, from_exception, invalid_argument
 from serving.local._metrics import Metrics
 from serving.local._servable import DEFAULT_SIGNATURE
 from serving.local._service import METADATA_FIELD, Service
@@ -215,17 +215,12 @@ class RestFront:
         self._sockets: list[socket.socket] = []
 
     def bind(self, host: str, port: int) -> None:
-        """Take the port, without listening to it yet.
+        """Take the port.
 
         Raises:
-            ServingError: UNAVAILABLE when it is busy.
+            OSError: It is busy.
         """
-        try:
-            self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
-        except OSError as error:
-            raise ServingError(
-                Code.UNAVAILABLE, f"Expected a free address. Received {host}:{port}, which is busy: {error}"
-            ) from error
+        self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
 
     def start(self) -> None:
         self._thread.start()
