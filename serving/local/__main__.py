@@ -17,7 +17,7 @@ START_FAILED = 255
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; the exit code."""
     flags = _flags.parse(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(
         level=flags.log_level.upper(),
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",

@@ -83,9 +83,16 @@ def test_auto_sends_what_is_smaller_and_says_which(make_client: MakeClient, serv
     client = make_client(server.address, version=1)
     small, large = encoded(photo(8, 8).quantize(4), "PNG"), encoded(photo(300, 300))
     assert len(small) < 16 * 16 * 3 < len(large)
-    assert client.predict(small, "").sent == "bytes"
-    assert client.predict(large, "").sent == "tensors"
-    assert client.predict(photo(), "").sent == "tensors"
+    assert client.predict(small, "x").sent == "bytes"
+    assert client.predict(large, "x").sent == "tensors"
+    assert client.predict(photo(), "x").sent == "tensors"
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_empty_text_is_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes, text: str) -> None:
+    with pytest.raises(InvalidInput, match="Expected text to have visible characters"):
+        make_client(server.address, version=1).predict(jpeg, text)
+    assert not server.predictions()
 
 
 def test_a_client_asks_for_the_spec_once(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:

@@ -62,6 +62,8 @@ def read_item(image: Any, text: Any) -> Item:
     """
     if not isinstance(text, str):
         raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
+    if not text.strip():
+        raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
     try:
         text_bytes = text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -52,7 +52,7 @@ class Client(Shell[grpc.Channel]):
         Args:
             image: A path, the bytes of a JPEG or PNG, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
-            text: Any text, also an empty one.
+            text: Any text but an empty one.
             key: Keeps a caller on one side of a canary.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.
