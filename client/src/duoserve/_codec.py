@@ -73,8 +73,8 @@ def dtype_name(number: int) -> str:
     return next((name for name, value in _NUMBERS.items() if value == number), f"DataType {number}")
 
 
-def encode_tensor(array: npt.NDArray[Any]) -> tuple[list[Any], int]:
-    """The TensorProto of an array as buffers to join, and their total length in bytes.
+def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
+    """The TensorProto of an array as two buffers to join.
 
     Numbers and booleans go into tensor_content, without a copy here. An object array holds
     strings: each item is `bytes`, or `str` that is sent as UTF-8.
@@ -82,19 +82,29 @@ def encode_tensor(array: npt.NDArray[Any]) -> tuple[list[Any], int]:
     Raises:
         CodecError: A dtype that TensorFlow has no number for.
     """
-    shape = b"".join(length_delimited(2, b"\x08" + varint(size)) if size else b"\x12\x00" for size in array.shape)
-    if array.dtype == object or array.dtype.kind in "SU":
+    dtype = array.dtype
+    if dtype.kind in "OSU":
         values = b"".join(length_delimited(8, _utf8(item)) for item in array.ravel().tolist())
-        head = b"\x08\x07" + length_delimited(2, shape)
-        return [head, values], len(head) + len(values)
-    number = _NUMBERS.get(array.dtype.name)
+        return b"\x08\x07" + length_delimited(2, _encode_shape(array.shape)), values
+    head = _head(dtype, array.shape)
+    if dtype.byteorder == ">" or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=dtype.newbyteorder("<"))
+    # PEP 3118 has no name for bfloat16.
+    return head, array.view(np.uint16) if dtype.kind == "V" else array
+
+
+@functools.lru_cache(maxsize=512)  # a client sends few shapes
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """All of a TensorProto before its content."""
+    number = _NUMBERS.get(dtype.name)
     if number is None:
-        raise CodecError(f"Expected an array of a dtype that TensorFlow has. Received: {array.dtype}")
-    if array.dtype.byteorder == ">" or not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    head = b"\x08" + varint(number) + length_delimited(2, shape) + b"\x22" + varint(array.nbytes)
-    content = array.view(np.uint16) if number == _BFLOAT16 else array  # PEP 3118 has no name for it
-    return [head, content.reshape(-1).view(np.uint8).data], len(head) + array.nbytes
+        raise CodecError(f"Expected an array of a dtype that TensorFlow has. Received: {dtype}")
+    size = dtype.itemsize * math.prod(shape)
+    return b"\x08" + varint(number) + length_delimited(2, _encode_shape(shape)) + b"\x22" + varint(size)
+
+
+def _encode_shape(shape: tuple[int, ...]) -> bytes:
+    return b"".join(length_delimited(2, b"\x08" + varint(size)) if size else b"\x12\x00" for size in shape)
 
 
 def _utf8(item: Any) -> bytes:
@@ -252,8 +262,14 @@ def tensor_map(field: int, tensors: Mapping[str, npt.NDArray[Any]]) -> list[Any]
     """A `map<string, TensorProto>` field as buffers to join."""
     parts: list[Any] = []
     for name, array in tensors.items():
-        tensor, size = encode_tensor(array)
-        head = length_delimited(1, name.encode("utf-8")) + b"\x12" + varint(size)
-        parts.append(varint(field << 3 | 2) + varint(len(head) + size) + head)
-        parts.extend(tensor)
+        head, content = encode_tensor(array)
+        size = len(head) + (len(content) if isinstance(content, bytes) else content.nbytes)
+        parts += (_entry(field, name, size), head, content)
     return parts
+
+
+@functools.lru_cache(maxsize=512)
+def _entry(field: int, name: str, size: int) -> bytes:
+    """All of an entry before its value of `size` bytes."""
+    key = length_delimited(1, name.encode("utf-8")) + b"\x12" + varint(size)
+    return varint(field << 3 | 2) + varint(len(key) + size) + key
