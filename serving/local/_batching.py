@@ -101,7 +101,7 @@ class _Call:
     deadline: Deadline
     enqueued: float = dataclasses.field(default_factory=time.monotonic)
     pieces: list[tuple[int, list[Array]]] = dataclasses.field(default_factory=list)
-    error: ServingError | None = None
+    failure: tuple[Code, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,8 +212,10 @@ class Batcher:
             raise ServingError(failure.code, failure.message.partition("\n")[0]) from error
         finally:
             del self._calls[call.number]
-        if call.error is not None:
-            raise call.error
+        if call.failure is not None:
+            # An error of this caller's own. One that the call kept would hold, by its traceback,
+            # the call and its tensors, until the garbage collector came by.
+            raise ServingError(*call.failure)
         arrays = dict(zip(order, _joined(call), strict=True))
         return [arrays[name] for name in fetches]
 
@@ -225,8 +227,7 @@ class Batcher:
         except Exception as error:
             failure = from_exception(error)
             for part in parts:
-                # Each caller raises an error of its own: a shared one would collect their tracebacks.
-                part.call.error = ServingError(failure.code, failure.message)
+                part.call.failure = failure.code, failure.message
             return
         at = 0
         for part in parts:

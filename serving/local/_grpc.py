@@ -6,7 +6,6 @@ answer (INTERNAL, as in the stock server) and not a stack trace in the log.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +24,11 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.local import _memory
 from serving.local._deadline import Deadline
-from serving.local._errors import Code, ServingError, from_exception
+from serving.local._errors import Code, ServingError, from_exception, told
 from serving.local._service import Service
 
-_LOG = logging.getLogger(__name__)
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
 
@@ -75,10 +74,13 @@ def _answer(gate: Gate, call: Callable[[bytes, grpc.ServicerContext], message.Me
             with gate:
                 return call(data, context).SerializeToString()
         except Exception as error:
-            told = from_exception(error)
-            if not isinstance(error, ServingError) and told.code is Code.INTERNAL:
-                _LOG.exception("A call failed")
-        context.abort(told.code, told.message)
+            code, text = told(error)
+        finally:
+            if len(data) >= _memory.BIG_MESSAGE:
+                _memory.give_back_soon()
+        # Not from within `except`, and with no reference to the error: its traceback holds this
+        # frame, and so the request's bytes, which would then wait for the garbage collector.
+        context.abort(code, text)
         raise AssertionError("abort returned")
 
     return grpc.unary_unary_rpc_method_handler(handle)

@@ -17,7 +17,7 @@ _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]*)?")
 _SPACE = b" \n\r\t"
 _WORDS: Final = (b"null", b"true", b"false", b"NaN", b"Infinity", b"Inf", b"-NaN", b"-Infinity", b"-Inf")
-_MAX_DEPTH: Final = 900
+_MAX_DEPTH: Final = 250
 _TYPES: Final = {dict: "Object", list: "Array", str: "String"}
 
 

@@ -30,7 +30,7 @@ from tensorflow_serving.apis import (
 
 from serving.local import _json_replies, _json_requests
 from serving.local._deadline import Deadline
-from serving.local._errors import Code, from_exception, invalid_argument
+from serving.local._errors import Code, invalid_argument, told
 from serving.local._metrics import Metrics
 from serving.local._servable import DEFAULT_SIGNATURE
 from serving.local._service import METADATA_FIELD, Service
@@ -74,17 +74,15 @@ class Api:
         started, name, api = time.monotonic(), "", ""
         try:
             name, api, call = self._route(method, path)
-            answer, told = call(body), Code.OK
+            answer, code = call(body), Code.OK
         except Exception as error:
-            failure = from_exception(error)
-            if failure.code is Code.INTERNAL:
-                _LOG.exception("A call failed")
-            answer, told = _json_replies.error_reply(failure.message), failure.code
-        self._metrics.request_count.add(name, told.name)
-        if told is Code.OK and api:
+            code, text = told(error)
+            answer = _json_replies.error_reply(text)
+        self._metrics.request_count.add(name, code.name)
+        if code is Code.OK and api:
             micros = (time.monotonic() - started) * 1e6
             self._metrics.request_latency.observe(name, api, "REST", value=micros)
-        return _HTTP.get(told, 500), answer
+        return _HTTP.get(code, 500), answer
 
     def _route(self, method: str, path: str) -> tuple[str, str, Callable[[bytes], str]]:
         if method == "POST" and (match := _POST.fullmatch(path)):
