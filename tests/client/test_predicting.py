@@ -307,6 +307,14 @@ def test_a_model_that_does_not_describe_itself_is_named(
         make_client(server.address, label="stable").predict(jpeg, "x")
 
 
+def test_a_tokenizer_that_can_not_be_loaded_is_the_models_fault(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    server.versions[4] = Version(PreprocessingSpec(16, 16, 8, b"no tokenizer", ("a",), 4))
+    with pytest.raises(UnsupportedModel, match="SentencePiece"):
+        make_client(server.address, version=4).predict(jpeg, "x")
+
+
 def test_a_closed_client_says_so(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     client = make_client(server.address)
     client.predict(jpeg, "x")

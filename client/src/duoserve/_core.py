@@ -101,10 +101,12 @@ class Core:
             if row is None or row.size != 1:
                 raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
             spec = PreprocessingSpec.from_json(row.ravel()[0])
+            # Following is keyed by the version that the server names, not by what the file says.
+            preprocessor = self._specs.add(outputs.version, spec)
+            # Loads the tokenizer: one that can't be loaded is the model's fault, not the next text's.
+            yield Compute(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
             raise self._placed(UnsupportedModel(str(error)), target) from error
-        # Following is keyed by the version that the server names, not by what the file says.
-        preprocessor = self._specs.add(outputs.version, spec)
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 
@@ -112,7 +114,7 @@ class Core:
         """The Preprocessor to try first: known, or asked for."""
         found = self._specs.expected(target)
         if found is None:
-            found = yield Once(target, self._ask_unless_known(context, target))
+            found = yield Once(target, self._ask_unless_known(context, target), context.left())
         return found
 
     def _ask_unless_known(self, context: Context, target: Target) -> Steps[Preprocessor]:

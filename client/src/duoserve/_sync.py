@@ -20,6 +20,8 @@ from duoserve.errors import ClientClosed
 __all__ = ["SyncDriver"]
 
 T = TypeVar("T")
+# Held here as well as by their timers: a forked child has no timers, and must not close its parent's channels.
+_retiring: set[SyncLine] = set()
 _WORKERS: Final = 16  # threads for parts of batches and for shadows, made when they are needed
 
 
@@ -55,6 +57,7 @@ class SyncLine:
         if within <= 0:
             self.close()
             return
+        _retiring.add(self)
         timer = threading.Timer(within, self.close)
         timer.daemon = True
         timer.start()
@@ -65,6 +68,7 @@ class SyncLine:
             self._ready.cancel()
         if self._owned:
             self._channel.close()
+        _retiring.discard(self)
 
 
 def open_channel(plan: Plan) -> SyncLine:
@@ -127,8 +131,7 @@ class SyncDriver:
             time.sleep(effect.seconds)
             return None
         if isinstance(effect, Once):
-            with self._once_lock(effect.key):
-                return self.run(effect.steps)
+            return self._run_once(effect)
         if isinstance(effect, Gather):
             return self._gather(effect)
         return self._in_background(effect)
@@ -146,7 +149,7 @@ class SyncDriver:
                 reply: bytes = method(call.request, call.timeout, call.metadata)
                 return reply
             return self._hedged(method, call)
-        except ValueError as error:  # grpc's way to say that the channel was closed
+        except (ValueError, grpc.RpcError) as error:  # grpc's ways to say that the channel was closed
             if not lines.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
@@ -187,9 +190,15 @@ class SyncDriver:
             for future in running:
                 future.cancel()
 
-    def _once_lock(self, key: Any) -> Lock:
+    def _run_once(self, once: Once) -> Any:
         with self._lock:
-            return self._once.setdefault(key, Lock())
+            lock = self._once.setdefault(once.key, Lock())
+        taken = lock.acquire(once.timeout)
+        try:
+            return self.run(once.steps)
+        finally:
+            if taken:
+                lock.release()
 
     def _gather(self, gather: Gather) -> list[Any]:
         if len(gather.steps) == 1:
