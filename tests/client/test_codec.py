@@ -6,7 +6,6 @@ import contextlib
 
 import numpy as np
 import pytest
-from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -169,12 +168,3 @@ def test_dtypes_without_a_place_are_refused_by_name() -> None:
         encode_tensor(np.array(["2026-01-01"], "datetime64[D]"))
     with pytest.raises(CodecError, match="DataType 20"):
         decode_tensor(wire.TensorProto(dtype=20).SerializeToString())
-
-
-def test_our_messages_read_and_write_upstreams_bytes() -> None:
-    apis = pytest.importorskip("tensorflow_serving.apis.predict_pb2", exc_type=ModuleNotFoundError)
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    theirs = apis.PredictRequest.FromString(_messages.encode_predict("pairs", 7, "sig", {"x": array}))
-    assert theirs.model_spec.version.value == 7 and theirs.inputs["x"].tensor_content == array.tobytes()
-    with pytest.raises(DecodeError):
-        apis.PredictRequest.FromString(b"\xff")
