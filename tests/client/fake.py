@@ -206,6 +206,17 @@ class FakeServer:
         return reply.SerializeToString()
 
 
+class Hold:
+    """A hook that keeps calls waiting until `release` is set, and says when one has `arrived`."""
+
+    def __init__(self) -> None:
+        self.arrived, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, request: Any, context: Any) -> None:
+        self.arrived.set()
+        self.release.wait(10)
+
+
 def texts(request: Any) -> list[bytes]:
     """The texts of a `serving_bytes` request, none of another's."""
     return list(request.inputs["text"].string_val) if "text" in request.inputs else []

@@ -138,6 +138,8 @@ WRONG_INPUT = {
     "lone surrogate": (lambda client, jpeg: client.predict(jpeg, "\udc00"), "text"),
     "endless timeout": (lambda client, jpeg: client.predict(jpeg, "x", timeout=float("inf")), "timeout"),
     "no time": (lambda client, jpeg: client.predict(jpeg, "x", timeout=0), "timeout"),
+    "metadata in upper case": (lambda client, jpeg: client.predict(jpeg, "x", metadata=[("Key", "v")]), "metadata"),
+    "metadata that is not ascii": (lambda client, jpeg: client.predict(jpeg, "x", metadata=[("k", "ü")]), "metadata"),
     "no timeout": (lambda client, jpeg: client.predict(jpeg, "x", timeout="5"), "timeout"),
 }
 
@@ -201,6 +203,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"address": []}, "host:port"),
     ({"address": ["a:1", "dns:///b:1"]}, "host:port"),
     ({"address": None}, "address or a channel"),
+    ({"metadata": [("k", 1)]}, "metadata"),
     ({"address": "far.example:8500", "token": lambda: "secret"}, "tls"),
 ]
 
@@ -358,3 +361,9 @@ def test_the_public_surface_is_sorted_documented_and_complete() -> None:
     assert names == sorted(names, key=lambda name: (name.upper() != name, name))
     for name in names:
         assert getattr(duoserve, name).__doc__
+
+
+def test_a_token_that_is_none_is_refused_and_not_shown(make_client: MakeClient, server: FakeServer) -> None:
+    with pytest.raises(InvalidInput, match="authorization") as caught:
+        make_client(server.address, token=lambda: "secret\n").predict(photo(), "x")
+    assert "secret" not in str(caught.value) and not server.calls

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, PreprocessingSpec
-from tests.client.fake import FakeServer
+from tests.client.fake import FakeServer, Hold
 from tests.client.net import ROOT, Replica
 
 # Run in a process of its own: a fork copies the threads' locks of everything that this one has loaded.
@@ -136,39 +136,27 @@ def test_closing_ends_a_call_that_is_under_way(
 ) -> None:
     client = make_client(server.address)
     client.predict(jpeg, "x")
-    arrived, release = threading.Event(), threading.Event()
-
-    def hold(request: Any, context: Any) -> None:
-        arrived.set()
-        release.wait(10)
-
-    server.on_predict = hold
+    server.on_predict = hold = Hold()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.predict, jpeg, "x", timeout=30)
-        assert arrived.wait(5)
+        assert hold.arrived.wait(5)
         client.close()
         with pytest.raises(ClientClosed):
             call.result(10)
-    release.set()
+    hold.release.set()
 
 
 def test_a_caller_waits_for_anothers_question_only_until_its_own_deadline(
     make_client: Callable[..., Any], server: FakeServer, jpeg: bytes
 ) -> None:
     client = make_client(server.address)
-    arrived, release = threading.Event(), threading.Event()
-
-    def hold(request: Any, context: Any) -> None:
-        arrived.set()
-        release.wait(10)
-
-    server.on_predict = hold
+    server.on_predict = hold = Hold()
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(client.predict, jpeg, "x", timeout=30)
-        assert arrived.wait(5)
+        assert hold.arrived.wait(5)
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             client.predict(jpeg, "x", timeout=0.3)
         assert time.monotonic() - began < 5
-        release.set()
+        hold.release.set()
         assert slow.result(10).version == 3

@@ -13,7 +13,7 @@ import grpc
 
 from duoserve._channel import Plan
 from duoserve._effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
-from duoserve._lines import Lines
+from duoserve._lines import BaseLine, Lines
 from duoserve.errors import ClientClosed
 
 __all__ = ["AsyncDriver", "AsyncLine", "open_channel"]
@@ -22,21 +22,8 @@ T = TypeVar("T")
 _retiring: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks only weakly
 
 
-class AsyncLine:
-    """A grpc.aio.Channel and its callables. One that was handed in is never closed."""
-
-    def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
-        self.fingerprint = fingerprint
-        self._channel = channel
-        self._owned = owned
-        self._methods: dict[str, Any] = {}
-
-    def method(self, path: str) -> Any:
-        """The callable of a method, bytes to bytes."""
-        found = self._methods.get(path)
-        if found is None:
-            found = self._methods[path] = self._channel.unary_unary(path, None, None)
-        return found
+class AsyncLine(BaseLine):
+    """A grpc.aio.Channel and its callables."""
 
     def connect(self) -> None:
         """Starts to connect."""

@@ -41,6 +41,7 @@ T = TypeVar("T")
 _ROUNDS: Final = 8  # of asking again because versions came and went; a rollout needs two
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
 _REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next does not have
+_LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
@@ -66,6 +67,8 @@ class Core:
             request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
         except CodecError as error:
             raise InvalidInput(str(error)) from error
+        if len(request) > _LARGEST:
+            raise InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
         reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
         try:
             found = _messages.decode_predict(reply)

@@ -14,7 +14,7 @@ import grpc
 from duoserve._channel import Plan
 from duoserve._effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
 from duoserve._fork import Lock, forget_in_child
-from duoserve._lines import Lines
+from duoserve._lines import BaseLine, Lines
 from duoserve.errors import ClientClosed
 
 __all__ = ["SyncDriver"]
@@ -25,22 +25,10 @@ _retiring: set[SyncLine] = set()
 _WORKERS: Final = 16  # threads for parts of batches and for shadows, made when they are needed
 
 
-class SyncLine:
-    """A grpc.Channel and its callables. One that was handed in is never closed."""
+class SyncLine(BaseLine):
+    """A grpc.Channel and its callables."""
 
-    def __init__(self, channel: grpc.Channel, fingerprint: str = "", *, owned: bool = True) -> None:
-        self.fingerprint = fingerprint
-        self._channel = channel
-        self._owned = owned
-        self._methods: dict[str, Any] = {}
-        self._ready: Any = None
-
-    def method(self, path: str) -> Any:
-        """The callable of a method, bytes to bytes."""
-        found = self._methods.get(path)
-        if found is None:
-            found = self._methods[path] = self._channel.unary_unary(path, None, None)
-        return found
+    _ready: Any = None
 
     def connect(self) -> None:
         """Starts to connect."""
@@ -225,7 +213,7 @@ class SyncDriver:
 
     def _in_background(self, background: Background) -> bool:
         with self._lock:
-            if self._pending >= background.limit:
+            if self._pending >= background.limit or self._lines.closed:
                 return False
             self._pending += 1
         self._threads().submit(self._finish, background.steps)

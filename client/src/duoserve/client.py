@@ -115,7 +115,10 @@ class Client(Shell[grpc.Channel]):
         )
 
     def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
-        """What prepares input for the version that is served now."""
+        """What prepares input for the version that is served now.
+
+        Versions that prepare alike share one: its `spec.version` can be an earlier one's.
+        """
         return self._driver.run(self._session.preprocessor(timeout=timeout, metadata=tuple(metadata)))
 
     def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
