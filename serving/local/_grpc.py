@@ -159,38 +159,53 @@ class Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
+Send = Callable[["bytes | None"], None]
+
+
 class Health:
     """grpc.health.v1.Health. The stock server is SERVING from its start to its end; ours ends with the drain."""
 
     def __init__(self) -> None:
-        self._draining = threading.Event()
+        self._lock = threading.Lock()
+        self._draining = False
+        self._watchers: dict[Send, str] = {}
 
     def drain(self) -> None:
-        """From now on say NOT_SERVING."""
-        self._draining.set()
+        """From now on say NOT_SERVING, and tell so to those that watch."""
+        with self._lock:
+            self._draining = True
+            watchers = list(self._watchers.items())
+        for send, name in watchers:
+            send(self._reply(name))
 
-    def _status(self, name: str) -> int:
-        if name not in HEALTHY:
-            return int(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-        if self._draining.is_set():
-            return int(health_pb2.HealthCheckResponse.NOT_SERVING)
-        return int(health_pb2.HealthCheckResponse.SERVING)
+    def _reply(self, name: str) -> bytes:
+        kinds = health_pb2.HealthCheckResponse
+        status = kinds.NOT_SERVING if self._draining else kinds.SERVING
+        reply = kinds(status=status if name in HEALTHY else kinds.SERVICE_UNKNOWN)
+        return bytes(reply.SerializeToString())
 
     def _check(self, data: bytes, _: grpc.ServicerContext) -> message.Message:
-        status = self._status(_parse(health_pb2.HealthCheckRequest, data).service)
-        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
+        name = _parse(health_pb2.HealthCheckRequest, data).service
+        if name not in HEALTHY:
             raise ServingError(Code.NOT_FOUND, "service name unknown")
-        reply: message.Message = health_pb2.HealthCheckResponse(status=status)
+        reply: message.Message = health_pb2.HealthCheckResponse.FromString(self._reply(name))
         return reply
 
-    def _watch(self, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _watch(self, data: bytes, context: grpc.ServicerContext, send_response_callback: Send) -> None:
         name = health_pb2.HealthCheckRequest.FromString(data).service
-        sent = None
-        while context.is_active() and not (self._draining.is_set() and sent == self._status(name)):
-            if sent != self._status(name):
-                sent = self._status(name)
-                yield health_pb2.HealthCheckResponse(status=sent).SerializeToString()
-            self._draining.wait(0.5)
+        with self._lock:
+            self._watchers[send_response_callback] = name
+        if not context.add_callback(lambda: self._forget(send_response_callback)):
+            self._forget(send_response_callback)
+        send_response_callback(self._reply(name))
+
+    # Clients that balance by health watch for as long as they live: each would hold a thread.
+    _watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+    def _forget(self, send: Send) -> None:
+        with self._lock:
+            self._watchers.pop(send, None)
+        send(None)
 
     def handler(self, gate: Gate) -> Handler:
         return grpc.method_handlers_generic_handler(

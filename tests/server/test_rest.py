@@ -277,6 +277,13 @@ def test_a_gzipped_body_is_unpacked(rest: str) -> None:
     assert code == 200
 
 
+def test_a_gzip_bomb_and_a_cut_gzip_are_refused(rest: str) -> None:
+    bomb = gzip.compress(bytes(300 << 20))
+    for body, problem in ((bomb, "more than"), (gzip.compress(GOOD)[:-9], "cut off"), (b"no gzip", "header")):
+        code, answer, _ = fetch(f"{rest}/v1/models/pair:predict", body, **{"Content-Encoding": "gzip"})
+        assert (code, problem in answer.decode()) == (400, True)
+
+
 def test_cors_headers_come_when_asked_for(rest: str) -> None:
     code, _, headers = fetch(f"{rest}/v1/models/pair:predict", method="OPTIONS")
     assert code == 200

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2_grpc
 
+from serving.local._metrics import MAX_CELLS, Metric
 from serving.local.testing import LocalServer
 from tests.conformance.pair import predict_request, write_warmup
 
@@ -177,6 +178,25 @@ def test_health_says_not_serving_while_it_drains(serve: Serve, stub: Stub, slow_
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert call.result()
+
+
+def test_watching_health_holds_no_thread(serve: Serve, stub: Stub) -> None:
+    server = serve("--enable_grpc_healthcheck_service", "--grpc_max_threads=2")
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [health.Watch(health_pb2.HealthCheckRequest(), timeout=20) for _ in range(50)]
+        assert {next(watch).status for watch in watches} == {health_pb2.HealthCheckResponse.SERVING}
+        assert stub(server).Predict(predict_request(), timeout=10)
+        for watch in watches:
+            watch.cancel()
+
+
+def test_made_up_model_names_do_not_fill_the_metrics() -> None:
+    metric = Metric("m", "counter", ("model_name",))
+    for number in range(5000):
+        metric.add(f"model {number}")
+    assert len(metric.lines()) <= MAX_CELLS + 2
+    assert 'm{model_name=""} 4000' in metric.lines()
 
 
 def test_metrics_count_what_happened(serve: Serve, stub: Stub, tmp_path: pathlib.Path) -> None:
