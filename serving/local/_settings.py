@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.local import _textproto
-from serving.local._batching import Batching
+from serving.local._batching_parameters import Batching
 from serving.local._configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
 from serving.local._core import single_model
 from serving.local._errors import Code, ServingError, invalid_argument
