@@ -14,22 +14,19 @@ import threading
 import time
 from typing import Any
 
+from benchmarks._rounds import quantile
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
-def percentile(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
 def summary(latencies: list[float], seconds: float, errors: int = 0) -> dict[str, float]:
     """Calls a second, and latencies in milliseconds."""
-    ordered = sorted(latencies)
     return {
-        "calls": len(ordered),
-        "per_second": len(ordered) / seconds,
-        "p50_ms": percentile(ordered, 0.5) * 1e3,
-        "p99_ms": percentile(ordered, 0.99) * 1e3,
+        "calls": len(latencies),
+        "per_second": len(latencies) / seconds,
+        "p50_ms": quantile(latencies, 0.5) * 1e3,
+        "p99_ms": quantile(latencies, 0.99) * 1e3,
         "errors": errors,
     }
 

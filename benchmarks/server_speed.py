@@ -28,8 +28,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
 
-from benchmarks import _load
-from serving.local.testing import LocalServer, free_port
+from benchmarks import _load, _rounds
+from serving.local.testing import LocalServer
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 CALLERS = (1, 8, 32)
@@ -84,14 +84,18 @@ class InProcess:
 
 
 @contextlib.contextmanager
-def floor(reply: int) -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks._floor", str(port), "64", str(reply)], cwd=_load.ROOT)
+def floor(reply: bytes) -> Iterator[str]:
+    """The address of a server that answers with fixed bytes: what no gRPC server in Python is faster than."""
+    command = [sys.executable, "-m", "benchmarks._empty_server"]
+    process = subprocess.Popen(command, cwd=_load.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
     try:
-        yield f"127.0.0.1:{port}"
+        process.stdin.write(json.dumps({"reply": reply.hex(), "spec": ""}) + "\n")
+        process.stdin.flush()
+        yield f"127.0.0.1:{int(process.stdout.readline())}"
     finally:
-        process.terminate()
-        process.wait()
+        process.kill()
+        process.communicate()
 
 
 def batches(server: LocalServer) -> tuple[int, int]:
@@ -138,15 +142,11 @@ def measure(
     return found
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
-
-
 def ratios(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """What is claimed: each within a round, then the median and the spread over the rounds."""
 
     def over(value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
-        return spread([value(seen) for seen in rounds])
+        return _rounds.spread([value(seen) for seen in rounds])
 
     made: dict[str, dict[str, float]] = {}
     for n in CALLERS:
@@ -216,7 +216,7 @@ def main() -> int:
             f"--monitoring_config_file={work}/monitoring.config",
         ]
         servers: dict[str, LocalServer | str] = {
-            "floor": stack.enter_context(floor(80)),
+            "floor": stack.enter_context(floor(bytes(80))),
             "server": stack.enter_context(LocalServer(*flags)),
             "batched": stack.enter_context(LocalServer(*flags, *batched, rest=True)),
         }

@@ -70,6 +70,8 @@ def reference(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabu
         regions = layers.Conv2D(filters, 3, activation="relu", name=f"conv_{number}")(regions)
     regions = layers.MaxPooling2D(2, name="pool")(regions)
     seen = layers.GlobalAveragePooling2D(name=IMAGE_FEATURES)(_checked(regions))
+    # As large as published, even where the texts support fewer token ids.
+    vocabulary = max(vocabulary, preset.vocabulary)
     embedded = layers.Embedding(vocabulary, preset.embedding, mask_zero=True, name="embedding")(tokens)
     read = layers.LSTM(preset.text_units, use_cudnn=False, name=TEXT_FEATURES)(embedded)
     return FUSE[fusion](regions, seen, read, preset.width)

@@ -168,7 +168,7 @@ def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
         model({"image": tests.images[start : start + 64], "tokens": tests.tokens[start : start + 64]}, training=False)
         for start in range(0, len(tests.classes), 64)
     ]
-    probabilities = np.concatenate([np.asarray(part) for part in parts])
+    probabilities = np.concatenate([part.numpy() for part in parts])
     right = probabilities.argmax(axis=-1) == tests.classes
     recalls = [right[tests.classes == each].mean() for each in range(classes) if (tests.classes == each).any()]
     chosen = probabilities[np.arange(len(right)), tests.classes]

@@ -249,8 +249,9 @@ class Manager(Generic[S]):
     def _finish(self, version: _Version[S], phase: _Phase, status: VersionStatus) -> None:  # Takes the lock.
         with self._lock:
             version.phase = phase
+            # Before anyone can act on the phase, or the states would come out of order.
+            self._bus.publish(version.id, status)
             self._lock.notify_all()
-        self._bus.publish(version.id, status)
 
     def _load_version(self, version: _Version[S]) -> None:  # A loader's thread, no lock.
         self._bus.publish(version.id, VersionStatus(State.LOADING))

@@ -14,7 +14,7 @@ import numpy as np
 
 from duoserve import _wire_pb2 as wire
 from duoserve._codec import decode_tensor
-from duoserve.contract import PreprocessingSpec, signatures
+from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec, signatures
 from duoserve.preprocess import Preprocessor
 
 NUMBERS = {"float32": 1, "int32": 3, "uint8": 4, "string": 7}
@@ -91,15 +91,9 @@ class FakeServer:
 
     def predictions(self, signature: str | None = None) -> list[Any]:
         """The Predict requests so far for a signature, `serving_default` unless another is named."""
+        wanted = signature or SERVING_DEFAULT
         return [
-            request
-            for name, request in self.calls
-            if name == "Predict"
-            and (
-                request.model_spec.signature_name == signature
-                if signature
-                else request.model_spec.signature_name != "describe"
-            )
+            request for name, request in self.calls if name == "Predict" and request.model_spec.signature_name == wanted
         ]
 
     def stop(self, grace: float | None = None) -> None:
@@ -204,6 +198,17 @@ class FakeServer:
         reply.model_spec.version.value = version.spec.version
         reply.metadata["signature_def"].value = found.SerializeToString()
         return reply.SerializeToString()
+
+
+class Hold:
+    """A hook that keeps calls waiting until `release` is set, and says when one has `arrived`."""
+
+    def __init__(self) -> None:
+        self.arrived, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, request: Any, context: Any) -> None:
+        self.arrived.set()
+        self.release.wait(10)
 
 
 def texts(request: Any) -> list[bytes]:

@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from duoserve import AsyncClient, Client, PreprocessingSpec
-from tests.client.fake import FakeServer
+from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, PreprocessingSpec
+from tests.client.fake import FakeServer, Hold
 from tests.client.net import ROOT, Replica
 
 # Run in a process of its own: a fork copies the threads' locks of everything that this one has loaded.
@@ -95,7 +97,7 @@ def test_a_cancelled_call_is_gone_and_the_client_goes_on(server: FakeServer, jpe
     async def run() -> int:
         async with AsyncClient(server.address, model="pairs") as client:
             await client.predict(jpeg, "x")
-            server.on_predict = lambda request, context: __import__("time").sleep(0.3)
+            server.on_predict = lambda request, context: time.sleep(0.3)
             task = asyncio.create_task(client.predict(jpeg, "x"))
             await asyncio.sleep(0.05)
             task.cancel()
@@ -123,9 +125,38 @@ def test_an_async_token(server: FakeServer, jpeg: bytes) -> None:
 
 
 def test_a_closed_client_leaves_no_thread(server: FakeServer, jpeg: bytes) -> None:
-    import threading
-
     before = set(threading.enumerate())
     with Client(server.address, model="pairs", max_batch_size=1) as client:
         client.predict_batch([(jpeg, "x")] * 8)
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("duoserve")]
+
+
+def test_closing_ends_a_call_that_is_under_way(
+    make_client: Callable[..., Any], server: FakeServer, jpeg: bytes
+) -> None:
+    client = make_client(server.address)
+    client.predict(jpeg, "x")
+    server.on_predict = hold = Hold()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.predict, jpeg, "x", timeout=30)
+        assert hold.arrived.wait(5)
+        client.close()
+        with pytest.raises(ClientClosed):
+            call.result(10)
+    hold.release.set()
+
+
+def test_a_caller_waits_for_anothers_question_only_until_its_own_deadline(
+    make_client: Callable[..., Any], server: FakeServer, jpeg: bytes
+) -> None:
+    client = make_client(server.address)
+    server.on_predict = hold = Hold()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(client.predict, jpeg, "x", timeout=30)
+        assert hold.arrived.wait(5)
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.predict(jpeg, "x", timeout=0.3)
+        assert time.monotonic() - began < 5
+        hold.release.set()
+        assert slow.result(10).version == 3

@@ -90,7 +90,7 @@ def test_attention_chooses_among_regions_by_the_text() -> None:
 
 def test_the_reference_is_the_published_architecture() -> None:
     spec = PreprocessingSpec(224, 224, 16, b"unused", tuple(map(str, range(10))), 1)
-    model = build_model(PRESETS["reference"], spec, fusion="concat", vocabulary=10_000)
+    model = build_model(PRESETS["reference"], spec, fusion="concat", vocabulary=2_000)
     shapes = {layer.name: tuple(map(tuple, (weight.shape for weight in layer.weights))) for layer in model.layers}
     assert shapes["conv_1"][0] == (3, 3, 3, 32)
     assert shapes["conv_2"][0] == (3, 3, 32, 64)

@@ -15,7 +15,7 @@ from duoserve._channel import Plan
 from duoserve._fork import forget_in_child
 from duoserve.errors import ClientClosed, DuoserveError
 
-__all__ = ["Line", "Lines"]
+__all__ = ["BaseLine", "Line", "Lines"]
 
 _POLL: Final = 0.02  # seconds between looks at a successor that is connecting
 
@@ -40,6 +40,23 @@ class Line(Protocol):
 
     def retire(self, within: float) -> None:
         """Closes the channel after `within` seconds, when its last call has ended."""
+
+
+class BaseLine:
+    """A channel, sync or aio, and its callables. One that was handed in (not owned) is never closed."""
+
+    def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
+        self.fingerprint = fingerprint
+        self._channel = channel
+        self._owned = owned
+        self._methods: dict[str, Any] = {}
+
+    def method(self, path: str) -> Any:
+        """The callable of a method, bytes to bytes."""
+        found = self._methods.get(path)
+        if found is None:
+            found = self._methods[path] = self._channel.unary_unary(path, None, None)
+        return found
 
 
 class Lines:
