@@ -85,20 +85,25 @@ def test_the_schemas_refuse_mistakes() -> None:
 
 
 def test_checkov_finds_nothing_and_nothing_is_skipped(tmp_path: Path) -> None:
+    """But for the overlay for kind: an image that was loaded into the node has no digest and can't be pulled."""
     for name in renders.ALL:
         (tmp_path / f"{name.replace(':', '-')}.yaml").write_text(renders.render(name))
     for name in ("Dockerfile.serving", "Dockerfile.tools"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     command = [tool("python", of="checkov"), "-m", "checkov.main", "-d", str(tmp_path), "--compact", "-o", "json"]
     command += ["--framework", "kubernetes", "dockerfile", "--skip-download"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, "LOG_LEVEL": "ERROR"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=280, env={**os.environ, "LOG_LEVEL": "ERROR"}
+    )
     reports = json.loads(done.stdout)
     assert {report["check_type"] for report in reports} == {"kubernetes", "dockerfile"}, done.stderr
     for report in reports:
-        failed = [f"{check['check_id']} {check['resource']}" for check in report["results"]["failed_checks"]]
-        assert not failed
+        failed = {
+            (Path(check["file_path"]).stem, check["check_id"]): check for check in report["results"]["failed_checks"]
+        }
+        assert failed.keys() <= {("local", "CKV_K8S_15"), ("local", "CKV_K8S_43")}, failed
         assert report["summary"]["skipped"] == 0 and report["summary"]["parsing_errors"] == 0
-        assert report["summary"]["passed"] > (300 if report["check_type"] == "kubernetes" else 20)
+        assert report["summary"]["passed"] > (1000 if report["check_type"] == "kubernetes" else 20)
 
 
 def test_linters_find_nothing() -> None:
