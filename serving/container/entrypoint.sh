@@ -78,7 +78,6 @@ stop() {
     kill -TERM "$child" 2>/dev/null
     return
   fi
-  say "SIG$1: serving $drain s more"
   (
     trap 'kill "$!" 2>/dev/null; exit' TERM
     sleep "$drain" &
@@ -89,6 +88,8 @@ stop() {
     kill -KILL "$child" 2>/dev/null
   ) &
   timer=$!
+  # Last: who reads this line may send the second signal, and one that comes during a trap is lost.
+  say "SIG$1: serving $drain s more"
 }
 
 early=
