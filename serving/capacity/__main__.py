@@ -62,8 +62,8 @@ def _curve(text: str) -> dict[int, float]:
 
 def _text(made: Plan, cpus: int) -> str:
     lines = [
-        f"replicas at the peak   {made.replicas}  ({made.per_replica:g} calls/s each; {made.busy:.0%} busy with the "
-        "spare ones missing)",
+        f"replicas at the peak   {made.replicas}  ({made.per_replica:g} calls/s each)",
+        f"busy without the spare {made.busy:.0%}",
         f"autoscaler             minReplicas {made.minimum}, maxReplicas {made.maximum}",
         f"a replica              cpu {cpus}, memory {made.memory_mb}Mi (requests = limits)",
         f"mean time at the peak  {made.expected_ms:g} ms",

@@ -102,13 +102,18 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 scaleTarget={"type": "integer", "minimum": 1},
                 timeout={"type": "integer", "minimum": 1},
                 containers={"type": "array"},
-                **{
-                    key: _ANY
-                    for key in (
-                        "automountServiceAccountToken enableServiceLinks securityContext serviceAccountName "
-                        "terminationGracePeriodSeconds volumes topologySpreadConstraints"
-                    ).split()
-                },
+                **dict.fromkeys(
+                    [
+                        "automountServiceAccountToken",
+                        "enableServiceLinks",
+                        "securityContext",
+                        "serviceAccountName",
+                        "terminationGracePeriodSeconds",
+                        "volumes",
+                        "topologySpreadConstraints",
+                    ],
+                    _ANY,
+                ),
             ),
         ),
     ),

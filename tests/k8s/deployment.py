@@ -1,4 +1,4 @@
-"""The server as the Deployment starts it, on this machine: the entrypoint, the manifest's flags, the embedded server."""
+"""The server as the Deployment starts it: the entrypoint, the manifest's flags, the embedded server."""
 
 from __future__ import annotations
 

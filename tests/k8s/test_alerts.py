@@ -195,4 +195,6 @@ class TestOverARealScrape:
                 if not absent and "status!=" not in query:
                     assert found, f"{panel['title']}: {query}"
                 for name in re.findall(r":?[a-z_]+:[\w:]+|duoserve_\w+", re.sub(r"\{[^}]*\}", "", query)):
-                    assert name in known or any(part in name for part in only_with_batching), f"{panel['title']}: {name}"
+                    assert name in known or any(part in name for part in only_with_batching), (
+                        f"{panel['title']}: {name}"
+                    )

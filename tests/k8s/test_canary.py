@@ -56,15 +56,16 @@ def envoy_config(port: int, route: dict[str, Any], addresses: dict[str, str]) ->
             method, service = match["method"].get("method"), match["method"]["service"]
             path = {"path": f"/{service}/{method}"} if method else {"prefix": f"/{service}/"}
             routes.append({"match": {**path, "grpc": {}}, "route": {"weighted_clusters": {"clusters": weights}}})
+    filters = "type.googleapis.com/envoy.extensions.filters"
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "grpc",
         "codec_type": "HTTP2",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{filters}.http.router.v3.Router"},
             }
         ],
     }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.capacity import Load, Measured, PlanError, plan
+from serving.capacity import Load, Measured, plan
 from serving.check.config import batching
 from tests.k8s.tools import ROOT
 
@@ -52,7 +52,11 @@ def test_batching_is_planned_where_it_pays_and_fits_the_doctor() -> None:
     assert made.batching["max_batch_size"] == 32
     text = ""
     for name, value in made.batching.items():
-        text += "".join(f"{name}: {size}\n" for size in value) if isinstance(value, list) else f"{name} {{ value: {value} }}\n"
+        text += (
+            "".join(f"{name}: {size}\n" for size in value)
+            if isinstance(value, list)
+            else f"{name} {{ value: {value} }}\n"
+        )
     assert list(batching(text, "file", "line", (1, 2, 4, 8, 16, 32), None, 2.0)) == []
     # A call waits for one run, for its batch to fill, and for its own run.
     assert 2 * CURVE[32] + made.batching["batch_timeout_micros"] / 1000 <= 200  # type: ignore[operator]

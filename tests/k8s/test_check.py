@@ -110,7 +110,9 @@ def test_without_kubectl_it_says_what_to_do() -> None:
 
 def test_it_needs_no_tensorflow() -> None:
     program = "import sys, serving.check.cli; print(sorted({name.split('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     assert not {"tensorflow", "tensorflow_serving", "google", "grpc", "numpy"} & set(yaml.safe_load(loaded))
 
 

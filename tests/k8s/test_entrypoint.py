@@ -192,6 +192,10 @@ def test_certificates_become_the_config_that_the_server_reads(tmp_path: Path) ->
     assert shlex.split(container.lines[0]).count(flag) == 1
     config = text_format.Parse(target.read_text(), _configs_pb2.SSLConfig())
     assert config.client_verify
-    for written, source in ((config.server_cert, certificate), (config.server_key, key), (config.custom_ca, authority.path)):
+    for written, source in (
+        (config.server_cert, certificate),
+        (config.server_key, key),
+        (config.custom_ca, authority.path),
+    ):
         assert written.strip() == source.read_text().strip()
     assert target.stat().st_mode & 0o077 == 0

@@ -135,7 +135,9 @@ def test_compose_mounts_what_is_there() -> None:
     for mount in mounts:
         source = mount.partition(":")[0]
         assert source.startswith("${") or (ROOT / source).exists(), mount
-    assert {image for service in compose["services"].values() if (image := service["image"]).endswith(":latest")} == set()
+    assert {
+        image for service in compose["services"].values() if (image := service["image"]).endswith(":latest")
+    } == set()
 
 
 def test_a_canary_differs_from_production_by_its_track_only() -> None:

@@ -1,6 +1,6 @@
 """The tools of these tests, each set in a virtual environment of its own below build/tools.
 
-    python -m tests.k8s.tools       installs what is missing; the tests do it too, on first use
+python -m tests.k8s.tools       installs what is missing; the tests do it too, on first use
 """
 
 from __future__ import annotations

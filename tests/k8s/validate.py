@@ -17,7 +17,11 @@ import kubernetes_validate
 from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as operator
 
-OPERATORS = {"PodMonitor": operator.PodMonitor, "PrometheusRule": operator.PrometheusRule, "ScaledObject": keda.ScaledObject}
+OPERATORS = {
+    "PodMonitor": operator.PodMonitor,
+    "PrometheusRule": operator.PrometheusRule,
+    "ScaledObject": keda.ScaledObject,
+}
 
 
 def model(document: dict[str, Any]) -> Any:
@@ -30,10 +34,19 @@ def model(document: dict[str, Any]) -> Any:
 def lost(sent: Any, kept: Any, path: str = "") -> list[str]:
     """Fields that a model did not take."""
     if isinstance(sent, dict) and isinstance(kept, dict):
-        return [problem for key, value in sent.items() for problem in
-                ([f"{path}.{key} is no field"] if key not in kept else lost(value, kept[key], f"{path}.{key}"))]
+        return [
+            problem
+            for key, value in sent.items()
+            for problem in (
+                [f"{path}.{key} is no field"] if key not in kept else lost(value, kept[key], f"{path}.{key}")
+            )
+        ]
     if isinstance(sent, list) and isinstance(kept, list):
-        return [problem for i, (one, other) in enumerate(zip(sent, kept)) for problem in lost(one, other, f"{path}[{i}]")]
+        return [
+            problem
+            for i, (one, other) in enumerate(zip(sent, kept, strict=True))
+            for problem in lost(one, other, f"{path}[{i}]")
+        ]
     return []
 
 

@@ -86,7 +86,9 @@ def test_other_policies_become_named_versions() -> None:
     for policy in ("model_version_policy { all {} }", "model_version_policy { latest { num_versions: 2 } }", "",
                    "model_version_policy { specific { versions: [1, 2] } }"):  # fmt: skip
         text = f'model_config_list {{ config {{ name: "m" base_path: "/m" {policy} }} }}'
-        assert by_the_real_proto(edit(text, "m", versions=[3, 4], labels={"stable": 3})) == {"m": ([3, 4], {"stable": 3})}
+        assert by_the_real_proto(edit(text, "m", versions=[3, 4], labels={"stable": 3})) == {
+            "m": ([3, 4], {"stable": 3})
+        }
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,10 @@ def test_other_policies_become_named_versions() -> None:
         ("model_config_list { config { version_labels { key: 'a' value: 'b' } } }", "value to be an integer"),
         ("model_config_list {} model_config_list {}", "model_config_list once"),
         ("a { " * 200, "at most 100 braces"),
-        ("model_config_list { config { model_version_policy { all {} latest {} } } }", "one of latest, all and specific"),
+        (
+            "model_config_list { config { model_version_policy { all {} latest {} } } }",
+            "one of latest, all and specific",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(text: str, says: str) -> None:
@@ -110,7 +115,13 @@ def test_what_is_wrong_is_said_with_its_line(text: str, says: str) -> None:
 
 
 def test_edits_that_make_no_sense_are_refused() -> None:
-    for arguments in ({"versions": []}, {"versions": [0]}, {"labels": {"": 1}}, {"labels": {"a b": 1}}, {"labels": {"a": 0}}):
+    for arguments in (
+        {"versions": []},
+        {"versions": [0]},
+        {"labels": {"": 1}},
+        {"labels": {"a b": 1}},
+        {"labels": {"a": 0}},
+    ):
         with pytest.raises(ValueError, match="Expected"):
             edit(OURS, "emoji", **arguments)  # type: ignore[arg-type]
     with pytest.raises(TextProtoError, match="one model named 'emojis'"):
@@ -122,7 +133,10 @@ LABELS = st.dictionaries(st.sampled_from(["stable", "canary", "old"]), st.intege
 LAYOUTS = [
     OURS,
     TWO,
-    'model_config_list{config{name:"emoji" model_version_policy{specific{versions:1}}version_labels{key:"stable" value:1}}}',
+    (
+        'model_config_list{config{name:"emoji" model_version_policy{specific{versions:1}}'
+        'version_labels{key:"stable" value:1}}}'
+    ),
     'model_config_list {\n config {\n  name: "emoji"\n }\n}\n',
     'model_config_list { config { model_version_policy { specific { versions: [3, 4] } } name: "emoji" } }\r\n',
 ]
