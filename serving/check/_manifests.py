@@ -109,6 +109,11 @@ class Pod:
         return {text(volume.get("name")): volume for volume in items(self.spec.get("volumes"))}
 
     @property
+    def annotations(self) -> dict[str, Any]:
+        template = mapping(dig(self.owner.data, *_TEMPLATES.get(self.owner.kind, ())))
+        return mapping(dig(template, "metadata", "annotations"))
+
+    @property
     def runs_for_ever(self) -> bool:
         return self.owner.kind not in ("Job", "CronJob")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -39,6 +40,7 @@ def check(
                 yield from models(file.text, file.where, file.field)
             seen.add((file.where, file.text))
             yield from _paths(server, file)
+            yield from _hashes(server, file)
         file = server.file("batching_parameters_file")
         if server.on("enable_batching") and file is not None and file.text is not None:
             cpus = server.container.limit("cpu")
@@ -141,6 +143,38 @@ def _versions(model: modelfile.ModelConfig, where: str, place: str) -> Iterator[
                 str(version),
                 "The label names a version that is not loaded: calls by it fail, and the server refuses the edit.",
                 "Add the version first, wait until it is AVAILABLE, then move the label.",
+            )
+
+
+_HASH = re.compile(r"-[bcdfghkmt2456789]{10}")
+
+
+def _hashes(server: Server, models_file: ConfigFile) -> Iterator[Finding]:
+    """What is read again keeps its name; what is read once takes a new one, so that the pods follow."""
+    if _HASH.search(models_file.where):
+        yield Finding(
+            "models-hash",
+            server.object,
+            f"{server.container.pod.path}.volumes",
+            "models.config in a ConfigMap without a hash in its name",
+            models_file.where,
+            "A rollout replaces every pod instead of changing a file that they read.",
+            "Set disableNameSuffixHash: true for this one.",
+        )
+    annotations = " ".join(server.container.pod.annotations)
+    for flag in ("batching_parameters_file", "monitoring_config_file"):
+        file = server.file(flag)
+        if file is None or not file.where.startswith("ConfigMap/") or "checksum" in annotations:
+            continue
+        if not _HASH.search(file.where):
+            yield Finding(
+                "config-hash",
+                server.object,
+                f"{server.container.pod.path}.volumes",
+                "a ConfigMap with a hash in its name, or a checksum annotation on the pod template",
+                file.where,
+                "The file is read once: a change reaches a pod only when it happens to restart.",
+                "Let kustomize add the hash (no disableNameSuffixHash), in a ConfigMap apart from models.config.",
             )
 
 

@@ -238,6 +238,24 @@ def _threads(server: Server) -> Iterator[Finding]:
 
 
 def _ports(server: Server) -> Iterator[Finding]:
+    if server.number("port") == server.number("rest_api_port"):
+        yield _finding(
+            server,
+            "flag-port",
+            "two ports, --port and --rest_api_port",
+            str(server.number("port")),
+            "One of the two APIs is not there.",
+            "Set 8500 and 8501.",
+        )
+    if not {"model_config_file", "model_base_path"} & server.flags.keys():
+        yield _finding(
+            server,
+            "flag-model",
+            "--model_config_file",
+            "none",
+            "The server has no model to serve, and ends.",
+            "Name the file.",
+        )
     declared = [port.get("containerPort") for port in items(server.container.data.get("ports"))]
     for flag in ("port", "rest_api_port"):
         number = server.number(flag)

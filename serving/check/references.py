@@ -7,6 +7,7 @@ from typing import Any
 
 from serving.check._data import dig, integer, items, mapping, text
 from serving.check._manifests import Container, Finding, Manifests, Object, Pod
+from serving.check._server import servers
 
 __all__ = ["check"]
 
@@ -18,6 +19,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for container in pod.containers():
             yield from _mounts(container)
             yield from _environment(manifests, container)
+    yield from _exporter(manifests)
     yield from _targets(manifests)
     yield from _routes(manifests)
     yield from _twice(manifests)
@@ -172,6 +174,35 @@ def _environment(manifests: Manifests, container: Container) -> Iterator[Finding
         if reference:
             yield from _config_map(
                 manifests, owner, reference, text(reference.get("name")), [], f"{container.path}.envFrom"
+            )
+
+
+def _exporter(manifests: Manifests) -> Iterator[Finding]:
+    """`serving.exporter` asks a Service for a model: both have to be those of the servers."""
+    names = {name for server in servers(manifests) for name in server.names()}
+    for container in [container for pod in manifests.pods for container in pod.containers()]:
+        if "serving.exporter" not in container.arguments:
+            continue
+        given = [argument.partition("=")[::2] for argument in container.arguments if argument.startswith("--")]
+        for name, value in given:
+            host, _, port = value.rpartition(":")
+            service = manifests.find("Service", host.partition(".")[0], container.pod.owner.namespace)
+            ports = [str(entry.get("port")) for entry in items(service.spec.get("ports"))] if service else []
+            if name == "--target" and port not in ports:
+                expected = "NAME:PORT of a Service of this namespace"
+                received = f"{value!r}" + (f" (its ports: {', '.join(ports)})" if service else ", no Service")
+            elif name == "--model" and names and value not in names:
+                expected, received = f"a model of models.config ({', '.join(sorted(names))})", repr(value)
+            else:
+                continue
+            yield Finding(
+                "exporter",
+                container.object,
+                f"{container.path}.args",
+                expected,
+                received,
+                "The metrics of versions and labels are empty, and their alerts wrong.",
+                f"Correct {name}.",
             )
 
 

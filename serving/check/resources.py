@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, integer, items, mapping, matches, quantity, text
+from serving.check._data import dig, integer, items, mapping, matches, quantity, strings, text
 from serving.check._manifests import Container, Finding, Manifests, Object
 from serving.check._server import servers
 
@@ -34,6 +35,24 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for claim in manifests.of("PersistentVolumeClaim"):
         field = "spec.resources.requests.storage"
         yield from _quantity(str(claim), field, dig(claim.spec, "resources", "requests", "storage"), least=2**20)
+        yield from _access(manifests, claim)
+    for job in manifests.of("CronJob"):
+        schedule = text(job.spec.get("schedule"))
+        if not re.fullmatch(
+            r"@(hourly|daily|midnight|weekly|monthly|yearly|annually)|(?:[\w*/,?-]+\s+){4}[\w*/,?-]+", schedule
+        ):
+            yield Finding(
+                "schedule",
+                str(job),
+                "spec.schedule",
+                "five fields of cron, or @weekly and the like",
+                repr(schedule),
+                "The API server refuses it.",
+                "Correct the schedule.",
+            )
+    for scaler in manifests.of("InferenceService"):
+        predictor = mapping(scaler.spec.get("predictor"))
+        yield from _scaler(manifests, scaler, predictor.get("minReplicas", 1), predictor.get("maxReplicas", 1))
     for scaler in manifests.of("HorizontalPodAutoscaler"):
         yield from _scaler(manifests, scaler, scaler.spec.get("minReplicas", 1), scaler.spec.get("maxReplicas"))
     for scaler in manifests.of("ScaledObject"):
@@ -53,6 +72,28 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                     "Thread counts come from the CPU limit; without a memory limit one server takes the node.",
                     "Set it (`python -m serving.capacity`).",
                 )
+
+
+def _access(manifests: Manifests, claim: Object) -> Iterator[Finding]:
+    """A disk of one node for pods on many."""
+    if strings(claim.spec.get("accessModes")) not in (["ReadWriteOnce"], ["ReadWriteOncePod"]):
+        return
+    if dig(claim.data, "metadata", "annotations", "duoserve.dev/single-node") == "true":
+        return
+    for server in servers(manifests):
+        pod = server.container.pod
+        mounted = [dig(volume, "persistentVolumeClaim", "claimName") for volume in pod.volumes.values()]
+        if claim.name in mounted and claim.namespace == pod.owner.namespace:
+            yield Finding(
+                "claim-access",
+                str(claim),
+                "spec.accessModes",
+                "ReadWriteMany or ReadOnlyMany, since the servers are spread over nodes",
+                str(claim.spec["accessModes"]),
+                "Servers on a second node stay in ContainerCreating.",
+                "Take a class that many nodes can mount, or image volumes; on a one-node cluster annotate the claim "
+                'with duoserve.dev/single-node: "true".',
+            )
 
 
 def _quantity(owner: str, field: str, value: Any, *, least: float = 0.0) -> Iterator[Finding]:

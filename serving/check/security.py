@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.check._data import dig, integer, items, mapping, matches, strings, text
-from serving.check._manifests import Container, Finding, Manifests, Pod
+from serving.check._manifests import Container, Finding, Manifests, Object, Pod
 from serving.check._server import Server, servers
 
 __all__ = ["PLACEHOLDER", "check"]
@@ -55,6 +55,7 @@ def check(manifests: Manifests, *, for_apply: bool = False) -> Iterator[Finding]
                 )
     for server in servers(manifests):
         yield from _exposure(manifests, server)
+        yield from _temporary(server)
     for namespace in manifests.of("Namespace"):
         level = namespace.labels.get("pod-security.kubernetes.io/enforce")
         if level != "restricted":
@@ -164,6 +165,20 @@ def _image(container: Container, for_apply: bool) -> Iterator[Finding]:
         yield _placeholder(container.object, field, image)
 
 
+def _temporary(server: Server) -> Iterator[Finding]:
+    container = server.container
+    writable = [text(mount.get("mountPath")) for mount in container.mounts if mount.get("readOnly") is not True]
+    if dig(container.data, "securityContext", "readOnlyRootFilesystem") is True and "/tmp" not in writable:  # noqa: S108
+        yield _finding(
+            container.pod,
+            "no-tmp",
+            f"{container.path}.volumeMounts",
+            "a writable volume at /tmp, since the root filesystem is read-only",
+            writable or "none",
+            "The server writes temporary files there, and the entrypoint its TLS config: both fail.",
+        )
+
+
 def _placeholder(owner: str, field: str, image: str) -> Finding:
     return Finding(
         "placeholder",
@@ -204,6 +219,7 @@ def _exposure(manifests: Manifests, server: Server) -> Iterator[Finding]:
             "The server needs to call nobody; a model that is not yours could.",
             "Add Egress to policyTypes.",
         )
+    yield from _closed(manifests, server, policies)
     for policy in policies:
         for rule in items(policy.spec.get("egress")):
             if not items(rule.get("to")):
@@ -254,6 +270,33 @@ def _exposure(manifests: Manifests, server: Server) -> Iterator[Finding]:
                 str(service.spec["type"]),
                 "The gRPC port takes config reloads without authentication, and leaves the cluster with it.",
                 "Put a gateway with authentication in front.",
+            )
+
+
+def _closed(manifests: Manifests, server: Server, policies: list[Object]) -> Iterator[Finding]:
+    """Ports that nobody may reach, though somebody has to."""
+    pod = server.container.pod
+    allowed: list[Any] = []
+    for rule in [rule for policy in policies for rule in items(policy.spec.get("ingress"))]:
+        allowed += [port.get("port") for port in items(rule.get("ports"))] or [server.number("port")]
+    numbers = [pod.port_numbers().get(port, port) if isinstance(port, str) else port for port in allowed]
+    scraped = any(
+        monitor.namespace == pod.owner.namespace and matches(monitor.spec.get("selector"), pod.labels)
+        for monitor in manifests.of("PodMonitor")
+    )
+    for flag, needed, why in (
+        ("port", True, "Every call is dropped without an answer."),
+        ("rest_api_port", scraped, "Every scrape is dropped: alerts stay silent."),
+    ):
+        if policies and needed and server.number(flag) not in numbers:
+            yield Finding(
+                "port-closed",
+                str(policies[0]),
+                "spec.ingress",
+                f"a rule that lets callers reach port {server.number(flag)} (--{flag})",
+                f"ports {allowed or 'none'}",
+                why,
+                "Add the port to the rule of its callers.",
             )
 
 

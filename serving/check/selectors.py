@@ -15,6 +15,7 @@ __all__ = ["check"]
 def check(manifests: Manifests) -> Iterator[Finding]:
     yield from _workloads(manifests)
     yield from _services(manifests)
+    yield from _headless(manifests)
     yield from _budgets(manifests)
     yield from _policies(manifests)
     yield from _monitors(manifests)
@@ -115,7 +116,7 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
 
 def _port(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
     ports = pod.port_numbers()
-    if target not in ports and target not in ports.values():
+    if target not in [*ports, *ports.values()]:
         yield Finding(
             "missing-port",
             str(found),
@@ -150,6 +151,41 @@ def _protocol(service: Object, port: dict[str, Any], target: Any, pod: Pod, mani
             "Gateways and meshes speak the protocol that it says, and every call fails.",
             "Correct the appProtocol.",
         )
+
+
+def _headless(manifests: Manifests) -> Iterator[Finding]:
+    """Clients balance over the addresses of a headless Service; behind another one they stick to one pod."""
+    for server in servers(manifests):
+        pod = server.container.pod
+        chosen = [
+            service
+            for service in manifests.of("Service")
+            if service.namespace == pod.owner.namespace
+            and service.spec.get("clusterIP") == "None"
+            and mapping(service.spec.get("selector"))
+            and matches({"matchLabels": service.spec["selector"]}, pod.labels)
+        ]
+        if pod.runs_for_ever and not chosen:
+            yield Finding(
+                "no-headless",
+                server.object,
+                "metadata.labels",
+                "a Service with clusterIP: None that selects its pods",
+                "none",
+                "A gRPC client opens one connection: behind a cluster IP all its calls go to one pod.",
+                "Set clusterIP: None on the Service that clients name.",
+            )
+        for service in chosen:
+            if service.spec.get("publishNotReadyAddresses"):
+                yield Finding(
+                    "not-ready-addresses",
+                    str(service),
+                    "spec.publishNotReadyAddresses",
+                    "false",
+                    "true",
+                    "Clients call pods without a version, and go on calling pods that end.",
+                    "Remove it.",
+                )
 
 
 def _budgets(manifests: Manifests) -> Iterator[Finding]:
