@@ -44,7 +44,7 @@ class Pod:
         self.rest = f"{host}:{given['rest_api_port']}"
         self._log = Path(tempfile.mkstemp(prefix="pod-", suffix=".log", dir=store)[1])
         wrapper = store / f"server-{host}"
-        wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m serving.local --host={host} "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m serving.local --stock_sigterm --host={host} "$@"\n')
         wrapper.chmod(0o755)
         self.process = subprocess.Popen(
             [str(ROOT / "serving/container/entrypoint.sh"), *arguments],
