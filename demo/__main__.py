@@ -104,9 +104,8 @@ def next_steps(server: LocalServer, flags: list[str]) -> None:
       answer = client.predict(image="{pair.image}", text="{pair.text}")
       print(answer.label, answer.probability, answer.version)
 
-  base64 -w0 {pair.image} | sed 's/.*/{{"signature_name": "serving_bytes", "instances":
-    [{{"image_bytes": {{"b64": "&"}}, "text": "{pair.text}"}}]}}/' \\
-    | curl -s -d @- {server.rest_url}/v1/models/{NAME}:predict
+  curl -s {server.rest_url}/v1/models/{NAME}:predict -d '{{"signature_name": "serving_bytes",
+    "instances": [{{"image_bytes": {{"b64": "'$(base64 -w0 {pair.image})'"}}, "text": "{pair.text}"}}]}}'
 """)
 
 

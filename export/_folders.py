@@ -18,6 +18,7 @@ def writing_folder(target: Path) -> Iterator[Path]:
 
     What was at `target` before stays there until the new folder is complete, and for good if
     the block raises. Files are synced before the rename, so a crash leaves no half-written ones.
+    A killed process leaves its scratch folder, whose name starts with a dot, to be deleted by hand.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

@@ -32,9 +32,10 @@ def hold_out(rows: Iterable[tuple[str, str]], fraction: float, *, salt: str = ""
         by_class[label].append(group)
     held_out = set()
     for members in by_class.values():
-        room = round(fraction * sum(sizes[group] for group in members))
+        total = sum(sizes[group] for group in members)
+        room = min(round(fraction * total), total - 1)
         for group in sorted(members, key=lambda group: hashlib.sha256((salt + group).encode()).digest()):
-            if sizes[group] <= min(room, sum(sizes[each] for each in members) - 1):
+            if sizes[group] <= room:
                 held_out.add(group)
                 room -= sizes[group]
     return [group in held_out for group in groups]

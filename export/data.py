@@ -137,20 +137,22 @@ def load_dataset(
             [(row.label, digest) for row, digest in zip(rows, digests, strict=True)], test_fraction, salt=f"{seed} "
         )
         rows = [dataclasses.replace(row, split=SPLITS[is_test]) for row, is_test in zip(rows, held_out, strict=True)]
-    labels = sorted({row.label for row in rows if row.split != "test"})
+    trained = {row.label for row in rows if row.split != "test"}
     problems += [
-        Problem(row.line, f"label {row.label!r} is in no training row") for row in rows if row.label not in labels
+        Problem(row.line, f"label {row.label!r} is in no training row") for row in rows if row.label not in trained
     ]
     if problems:
         bad = len({problem.line for problem in problems})
         raise DataError(f"Expected every line of {path} to be good. Received {bad} bad:", problems)
+    labels = tuple(sorted(trained))
     if len(labels) < 2:
-        raise DataError(f"Expected at least two labels in the training rows of {path}. Received: {labels}")
+        received = ", ".join(labels) or "none"
+        raise DataError(f"Expected at least two labels in the training rows of {path}. Received: {received}")
     if not any(row.split == "test" for row in rows):
         raise DataError(f"Expected at least one row to test on in {path}. Received: {len(rows)} rows, none for testing")
     return Dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
-        labels=tuple(labels),
+        labels=labels,
         digest=_digest(rows, digests),
     )
 
@@ -223,7 +225,9 @@ def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
         except UnicodeDecodeError as error:
             problems.append(Problem(number, f"not UTF-8: byte {line[error.start]:#04x} at column {error.start + 1}"))
             text = line.decode("utf-8", errors="replace")
-        yield text.replace("\0", "�")  # Python 3.10's csv stops at a NUL
+        if "\0" in text:  # where Python 3.10's csv stops
+            problems.append(Problem(number, f"a NUL character at column {text.index(chr(0)) + 1}"))
+        yield text.replace("\0", "�")
 
 
 def _reasons(row: dict[str, str]) -> Iterator[str]:

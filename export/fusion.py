@@ -31,7 +31,10 @@ def weighted_sum(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Te
 
 
 def attention(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
-    """The text asks, the regions of the picture answer; the answer beside the text."""
+    """The text asks, the regions of the picture answer; the answer beside both vectors.
+
+    `image` stays in, so that what the text does not ask for still counts.
+    """
     regions = layers.Reshape((-1, regions.shape[-1]), name="regions")(regions)
     query = layers.Reshape((1, width), name="query")(layers.Dense(width, name="query_of_text")(text))
     keys = layers.Dense(width, name="keys")(regions)
@@ -39,7 +42,7 @@ def attention(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tenso
     # Scaled by a learned factor that starts at 1/sqrt(width): without it softmax saturates.
     query = layers.Rescaling(width**-0.5, name="scaled_query")(query)
     seen = layers.Attention(use_scale=True, name="attention")([query, values, keys])
-    return layers.Concatenate(name="fused")([layers.Reshape((width,), name="seen")(seen), text])
+    return layers.Concatenate(name="fused")([layers.Reshape((width,), name="seen")(seen), image, text])
 
 
 @keras.saving.register_keras_serializable(package="duoserve")

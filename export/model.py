@@ -49,7 +49,7 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
         fused = BUILDERS[preset.name](preset, image, tokens, fusion, vocabulary)
     except ValueError as error:
         raise ExportError(
-            f"Expected an image size that the {preset.name} model can halve often enough."
+            f"Expected an image large enough for the convolutions of the {preset.name} model."
             f" Received: {spec.image_height}x{spec.image_width} ({error})"
         ) from error
     # float32 whatever the policy: the contract says so.
@@ -69,7 +69,9 @@ def reference(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabu
     for number, filters in enumerate(preset.filters, 1):
         regions = layers.Conv2D(filters, 3, activation="relu", name=f"conv_{number}")(regions)
     regions = layers.MaxPooling2D(2, name="pool")(regions)
-    seen = layers.GlobalAveragePooling2D(name=IMAGE_FEATURES)(regions)
+    seen = layers.GlobalAveragePooling2D(name=IMAGE_FEATURES)(_checked(regions))
+    # As large as published, even where the texts support fewer token ids.
+    vocabulary = max(vocabulary, preset.vocabulary)
     embedded = layers.Embedding(vocabulary, preset.embedding, mask_zero=True, name="embedding")(tokens)
     read = layers.LSTM(preset.text_units, use_cudnn=False, name=TEXT_FEATURES)(embedded)
     return FUSE[fusion](regions, seen, read, preset.width)
@@ -79,14 +81,15 @@ def compact(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabula
     """A small, deeper CNN and a bidirectional LSTM, regularised for a few thousand pairs."""
     regions = layers.Rescaling(1 / 127.5, offset=-1, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):
+        if number > 1:
+            regions = layers.MaxPooling2D(2, name=f"pool_{number - 1}")(regions)
         # The first one strides: at full size it would cost as much as all others together.
         strides = 2 if number == 1 else 1
         conv = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False, name=f"conv_{number}")
         # 0.9: an epoch is some fifty steps, and the default average would lag behind by two.
         regions = layers.BatchNormalization(momentum=0.9, name=f"norm_{number}")(conv(regions))
         regions = layers.ReLU(name=f"relu_{number}")(regions)
-        regions = layers.MaxPooling2D(2, name=f"pool_{number}")(regions)
-    seen = layers.GlobalAveragePooling2D(name="averaged")(regions)
+    seen = layers.GlobalAveragePooling2D(name="averaged")(_checked(regions))
     seen = layers.Dropout(preset.dropout, name="image_dropout")(seen)
     seen = layers.Dense(preset.width, activation="relu", name=IMAGE_FEATURES)(seen)
 
@@ -99,6 +102,13 @@ def compact(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabula
 
     fused = FUSE[fusion](regions, seen, read, preset.width)
     return layers.Dropout(preset.dropout, name="fused_dropout")(fused)
+
+
+def _checked(regions: Tensor) -> Tensor:
+    """Keras pools a single pixel to none without a word, and the average of none is not a number."""
+    if 0 in regions.shape[1:3]:
+        raise ValueError("no pixel is left after the last pooling")
+    return regions
 
 
 BUILDERS: Final[Mapping[str, Callable[[Preset, Tensor, Tensor, str, int], Tensor]]] = MappingProxyType(

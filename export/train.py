@@ -52,7 +52,7 @@ def train(
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        ExportError: No such preset or fusion, epochs below 1, or a training that diverged.
+        ExportError: No such preset or fusion, epochs or seed out of range, or a training that diverged.
         TokenizerError: The training texts are no use for a tokenizer.
         DataError: An image has changed since the dataset was loaded.
     """
@@ -65,6 +65,8 @@ def train(
         preset = dataclasses.replace(preset, epochs=epochs)
     if preset.epochs < 1:
         raise ExportError(f"Expected at least one epoch. Received: {preset.epochs}")
+    if not 0 <= seed < 1 << 32:
+        raise ExportError(f"Expected seed between 0 and {(1 << 32) - 1}. Received: {seed}")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
@@ -166,7 +168,7 @@ def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
         model({"image": tests.images[start : start + 64], "tokens": tests.tokens[start : start + 64]}, training=False)
         for start in range(0, len(tests.classes), 64)
     ]
-    probabilities = np.concatenate([np.asarray(part) for part in parts])
+    probabilities = np.concatenate([part.numpy() for part in parts])
     right = probabilities.argmax(axis=-1) == tests.classes
     recalls = [right[tests.classes == each].mean() for each in range(classes) if (tests.classes == each).any()]
     chosen = probabilities[np.arange(len(right)), tests.classes]

@@ -21,7 +21,7 @@ OLDEST, NEWEST = (3, 10), (3, 13)
 def main():
     version = sys.version_info[:2]
     if not OLDEST <= version <= NEWEST:
-        return "Expected Python 3.10 to 3.13. Received: %s is %d.%d (try: make PYTHON=python3.12 …)" % (
+        return "Expected Python 3.10 to 3.13. Received: %s is %d.%d (try: make PYTHON=python3.12 ...)" % (
             (sys.executable,) + version
         )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -17,12 +18,13 @@ START_FAILED = 255
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; the exit code."""
     flags = _flags.parse(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(
         level=flags.log_level.upper(),
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    _raise_file_limit()
     # SIGTERM is caught before TensorFlow is there: imports take seconds.
     stop = threading.Event()
     if not flags.stock_sigterm:
@@ -47,9 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServingError as error:
         log.error("Failed to start server. Error: %s", error)
         return START_FAILED
-    log.info("Running gRPC ModelServer at %s:%d ...", flags.host, flags.port)
+    if not stop.is_set():
+        log.info("Running gRPC ModelServer at %s:%d ...", flags.host, flags.port)
     stopper.join()
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Take as many open files, and so connections, as the system grants: the usual limit is 1,024."""
+    if sys.platform != "win32":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stop_when(asked: threading.Event, stop: Callable[[float], None], drain_seconds: float) -> None:
@@ -58,4 +71,9 @@ def _stop_when(asked: threading.Event, stop: Callable[[float], None], drain_seco
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Not through the interpreter's end: that waits for threads, and a model may hold one for ever.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client import pywrap_tf_session
 
 from serving.local._configs_pb2 import BatchingParameters
 from serving.local._deadline import Deadline
@@ -99,7 +101,7 @@ class _Call:
     deadline: Deadline
     enqueued: float = dataclasses.field(default_factory=time.monotonic)
     pieces: list[tuple[int, list[Array]]] = dataclasses.field(default_factory=list)
-    error: ServingError | None = None
+    failure: tuple[Code, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,6 +151,12 @@ class Batcher:
                     self._queues[key] = self._queue(len(self._queues), tuple(sorted(fetches)))
         graph.finalize()
         self._session = tf.compat.v1.Session(graph=graph)
+        # Everything in the thread that is there already, the caller's or the scheduler's. In
+        # TensorFlow's shared pool a batch would block a thread that its own model needs, and
+        # as many batches as there are threads would wait for each other.
+        self._options = pywrap_tf_session.TF_NewBufferFromString(
+            config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
+        )
 
     def _queue(self, number: int, fetches: tuple[str, ...]) -> tuple[Any, Any, tuple[str, ...]]:
         """Add a BatchFunction to the graph; the ends to feed and fetch, and the order of its outputs."""
@@ -197,15 +205,17 @@ class Batcher:
         slips[:, 0], slips[:, 1] = call.number, np.arange(rows)
         self._calls[call.number] = call
         try:
-            self._session._call_tf_sessionrun(None, {entry: slips}, [exit_], [], None)
+            self._session._call_tf_sessionrun(self._options, {entry: slips}, [exit_], [], None)
         except tf.errors.OpError as error:
             # From the scheduler itself: drop the name of our node.
             failure = from_exception(error)
             raise ServingError(failure.code, failure.message.partition("\n")[0]) from error
         finally:
             del self._calls[call.number]
-        if call.error is not None:
-            raise call.error
+        if call.failure is not None:
+            # An error of this caller's own. One that the call kept would hold, by its traceback,
+            # the call and its tensors, until the garbage collector came by.
+            raise ServingError(*call.failure)
         arrays = dict(zip(order, _joined(call), strict=True))
         return [arrays[name] for name in fetches]
 
@@ -217,8 +227,7 @@ class Batcher:
         except Exception as error:
             failure = from_exception(error)
             for part in parts:
-                # Each caller raises an error of its own: a shared one would collect their tracebacks.
-                part.call.error = ServingError(failure.code, failure.message)
+                part.call.failure = failure.code, failure.message
             return
         at = 0
         for part in parts:
@@ -282,6 +291,7 @@ class Batcher:
     def close(self) -> None:
         """End the scheduler's threads."""
         self._session.close()
+        pywrap_tf_session.TF_DeleteBuffer(self._options)
 
 
 def batch_rows(feeds: Mapping[str, Array]) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import pathlib
 import posixpath
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from serving.local._errors import Code, ServingError, failed_precondition, invalid_argument
-from serving.local._manager import Closeable, Manager
+from serving.local._manager import Closeable, Handle, Manager
 from serving.local._source import StoragePathSource, Watched, poll_base_path
 from serving.local._states import ServableId, State, StateBus, StateMonitor, VersionStatus
 
@@ -107,6 +106,8 @@ class ServerCore(Generic[S]):
             ServingError: A bad config, a label without a version, a base path that is missing,
                 a model whose versions can't be loaded.
         """
+        if config.WhichOneof("config") == "custom_model_config":
+            raise invalid_argument("ModelServer does not yet support custom model config.")
         models = config.model_config_list
         validate(models)
         if not wait:
@@ -133,7 +134,10 @@ class ServerCore(Generic[S]):
                 unless a new model could not be loaded.
         """
         if config.WhichOneof("config") != "model_config_list":
-            raise invalid_argument("Invalid ServerModelConfig")
+            raise failed_precondition(
+                "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
+                "another."
+            )
         models = config.model_config_list
         with self._reloading:
             validate(models)
@@ -166,16 +170,14 @@ class ServerCore(Generic[S]):
                 labels.setdefault(model.name, {})[label] = version
         return labels
 
-    @contextlib.contextmanager
-    def servable(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[ServableId, S]]:
+    def servable(self, spec: model_pb2.ModelSpec) -> Handle[S]:
         """The version that a model spec asks for: by number, by label, or the newest.
 
         Raises:
             ServingError: INVALID_ARGUMENT for no name or an unknown label, NOT_FOUND when
                 that version does not serve.
         """
-        with self._manager.handle(spec.name, self._wanted(spec)) as found:
-            yield found
+        return self._manager.handle(spec.name, self._wanted(spec))
 
     def _wanted(self, spec: model_pb2.ModelSpec) -> int | None:
         if not spec.name:
@@ -190,9 +192,10 @@ class ServerCore(Generic[S]):
             return version
         return None
 
-    def stop(self) -> None:
+    def stop(self, seconds: float) -> None:
+        """Unload everything, waiting for calls in flight for at most `seconds`."""
         self._source.stop()
-        self._manager.stop()
+        self._manager.stop(seconds)
 
 
 def _watched(models: config_pb2.ModelConfigList) -> list[Watched]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import grpc
 import tensorflow as tf
+
+_LOG = logging.getLogger(__name__)
 
 Code = grpc.StatusCode
 
@@ -50,6 +54,16 @@ def from_exception(error: BaseException) -> ServingError:
         return error
     if isinstance(error, tf.errors.OpError):
         return ServingError(_BY_NUMBER.get(error.error_code, Code.UNKNOWN), error.message or "")
+    if isinstance(error, RecursionError):
+        return invalid_argument("Expected JSON that is nested a few hundred levels deep at most. Received more")
     if isinstance(error, MemoryError):
         return ServingError(Code.RESOURCE_EXHAUSTED, f"Out of memory: {error}")
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def told(error: Exception) -> tuple[Code, str]:
+    """What to answer when a call failed; what nobody foresaw is logged with its stack."""
+    failure = from_exception(error)
+    if not isinstance(error, ServingError) and failure.code is Code.INTERNAL:
+        _LOG.error("A call failed", exc_info=error)
+    return failure.code, failure.message

@@ -31,8 +31,11 @@ start fails (the stock server's code), 1 for a fault while serving.
 """
 
 
-def _flag(default: T, text: str, *, effect: bool = True, own: bool = False) -> T:
-    field: Any = dataclasses.field(default=default, metadata={"help": text, "effect": effect, "own": own})
+def _flag(
+    default: T, text: str, *, effect: bool = True, own: bool = False, choices: tuple[str, ...] | None = None
+) -> T:
+    metadata = {"help": text, "effect": effect, "own": own, "choices": choices}
+    field: Any = dataclasses.field(default=default, metadata=metadata)
     return field  # type: ignore[no-any-return]
 
 
@@ -56,7 +59,9 @@ class Flags:
     )
     batching_parameters_file: str = _flag("", "text proto of BatchingParameters; needs --enable_batching")
     enable_per_model_batching_parameters: bool = _flag(
-        False, "let a version's own batching_params.pbtxt override --batching_parameters_file"
+        False,
+        "batch each version by its own batching_params.pbtxt, and one without it not at all; of "
+        "--batching_parameters_file only the threads count then",
     )
     model_config_file: str = _flag("", "text proto of ModelServerConfig: several models, policies, labels")
     model_config_file_poll_wait_seconds: int = _flag(
@@ -109,7 +114,7 @@ class Flags:
     wait_for_base_path: bool = _flag(
         False, "wait, with closed ports, for a base path that does not exist yet, as the stock server does", own=True
     )
-    log_level: str = _flag("info", "debug, info, warning or error", own=True)
+    log_level: str = _flag("info", "what to log, and worse", own=True, choices=("debug", "info", "warning", "error"))
 
 
 def _fields() -> tuple[dataclasses.Field[Any], ...]:
@@ -147,7 +152,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
                 name, nargs="?", const=True, type=_bool, default=field.default, metavar="BOOL", help=_help(field)
             )
         else:
-            group.add_argument(name, type=kind, default=field.default, metavar=kind.__name__.upper(), help=_help(field))
+            choices = field.metadata["choices"]
+            metavar = None if choices else kind.__name__.upper()
+            group.add_argument(
+                name, type=kind, default=field.default, metavar=metavar, choices=choices, help=_help(field)
+            )
     return made
 
 

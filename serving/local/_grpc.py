@@ -6,7 +6,6 @@ answer (INTERNAL, as in the stock server) and not a stack trace in the log.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,11 +24,11 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.local import _memory
 from serving.local._deadline import Deadline
-from serving.local._errors import Code, ServingError, from_exception
+from serving.local._errors import Code, ServingError, from_exception, told
 from serving.local._service import Service
 
-_LOG = logging.getLogger(__name__)
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
 
@@ -75,10 +74,13 @@ def _answer(gate: Gate, call: Callable[[bytes, grpc.ServicerContext], message.Me
             with gate:
                 return call(data, context).SerializeToString()
         except Exception as error:
-            told = from_exception(error)
-            if not isinstance(error, ServingError) and told.code is Code.INTERNAL:
-                _LOG.exception("A call failed")
-        context.abort(told.code, told.message)
+            code, text = told(error)
+        finally:
+            if len(data) >= _memory.BIG_MESSAGE:
+                _memory.give_back_soon()
+        # Not from within `except`, and with no reference to the error: its traceback holds this
+        # frame, and so the request's bytes, which would then wait for the garbage collector.
+        context.abort(code, text)
         raise AssertionError("abort returned")
 
     return grpc.unary_unary_rpc_method_handler(handle)
@@ -157,38 +159,53 @@ class Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
+Send = Callable[["bytes | None"], None]
+
+
 class Health:
     """grpc.health.v1.Health. The stock server is SERVING from its start to its end; ours ends with the drain."""
 
     def __init__(self) -> None:
-        self._draining = threading.Event()
+        self._lock = threading.Lock()
+        self._draining = False
+        self._watchers: dict[Send, str] = {}
 
     def drain(self) -> None:
-        """From now on say NOT_SERVING."""
-        self._draining.set()
+        """From now on say NOT_SERVING, and tell so to those that watch."""
+        with self._lock:
+            self._draining = True
+            watchers = list(self._watchers.items())
+        for send, name in watchers:
+            send(self._reply(name))
 
-    def _status(self, name: str) -> int:
-        if name not in HEALTHY:
-            return int(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-        if self._draining.is_set():
-            return int(health_pb2.HealthCheckResponse.NOT_SERVING)
-        return int(health_pb2.HealthCheckResponse.SERVING)
+    def _reply(self, name: str) -> bytes:
+        kinds = health_pb2.HealthCheckResponse
+        status = kinds.NOT_SERVING if self._draining else kinds.SERVING
+        reply = kinds(status=status if name in HEALTHY else kinds.SERVICE_UNKNOWN)
+        return bytes(reply.SerializeToString())
 
     def _check(self, data: bytes, _: grpc.ServicerContext) -> message.Message:
-        status = self._status(_parse(health_pb2.HealthCheckRequest, data).service)
-        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
+        name = _parse(health_pb2.HealthCheckRequest, data).service
+        if name not in HEALTHY:
             raise ServingError(Code.NOT_FOUND, "service name unknown")
-        reply: message.Message = health_pb2.HealthCheckResponse(status=status)
+        reply: message.Message = health_pb2.HealthCheckResponse.FromString(self._reply(name))
         return reply
 
-    def _watch(self, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _watch(self, data: bytes, context: grpc.ServicerContext, send_response_callback: Send) -> None:
         name = health_pb2.HealthCheckRequest.FromString(data).service
-        sent = None
-        while context.is_active() and not (self._draining.is_set() and sent == self._status(name)):
-            if sent != self._status(name):
-                sent = self._status(name)
-                yield health_pb2.HealthCheckResponse(status=sent).SerializeToString()
-            self._draining.wait(0.5)
+        with self._lock:
+            self._watchers[send_response_callback] = name
+        if not context.add_callback(lambda: self._forget(send_response_callback)):
+            self._forget(send_response_callback)
+        send_response_callback(self._reply(name))
+
+    # Clients that balance by health watch for as long as they live: each would hold a thread.
+    _watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+    def _forget(self, send: Send) -> None:
+        with self._lock:
+            self._watchers.pop(send, None)
+        send(None)
 
     def handler(self, gate: Gate) -> Handler:
         return grpc.method_handlers_generic_handler(
@@ -197,15 +214,9 @@ class Health:
         )
 
 
-def listen(front: grpc.Server, address: str, secret: grpc.ServerCredentials | None) -> None:
-    """Bind an address.
-
-    Raises:
-        ServingError: UNAVAILABLE when it is busy or can't be bound.
-    """
+def listen(front: grpc.Server, address: str, secret: grpc.ServerCredentials | None) -> bool:
+    """Bind an address; False when it is busy or can't be bound."""
     try:
-        bound = front.add_secure_port(address, secret) if secret else front.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy") from error
-    if not bound:
-        raise ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")
+        return bool(front.add_secure_port(address, secret) if secret else front.add_insecure_port(address))
+    except RuntimeError:
+        return False

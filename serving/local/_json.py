@@ -16,7 +16,8 @@ from serving.local._errors import invalid_argument
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]*)?")
 _SPACE = b" \n\r\t"
-_MAX_DEPTH: Final = 900
+_WORDS: Final = (b"null", b"true", b"false", b"NaN", b"Infinity", b"Inf", b"-NaN", b"-Infinity", b"-Inf")
+_MAX_DEPTH: Final = 250
 _TYPES: Final = {dict: "Object", list: "Array", str: "String"}
 
 
@@ -80,10 +81,21 @@ class _Scanner:
             return self._array(at, depth)
         if first == b'"':
             return self._string(at)
-        for word in (b"null", b"true", b"false", b"NaN", b"Infinity", b"Inf", b"-Infinity", b"-Inf"):
-            if self._data.startswith(word, at):
-                return at + len(word)
+        if first in (b"n", b"t", b"f") or self._data[at : at + 2].lstrip(b"-")[:1] in (b"N", b"I"):
+            return self._word(at)
         return self._number(at)
+
+    def _word(self, at: int) -> int:
+        """A literal; the error is where it stops being one."""
+        furthest = at
+        for word in _WORDS:
+            matched = next(
+                (i for i in range(len(word)) if self._data[at + i : at + i + 1] != word[i : i + 1]), len(word)
+            )
+            if matched == len(word):
+                return at + matched
+            furthest = max(furthest, at + matched)
+        raise _Problem("Invalid value.", furthest)
 
     def _object(self, at: int, depth: int) -> int:
         at = self._space(at + 1)
@@ -177,7 +189,7 @@ def decimal_text(value: np.floating[Any] | float) -> str:
 def dump(value: Any) -> str:
     """A value for an error message: objects over several lines, arrays on one."""
     if isinstance(value, float):
-        return decimal_text(np.float32(value) if abs(value) <= np.finfo(np.float32).max else value)
+        return decimal_text(np.float32(value) if abs(value) <= float(np.finfo(np.float32).max) else value)
     return "".join(_dump(value, 0))
 
 

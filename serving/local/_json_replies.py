@@ -69,7 +69,7 @@ def predict_reply(response: predict_pb2.PredictResponse, *, by_rows: bool) -> st
 
 def _rows(arrays: dict[str, Array]) -> list[list[tuple[str, str]]]:
     count = 0
-    for name, array in arrays.items():
+    for name, array in sorted(arrays.items()):
         if array.ndim == 0:
             raise invalid_argument(f"Tensor name: {name} has no shape information ")
         if len(array) < 1:

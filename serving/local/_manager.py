@@ -7,13 +7,12 @@ then one action a model is taken at a time, as the stock server does every 100 m
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import enum
 import logging
 import pathlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from serving.local._errors import ServingError, from_exception, not_found
@@ -51,6 +50,21 @@ class _Version(Generic[S]):
     servable: S | None = None
     calls: int = 0
     unwanted: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handle(Generic[S]):
+    """A version that is not unloaded before this is left: to be used in a `with`."""
+
+    id: ServableId
+    servable: S
+    let_go: Callable[[], None]
+
+    def __enter__(self) -> Handle[S]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,9 +109,8 @@ class Manager(Generic[S]):
             self._pending[name] = versions
             self._lock.notify_all()
 
-    @contextlib.contextmanager
-    def handle(self, name: str, version: int | None) -> Iterator[tuple[ServableId, S]]:
-        """Hold a serving version, the newest when none is named: it is not unloaded meanwhile.
+    def handle(self, name: str, version: int | None) -> Handle[S]:
+        """Hold a serving version, the newest when none is named.
 
         Raises:
             ServingError: NOT_FOUND when no such version is serving.
@@ -108,13 +121,13 @@ class Manager(Generic[S]):
                 wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
                 raise not_found(f"Servable not found for request: {wanted}")
             found.calls += 1
-        try:
-            yield found.id, found.servable
-        finally:
-            with self._lock:
-                found.calls -= 1
-                if found.phase is _Phase.UNLOADING and not found.calls:
-                    self._lock.notify_all()
+            return Handle(found.id, found.servable, lambda: self._let_go(found))
+
+    def _let_go(self, version: _Version[S]) -> None:
+        with self._lock:
+            version.calls -= 1
+            if version.phase is _Phase.UNLOADING and not version.calls:
+                self._lock.notify_all()
 
     def serving(self) -> list[ServableId]:
         """The versions that answer now."""
@@ -127,8 +140,8 @@ class Manager(Generic[S]):
             self._first_load = False
         self._first_loaders.shutdown(wait=False)
 
-    def stop(self) -> None:
-        """Unload everything and end the threads; calls in flight are waited for."""
+    def stop(self, seconds: float) -> None:
+        """Unload everything; calls in flight are waited for, but no longer than `seconds`."""
         with self._lock:
             self._stopping = True
             for by_number in self._versions.values():
@@ -136,13 +149,13 @@ class Manager(Generic[S]):
                     version.unwanted.set()
             self._lock.notify_all()
         self._thread.join()
-        self._first_loaders.shutdown(cancel_futures=True)
-        self._loaders.shutdown(cancel_futures=True)
+        for pool in (self._first_loaders, self._loaders):
+            pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             ready = [v for by in self._versions.values() for v in by.values() if v.phase is _Phase.READY]
-            for version in ready:
-                self._start_unload(version)
-        self._unloaders.shutdown()
+            unloads = [self._start_unload(version) for version in ready]
+        concurrent.futures.wait(unloads, timeout=seconds)
+        self._unloaders.shutdown(wait=False)
 
     # The rest runs under the lock unless it says otherwise.
 
@@ -228,16 +241,17 @@ class Manager(Generic[S]):
             if not self._first_load:
                 return
 
-    def _start_unload(self, version: _Version[S]) -> None:
+    def _start_unload(self, version: _Version[S]) -> concurrent.futures.Future[None]:
         version.phase = _Phase.UNLOADING
         self._bus.publish(version.id, VersionStatus(State.UNLOADING))
-        self._unloaders.submit(self._unload_version, version)
+        return self._unloaders.submit(self._unload_version, version)
 
     def _finish(self, version: _Version[S], phase: _Phase, status: VersionStatus) -> None:  # Takes the lock.
         with self._lock:
             version.phase = phase
+            # Before anyone can act on the phase, or the states would come out of order.
+            self._bus.publish(version.id, status)
             self._lock.notify_all()
-        self._bus.publish(version.id, status)
 
     def _load_version(self, version: _Version[S]) -> None:  # A loader's thread, no lock.
         self._bus.publish(version.id, VersionStatus(State.LOADING))

@@ -14,6 +14,9 @@ from typing import Final
 
 Labels = tuple[str, ...]
 
+MAX_CELLS: Final = 1000
+"""Combinations of label values; more, say of model names that callers make up, share one without a name."""
+
 
 def exponential(scale: float, factor: float, count: int) -> list[float]:
     """Upper limits of TensorFlow's exponential buckets; the last one, infinity, is left out."""
@@ -41,11 +44,15 @@ class Metric:
     def add(self, *labels: str, by: int = 1) -> None:
         """Count."""
         with self._lock:
+            if labels not in self._values and len(self._values) >= MAX_CELLS:
+                labels = ("",) * len(labels)
             self._values[labels] = self._values.get(labels, 0) + by
 
     def observe(self, *labels: str, value: float) -> None:
         """Put a value into its bucket."""
         with self._lock:
+            if labels not in self._histograms and len(self._histograms) >= MAX_CELLS:
+                labels = ("",) * len(labels)
             cell = self._histograms.get(labels)
             if cell is None:
                 cell = self._histograms[labels] = _Histogram([0] * (len(self._limits) + 1))

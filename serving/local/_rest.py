@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import urllib.parse
+import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from tensorflow_serving.apis import (
 
 from serving.local import _json_replies, _json_requests
 from serving.local._deadline import Deadline
-from serving.local._errors import Code, ServingError, from_exception, invalid_argument
+from serving.local._errors import Code, invalid_argument, told
 from serving.local._metrics import Metrics
 from serving.local._servable import DEFAULT_SIGNATURE
 from serving.local._service import METADATA_FIELD, Service
@@ -38,6 +39,7 @@ from serving.local._service import METADATA_FIELD, Service
 _LOG = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 1 << 31
+MAX_UNZIPPED_BYTES: Final = 1 << 28
 DEFAULT_METRICS_PATH: Final = "/monitoring/prometheus/metrics"
 _WHERE = r"(?i:/v1/models)/([^/:]+)(?:(?i:/versions)/(\d+)|(?i:/labels)/([^/:]+))?"
 _POST = re.compile(_WHERE + r":(?i:(classify|regress|predict))")
@@ -74,17 +76,15 @@ class Api:
         started, name, api = time.monotonic(), "", ""
         try:
             name, api, call = self._route(method, path)
-            answer, told = call(body), Code.OK
+            answer, code = call(body), Code.OK
         except Exception as error:
-            failure = from_exception(error)
-            if failure.code is Code.INTERNAL:
-                _LOG.exception("A call failed")
-            answer, told = _json_replies.error_reply(failure.message), failure.code
-        self._metrics.request_count.add(name, told.name)
-        if told is Code.OK and api:
+            code, text = told(error)
+            answer = _json_replies.error_reply(text)
+        self._metrics.request_count.add(name, code.name)
+        if code is Code.OK and api:
             micros = (time.monotonic() - started) * 1e6
             self._metrics.request_latency.observe(name, api, "REST", value=micros)
-        return _HTTP.get(told, 500), answer
+        return _HTTP.get(code, 500), answer
 
     def _route(self, method: str, path: str) -> tuple[str, str, Callable[[bytes], str]]:
         if method == "POST" and (match := _POST.fullmatch(path)):
@@ -103,8 +103,8 @@ class Api:
         request = predict_pb2.PredictRequest(model_spec=spec)
 
         def infos_of(name: str) -> _json_requests.Infos:
-            with self._service.core.servable(spec) as (_, servable):
-                signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
+            with self._service.core.servable(spec) as found:
+                signature = found.servable.signatures.get(name or DEFAULT_SIGNATURE)
                 if signature is None:
                     raise invalid_argument(
                         f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
@@ -153,11 +153,28 @@ def _spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelS
     return spec
 
 
+def _unzip(body: bytes) -> bytes:
+    """A gzip body unpacked, as the stock server does; not by Tornado, which would unpack a bomb whole."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    data = unpacker.decompress(body, MAX_UNZIPPED_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"one of more than {MAX_UNZIPPED_BYTES} bytes")
+    if not unpacker.eof:
+        raise ValueError("one that is cut off")
+    return data
+
+
+# Streamed, because Tornado would read whole bodies as forms, which is what curl says they are.
+@tornado.web.stream_request_body
 class _Handler(tornado.web.RequestHandler):
     """Hands a request to a thread, so that one call does not hold up the others."""
 
     def initialize(self, front: RestFront) -> None:
         self._front = front
+        self._chunks: list[bytes] = []
+
+    def data_received(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -182,12 +199,21 @@ class _Handler(tornado.web.RequestHandler):
                 self.finish()
                 return
         loop = asyncio.get_running_loop()
-        status, body = await loop.run_in_executor(
-            front.pool, front.api.handle, self.request.method or "", path, self.request.body
-        )
+        status, body = await loop.run_in_executor(front.pool, self._handle)
         self.set_status(status, reason=None if status != 499 else "Client Closed Request")
         self.set_header("Content-Type", "application/json")
         self.finish(body.encode("utf-8", "replace"))
+
+    def _handle(self) -> tuple[int, str]:
+        """In a thread of the pool."""
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        if self.request.headers.get("Content-Encoding", "").lower() == "gzip":
+            try:
+                body = _unzip(body)
+            except (zlib.error, ValueError) as error:
+                return 400, _json_replies.error_reply(f"Expected a gzip body. Received {error}")
+        return self._front.api.handle(self.request.method or "", self.request.path, body)
 
     get = post = put = delete = head = patch = options = _answer
 
@@ -215,17 +241,12 @@ class RestFront:
         self._sockets: list[socket.socket] = []
 
     def bind(self, host: str, port: int) -> None:
-        """Take the port, without listening to it yet.
+        """Take the port.
 
         Raises:
-            ServingError: UNAVAILABLE when it is busy.
+            OSError: It is busy.
         """
-        try:
-            self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
-        except OSError as error:
-            raise ServingError(
-                Code.UNAVAILABLE, f"Expected a free address. Received {host}:{port}, which is busy: {error}"
-            ) from error
+        self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
 
     def start(self) -> None:
         self._thread.start()
@@ -239,11 +260,9 @@ class RestFront:
         self._loop.close()
 
     async def _listen(self) -> None:
-        # Asked for gzip, tornado also unpacks gzip bodies, as the stock server does.
         application = tornado.web.Application([(r".*", _Handler, {"front": self})], log_function=lambda _: None)
         self._server = tornado.httpserver.HTTPServer(
             application,
-            decompress_request=True,
             max_body_size=MAX_BODY_BYTES,
             max_buffer_size=MAX_BODY_BYTES,
             idle_connection_timeout=600.0,

@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 # The C API under Session.run: the same call without 250 µs of fetch and feed bookkeeping.
 from tensorflow.python.client import pywrap_tf_session
 
+from serving.local import _memory
 from serving.local._batching import Batcher, Batching, batch_rows
 from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, invalid_argument
@@ -94,6 +95,7 @@ class Servable:
         if self._batcher is not None:
             self._batcher.close()
         self._bundle.close()
+        _memory.give_back_soon()
 
     def _output(self, name: str) -> tuple[Any, int]:
         """The C handle and the DataType of a tensor."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tensorflow_serving.apis import (
@@ -23,8 +22,9 @@ from serving.local import _examples, _predict
 from serving.local._core import ServerCore
 from serving.local._deadline import Deadline
 from serving.local._errors import invalid_argument, not_found
+from serving.local._manager import Handle
 from serving.local._metrics import Metrics
-from serving.local._servable import Runner, Servable, SignatureDef
+from serving.local._servable import Servable, SignatureDef
 from serving.local._states import ServableId, VersionStatus
 from serving.local._tensors import Array
 
@@ -34,11 +34,11 @@ METADATA_FIELD: Final = "signature_def"
 class _Observed:
     """A version whose runs are timed for the metrics."""
 
-    def __init__(self, servable: Runner, metrics: Metrics, model: str, api: str) -> None:
-        self.signatures: Mapping[str, SignatureDef] = servable.signatures
-        self._servable = servable
+    def __init__(self, handle: Handle[Servable], metrics: Metrics, api: str) -> None:
+        self.signatures: Mapping[str, SignatureDef] = handle.servable.signatures
+        self._servable = handle.servable
         self._metrics = metrics
-        self._model = model
+        self._model = handle.id.name
         self._api = api
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
@@ -69,38 +69,46 @@ class Service:
     as_content: bool = False
     check_method: bool = False
 
-    @contextlib.contextmanager
-    def _servable(self, spec: model_pb2.ModelSpec, api: str) -> Iterator[tuple[int, Runner]]:
-        with self.core.servable(spec) as (found, servable):
-            yield found.version, _Observed(servable, self.metrics, found.name, api)
-
     def predict(self, request: predict_pb2.PredictRequest, deadline: Deadline) -> predict_pb2.PredictResponse:
         _require_spec(request)
-        with self._servable(request.model_spec, "Predict") as (version, servable):
+        with self.core.servable(request.model_spec) as found:
             return _predict.predict(
-                servable, version, request, deadline, as_content=self.as_content, check_method=self.check_method
+                _Observed(found, self.metrics, "Predict"),
+                found.id.version,
+                request,
+                deadline,
+                as_content=self.as_content,
+                check_method=self.check_method,
             )
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, deadline: Deadline
     ) -> classification_pb2.ClassificationResponse:
         _require_spec(request)
-        with self._servable(request.model_spec, "Classify") as (version, servable):
-            return _examples.classify(servable, version, request, deadline, check_method=self.check_method)
+        with self.core.servable(request.model_spec) as found:
+            servable = _Observed(found, self.metrics, "Classify")
+            return _examples.classify(servable, found.id.version, request, deadline, check_method=self.check_method)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, deadline: Deadline
     ) -> regression_pb2.RegressionResponse:
         _require_spec(request)
-        with self._servable(request.model_spec, "Regress") as (version, servable):
-            return _examples.regress(servable, version, request, deadline, check_method=self.check_method)
+        with self.core.servable(request.model_spec) as found:
+            servable = _Observed(found, self.metrics, "Regress")
+            return _examples.regress(servable, found.id.version, request, deadline, check_method=self.check_method)
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, deadline: Deadline
     ) -> inference_pb2.MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
-        with self._servable(spec, "MultiInference") as (version, servable):
-            return _examples.multi_inference(servable, version, request, deadline, check_method=self.check_method)
+        with self.core.servable(spec) as found:
+            return _examples.multi_inference(
+                _Observed(found, self.metrics, "MultiInference"),
+                found.id.version,
+                request,
+                deadline,
+                check_method=self.check_method,
+            )
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -112,11 +120,11 @@ class Service:
             if field != METADATA_FIELD:
                 raise invalid_argument(f"Metadata field {field} is not supported")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        with self.core.servable(request.model_spec) as (found, servable):
-            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signatures)
+        with self.core.servable(request.model_spec) as found:
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=found.servable.signatures)
             response.metadata[METADATA_FIELD].Pack(signatures)
-            response.model_spec.name = found.name
-            response.model_spec.version.value = found.version
+            response.model_spec.name = found.id.name
+            response.model_spec.version.value = found.id.version
         return response
 
     def status(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
@@ -13,7 +14,7 @@ from serving.local import _textproto
 from serving.local._batching import Batching
 from serving.local._configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
 from serving.local._core import single_model
-from serving.local._errors import invalid_argument
+from serving.local._errors import Code, ServingError, invalid_argument
 from serving.local._flags import Flags
 from serving.local._rest import DEFAULT_METRICS_PATH
 
@@ -93,6 +94,27 @@ def metrics_path(flags: Flags) -> str:
         return ""
     prometheus = _textproto.read(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
     return (prometheus.path or DEFAULT_METRICS_PATH) if prometheus.enable else ""
+
+
+def check_ports(flags: Flags) -> None:
+    """Say so at once if a port is busy: it is bound only after the models have loaded.
+
+    Raises:
+        ServingError: UNAVAILABLE, with the address.
+    """
+    for port in filter(None, (flags.port, flags.rest_api_port)):
+        try:
+            for family, kind, protocol, _, address in socket.getaddrinfo(flags.host, port, type=socket.SOCK_STREAM):
+                with socket.socket(family, kind, protocol) as probe:
+                    # A port whose last server has just ended is free, as it is for the server itself.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+        except OSError as error:
+            raise busy(f"{flags.host}:{port}") from error
+
+
+def busy(address: str) -> ServingError:
+    return ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")
 
 
 def grpc_threads(flags: Flags) -> int:

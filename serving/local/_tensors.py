@@ -62,8 +62,8 @@ def type_name(enum: int) -> str:
 
 def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     shape = proto.tensor_shape
-    dims = tuple(dim.size for dim in shape.dim)
-    if shape.unknown_rank or any(size < 0 for size in dims) or len(dims) > 254 or math.prod(dims) >= 1 << 62:
+    dims = tuple([dim.size for dim in shape.dim])  # Faster than a generator, and this is every tensor.
+    if shape.unknown_rank or min(dims, default=0) < 0 or len(dims) > 254 or math.prod(dims) >= 1 << 62:
         raise TensorError(f"Expected a shape with sizes of 0 or more. Received {list(dims)}")
     return dims
 

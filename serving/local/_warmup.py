@@ -25,7 +25,7 @@ MAX_RECORDS: Final = 1000
 
 
 def _records(path: pathlib.Path) -> Iterator[prediction_log_pb2.PredictionLog]:
-    for count, data in enumerate(tf.compat.v1.io.tf_record_iterator(str(path)), 1):
+    for count, data in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator(), 1):
         if count > MAX_RECORDS:
             raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
         record = prediction_log_pb2.PredictionLog()

@@ -130,15 +130,18 @@ class Server:
             _LOG.warning("--%s has no effect on the embedded server", name)
         if flags.use_alts_credentials:
             raise ServingError(Code.UNIMPLEMENTED, "Expected --use_alts_credentials=false: ALTS is not supported here")
+        _settings.check_ports(flags)
         self._core.start(self._first_config, self._stopping.is_set, wait=flags.wait_for_base_path)
         if self._stopping.is_set():
             return
-        if flags.port:
-            _grpc.listen(self._grpc, f"{flags.host}:{flags.port}", self._credentials)
-        if flags.grpc_socket_path:
-            _grpc.listen(self._grpc, f"unix:{flags.grpc_socket_path}", self._credentials)
+        for address in self._addresses():
+            if not _grpc.listen(self._grpc, address, self._credentials):
+                raise _settings.busy(address)
         if self._rest is not None:
-            self._rest.bind(flags.host, flags.rest_api_port)
+            try:
+                self._rest.bind(flags.host, flags.rest_api_port)
+            except OSError as error:
+                raise _settings.busy(f"{flags.host}:{flags.rest_api_port}") from error
         # What lives now lives long: the collector need not look at it after each unload.
         gc.collect()
         gc.freeze()
@@ -148,6 +151,11 @@ class Server:
         self._started = True
         if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
             threading.Thread(target=self._poll_config, name="config-poller", daemon=True).start()
+
+    def _addresses(self) -> list[str]:
+        """Where gRPC listens."""
+        tcp = [f"{self._flags.host}:{self._flags.port}"] if self._flags.port else []
+        return tcp + ([f"unix:{self._flags.grpc_socket_path}"] if self._flags.grpc_socket_path else [])
 
     def _poll_config(self) -> None:
         while not self._stopping.wait(self._flags.model_config_file_poll_wait_seconds):
@@ -166,4 +174,4 @@ class Server:
             if self._rest is not None:
                 self._rest.stop(drain_seconds)
             stopped.wait(max(0.0, deadline - time.monotonic()) + 1.0)
-        self._core.stop()
+        self._core.stop(max(0.0, deadline - time.monotonic()) + 1.0)

@@ -148,6 +148,9 @@ class FakeServer:
         reply.model_spec.version.value = version.spec.version
         reply.model_spec.signature_name = signature
         inputs = {name: decode_tensor(tensor.SerializeToString()) for name, tensor in request.inputs.items()}
+        if signature == "count":  # how many predictions this process has answered
+            put(reply, "calls", np.array(len(self.predictions()), np.float32))
+            return reply.SerializeToString()
         if signature == "describe":
             rows = [version.spec.to_json().encode()] * len(inputs["key"])
             put(reply, "spec", np.array(rows, object))
@@ -201,6 +204,17 @@ class FakeServer:
         reply.model_spec.version.value = version.spec.version
         reply.metadata["signature_def"].value = found.SerializeToString()
         return reply.SerializeToString()
+
+
+class Hold:
+    """A hook that keeps calls waiting until `release` is set, and says when one has `arrived`."""
+
+    def __init__(self) -> None:
+        self.arrived, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, request: Any, context: Any) -> None:
+        self.arrived.set()
+        self.release.wait(10)
 
 
 def texts(request: Any) -> list[bytes]:

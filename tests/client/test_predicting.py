@@ -83,9 +83,16 @@ def test_auto_sends_what_is_smaller_and_says_which(make_client: MakeClient, serv
     client = make_client(server.address, version=1)
     small, large = encoded(photo(8, 8).quantize(4), "PNG"), encoded(photo(300, 300))
     assert len(small) < 16 * 16 * 3 < len(large)
-    assert client.predict(small, "").sent == "bytes"
-    assert client.predict(large, "").sent == "tensors"
-    assert client.predict(photo(), "").sent == "tensors"
+    assert client.predict(small, "x").sent == "bytes"
+    assert client.predict(large, "x").sent == "tensors"
+    assert client.predict(photo(), "x").sent == "tensors"
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_empty_text_is_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes, text: str) -> None:
+    with pytest.raises(InvalidInput, match="Expected text to have visible characters"):
+        make_client(server.address, version=1).predict(jpeg, text)
+    assert not server.predictions()
 
 
 def test_a_client_asks_for_the_spec_once(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
@@ -131,6 +138,8 @@ WRONG_INPUT = {
     "lone surrogate": (lambda client, jpeg: client.predict(jpeg, "\udc00"), "text"),
     "endless timeout": (lambda client, jpeg: client.predict(jpeg, "x", timeout=float("inf")), "timeout"),
     "no time": (lambda client, jpeg: client.predict(jpeg, "x", timeout=0), "timeout"),
+    "metadata in upper case": (lambda client, jpeg: client.predict(jpeg, "x", metadata=[("Key", "v")]), "metadata"),
+    "metadata that is not ascii": (lambda client, jpeg: client.predict(jpeg, "x", metadata=[("k", "ü")]), "metadata"),
     "no timeout": (lambda client, jpeg: client.predict(jpeg, "x", timeout="5"), "timeout"),
 }
 
@@ -194,6 +203,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"address": []}, "host:port"),
     ({"address": ["a:1", "dns:///b:1"]}, "host:port"),
     ({"address": None}, "address or a channel"),
+    ({"metadata": [("k", 1)]}, "metadata"),
     ({"address": "far.example:8500", "token": lambda: "secret"}, "tls"),
 ]
 
@@ -300,6 +310,14 @@ def test_a_model_that_does_not_describe_itself_is_named(
         make_client(server.address, label="stable").predict(jpeg, "x")
 
 
+def test_a_tokenizer_that_can_not_be_loaded_is_the_models_fault(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    server.versions[4] = Version(PreprocessingSpec(16, 16, 8, b"no tokenizer", ("a",), 4))
+    with pytest.raises(UnsupportedModel, match="SentencePiece"):
+        make_client(server.address, version=4).predict(jpeg, "x")
+
+
 def test_a_closed_client_says_so(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     client = make_client(server.address)
     client.predict(jpeg, "x")
@@ -343,3 +361,9 @@ def test_the_public_surface_is_sorted_documented_and_complete() -> None:
     assert names == sorted(names, key=lambda name: (name.upper() != name, name))
     for name in names:
         assert getattr(duoserve, name).__doc__
+
+
+def test_a_token_that_is_none_is_refused_and_not_shown(make_client: MakeClient, server: FakeServer) -> None:
+    with pytest.raises(InvalidInput, match="authorization") as caught:
+        make_client(server.address, token=lambda: "secret\n").predict(photo(), "x")
+    assert "secret" not in str(caught.value) and not server.calls

@@ -97,7 +97,7 @@ def test_lasting_failures_are_not_retried(
 ) -> None:
     server.on_predict = hook = Failing(99, code, details)
     with pytest.raises(kind):
-        make_client(server.address).predict(jpeg, "x")
+        make_client(server.address, version=3).predict(jpeg, "x")
     assert hook.calls == 1
 
 
@@ -138,7 +138,7 @@ def test_the_server_is_told_the_deadline(make_client: MakeClient, server: FakeSe
     left: list[float] = []
     server.on_predict = lambda request, context: left.append(context.time_remaining())
     make_client(server.address, timeout=7).predict(jpeg, "x")
-    assert left and all(0 < seconds <= 7 for seconds in left)
+    assert left and all(6 < seconds < 7.5 for seconds in left), "gRPC rounds it up a little"
 
 
 def test_without_a_server_the_error_comes_soon(make_client: MakeClient, jpeg: bytes) -> None:

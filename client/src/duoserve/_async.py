@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import Generator
@@ -12,7 +13,7 @@ import grpc
 
 from duoserve._channel import Plan
 from duoserve._effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
-from duoserve._lines import Lines
+from duoserve._lines import BaseLine, Lines
 from duoserve.errors import ClientClosed
 
 __all__ = ["AsyncDriver", "AsyncLine", "open_channel"]
@@ -21,21 +22,8 @@ T = TypeVar("T")
 _retiring: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks only weakly
 
 
-class AsyncLine:
-    """A grpc.aio.Channel and its callables. One that was handed in is never closed."""
-
-    def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
-        self.fingerprint = fingerprint
-        self._channel = channel
-        self._owned = owned
-        self._methods: dict[str, Any] = {}
-
-    def method(self, path: str) -> Any:
-        """The callable of a method, bytes to bytes."""
-        found = self._methods.get(path)
-        if found is None:
-            found = self._methods[path] = self._channel.unary_unary(path, None, None)
-        return found
+class AsyncLine(BaseLine):
+    """A grpc.aio.Channel and its callables."""
 
     def connect(self) -> None:
         """Starts to connect."""
@@ -120,11 +108,21 @@ class AsyncDriver:
             return await asyncio.sleep(effect.seconds)
         self._enter_loop()
         if isinstance(effect, Once):
-            async with self._once.setdefault(effect.key, asyncio.Lock()):
-                return await self.run(effect.steps)
+            return await self._run_once(effect)
         if isinstance(effect, Gather):
             return await self._gather(effect)
         return self._in_background(effect)
+
+    async def _run_once(self, once: Once) -> Any:
+        lock = self._once.setdefault(once.key, asyncio.Lock())
+        taken = False
+        try:
+            with contextlib.suppress(asyncio.TimeoutError):
+                taken = await asyncio.wait_for(lock.acquire(), once.timeout)
+            return await self.run(once.steps)
+        finally:
+            if taken:
+                lock.release()
 
     async def _compute(self, compute: Compute) -> Any:
         found = await asyncio.get_running_loop().run_in_executor(None, compute.function)
@@ -143,7 +141,7 @@ class AsyncDriver:
                 reply: bytes = await method(call.request, timeout=call.timeout, metadata=call.metadata)
                 return reply
             return await self._hedged(method, call)
-        except grpc.aio.UsageError as error:
+        except (grpc.aio.UsageError, grpc.RpcError, asyncio.CancelledError) as error:
             if not lines.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error

@@ -117,8 +117,10 @@ def make_plan(address: Address, connection: Connection, retry: Retry, tls: TLS |
         ("grpc.max_send_message_length", -1),
         # Pings only during calls: servers refuse them on an idle connection ("too_many_pings").
         ("grpc.keepalive_time_ms", int(connection.keepalive * 1000)),
-        ("grpc.keepalive_timeout_ms", int(min(connection.keepalive, 10) * 1000)),
         ("grpc.keepalive_permit_without_calls", 0),
+        # Both: which of the two ends a connection differs between gRPC releases.
+        ("grpc.keepalive_timeout_ms", int(min(connection.keepalive, 3) * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(min(connection.keepalive, 3) * 1000)),
         ("grpc.dns_min_time_between_resolutions_ms", int(min(connection.refresh, 5) * 1000)),
         # A restarted replica is found again within seconds; gRPC's default grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),

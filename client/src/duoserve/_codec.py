@@ -8,23 +8,17 @@ the typed `*_val` fields, a short `*_val` filled up with its last value.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "CodecError",
-    "decode_tensor",
-    "dtype_name",
-    "encode_tensor",
-    "fields",
-    "length_delimited",
-    "tensor_map",
-    "varint",
-]
+from duoserve._protobuf import CodecError, length_delimited, read_varint, split, varint
+
+__all__ = ["CodecError", "decode_tensor", "dtype_name", "encode_tensor", "tensor_map"]
 
 _STRING: Final = 7
 _HALF: Final = 19
@@ -51,6 +45,7 @@ _NUMBERS: Final[dict[str, int]] = {
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     number: np.dtype(name).newbyteorder("<") for name, number in _NUMBERS.items() if name != "bfloat16"
 }
+_NATIVE: Final = {dtype: dtype.newbyteorder("=") for dtype in _DTYPES.values()}
 
 # Which field holds the values of a dtype, when they are not in tensor_content.
 _VALUE_FIELDS: Final[dict[int, str]] = {
@@ -68,33 +63,7 @@ _VALUE_FIELDS: Final[dict[int, str]] = {
     23: "uint64_val",
 }
 
-_VARINT: Final = 0
-_FIXED64: Final = 1
-_BYTES: Final = 2
-_FIXED32: Final = 5
-
-Buffer = bytes | memoryview
-
-
-class CodecError(ValueError):
-    """Bytes that are no TensorProto, or an array that has no place in one."""
-
-
-def varint(value: int) -> bytes:
-    """A non-negative integer in protobuf's base-128 form."""
-    if value < 0x80:
-        return value.to_bytes(1, "little")
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def length_delimited(field: int, payload: bytes) -> bytes:
-    """One field of wire type 2 (string, bytes, message)."""
-    return varint(field << 3 | _BYTES) + varint(len(payload)) + payload
+_FLOAT: Final = np.dtype("<f4")
 
 
 def dtype_name(number: int) -> str:
@@ -104,8 +73,8 @@ def dtype_name(number: int) -> str:
     return next((name for name, value in _NUMBERS.items() if value == number), f"DataType {number}")
 
 
-def encode_tensor(array: npt.NDArray[Any]) -> tuple[list[Any], int]:
-    """The TensorProto of an array as buffers to join, and their total length in bytes.
+def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
+    """The TensorProto of an array as two buffers to join.
 
     Numbers and booleans go into tensor_content, without a copy here. An object array holds
     strings: each item is `bytes`, or `str` that is sent as UTF-8.
@@ -113,19 +82,29 @@ def encode_tensor(array: npt.NDArray[Any]) -> tuple[list[Any], int]:
     Raises:
         CodecError: A dtype that TensorFlow has no number for.
     """
-    shape = b"".join(length_delimited(2, b"\x08" + varint(size)) if size else b"\x12\x00" for size in array.shape)
-    if array.dtype == object or array.dtype.kind in "SU":
+    dtype = array.dtype
+    if dtype.kind in "OSU":
         values = b"".join(length_delimited(8, _utf8(item)) for item in array.ravel().tolist())
-        head = b"\x08\x07" + length_delimited(2, shape)
-        return [head, values], len(head) + len(values)
-    number = _NUMBERS.get(array.dtype.name)
+        return b"\x08\x07" + length_delimited(2, _encode_shape(array.shape)), values
+    head = _head(dtype, array.shape)
+    if dtype.byteorder == ">" or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=dtype.newbyteorder("<"))
+    # PEP 3118 has no name for bfloat16.
+    return head, array.view(np.uint16) if dtype.kind == "V" else array
+
+
+@functools.lru_cache(maxsize=512)  # a client sends few shapes
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """All of a TensorProto before its content."""
+    number = _NUMBERS.get(dtype.name)
     if number is None:
-        raise CodecError(f"Expected an array of a dtype that TensorFlow has. Received: {array.dtype}")
-    if array.dtype.byteorder == ">" or not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    head = b"\x08" + varint(number) + length_delimited(2, shape) + b"\x22" + varint(array.nbytes)
-    content = array.view(np.uint16) if number == _BFLOAT16 else array  # PEP 3118 has no name for it
-    return [head, content.reshape(-1).view(np.uint8).data], len(head) + array.nbytes
+        raise CodecError(f"Expected an array of a dtype that TensorFlow has. Received: {dtype}")
+    size = dtype.itemsize * math.prod(shape)
+    return b"\x08" + varint(number) + length_delimited(2, _encode_shape(shape)) + b"\x22" + varint(size)
+
+
+def _encode_shape(shape: tuple[int, ...]) -> bytes:
+    return b"".join(length_delimited(2, b"\x08" + varint(size)) if size else b"\x12\x00" for size in shape)
 
 
 def _utf8(item: Any) -> bytes:
@@ -136,136 +115,95 @@ def _utf8(item: Any) -> bytes:
     raise CodecError(f"Expected bytes or str in an array of strings. Received: {type(item).__name__}")
 
 
-def fields(data: Buffer) -> Iterable[tuple[int, int, Any]]:
-    """Field number, wire type and value of every field of a message, in order.
-
-    Bytes come as memoryviews, varints as unsigned integers, fixed values as raw bytes.
-
-    Raises:
-        CodecError: The message ends within a field, or a tag is not one.
-    """
-    view = memoryview(data)
-    position, end = 0, len(view)
-    while position < end:
-        tag, position = _read_varint(view, position)
-        kind = tag & 7
-        if kind == _BYTES:
-            size, position = _read_varint(view, position)
-        elif kind == _VARINT:
-            value, position = _read_varint(view, position)
-            yield tag >> 3, kind, value
-            continue
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
-        else:
-            raise CodecError(f"Expected a protobuf message. Received: wire type {kind} at byte {position}")
-        if position + size > end:
-            raise CodecError(f"Expected {size} more bytes of a protobuf message. Received: {end - position}")
-        yield tag >> 3, kind, view[position : position + size]
-        position += size
-
-
-def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
-    try:
-        byte = view[position]
-        if byte < 0x80:
-            return byte, position + 1
-        value, shift = byte & 0x7F, 7
-        while True:
-            position += 1
-            byte = view[position]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, position + 1
-            shift += 7
-            if shift > 63:
-                raise CodecError("Expected a protobuf message. Received: a varint of more than ten bytes")
-    except IndexError as error:
-        raise CodecError("Expected a protobuf message. Received: one that ends within a varint") from error
-
-
-def decode_tensor(data: Buffer) -> npt.NDArray[Any]:
-    """The array of a serialised TensorProto: writable, in native byte order, strings as `bytes` objects.
+def decode_tensor(data: bytes, start: int = 0, end: int | None = None) -> npt.NDArray[Any]:
+    """The array of the TensorProto in data[start:end]: writable, in native byte order, strings as `bytes` objects.
 
     Raises:
         CodecError: Not a TensorProto, an unknown dtype, a negative size, or content that
             does not fit the shape.
     """
-    number = 0
+    end = len(data) if end is None else end
+    number, content, floats = 0, None, None
     shape: tuple[int, ...] = ()
-    content: memoryview | None = None
-    floats: memoryview | None = None
-    for field, kind, value in fields(data):
-        if field == 4 and kind == _BYTES:
-            content = value
-        elif field == 5 and kind == _BYTES and floats is None:
-            floats = value
-        elif field == 1 and kind == _VARINT:
-            number = value
-        elif field == 2 and kind == _BYTES:
-            shape = _decode_shape(value)
-        elif field != 3:
-            return _decode_typed(data)  # any other form: protobuf reads it
+    for tag, first, last in split(data, start, end):
+        if tag == 0x08:  # dtype
+            number = first
+        elif tag == 0x12:  # tensor_shape
+            shape = _decode_shape(data[first:last])
+        elif tag == 0x22:  # tensor_content
+            content = first, last
+        elif tag == 0x2A and floats is None:  # float_val, packed
+            floats = first, last
+        elif tag != 0x18:  # version_number
+            return _decode_typed(data[start:end])  # any other form: protobuf reads it
     size = math.prod(shape)
-    if content is not None and floats is None and len(content):
-        return _from_content(number, shape, size, content)
+    if content is not None and floats is None and content[0] < content[1]:
+        return _from_content(number, shape, size, data, *content)
     if number == 1 and floats is not None and content is None:
-        if len(floats) % 4:
-            raise CodecError(f"Expected float_val of 4 bytes each. Received: {len(floats)} bytes")
-        return _fill(np.frombuffer(floats, "<f4"), shape, size)
-    return _decode_typed(data)
+        count, rest = divmod(floats[1] - floats[0], 4)
+        if rest:
+            raise CodecError(f"Expected float_val of 4 bytes each. Received: {count} and {rest} bytes")
+        return _fill(np.frombuffer(data, _FLOAT, count, floats[0]), shape, size)
+    return _decode_typed(data[start:end])
 
 
-def _decode_shape(data: memoryview) -> tuple[int, ...]:
+@functools.lru_cache(maxsize=256)  # a server answers with few shapes
+def _decode_shape(data: bytes) -> tuple[int, ...]:
     sizes = []
-    for field, kind, value in fields(data):
-        if field == 3 and value:
+    for tag, first, last in split(data, 0, len(data)):
+        if tag == 0x18 and first:
             raise CodecError("Expected a tensor of known shape. Received: unknown_rank")
-        if field == 2 and kind == _BYTES:
-            size = next((v for f, k, v in fields(value) if f == 1 and k == _VARINT), 0)
+        if tag == 0x12:
+            size = next((value for item, value, _ in split(data, first, last) if item == 0x08), 0)
             if size >= 1 << 63:
                 raise CodecError(f"Expected sizes of at least 0. Received: {size - (1 << 64)}")
             sizes.append(size)
     return tuple(sizes)
 
 
-def _from_content(number: int, shape: tuple[int, ...], size: int, content: memoryview) -> npt.NDArray[Any]:
-    if number == _STRING:
-        return _objects(_split_strings(content, size), shape, size)
-    if number == _BFLOAT16:
-        half = _from_content(_NUMBERS["uint16"], shape, size, content)
-        return (half.astype(np.uint32) << 16).view(np.float32)
+def _from_content(
+    number: int, shape: tuple[int, ...], size: int, data: bytes, start: int, end: int
+) -> npt.NDArray[Any]:
     dtype = _DTYPES.get(number)
     if dtype is None:
+        if number == _STRING:
+            return _objects(_split_strings(data[start:end], size), shape, size)
+        if number == _BFLOAT16:
+            return _widened(_from_content(_NUMBERS["uint16"], shape, size, data, start, end))
         raise CodecError(f"Expected a tensor of a dtype that numpy has. Received: {dtype_name(number)}")
-    if len(content) != size * dtype.itemsize:
-        raise CodecError(f"Expected {size * dtype.itemsize} bytes for shape {shape}. Received: {len(content)}")
+    if end - start != size * dtype.itemsize:
+        raise CodecError(f"Expected {size * dtype.itemsize} bytes for shape {shape}. Received: {end - start}")
     # The copy aligns the values, frees the reply and makes the array the caller's own.
-    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.frombuffer(data, dtype, size, start).reshape(shape).astype(_NATIVE[dtype])
 
 
-def _split_strings(content: memoryview, count: int) -> list[bytes]:
+def _widened(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """bfloat16 is the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _split_strings(content: bytes, count: int) -> list[bytes]:
     """TensorFlow's EncodeStringList: all lengths as varints, then all bytes."""
     sizes, position = [], 0
     for _ in range(count):
-        size, position = _read_varint(content, position)
+        size, position = read_varint(content, position, len(content))
         sizes.append(size)
     if position + sum(sizes) != len(content):
         raise CodecError(f"Expected {sum(sizes)} bytes of strings. Received: {len(content) - position}")
     strings = []
     for size in sizes:
-        strings.append(bytes(content[position : position + size]))
+        strings.append(content[position : position + size])
         position += size
     return strings
 
 
-def _decode_typed(data: Buffer) -> npt.NDArray[Any]:
+def _decode_typed(data: bytes) -> npt.NDArray[Any]:
     from google.protobuf.message import DecodeError
 
     from duoserve._wire_pb2 import TensorProto
 
     try:
-        proto = TensorProto.FromString(bytes(data))
+        proto = TensorProto.FromString(data)
     except DecodeError as error:
         raise CodecError(f"Expected a TensorProto. Received: {error}") from error
     number = proto.dtype
@@ -276,7 +214,7 @@ def _decode_typed(data: Buffer) -> npt.NDArray[Any]:
         raise CodecError(f"Expected sizes of at least 0. Received: {shape}")
     size = math.prod(shape)
     if proto.tensor_content:
-        return _from_content(number, shape, size, memoryview(proto.tensor_content))
+        return _from_content(number, shape, size, proto.tensor_content, 0, len(proto.tensor_content))
     field = _VALUE_FIELDS.get(number)
     if field is None:
         raise CodecError(f"Expected a tensor of a dtype that numpy has. Received: {dtype_name(number)}")
@@ -285,7 +223,7 @@ def _decode_typed(data: Buffer) -> npt.NDArray[Any]:
         return _objects(list(values), shape, size)
     if number in (_HALF, _BFLOAT16):
         bits = _fill(np.array(values, np.uint32).astype(np.uint16), shape, size)
-        return bits.view(np.float16) if number == _HALF else (bits.astype(np.uint32) << 16).view(np.float32)
+        return bits.view(np.float16) if number == _HALF else _widened(bits)
     if number in (8, 18):
         return _fill(np.array(values, "<f4" if number == 8 else "<f8").view(_DTYPES[number]), shape, size)
     # int_val holds the small integers too; a value that does not fit wraps, as on the server.
@@ -302,6 +240,8 @@ def _fill(values: npt.NDArray[Any], shape: tuple[int, ...], size: int) -> npt.ND
         raise CodecError(f"Expected at most {size} values for shape {shape}. Received: {count}")
     if size * values.itemsize > _MAX_BYTES:
         raise CodecError(f"Expected a tensor of at most {_MAX_BYTES} bytes. Received: shape {shape}")
+    if count == size:
+        return values.reshape(shape).astype(_NATIVE.get(values.dtype, values.dtype))
     out = np.empty(size, values.dtype.newbyteorder("="))
     out[:count] = values
     out[count:] = values[-1] if count else 0
@@ -322,8 +262,14 @@ def tensor_map(field: int, tensors: Mapping[str, npt.NDArray[Any]]) -> list[Any]
     """A `map<string, TensorProto>` field as buffers to join."""
     parts: list[Any] = []
     for name, array in tensors.items():
-        tensor, size = encode_tensor(array)
-        head = length_delimited(1, name.encode("utf-8")) + b"\x12" + varint(size)
-        parts.append(varint(field << 3 | _BYTES) + varint(len(head) + size) + head)
-        parts.extend(tensor)
+        head, content = encode_tensor(array)
+        size = len(head) + (len(content) if isinstance(content, bytes) else content.nbytes)
+        parts += (_entry(field, name, size), head, content)
     return parts
+
+
+@functools.lru_cache(maxsize=512)
+def _entry(field: int, name: str, size: int) -> bytes:
+    """All of an entry before its value of `size` bytes."""
+    key = length_delimited(1, name.encode("utf-8")) + b"\x12" + varint(size)
+    return varint(field << 3 | 2) + varint(len(key) + size) + key

@@ -7,6 +7,7 @@ answer is thrown away, the input is prepared again and that very version is aske
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -40,6 +41,7 @@ T = TypeVar("T")
 _ROUNDS: Final = 8  # of asking again because versions came and went; a rollout needs two
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
 _REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next does not have
+_LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
@@ -65,6 +67,8 @@ class Core:
             request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
         except CodecError as error:
             raise InvalidInput(str(error)) from error
+        if len(request) > _LARGEST:
+            raise InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
         reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
         try:
             found = _messages.decode_predict(reply)
@@ -100,10 +104,12 @@ class Core:
             if row is None or row.size != 1:
                 raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
             spec = PreprocessingSpec.from_json(row.ravel()[0])
+            # Following is keyed by the version that the server names, not by what the file says.
+            preprocessor = self._specs.add(outputs.version, spec)
+            # Loads the tokenizer: one that can't be loaded is the model's fault, not the next text's.
+            yield Compute(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
             raise self._placed(UnsupportedModel(str(error)), target) from error
-        # Following is keyed by the version that the server names, not by what the file says.
-        preprocessor = self._specs.add(outputs.version, spec)
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 
@@ -111,7 +117,7 @@ class Core:
         """The Preprocessor to try first: known, or asked for."""
         found = self._specs.expected(target)
         if found is None:
-            found = yield Once(target, self._ask_unless_known(context, target))
+            found = yield Once(target, self._ask_unless_known(context, target), context.left())
         return found
 
     def _ask_unless_known(self, context: Context, target: Target) -> Steps[Preprocessor]:
@@ -195,9 +201,8 @@ class Core:
     ) -> list[Prediction | DuoserveError]:
         probabilities = self._checked(outputs, rows, spec)
         found: list[Prediction | DuoserveError] = [*predictions(probabilities, spec, outputs.version, target, sent)]
-        finite = np.isfinite(probabilities).all(axis=1)
-        if not finite.all():
-            for i in np.flatnonzero(~finite).tolist():
+        if not _all_finite(probabilities):
+            for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
                 found[i] = self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
         return found
 
@@ -217,7 +222,7 @@ class Core:
                 outputs.version,
             )
         probabilities = self._checked(outputs, len(image), answering.spec)
-        if not np.isfinite(probabilities).all():
+        if not _all_finite(probabilities):
             raise self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
         probabilities.flags.writeable = False
         return TensorPrediction(probabilities, answering.spec.labels, outputs.version)
@@ -237,6 +242,11 @@ class Core:
     def _placed(self, error: DuoserveError, version: Target) -> DuoserveError:
         error.server, error.model, error.version = self._server, self._model, version
         return error
+
+
+def _all_finite(values: npt.NDArray[np.float32]) -> bool:
+    # A sum is cheaper than a mask; only where it overflows or is not a number, the mask decides.
+    return math.isfinite(values.sum()) or bool(np.isfinite(values).all())
 
 
 def _is_moving(error: ModelNotFound) -> bool:

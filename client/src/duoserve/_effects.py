@@ -57,10 +57,14 @@ class Gather:
 
 @dataclasses.dataclass(slots=True)
 class Once:
-    """Run the steps while no one else runs any with the same key. The steps look first whether they are needed."""
+    """Run the steps while no one else runs any with the same key, or after `timeout` seconds anyway.
+
+    The steps look first whether they are still needed.
+    """
 
     key: Any
     steps: Generator[Effect, Any, Any]
+    timeout: float
 
 
 @dataclasses.dataclass(slots=True)

@@ -116,8 +116,9 @@ def _inspect_jpeg(data: bytes) -> EncodedImage:
         elif marker == 0xDA:
             if size is None or 0 in size:
                 raise InvalidInput("Expected image to be a whole JPEG. Received: one without a size")
-            # Within the entropy-coded data 0xff is always stuffed, so this can only be the end marker.
-            if data.find(b"\xff\xd9", end) < 0:
+            # Within the entropy-coded data 0xff is always stuffed, so this can only be an end
+            # marker. It is looked for from the end, where it nearly always is.
+            if data.rfind(b"\xff\xd9", end) < 0:
                 raise InvalidInput(f"Expected image to be a whole JPEG. Received: truncated, {len(data)} bytes")
             return EncodedImage("JPEG", *size, orientation or 1)
     raise InvalidInput(f"Expected image to be a whole JPEG. Received: truncated, {len(data)} bytes")

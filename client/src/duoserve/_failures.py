@@ -44,7 +44,7 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
             return Failure(make(errors.ServerBusy, "a server with room in its batching queue"), transient=True)
         return Failure(make(errors.ServerUnavailable, "a reachable server"), transient=True)
     if code is status.RESOURCE_EXHAUSTED:
-        if "message larger than max" in details or "larger than max" in details:
+        if "message larger than max" in details:
             advice = " (raise Connection.max_message_bytes, or send fewer rows)"
             return Failure(make(errors.MessageTooLarge, "a message within the limit", advice))
         return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True)

@@ -62,6 +62,8 @@ def read_item(image: Any, text: Any) -> Item:
     """
     if not isinstance(text, str):
         raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
+    if not text.strip():
+        raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
     try:
         text_bytes = text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -108,15 +110,25 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
     Raises:
         InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range.
     """
-    inputs = signatures(preprocessor.spec)[SERVING_DEFAULT].inputs
     tensors = {"image": image, "tokens": tokens}
-    for spec in inputs:
-        _check_tensor(spec, tensors[spec.name])
-    if len(image) != len(tokens):
-        raise InvalidInput(f"Expected as many rows of tokens as of image. Received: {len(tokens)} and {len(image)}")
-    low, high, size = int(tokens.min()), int(tokens.max()), preprocessor.vocabulary_size
-    if low < 0 or high >= max(size, preprocessor.spec.pad_id + 1):
-        raise InvalidInput(f"Expected tokens from 0 to {size - 1}. Received: {low} to {high}")
+    spec = preprocessor.spec
+    if (
+        type(image) is not np.ndarray
+        or type(tokens) is not np.ndarray
+        or image.dtype != np.uint8
+        or tokens.dtype != np.int32
+        or image.shape[1:] != (spec.image_height, spec.image_width, 3)
+        or tokens.shape[1:] != (spec.token_length,)
+        or not image.shape[0] == tokens.shape[0] > 0
+    ):
+        for expected in signatures(spec)[SERVING_DEFAULT].inputs:
+            _check_tensor(expected, tensors[expected.name])
+        if len(image) != len(tokens):
+            raise InvalidInput(f"Expected as many rows of tokens as of image. Received: {len(tokens)} and {len(image)}")
+    # As unsigned numbers the negative ones are the largest: one look finds both ends.
+    size = preprocessor.vocabulary_size
+    if int(tokens.view(np.uint32).max()) >= size:
+        raise InvalidInput(f"Expected tokens from 0 to {size - 1}. Received: {tokens.min()} to {tokens.max()}")
     return tensors
 
 

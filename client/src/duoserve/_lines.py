@@ -15,10 +15,9 @@ from duoserve._channel import Plan
 from duoserve._fork import forget_in_child
 from duoserve.errors import ClientClosed, DuoserveError
 
-__all__ = ["Line", "Lines"]
+__all__ = ["BaseLine", "Line", "Lines"]
 
 _POLL: Final = 0.02  # seconds between looks at a successor that is connecting
-_PATIENCE: Final = 20.0  # seconds before a successor that does not connect is given up
 
 # Channels of a parent process. Dropping the last reference would close them, which touches the
 # parent's threads and sockets, so a child keeps them for good.
@@ -43,6 +42,23 @@ class Line(Protocol):
         """Closes the channel after `within` seconds, when its last call has ended."""
 
 
+class BaseLine:
+    """A channel, sync or aio, and its callables. One that was handed in (not owned) is never closed."""
+
+    def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
+        self.fingerprint = fingerprint
+        self._channel = channel
+        self._owned = owned
+        self._methods: dict[str, Any] = {}
+
+    def method(self, path: str) -> Any:
+        """The callable of a method, bytes to bytes."""
+        found = self._methods.get(path)
+        if found is None:
+            found = self._methods[path] = self._channel.unary_unary(path, None, None)
+        return found
+
+
 class Lines:
     """Decides which channel a call takes. Not safe for threads: the sync client holds a lock around `renew`."""
 
@@ -55,7 +71,7 @@ class Lines:
         self._interval = interval
         self.current: Line | None = None
         self._next: Line | None = None
-        self._next_since = 0.0
+        self._plan_at = 0.0
         self.check_at = 0.0
         self.longest = 0.0
         self.closed = False
@@ -65,11 +81,11 @@ class Lines:
         """The channels are the parent's."""
         _abandoned.extend((self.current, self._next))
         self.current = self._next = None
-        self.check_at = 0.0
+        self.check_at = self._plan_at = 0.0
 
     def needs_plan(self) -> bool:
         """Whether `renew` wants a fresh plan (files and names are read for it)."""
-        return self.current is None or (self._next is None and time.monotonic() >= self.check_at)
+        return self.current is None or time.monotonic() >= self._plan_at
 
     def make_plan(self) -> Plan | None:
         """A fresh plan; None when there can't be one now, but the present channel still serves."""
@@ -88,29 +104,27 @@ class Lines:
         if self.current is None:
             assert plan is not None
             self.current = self._open(plan)
-            self.check_at = now + self._interval
-        elif self._next is not None:
-            self._follow(now)
-        elif plan is not None and (self._moves or plan.fingerprint != self.current.fingerprint):
-            self._next, self._next_since = self._open(plan), now
-            self._next.connect()
-            self.check_at = now + _POLL
-        else:
-            self.check_at = now + self._interval
-        return self.current
-
-    def _follow(self, now: float) -> None:
-        assert self.current is not None and self._next is not None
-        if self._next.connected():
+            self._plan_at = now + self._interval
+        elif now >= self._plan_at:
+            self._plan_at = now + self._interval
+            if plan is not None:
+                self._succeed(self.current, plan)
+        if self._next is not None and self._next.connected():
             self.current.retire(self.longest + 1)
             self.current, self._next = self._next, None
-            self.check_at = now + self._interval
-        elif now - self._next_since > _PATIENCE:
-            self._next.retire(0)
+        self.check_at = self._plan_at if self._next is None else min(self._plan_at, now + _POLL)
+        return self.current
+
+    def _succeed(self, current: Line, plan: Plan) -> None:
+        """Opens a successor, unless the present channel or the one that is connecting will do."""
+        if self._next is not None:
+            if self._next.fingerprint == plan.fingerprint:
+                return
+            self._next.retire(0)  # the files changed again: the rotation was half done
             self._next = None
-            self.check_at = now + self._interval
-        else:
-            self.check_at = now + _POLL
+        if self._moves or plan.fingerprint != current.fingerprint:
+            self._next = self._open(plan)
+            self._next.connect()
 
     def close(self) -> list[Line]:
         """Ends all further calls. Gives the channels to close."""

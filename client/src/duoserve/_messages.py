@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from duoserve._codec import CodecError, decode_tensor, dtype_name, fields, length_delimited, tensor_map, varint
+from duoserve._codec import CodecError, decode_tensor, dtype_name, tensor_map
+from duoserve._protobuf import length_delimited, split, varint
 from duoserve.contract import SignatureSpec, TensorSpec
 
 __all__ = [
@@ -96,24 +97,28 @@ def decode_predict(data: bytes) -> Outputs:
     """
     tensors: dict[str, npt.NDArray[Any]] = {}
     version = 0
-    for field, kind, value in fields(data):
-        if field == 1 and kind == 2:
-            name, tensor = "", b""
-            for key, key_kind, content in fields(value):
-                if key == 1 and key_kind == 2:
-                    name = str(content, "utf-8", "replace")
-                elif key == 2 and key_kind == 2:
-                    tensor = content
-            tensors[name] = decode_tensor(tensor)
-        elif field == 2 and kind == 2:
-            version = next((_int64(item) for key, _, item in fields(value) if key == 2), 0)
+    for tag, start, end in split(data, 0, len(data)):
+        if tag == 0x0A:  # outputs
+            name, first, last = b"", 0, 0
+            for item, begin, stop in split(data, start, end):
+                if item == 0x0A:
+                    name = data[begin:stop]
+                elif item == 0x12:
+                    first, last = begin, stop
+            tensors[name.decode("utf-8", "replace")] = decode_tensor(data, first, last)
+        elif tag == 0x12:  # model_spec
+            version = _version(data[start:end])
     if not tensors or version < 1:
         raise CodecError(f"Expected a PredictResponse with tensors and a version. Received: {len(data)} bytes without")
     return Outputs(tensors, version)
 
 
-def _int64(message: Any) -> int:
-    return next((value for key, kind, value in fields(message) if key == 1 and kind == 0), 0)
+@functools.lru_cache(maxsize=256)
+def _version(spec: bytes) -> int:
+    for tag, start, end in split(spec, 0, len(spec)):
+        if tag == 0x12:
+            return next((value for item, value, _ in split(spec, start, end) if item == 0x08), 0)
+    return 0
 
 
 def encode_status(model: str, version: Version) -> bytes:

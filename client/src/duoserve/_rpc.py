@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 
 from duoserve._effects import Call, Compute, Sleep, Steps
 from duoserve._failures import classify
 from duoserve._fork import Lock
-from duoserve.errors import DeadlineExceeded
+from duoserve.errors import DeadlineExceeded, InvalidInput
 from duoserve.observe import CallRecord
 from duoserve.options import Hedge, Retry
 
-__all__ = ["Budget", "Context", "Rpc"]
+__all__ = ["Budget", "Context", "Metadata", "Rpc", "check_metadata"]
 
 Metadata = tuple[tuple[str, str], ...]
+_KEY = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
+_VALUE = re.compile(r"[ -~]*")  # printable ASCII
+
+
+def check_metadata(pairs: Sequence[tuple[str, str]]) -> Metadata:
+    """The pairs as gRPC wants them. Messages name no value: it may be a secret.
+
+    Raises:
+        InvalidInput: No pairs of str, a key that is not in lower case, a value that is not ASCII.
+    """
+    found = tuple(pairs)
+    for pair in found:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise InvalidInput(f"Expected metadata as pairs of str. Received: {type(pair).__name__}")
+        if not _KEY.fullmatch(pair[0]) or not _VALUE.fullmatch(pair[1]):
+            raise InvalidInput(
+                f"Expected metadata with a key in lower case and a value in ASCII. Received: one with key {pair[0]!r}"
+            )
+    return found
 
 
 @dataclasses.dataclass(slots=True)
@@ -100,7 +120,7 @@ class Rpc:
             metadata = self._metadata + context.metadata if context.metadata else self._metadata
             if self._token is not None:
                 token: str = yield Compute(self._token)
-                metadata = (*metadata, ("authorization", f"Bearer {token}"))
+                metadata = (*metadata, *check_metadata([("authorization", f"Bearer {token}")]))
             record.attempts += 1
             record.request_bytes += len(request)
             call = Call(method, request, context.left(), metadata or None)

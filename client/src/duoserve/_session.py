@@ -17,7 +17,7 @@ from duoserve._core import Core
 from duoserve._effects import Background, Compute, Steps
 from duoserve._inputs import Item, SendMode
 from duoserve._messages import Outputs, VersionStatus
-from duoserve._rpc import Context, Metadata, Rpc
+from duoserve._rpc import Context, Metadata, Rpc, check_metadata
 from duoserve._specs import Target
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
@@ -187,8 +187,9 @@ class Session:
     ) -> tuple[Context, _Finish]:
         record = CallRecord(operation, self.server, self.model, target)
         seconds = self.timeout if timeout is None else check_timeout(timeout)
+        checked = check_metadata(metadata) if metadata else ()
         finish = _Finish(record, self._observers)
-        return Context(time.monotonic() + seconds, seconds, record, (*metadata, *finish.metadata)), finish
+        return Context(time.monotonic() + seconds, seconds, record, checked + finish.metadata), finish
 
 
 class _Finish:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from duoserve._channel import Plan, make_plan, parse_address
 from duoserve._inputs import SendMode
 from duoserve._lines import Line, Lines
-from duoserve._rpc import Rpc
+from duoserve._rpc import Rpc, check_metadata
 from duoserve._session import Session
 from duoserve.errors import InvalidInput
 from duoserve.observe import Observer
@@ -92,7 +92,7 @@ class Shell(Generic[ChannelT]):
         rpc = Rpc(
             retry=retry,
             hedge=hedge,
-            metadata=tuple(metadata),
+            metadata=check_metadata(metadata),
             token=token,
             # An own channel does it by its service config; what an injected one does is unknown.
             retry_unavailable=channel is not None,

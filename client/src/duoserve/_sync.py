@@ -14,31 +14,21 @@ import grpc
 from duoserve._channel import Plan
 from duoserve._effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
 from duoserve._fork import Lock, forget_in_child
-from duoserve._lines import Lines
+from duoserve._lines import BaseLine, Lines
 from duoserve.errors import ClientClosed
 
 __all__ = ["SyncDriver"]
 
 T = TypeVar("T")
+# Held here as well as by their timers: a forked child has no timers, and must not close its parent's channels.
+_retiring: set[SyncLine] = set()
 _WORKERS: Final = 16  # threads for parts of batches and for shadows, made when they are needed
 
 
-class SyncLine:
-    """A grpc.Channel and its callables. One that was handed in is never closed."""
+class SyncLine(BaseLine):
+    """A grpc.Channel and its callables."""
 
-    def __init__(self, channel: grpc.Channel, fingerprint: str = "", *, owned: bool = True) -> None:
-        self.fingerprint = fingerprint
-        self._channel = channel
-        self._owned = owned
-        self._methods: dict[str, Any] = {}
-        self._ready: Any = None
-
-    def method(self, path: str) -> Any:
-        """The callable of a method, bytes to bytes."""
-        found = self._methods.get(path)
-        if found is None:
-            found = self._methods[path] = self._channel.unary_unary(path, None, None)
-        return found
+    _ready: Any = None
 
     def connect(self) -> None:
         """Starts to connect."""
@@ -55,6 +45,7 @@ class SyncLine:
         if within <= 0:
             self.close()
             return
+        _retiring.add(self)
         timer = threading.Timer(within, self.close)
         timer.daemon = True
         timer.start()
@@ -65,6 +56,7 @@ class SyncLine:
             self._ready.cancel()
         if self._owned:
             self._channel.close()
+        _retiring.discard(self)
 
 
 def open_channel(plan: Plan) -> SyncLine:
@@ -127,8 +119,7 @@ class SyncDriver:
             time.sleep(effect.seconds)
             return None
         if isinstance(effect, Once):
-            with self._once_lock(effect.key):
-                return self.run(effect.steps)
+            return self._run_once(effect)
         if isinstance(effect, Gather):
             return self._gather(effect)
         return self._in_background(effect)
@@ -146,17 +137,16 @@ class SyncDriver:
                 reply: bytes = method(call.request, call.timeout, call.metadata)
                 return reply
             return self._hedged(method, call)
-        except ValueError as error:  # grpc's way to say that the channel was closed
+        except (ValueError, grpc.RpcError) as error:  # grpc's ways to say that the channel was closed
             if not lines.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
 
     def _renew(self) -> Any:
         lines = self._lines
-        if lines.current is not None and not self._renewing.acquire(timeout=0):
-            return lines.current  # another thread sees to it
-        if lines.current is None:
-            self._renewing.acquire(timeout=-1)
+        current = lines.current
+        if not self._renewing.acquire(timeout=-1 if current is None else 0):
+            return current  # another thread sees to it
         try:
             plan = lines.make_plan() if lines.needs_plan() else None
             with self._lock:
@@ -188,9 +178,15 @@ class SyncDriver:
             for future in running:
                 future.cancel()
 
-    def _once_lock(self, key: Any) -> Lock:
+    def _run_once(self, once: Once) -> Any:
         with self._lock:
-            return self._once.setdefault(key, Lock())
+            lock = self._once.setdefault(once.key, Lock())
+        taken = lock.acquire(once.timeout)
+        try:
+            return self.run(once.steps)
+        finally:
+            if taken:
+                lock.release()
 
     def _gather(self, gather: Gather) -> list[Any]:
         if len(gather.steps) == 1:
@@ -217,7 +213,7 @@ class SyncDriver:
 
     def _in_background(self, background: Background) -> bool:
         with self._lock:
-            if self._pending >= background.limit:
+            if self._pending >= background.limit or self._lines.closed:
                 return False
             self._pending += 1
         self._threads().submit(self._finish, background.steps)

@@ -52,7 +52,7 @@ class Client(Shell[grpc.Channel]):
         Args:
             image: A path, the bytes of a JPEG or PNG, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
-            text: Any text, also an empty one.
+            text: Any text but an empty one.
             key: Keeps a caller on one side of a canary.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.
@@ -115,7 +115,10 @@ class Client(Shell[grpc.Channel]):
         )
 
     def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
-        """What prepares input for the version that is served now."""
+        """What prepares input for the version that is served now.
+
+        Versions that prepare alike share one: its `spec.version` can be an earlier one's.
+        """
         return self._driver.run(self._session.preprocessor(timeout=timeout, metadata=tuple(metadata)))
 
     def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:

@@ -62,6 +62,8 @@ class Observer(Protocol):
 
 def log(record: CallRecord) -> None:
     """The one debug line of a call."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
     logger.debug(
         "%s model=%s target=%s version=%s sent=%s rows=%d bytes=%d attempts=%d ms=%.1f outcome=%s",
         record.operation,

@@ -60,7 +60,9 @@ class Connection:
     Attributes:
         refresh: Seconds after which names are resolved again, so that new replicas get
             traffic. Connections to addresses that stay are kept.
-        keepalive: Seconds without a sign of life during a call before the server is probed.
+        keepalive: Seconds without a sign of life during a call before the server is probed. It
+            has 3 more to answer; then the connection is given up and the call goes elsewhere.
+            Below the deadline, so that a dead replica costs no call.
         max_message_bytes: Largest reply that is accepted.
         wait_for_ready: Wait for a server, up to the deadline, instead of failing as soon as
             none can be reached.
@@ -70,7 +72,7 @@ class Connection:
     """
 
     refresh: float = 30.0
-    keepalive: float = 20.0
+    keepalive: float = 5.0
     max_message_bytes: int = 256 << 20
     wait_for_ready: bool = False
     health_check: bool = False

@@ -129,8 +129,8 @@ class Preprocessor:
 
     @functools.cached_property
     def vocabulary_size(self) -> int:
-        """One more than the largest token id."""
-        return int(self._processor().get_piece_size())
+        """One more than the largest token id, padding included."""
+        return max(int(self._processor().get_piece_size()), self.spec.pad_id + 1)
 
     def _processor(self) -> Any:
         if self._sentencepiece is None:

@@ -23,7 +23,7 @@ def _check_share(label: str | None, version: int | None, percent: float) -> None
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Canary:
-    """Sends a share of the calls to another label or version.
+    """Sends a share of the `predict` calls to another label or version.
 
     Attributes:
         label: The label of the canary, or
@@ -56,7 +56,7 @@ class Canary:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shadow:
-    """Sends a copy of the calls to another label or version, and compares, after the caller was answered.
+    """Sends copies of `predict` calls to another label or version, and compares after the caller was answered.
 
     Attributes:
         label: The label of the shadow, or

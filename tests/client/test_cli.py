@@ -1,0 +1,99 @@
+"""`duoserve` from a shell: what it prints, as text and as JSON, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from duoserve import PreprocessingSpec
+from duoserve._bench import percentiles
+from duoserve.cli import main
+from tests.client.fake import FakeServer
+
+
+@pytest.fixture
+def image(tmp_path: Path, jpeg: bytes) -> str:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(jpeg)
+    return str(path)
+
+
+def where(server: FakeServer, label: str = "stable") -> list[str]:
+    return [f"--server={server.address}", "--model=pairs", f"--label={label}"]
+
+
+def test_predict(server: FakeServer, image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", *where(server), "--image", image, "--text", "red heart", "--top=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[-1].startswith("version 1, sent as tensors")
+    assert main(["predict", *where(server), "--image", image, "--text", "red heart", "--json", "--send=bytes"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["label"] == record["top"][0]["label"] == lines[0].split()[0]
+    assert record["version"] == 1 and record["target"] == "stable" and record["sent"] == "bytes"
+
+
+def test_describe(server: FakeServer, spec2: PreprocessingSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", *where(server, "canary")]) == 0
+    text = capsys.readouterr().out
+    assert "24 x 20 pixels" in text and "dog, bee, cat, elk" in text
+    assert "uint8 array of shape (batch, 24, 20, 3)" in text and "not as the contract says" not in text
+    assert main(["describe", *where(server, "canary"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["digest"] == spec2.digest and record["follows_contract"] is True and record["version"] == 2
+
+
+def test_status(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", *where(server)]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [[str(n), "AVAILABLE"] for n in (3, 2, 1)]
+    assert main(["status", *where(server), "--json"]) == 0
+    assert [item["version"] for item in json.loads(capsys.readouterr().out)["versions"]] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("load", [["--concurrency=3"], ["--rate=200"], ["--concurrency=2", "--prepared"]])
+def test_bench(server: FakeServer, image: str, load: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--duration=0.4", "--warmup=0.1"]
+    assert main(["bench", *where(server), *short, *load, "--image", image, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["calls"] > 5 and record["versions"] == {"1": record["calls"]} and not record["errors"]
+    latencies = [record["milliseconds"][name] for name in ("p50", "p90", "p95", "p99", "max")]
+    assert latencies == sorted(latencies) and latencies[0] > 0
+    assert main(["bench", *where(server), *short, *load]) == 0
+    assert "p99" in capsys.readouterr().out
+
+
+def test_percentiles_are_ranks() -> None:
+    assert percentiles([i / 1000 for i in range(1, 101)]) == pytest.approx(
+        {"mean": 50.5, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
+    )
+    assert percentiles([]) == {}
+
+
+def test_failures_have_exit_codes_and_a_line(
+    server: FakeServer, image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *where(server, "nope"), "--image", image, "--text", "x"]) == 1
+    assert "ModelNotFound" in capsys.readouterr().err
+    assert main(["predict", *where(server), "--image", "missing.jpg", "--text", "x", "--json"]) == 2
+    output = capsys.readouterr()
+    assert json.loads(output.out)["error"] == "InvalidInput" and "missing.jpg" in output.err
+    assert main(["status", "--server=nonsense", "--model=pairs"]) == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["predict"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["describe"], ["status"], ["bench"]])
+def test_help_explains(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0 and "Exit codes" in capsys.readouterr().out
+
+
+def test_the_command_is_installed(server: FakeServer) -> None:
+    command = Path(sys.executable).with_name("duoserve")
+    done = subprocess.run([command, "status", *where(server)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "AVAILABLE" in done.stdout

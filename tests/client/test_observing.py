@@ -1,0 +1,62 @@
+"""Metrics by served version and label, and a span for each call with its context sent along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+
+from duoserve import InvalidInput, ModelNotFound
+from duoserve.metrics import PrometheusMetrics
+from duoserve.tracing import Tracing
+from tests.client.fake import FakeServer
+
+MakeClient = Callable[..., Any]
+
+
+def test_metrics_tell_versions_and_labels_apart(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    client = make_client(server.address, label="stable", observers=[metrics])
+    other = make_client(server.address, label="gone", observers=[metrics])
+    client.predict(jpeg, "x")
+    server.labels["stable"] = 2
+    client.predict(jpeg, "x")
+    client.predict_batch([(jpeg, "x"), (b"", "x")])
+    with pytest.raises(ModelNotFound):
+        other.predict(jpeg, "x")
+
+    def value(name: str, version: str, operation: str = "predict", target: str = "stable", **more: str) -> Any:
+        labels = {"model": "pairs", "operation": operation, "target": target, "version": version, **more}
+        return registry.get_sample_value(f"duoserve_client_{name}", labels)
+
+    assert value("calls_total", "1", outcome="OK") == value("calls_total", "2", outcome="OK") == 1
+    assert value("calls_total", "", target="gone", outcome="ModelNotFound") == 1
+    assert value("call_seconds_count", "2") == 1
+    assert value("reprepared_total", "2") == 1 and value("reprepared_total", "1") is None
+    assert value("attempts_total", "2") == 3, "by the label, for the spec, and pinned"
+    assert value("items_total", "2", "predict_batch") == 2
+    assert value("item_errors_total", "2", "predict_batch") == 1
+    assert value("request_bytes_total", "1", sent="tensors") > 16 * 16 * 3
+
+
+def test_a_span_for_each_call(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    seen: list[str] = []
+    server.on_predict = lambda request, context: seen.append(dict(context.invocation_metadata())["traceparent"])
+    client = make_client(server.address, label="stable", observers=[Tracing(provider)])
+    client.predict(jpeg, "my private text")
+    with pytest.raises(InvalidInput):
+        client.predict(b"", "my private text")
+    good, bad = exporter.get_finished_spans()
+    assert good.name == "duoserve predict" and good.attributes is not None and good.context is not None
+    assert good.attributes["duoserve.version"] == 1 and good.attributes["duoserve.target"] == "stable"
+    assert good.status.is_ok and not bad.status.is_ok and bad.status.description == "InvalidInput"
+    assert all(f"{good.context.trace_id:032x}-{good.context.span_id:016x}" in parent for parent in seen) and seen
+    assert "private" not in str(good.to_json()) + str(bad.to_json())

@@ -1,0 +1,296 @@
+"""REST: numbers, strings and base64 arrive as tensors, and the errors are the stock server's."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import classification_pb2, predict_pb2
+
+from serving.local import _json, _json_replies, _json_requests
+from serving.local._errors import Code, ServingError
+from serving.local._tensors import fill_proto, to_array
+from serving.local.testing import LocalServer
+
+
+def infos(**dtypes: str) -> dict[str, meta_graph_pb2.TensorInfo]:
+    return {name: meta_graph_pb2.TensorInfo(dtype=f"DT_{dtype}") for name, dtype in dtypes.items()}
+
+
+def tensors(body: Any, **dtypes: str) -> dict[str, np.ndarray]:
+    request = predict_pb2.PredictRequest()
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    _json_requests.fill_predict(data, lambda _: infos(**dtypes), request)
+    return {name: to_array(proto) for name, proto in request.inputs.items()}
+
+
+def reply(by_rows: bool, **outputs: Any) -> Any:
+    response = predict_pb2.PredictResponse()
+    for name, value in outputs.items():
+        array = np.asarray(value, dtype=object if isinstance(np.asarray(value).flat[0], bytes) else None)
+        fill_proto(array, response.outputs[name], as_content=False)
+    return json.loads(_json_replies.predict_reply(response, by_rows=by_rows))
+
+
+def refusal(body: Any, **dtypes: str) -> str:
+    with pytest.raises(ServingError) as error:
+        tensors(body, **dtypes)
+    assert error.value.code is Code.INVALID_ARGUMENT
+    return error.value.message
+
+
+def test_rows_and_columns_give_the_same_tensors() -> None:
+    rows = tensors({"instances": [{"a": [1, 2], "b": "x"}, {"a": [3, 4], "b": "y"}]}, a="INT32", b="STRING")
+    columns = tensors({"inputs": {"a": [[1, 2], [3, 4]], "b": ["x", "y"]}}, a="INT32", b="STRING")
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(rows[name], columns[name])
+    assert rows["a"].dtype == np.int32
+    assert rows["b"].tolist() == [b"x", b"y"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        ("FLOAT", 1, 1.0),
+        ("FLOAT", 0.1, np.float32(0.1)),
+        ("DOUBLE", 0.1, 0.1),
+        ("UINT8", 255, 255),
+        ("UINT8", 300, 44),
+        ("INT8", -1, -1),
+        ("INT64", -(2**63), -(2**63)),
+        ("UINT64", 2**64 - 1, 2**64 - 1),
+        ("UINT32", 2**32 - 1, 2**32 - 1),
+        ("BOOL", True, True),
+        ("STRING", "äöü", "äöü".encode()),
+        ("STRING", {"b64": base64.b64encode(b"\0\xff").decode()}, b"\0\xff"),
+        ("STRING", {"b64": "AP8"}, b"\0\xff"),
+    ],
+)
+def test_every_dtype_takes_its_values(dtype: str, value: Any, expected: Any) -> None:
+    for body in ({"instances": [value]}, {"inputs": [value]}):
+        assert tensors(body, x=dtype)["x"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "message"),
+    [
+        ("INT32", 1.5, "JSON Value: 1.5 Type: Number is not of expected type: int32"),
+        ("INT32", "1", 'JSON Value: "1" Type: String is not of expected type: int32'),
+        ("INT32", True, "JSON Value: true Type: True is not of expected type: int32"),
+        ("INT32", 2**31, "JSON Value: 2147483648 Type: Number is not of expected type: int32"),
+        ("FLOAT", None, "JSON Value: null Type: Null is not of expected type: float"),
+        ("FLOAT", 1e39, "Cannot convert JSON value: 1e+39 to float without loss of precision."),
+        ("FLOAT", 2**25, "Cannot convert JSON value: 33554432 to float without loss of precision."),
+        ("STRING", 1, "JSON Value: 1 Type: Number is not of expected type: string"),
+        ("BOOL", 1, "JSON Value: 1 Type: Number is not of expected type: bool"),
+        ("UINT8", {"b64": "AA=="}, 'JSON Value: {\n    "b64": "AA=="\n} Type: Object is not of expected type: uint8'),
+        ("STRING", {"b64": "?"}, "Unable to base64 decode"),
+    ],
+)
+def test_a_value_that_does_not_fit_its_dtype_is_named(dtype: str, value: Any, message: str) -> None:
+    assert refusal({"inputs": value}, x=dtype) == message
+    wrapped = f"Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: {message}"
+    assert refusal({"instances": [value]}, x=dtype) == wrapped
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"instances": [[1], [1, 2]]}, ("Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+         "Expecting tensor size: 1 but got: 2")),
+        ({"instances": [[[1, 2]], [[1], [2]]]}, ("Failed to process element: 1 of 'instances' list. Error: "
+         "INVALID_ARGUMENT: Expecting shape [1,2] but got: [2,1]")),
+        ({"instances": [1, {"x": 1}]}, "Expecting value/list but got object at item 1 of input list"),
+        ({"instances": [{"x": 1}, 1]}, "Expecting object but got list at item 1 of input list"),
+        ({"instances": [{"y": 1}]}, ("Failed to process element: 0 key: y of 'instances' list. Error: "
+         "INVALID_ARGUMENT: JSON object: does not have named input: y")),
+        ({"instances": {"x": 1}}, ('JSON Value: {\n    "instances": {\n        "x": 1\n    }\n} Excepting '
+         "'instances' to be an list/array")),
+        ({"inputs": [[1, 2], [3]]}, "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
+        ({"inputs": [1, [2]]}, "Encountered list at unexpected level: 1 expected < 1"),
+        ({"inputs": [[1], 2]}, "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2"),
+        ({"inputs": {"z": 1}}, "Missing named input: x in 'inputs' object."),
+        ({"signature_name": 1, "inputs": 1}, ('JSON Value: {\n    "signature_name": 1,\n    "inputs": 1\n} not '
+         "formatted correctly. 'signature_name' key must be a string value.")),
+        ({}, "Missing 'inputs' or 'instances' key"),
+        (b"[1]", "JSON Value: [1] Is not object"),
+    ],
+)  # fmt: skip
+def test_a_body_of_the_wrong_form_is_told_so(body: Any, message: str) -> None:
+    assert refusal(body, x="INT32") == message
+
+
+def test_plain_lists_need_a_single_input() -> None:
+    for key in ("instances", "inputs"):
+        assert "multiple input tensors required" in refusal({key: [1]}, a="INT32", b="INT32")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Missing a name for object member. at offset: 1"),
+        ('{"a"', "Missing a colon after a name of object member. at offset: 4"),
+        ('{"a": }', "Invalid value. at offset: 6"),
+        ('{"a": 1', "Missing a comma or } after an object member. at offset: 7"),
+        ('{"a": [1', "Missing a comma or ] after an array element. at offset: 8"),
+        ('{"a": [1,]}', "Invalid value. at offset: 9"),
+        ('{"a": "x', "Missing a closing quotation mark in string. at offset: 8"),
+        ('{"a": "\\q"}', "Invalid escape character in string. at offset: 7"),
+        ('{"a": 1} x', "The document root must not be followed by other values. at offset: 9"),
+        ("  ", "The document is empty. at offset: 2"),
+        ("nope", "Invalid value. at offset: 1"),
+        ('{"a": 1.}', "Miss fraction part in number. at offset: 8"),
+        ('{"a": tru}', "Invalid value. at offset: 9"),
+        ('{"a": ?}', "Invalid value. at offset: 6"),
+        ('{"a": -x}', "Invalid value. at offset: 7"),
+    ],
+)
+def test_broken_json_is_told_with_its_offset(text: str, message: str) -> None:
+    assert refusal(text.encode(), x="INT32") == f"JSON Parse error: {message}"
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_are_more_than_an_error(data: bytes) -> None:
+    try:
+        _json.parse(data)
+    except ServingError as error:
+        assert error.code is Code.INVALID_ARGUMENT
+
+
+@given(st.floats(width=32))
+def test_a_float_is_written_so_that_it_reads_back_exactly(value: float) -> None:
+    text = _json.decimal_text(np.float32(value))
+    assert math.isnan(float(text)) if math.isnan(value) else np.float32(text) == np.float32(value)
+
+
+_PLAIN = st.none() | st.booleans() | st.integers() | st.text()
+
+
+@given(st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_what_an_error_quotes_is_json(value: Any) -> None:
+    assert json.loads(_json.dump(value)) == value
+
+
+def test_replies_have_the_form_of_their_request() -> None:
+    assert reply(True, y=[[1.5, 2.0], [3.0, 4.0]]) == {"predictions": [[1.5, 2.0], [3.0, 4.0]]}
+    assert reply(False, y=[[1.5, 2.0], [3.0, 4.0]]) == {"outputs": [[1.5, 2.0], [3.0, 4.0]]}
+    assert reply(True, a=[1, 2], b=[[b"x"], [b"y"]]) == {"predictions": [{"a": 1, "b": ["x"]}, {"a": 2, "b": ["y"]}]}
+    assert reply(False, a=[1, 2], b=[True, False]) == {"outputs": {"a": [1, 2], "b": [True, False]}}
+
+
+def test_outputs_named_bytes_are_base64() -> None:
+    assert reply(True, image_bytes=[b"\0\xff"]) == {"predictions": [{"b64": "AP8="}]}
+
+
+def test_rows_need_a_batch_in_every_output() -> None:
+    with pytest.raises(ServingError, match="Tensor name: y has no shape information"):
+        reply(True, y=1.0)
+    with pytest.raises(ServingError, match="Tensor name: b has inconsistent batch size: 1 expecting: 2"):
+        reply(True, a=[1, 2], b=[1])
+
+
+def test_examples_take_every_kind_of_feature() -> None:
+    request = classification_pb2.ClassificationRequest()
+    body = {"context": {"c": 1}, "examples": [{"f": [1.5], "i": 3, "s": "t", "b": {"b64": "AA=="}, "t": True}]}
+    _json_requests.fill_examples(json.dumps(body).encode(), request)
+    features = request.input.example_list_with_context.examples[0].features.feature
+    assert features["f"].float_list.value[:] == [1.5]
+    assert features["i"].int64_list.value[:] == [3]
+    assert features["s"].bytes_list.value[:] == [b"t"]
+    assert features["b"].bytes_list.value[:] == [b"\0"]
+    assert features["t"].int64_list.value[:] == [1]
+    assert request.input.example_list_with_context.context.features.feature["c"].int64_list.value[:] == [1]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "JSON Value: {} When method is classify, key 'examples' is expected and was not found"),
+        ({"examples": []}, "JSON Value: {\n    \"examples\": []\n} 'examples' value is an empty array"),
+        ({"examples": [1]}, "Example must be JSON object but got JSON Number"),
+        ({"examples": [{"x": None}]}, "Feature: x has element with unexpected JSON type: Null"),
+        ({"examples": [{"x": [1.5, "a"]}]}, "Unexpected element type in feature: x expecting type: float"),
+    ],
+)
+def test_examples_of_the_wrong_form_are_told_so(body: Any, message: str) -> None:
+    with pytest.raises(ServingError) as error:
+        _json_requests.fill_examples(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
+    assert error.value.message == message
+
+
+@pytest.fixture(scope="module")
+def rest(pair_models: Any) -> Iterator[str]:
+    flags = ("--model_name=pair", f"--model_base_path={pair_models}", "--rest_api_enable_cors_support")
+    with LocalServer(*flags, rest=True) as server:
+        yield server.rest_url
+
+
+def fetch(url: str, data: bytes | None = None, method: str | None = None, **headers: str) -> tuple[int, bytes, Any]:
+    request = urllib.request.Request(url, data, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
+GOOD = json.dumps({"signature_name": "describe_rows", "instances": [{"key": ""}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/models/pair:predict", 200),
+        ("POST", "/V1/Models/pair:PREDICT", 200),
+        ("POST", "/v1/models/pair/versions/3:predict", 200),
+        ("POST", "/v1/models/pair/versions/1:predict", 404),
+        ("POST", "/v1/models/pair/labels/nope:predict", 400),
+        ("POST", "/v1/models/pa%69r:predict", 200),
+        ("POST", "/v1/models/pair/versions/99999999999999999999:predict", 400),
+        ("POST", "/v1/models/pair", 400),
+        ("PUT", "/v1/models/pair:predict", 400),
+        ("GET", "/v1/models", 400),
+        ("GET", "/v1/models/pair/versions/3/metadata", 200),
+        ("GET", "/v1/models/pair?x=1", 200),
+        ("GET", "/v2/models/pair", 404),
+    ],
+)
+def test_paths(rest: str, method: str, path: str, status: int) -> None:
+    code, body, _ = fetch(rest + path, GOOD if method != "GET" else None, method)
+    assert code == status, body
+
+
+def test_a_gzipped_body_is_unpacked(rest: str) -> None:
+    code, _, _ = fetch(f"{rest}/v1/models/pair:predict", gzip.compress(GOOD), **{"Content-Encoding": "gzip"})
+    assert code == 200
+
+
+def test_a_gzip_bomb_and_a_cut_gzip_are_refused(rest: str) -> None:
+    bomb = gzip.compress(bytes(300 << 20))
+    for body, problem in ((bomb, "more than"), (gzip.compress(GOOD)[:-9], "cut off"), (b"no gzip", "header")):
+        code, answer, _ = fetch(f"{rest}/v1/models/pair:predict", body, **{"Content-Encoding": "gzip"})
+        assert (code, problem in answer.decode()) == (400, True)
+
+
+def test_cors_headers_come_when_asked_for(rest: str) -> None:
+    code, _, headers = fetch(f"{rest}/v1/models/pair:predict", method="OPTIONS")
+    assert code == 200
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert headers["Access-Control-Allow-Methods"] == "POST, GET"
+
+
+def test_json_is_what_the_reply_says_it_is(rest: str) -> None:
+    _, _, headers = fetch(f"{rest}/v1/models/pair:predict", GOOD)
+    assert headers["Content-Type"] == "application/json"

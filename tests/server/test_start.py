@@ -1,0 +1,198 @@
+"""Everything that keeps the server from starting is said in one clear line, and ends it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+
+from serving.local import _flags
+from serving.local.testing import LocalServer, ServerDiedError
+from tests.conformance.pair import predict_request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAUNCHER = ROOT / "serving" / "local" / "tensorflow_model_server"
+STOCK_FLAGS = [
+    line.split()[0].lstrip("-").split("=", 1)
+    for line in (ROOT / "tests/conformance/flags.txt").read_text(encoding="utf-8").splitlines()
+]
+
+Serve = Callable[..., LocalServer]
+
+
+def died(serve: Serve, *flags: str, **options: object) -> ServerDiedError:
+    with pytest.raises(ServerDiedError) as error:
+        serve(*flags, **options)
+    return error.value
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+def test_every_stock_flag_is_known_with_its_default() -> None:
+    defaults = _flags.Flags()
+    # The stock default depends on the cores; it was recorded on two.
+    special = {"grpc_max_threads"}
+    for name, default in STOCK_FLAGS:
+        if name not in special:
+            parsed = getattr(_flags.parse([f"--{name}={default.strip(chr(34))}"]), name)
+            assert parsed == getattr(defaults, name), name
+    assert len(STOCK_FLAGS) == 48
+
+
+def test_a_bool_may_stand_alone() -> None:
+    assert _flags.parse(["--enable_batching"]).enable_batching
+    assert not _flags.parse(["--enable_model_warmup=false"]).enable_model_warmup
+
+
+def test_flags_without_effect_are_the_ones_that_say_so() -> None:
+    changed = _flags.parse(["--num_tflite_pools=3", "--enable_batching", "--mixed_precision=bfloat16"])
+    assert _flags.without_effect(changed) == ["num_tflite_pools", "mixed_precision"]
+
+
+def test_help_names_every_flag_and_what_differs_from_the_stock_server() -> None:
+    done = subprocess.run([LAUNCHER, "--help"], capture_output=True, text=True, check=True, cwd="/")
+    for name, _ in STOCK_FLAGS:
+        assert f"--{name}" in done.stdout
+    assert "An unknown flag ends the start with an error" in done.stdout
+
+
+def test_an_unknown_flag_ends_the_start() -> None:
+    done = subprocess.run([LAUNCHER, "--enable_batchin"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --enable_batchin" in done.stderr
+
+
+def test_the_launcher_serves_from_any_folder(
+    store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "tensorflow_model_server"
+    link.symlink_to(LAUNCHER)
+    socket_path = tmp_path / "s.sock"
+    with LocalServer(
+        "--model_name=pair",
+        f"--model_base_path={store}",
+        f"--grpc_socket_path={socket_path}",
+        "--enable_profiler=false",
+        command=("env", "-C", "/", str(link)),
+    ) as server:
+        for address in (server.address, f"unix:{socket_path}"):
+            with grpc.insecure_channel(address) as channel:
+                method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+                assert method(predict_request().SerializeToString(), timeout=10)
+        assert server.log.count("--enable_profiler has no effect") == 1
+
+
+@pytest.mark.parametrize("flag", ["port", "rest_api_port"])
+def test_a_busy_port_is_refused_before_the_models_load(serve: Serve, busy: int, flag: str) -> None:
+    server = serve(f"--{flag}={busy}", wait=False)
+    assert server.process.wait(60) == 255
+    assert f"Expected a free address. Received 127.0.0.1:{busy}, which is busy" in server.log
+    assert "Successfully loaded" not in server.log
+
+
+def test_a_second_server_does_not_share_the_port(serve: Serve) -> None:
+    first = serve()
+    second = serve(f"--port={first.port}", wait=False)
+    assert second.process.wait(60) == 255
+
+
+def test_a_missing_base_path_ends_the_start(serve: Serve, store: pathlib.Path) -> None:
+    shutil.rmtree(store)
+    error = died(serve)
+    assert error.code == 255
+    assert f"Could not find base path {store} for servable pair" in error.log
+
+
+def test_told_to_wait_it_serves_once_the_base_path_is_there(
+    serve: Serve, store: pathlib.Path, pair_models: pathlib.Path
+) -> None:
+    shutil.rmtree(store)
+    server = serve("--wait_for_base_path", wait=False)
+    with pytest.raises(TimeoutError):
+        server.timeout = 6.0
+        server.wait_until_ready()
+    assert "Could not find base path" in server.log
+    shutil.copytree(pair_models / "1", store / "1")
+    server.timeout = 30.0
+    server.wait_until_ready()
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "message"),
+    [
+        ("model_config_file", "model_config_list {\n  confg {}\n}", "2:3 : "),
+        ("model_config_file", "model_config_list {", "Error parsing text-format tensorflow.serving.ModelServerConfig"),
+        ("batching_parameters_file", "max_batch: 3", "Error parsing text-format tensorflow.serving.BatchingParameters"),
+        ("ssl_config_file", 'server_key: "x"', "Expected server_key and server_cert, in PEM"),
+        ("monitoring_config_file", "prometheus {}", "Error parsing text-format tensorflow.serving.MonitoringConfig"),
+        ("tensorflow_session_config_file", "nope: 1", "Invalid protobuf file"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_problem(
+    serve: Serve, tmp_path: pathlib.Path, flag: str, text: str, message: str
+) -> None:
+    path = tmp_path / "broken.config"
+    path.write_text(text)
+    batching = ("--enable_batching",) if flag == "batching_parameters_file" else ()
+    error = died(serve, f"--{flag}={path}", *batching)
+    assert error.code == 255
+    assert str(path) in error.log
+    assert message in error.log
+    assert "Traceback" not in error.log
+
+
+def test_a_model_that_can_not_be_loaded_ends_the_start(serve: Serve, store: pathlib.Path) -> None:
+    (store / "1" / "saved_model.pb").unlink()
+    error = died(serve)
+    assert error.code == 255
+    assert "1 servable(s) did not become available" in error.log
+    assert "Could not find SavedModel .pb or .pbtxt" in error.log
+
+
+def test_it_listens_on_loopback_only(serve: Serve) -> None:
+    import psutil
+
+    server = serve(rest=True)
+    listening = [each.laddr for each in psutil.Process(server.process.pid).net_connections() if not each.raddr]
+    assert {each.port for each in listening} == {server.port, server.rest_port}
+    # gRPC's socket is an IPv6 one that maps the address.
+    assert {each.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
+
+
+def test_the_reference_config_files_are_good(serve: Serve, store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config = ROOT / "serving" / "config"
+    models = (config / "models.config").read_text(encoding="utf-8").replace("/models/emoji", str(store))
+    (tmp_path / "models.config").write_text(models)
+    serve(
+        f"--model_config_file={tmp_path / 'models.config'}",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--enable_batching",
+        f"--batching_parameters_file={config / 'batching.config'}",
+        f"--monitoring_config_file={config / 'monitoring.config'}",
+        rest=True,
+    )
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.local", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert "TensorFlow Library: 2." in done.stdout

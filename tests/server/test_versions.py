@@ -1,0 +1,198 @@
+"""What the version manager promises: a model stays available, calls end on the version they began on."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from serving.local._errors import Code, ServingError, invalid_argument
+from serving.local._manager import Manager, Retry
+from serving.local._source import Watched, choose, poll_base_path, versions_on_disk
+from serving.local._states import ServableId, State, StateBus
+
+PATH = pathlib.Path("/nowhere")
+
+
+class Fake:
+    """A servable that remembers being closed."""
+
+    def __init__(self, servable_id: ServableId) -> None:
+        self.id = servable_id
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class World:
+    """A manager over fakes; `bad` versions fail to load, `slow` ones wait to be let go."""
+
+    def __init__(self, retry: Retry) -> None:
+        self.bad: set[int] = set()
+        self.tries: list[int] = []
+        self.gates: dict[int, threading.Event] = {}
+        self.bus = StateBus()
+        self.manager: Manager[Fake] = Manager(self._load, self.bus, retry=retry)
+        self.manager.end_of_first_load()
+
+    def _load(self, servable_id: ServableId, _: pathlib.Path) -> Fake:
+        self.tries.append(servable_id.version)
+        if servable_id.version in self.gates:
+            assert self.gates[servable_id.version].wait(10)
+        if servable_id.version in self.bad:
+            raise invalid_argument("bad version")
+        return Fake(servable_id)
+
+    def aspire(self, *versions: int) -> None:
+        self.manager.aspire("m", dict.fromkeys(versions, PATH))
+
+    def state(self, version: int) -> State | None:
+        status = self.bus.lasting.status(ServableId("m", version))
+        return status and status.state
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def until_state(self, version: int, state: State) -> None:
+        self.until(lambda: self.state(version) is state)
+
+    def answers(self, version: int | None = None) -> int:
+        with self.manager.handle("m", version) as handle:
+            return handle.id.version
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World(getattr(request, "param", Retry(times=0)))
+    yield made
+    for gate in made.gates.values():
+        gate.set()
+    made.manager.stop(5)
+
+
+def test_the_new_version_serves_before_the_old_one_goes(world: World) -> None:
+    world.aspire(1)
+    world.until_state(1, State.AVAILABLE)
+    world.gates[2] = threading.Event()
+    world.aspire(2)
+    world.until_state(2, State.LOADING)
+    assert world.answers() == 1
+    world.gates[2].set()
+    world.until_state(1, State.END)
+    assert world.answers() == 2
+
+
+def test_a_version_that_fails_leaves_the_old_one_serving(world: World) -> None:
+    world.aspire(1)
+    world.until_state(1, State.AVAILABLE)
+    world.bad.add(2)
+    world.aspire(2)
+    world.until_state(2, State.END)
+    status = world.bus.lasting.status(ServableId("m", 2))
+    assert status and status.error and status.error.code is Code.INVALID_ARGUMENT
+    time.sleep(0.3)
+    assert world.answers() == 1
+
+
+def test_a_call_keeps_its_version_in_memory_until_it_ends(world: World) -> None:
+    world.aspire(1)
+    world.until_state(1, State.AVAILABLE)
+    with world.manager.handle("m", 1) as handle:
+        world.aspire(2)
+        world.until_state(1, State.UNLOADING)
+        assert world.answers() == 2
+        assert not handle.servable.closed.wait(0.3)
+    assert handle.servable.closed.wait(5)
+    world.until_state(1, State.END)
+
+
+def test_a_version_that_is_unloading_answers_nobody_else(world: World) -> None:
+    world.aspire(1)
+    world.until_state(1, State.AVAILABLE)
+    with world.manager.handle("m", 1):
+        world.aspire(2)
+        world.until_state(1, State.UNLOADING)
+        with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(m, 1\)"):
+            world.answers(1)
+
+
+def test_no_versions_aspired_unloads_all(world: World) -> None:
+    world.aspire(1, 2)
+    world.until_state(2, State.AVAILABLE)
+    world.until_state(1, State.AVAILABLE)
+    world.aspire()
+    world.until(lambda: world.state(1) is State.END and world.state(2) is State.END)
+    with pytest.raises(ServingError, match=r"Latest\(m\)"):
+        world.answers()
+
+
+@pytest.mark.parametrize("world", [Retry(times=2, seconds=0.01)], indirect=True)
+def test_a_failed_load_is_tried_again_as_often_as_told(world: World) -> None:
+    world.bad.add(1)
+    world.aspire(1)
+    world.until_state(1, State.END)
+    assert world.tries == [1, 1, 1]
+
+
+@pytest.mark.parametrize("world", [Retry(times=5, seconds=60)], indirect=True)
+def test_a_version_nobody_wants_any_more_is_not_tried_again(world: World) -> None:
+    world.bad.add(1)
+    world.aspire(1)
+    world.until(lambda: world.tries == [1])
+    world.aspire(2)
+    world.until_state(2, State.AVAILABLE)
+    world.until_state(1, State.END)
+    assert world.tries == [1, 2]
+
+
+def test_a_version_that_comes_back_is_loaded_again(world: World) -> None:
+    for versions in ([1], [1, 2], [2], [1, 2], [1]):
+        world.aspire(*versions)
+        world.until(lambda versions=versions: [each.version for each in world.manager.serving()] == versions)
+    assert world.tries == [1, 2, 1]
+
+
+def test_the_newest_version_loads_first(world: World) -> None:
+    world.aspire(1, 3, 2)
+    world.until(lambda: len(world.manager.serving()) == 3)
+    assert world.tries == [3, 2, 1]
+
+
+def test_only_folders_that_are_numbers_are_versions(tmp_path: pathlib.Path) -> None:
+    for name in ("1", "00000123", "v2", ".tmp-3", "0.1", "4x", "-5", "9" * 30):
+        (tmp_path / name).mkdir()
+    assert {number: path.name for number, path in versions_on_disk(tmp_path).items()} == {1: "1", 123: "00000123"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [
+        ("", [3]),
+        ("latest { }", [3]),
+        ("latest { num_versions: 2 }", [2, 3]),
+        ("all { }", [1, 2, 3]),
+        ("specific { versions: 1 versions: 9 }", [1]),
+    ],
+)
+def test_the_version_policy_chooses(policy: str, chosen: list[int]) -> None:
+    from google.protobuf import text_format
+    from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
+
+    kind = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+    found = dict.fromkeys((1, 2, 3), PATH)
+    assert sorted(choose(found, text_format.Parse(policy, kind()), "m")) == chosen
+
+
+def test_a_base_path_that_is_gone_is_an_error_and_not_an_empty_one(tmp_path: pathlib.Path) -> None:
+    from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
+
+    policy = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy()
+    with pytest.raises(ServingError, match=r"Could not find base path .* for servable m"):
+        poll_base_path(Watched("m", tmp_path / "gone", policy))

@@ -1,0 +1,88 @@
+"""Folders of coloured squares with their colours as words, and a model small enough to learn them in seconds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export._presets import PRESETS, Preset
+from export.data import Dataset, load_dataset
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230)}
+SHAPES = ("square", "box", "block", "tile", "patch", "field")
+
+SMALL = dataclasses.replace(
+    PRESETS["compact"],
+    image_size=32,
+    vocabulary=320,
+    embedding=8,
+    text_units=8,
+    filters=(8, 16),
+    width=16,
+    dropout=0.1,
+    epochs=12,
+    batch_size=8,
+    learning_rate=1e-2,
+)
+
+
+def picture(colour: tuple[int, int, int], seed: int = 0, kind: str = "PNG") -> bytes:
+    noise = np.random.default_rng(seed).integers(-25, 26, (20, 24, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write_manifest(folder: Path, rows: Iterable[Sequence[str]], header: str = "image,text,label") -> None:
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+        file.write(header + "\n")
+        csv.writer(file).writerows(rows)
+
+
+def make_squares(folder: Path) -> Path:
+    """54 pairs of three classes, a sixth of each held out."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for colour, value in COLOURS.items():
+        for number in range(18):
+            name = f"images/{colour}-{number}.png"
+            (folder / name).write_bytes(picture(value, seed=number))
+            rows.append([name, f"a {colour} {SHAPES[number % 6]}", colour, "test" if number % 6 == 5 else "train"])
+    write_manifest(folder, rows, "image,text,label,split")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only."""
+    return make_squares(tmp_path_factory.mktemp("data") / "squares")
+
+
+@pytest.fixture(scope="session")
+def dataset(squares: Path) -> Dataset:
+    return load_dataset(squares)
+
+
+@pytest.fixture(scope="session")
+def small() -> Preset:
+    return SMALL
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder whose manifest has these rows; `good.png`, `also.png` and `third.png` are there."""
+
+    def make(rows: Iterable[Sequence[str]], header: str = "image,text,label") -> Path:
+        for number, name in enumerate(("good.png", "also.png", "third.png")):
+            (tmp_path / name).write_bytes(picture((200, 40, 40), seed=number))
+        write_manifest(tmp_path, rows, header)
+        return tmp_path
+
+    return make
