@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "status", _status, "every replica: versions, who answers for a label, drift from the file")
     plan = _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing")
     plan.add_argument("version", type=_version, nargs="?", help="default: the one that is under way")
+    adopt = _command(commands, "adopt", _adopt, "name what serves now: the way in from the policies latest and all")
     canary = _command(commands, "canary", _canary, "load a version, let it through the gate, move the canary label")
     canary.add_argument("version", type=_version)
     promote = _command(commands, "promote", _promote, "watch, gate again, move the stable label, watch")
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     retire.add_argument("version", type=_version)
     history = _command(commands, "history", _history, "who did what, when, and on which figures")
     history.add_argument("--last", type=_version, metavar="N", help="only the newest N entries")
-    for changing in (canary, promote, run, back, retire):
+    for changing in (adopt, canary, promote, run, back, retire):
         changing.add_argument("--dry-run", action="store_true", help="check and show the edits, change nothing")
     for forward in (canary, promote, run):
         forward.add_argument(
@@ -167,6 +168,10 @@ def _plan(rollout: Rollout, options: argparse.Namespace) -> int:
     else:
         print(_shown(edits) or "no edit is due: the version is stable")
     return 0
+
+
+def _adopt(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.adopt(), options)
 
 
 def _canary(rollout: Rollout, options: argparse.Namespace) -> int:

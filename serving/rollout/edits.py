@@ -1,5 +1,6 @@
 """The edits of models.config that make up a rollout: pure, and nothing when there is nothing to do.
 
+    adopt   name what serves                        a file that left it to the servers
     load    name the new version                    labels stay
     canary  `canary` goes to it                     it serves everywhere by then
     stable  `stable` goes to it, `previous` stays   one edit back: `withdraw`
@@ -16,8 +17,8 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 
-from serving import modelconfig
-from serving.modelconfig import ModelConfig, Specific
+from serving import modelfile
+from serving.modelfile import ModelConfig, Specific
 from serving.rollout.errors import Refused, RolloutError
 from serving.rollout.settings import Labels
 
@@ -41,7 +42,7 @@ class Edit:
     def apply(self, text: str, model: str) -> str:
         """The text of models.config with the edit made."""
         try:
-            return modelconfig.edit(text, model, versions=self.versions, labels=self.labels)
+            return modelfile.edit(text, model, versions=self.versions, labels=self.labels)
         except ValueError as error:
             raise RolloutError(f"Expected models.config to take the edit {self.step!r}. Received: {error}") from error
 
@@ -85,45 +86,54 @@ class State:
         """Whether the file says all that a rollout needs: named versions and `stable`."""
         return self.versions is not None and self.stable is not None
 
-    def load(self, version: int, most: int, serving: tuple[int, ...] = ()) -> Edit | None:
+    def adopt(self, serving: tuple[int, ...]) -> Edit | None:
+        """Names what serves now and gives it the stable label, where the file leaves either to the server.
+
+        Args:
+            serving: What serves on every replica.
+
+        Raises:
+            Refused: Nothing does.
+        """
+        if self.complete:
+            return None
+        named = serving if self.versions is None else self.versions
+        stable = self.stable if self.stable is not None else max(set(serving) & set(named), default=None)
+        if stable is None:
+            raise Refused("not-available", "expected a version that serves on every replica. Received: none")
+        return Edit("adopt", None if self.versions is not None else named, {self.names.stable: stable})
+
+    def load(self, version: int, most: int) -> Edit | None:
         """Names a version. Older ones that only `previous` uses make room.
 
         Args:
             version: The one to name.
             most: Versions that may be loaded at once.
-            serving: What serves everywhere, for a file that does not name versions or has no `stable` yet.
 
         Raises:
-            Refused: There is no room, or no version to compare with.
+            Refused: There is no room, or the file does not name versions and `stable`.
         """
-        named = serving if self.versions is None else self.versions
-        stable = self.stable
-        labels: dict[str, int | None] = {}
-        if stable is None:
-            stable = max((number for number in serving if number in named), default=None)
-            if stable is None or stable == version:
-                raise Refused(
-                    "no-stable",
-                    f"expected label {self.names.stable!r}, or another version than {version} that serves on every"
-                    f" replica to give it to. Received: {', '.join(map(str, serving)) or 'no such version'}",
-                )
-            labels[self.names.stable] = stable
-        if self.versions is not None and version in named:
-            return Edit("load", None, labels) if labels else None
-        pinned = {number for label, number in self.labels.items() if label != self.names.previous} | {stable}
-        kept = list(named)
-        for number in sorted(named):
-            if len({*kept, version}) > most and number not in pinned and number != version:
+        if self.versions is None or self.stable is None:
+            raise Refused(
+                "not-adopted",
+                f"expected models.config to name versions (specific) and label {self.names.stable!r}."
+                " Received: a file that leaves it to the servers (run `adopt`, before the new version is published)",
+            )
+        if version in self.versions:
+            return None
+        pinned = {number for label, number in self.labels.items() if label != self.names.previous}
+        kept = list(self.versions)
+        for number in sorted(self.versions):
+            if len(kept) >= most and number not in pinned:
                 kept.remove(number)
-        if len({*kept, version}) > most:
+        if len(kept) >= most:
             raise Refused(
                 "no-room",
-                f"expected at most {most} versions loaded at once (loaded_versions)."
-                f" Received: {', '.join(map(str, sorted({*kept, version})))}, all of them in use",
+                f"expected room for {version} among {most} versions loaded at once (loaded_versions)."
+                f" Received: {', '.join(map(str, kept))}, all of them in use",
             )
-        if self.labels.get(self.names.previous, stable) not in kept:
-            labels[self.names.previous] = stable
-        return Edit("load", tuple(dict.fromkeys([*kept, version])), labels)
+        moved = {self.names.previous: self.stable} if self.labels.get(self.names.previous, kept[0]) not in kept else {}
+        return Edit("load", (*kept, version), moved)
 
     def move_canary(self, version: int) -> Edit | None:
         """Sends the canary's share to a version."""
@@ -193,7 +203,7 @@ def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig
         Refused: The file has no such model, or cannot be read.
     """
     try:
-        models = modelconfig.parse(text)
+        models = modelfile.parse(text)
     except ValueError as error:
         raise Refused("config", f"expected a models.config that can be read. Received: {error}") from error
     found = next((config for config in models if config.name == model), None)

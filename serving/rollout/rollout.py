@@ -88,16 +88,26 @@ class Rollout:
         session = self._session("plan", version, dry_run=True)
         state = session.state()
         version = version if version is not None else _needed(state.candidate, "a version that is under way")
-        edits = (
-            lambda: session.state().load(version, self._settings.loaded_versions, session.serving(session.state())),
-            lambda: session.state().move_canary(version),
-            lambda: session.state().move_stable(version),
-        )
-        for make in edits:
-            edit = make()
+        for step in ("load", "canary", "stable"):
+            state = session.state()
+            if step == "load":
+                edit = state.load(version, self._settings.loaded_versions)
+            else:
+                edit = state.move_canary(version) if step == "canary" else state.move_stable(version)
             if edit is not None:
                 session.write(edit)
         return list(session.outcome("").edits)
+
+    def adopt(self) -> Outcome:
+        """Names the versions that serve now and labels the newest stable: the way in from `latest` or `all`.
+
+        Raises:
+            Refused: A replica does not answer, or nothing serves everywhere.
+            Busy: Another rollout is at work.
+        """
+        with self._command("adopt", None) as session:
+            steps.adopt(session)
+            return session.outcome(f"models.config names versions; version {session.state().stable} is stable")
 
     def canary(self, version: int) -> Outcome:
         """Names the version, waits until it serves everywhere, lets it through the gate, moves `canary`.

@@ -121,14 +121,6 @@ class Session:
             self._seen = self._place.target.read()
         return read_state(self._text(), self.settings.model, self.settings.labels)[0]
 
-    def serving(self, state: State) -> tuple[int, ...]:
-        """What serves on every replica, where the file does not say: a first rollout. Else empty."""
-        if state.complete:
-            return ()
-        views = self.watcher.look(state)
-        sets = [{version for version in view.versions if view.available(version)} for view in views if view.up]
-        return tuple(sorted(set.intersection(*sets))) if sets else ()
-
     @property
     def pretends(self) -> bool:
         """Whether a dry run has made an edit that the replicas don't know of."""

@@ -8,23 +8,34 @@ from collections.abc import Iterator, Sequence
 
 from serving.rollout.drift import ended
 from serving.rollout.edits import Edit
-from serving.rollout.errors import RolloutError, Stopped
+from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.fleet import ReplicaView
 from serving.rollout.package import Package
 from serving.rollout.session import Session
 from serving.rollout.trial import hold_rehearsal
 
-__all__ = ["load", "move_canary", "move_stable", "retire", "undoing", "watch", "withdraw"]
+__all__ = ["adopt", "load", "move_canary", "move_stable", "retire", "undoing", "watch", "withdraw"]
+
+
+def adopt(session: Session) -> None:
+    """Names what serves everywhere now, and labels it stable."""
+    state = session.state()
+    views = session.watcher.look(state)
+    silent = [f"{view.address}: {view.error}" for view in views if not view.up]
+    if silent:
+        raise Refused("replicas", "expected every replica to answer. Received:", silent)
+    sets = [{version for version in view.versions if view.available(version)} for view in views]
+    edit = state.adopt(tuple(sorted(set.intersection(*sets))) if sets else ())
+    _make(session, "adopt", edit, session.state().stable or 0)
 
 
 def load(session: Session, package: Package) -> None:
     """Rehearses the version, names it, and waits until it serves everywhere."""
-    state = session.state()
-    edit = state.load(package.version, session.settings.loaded_versions, session.serving(state))
+    most = session.settings.loaded_versions
+    edit = session.state().load(package.version, most)
     if edit is not None and not session.dry_run:
         hold_rehearsal(session, package)
-        state = session.state()  # the rehearsal took its time
-        edit = state.load(package.version, session.settings.loaded_versions, session.serving(state))
+        edit = session.state().load(package.version, most)  # the rehearsal took its time
     _make(session, "load", edit, package.version)
 
 

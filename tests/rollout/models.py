@@ -61,7 +61,7 @@ def build(spec: PreprocessingSpec, *, turned: int = 0, slow: bool = False) -> ke
     scaled = keras.layers.Rescaling(1 / 255)(image)
     seen = keras.layers.GlobalAveragePooling2D()(scaled)
     if slow:
-        wide = keras.layers.Resizing(384, 384)(scaled)
+        wide = keras.layers.Resizing(256, 256)(scaled)
         for _ in range(3):
             wide = keras.layers.Conv2D(48, 3, padding="same")(wide)
         # Times nought: the graph can't leave it out, and the answer stays.
