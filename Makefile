@@ -26,6 +26,11 @@ lint: env ## Linter and type checker
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
+.PHONY: bench
+bench: env ## Measure client and server against floors and peers; plots in benchmarks/results
+	@$(RUN) -m benchmarks.client_speed
+	@$(RUN) -m benchmarks.server_speed
+
 .PHONY: clean
 clean: ## Remove what the demo and the benchmarks wrote; .venv stays
 	rm -rf build

@@ -84,9 +84,9 @@ def calls(rounds: int, server: EmptyServer) -> dict[str, Any]:
         preprocessor = client.preprocessor()
         found = interleave(
             {
-                "raw stub": lambda: times(raw, 300),
+                "raw stub": lambda: times(raw, 40),
                 "duoserve": lambda: times(
-                    lambda: client.predict_tensors(server.image, server.tokens, preprocessor), 300
+                    lambda: client.predict_tensors(server.image, server.tokens, preprocessor), 40
                 ),
             },
             rounds,
@@ -109,9 +109,9 @@ def calls(rounds: int, server: EmptyServer) -> dict[str, Any]:
     stub = channel.unary_unary(_messages.PREDICT, None, None)
     awaited = interleave(
         {
-            "raw stub": lambda: loop.run_until_complete(timed(lambda: stub(server.request, timeout=10), 300)),
+            "raw stub": lambda: loop.run_until_complete(timed(lambda: stub(server.request, timeout=10), 40)),
             "duoserve": lambda: loop.run_until_complete(
-                timed(lambda: aclient.predict_tensors(server.image, server.tokens, preprocessor), 300)
+                timed(lambda: aclient.predict_tensors(server.image, server.tokens, preprocessor), 40)
             ),
         },
         rounds,

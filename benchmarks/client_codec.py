@@ -30,14 +30,14 @@ def encode(rounds: int, peer: MinTfsClient | str) -> dict[str, Any]:
         return bytes(request.SerializeToString())
 
     cases: dict[str, Callable[[], list[float]]] = {
-        "memcpy": lambda: times(lambda: bytes(data), 300),
+        "memcpy": lambda: times(lambda: bytes(data), 30),
         "duoserve": lambda: times(
-            lambda: _messages.encode_predict("pairs", None, "serving_default", {"image": image}), 300
+            lambda: _messages.encode_predict("pairs", None, "serving_default", {"image": image}), 30
         ),
-        "tf.make_tensor_proto": lambda: times(official, 100),
+        "tf.make_tensor_proto": lambda: times(official, 10),
     }
     if isinstance(peer, MinTfsClient):
-        cases["min-tfs-client"] = lambda: list(peer.ask(do="encode", count=5))
+        cases["min-tfs-client"] = lambda: list(peer.ask(do="encode", count=1))
     found = interleave(cases, rounds)
     what = "build and serialise 1x224x224x3 float32"
     rows = [row(f"{what}, {which}", "memcpy", ratio(found, "duoserve", "memcpy", which), 3) for which in ("p50", "p95")]
@@ -62,16 +62,16 @@ def decode(rounds: int, peer: MinTfsClient | str) -> dict[str, Any]:
         cases: dict[str, Callable[[], list[float]]] = {
             # Of the reply's own bytes, into an array that belongs to the caller, as every client gives it.
             "np.frombuffer": lambda reply=reply, offset=offset: times(
-                lambda: np.frombuffer(reply, np.float32, values.size, offset).reshape(SHAPE).copy(), 300
+                lambda: np.frombuffer(reply, np.float32, values.size, offset).reshape(SHAPE).copy(), 30
             ),
-            "duoserve": lambda reply=reply: times(lambda: _messages.decode_predict(reply), 300),
+            "duoserve": lambda reply=reply: times(lambda: _messages.decode_predict(reply), 30),
             "tf.make_ndarray": lambda reply=reply: times(
-                lambda: tf.make_ndarray(predict_pb2.PredictResponse.FromString(reply).outputs["probabilities"]), 20
+                lambda: tf.make_ndarray(predict_pb2.PredictResponse.FromString(reply).outputs["probabilities"]), 3
             ),
         }
         if isinstance(peer, MinTfsClient) and form == "float_val":  # it reads no other
             peer.ask(do="reply", bytes=reply.hex())
-            cases["min-tfs-client"] = lambda: list(peer.ask(do="decode", count=5))
+            cases["min-tfs-client"] = lambda: list(peer.ask(do="decode", count=1))
         found = interleave(cases, rounds)
         what = f"decode 64x1000, {form}"
         rows.append(row(what, "np.frombuffer", ratio(found, "duoserve", "np.frombuffer"), 2))

@@ -14,7 +14,6 @@ import os
 import pathlib
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +27,7 @@ import psutil
 from tensorflow_serving.apis import predict_pb2
 
 from benchmarks import _load
-from benchmarks.server_speed import RESULTS, InProcess
+from benchmarks.server_speed import RESULTS, InProcess, made
 from serving.local.testing import LocalServer
 
 CALLERS = 8
@@ -124,9 +123,8 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        model, store = pathlib.Path(scratch) / "compact" / "1", pathlib.Path(scratch) / "store"
-        command = [sys.executable, "-m", "benchmarks._model", str(model)]
-        subprocess.run(command, cwd=_load.ROOT, check=True, capture_output=True)
+        store = pathlib.Path(scratch) / "store"
+        model = made("compact", pathlib.Path(scratch)) / "1"
         shutil.copytree(model, store / "1")
         request = InProcess(model.parent).request("m")
         flags = ["--model_name=m", f"--model_base_path={store}", "--grpc_max_threads=16"]

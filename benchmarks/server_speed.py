@@ -1,9 +1,11 @@
 """How fast is the embedded server? Against the same model in-process, and against an empty gRPC server.
 
-    python -m benchmarks.server_speed [--model DIR] [--rounds 5] [--seconds 2]
+    python -m benchmarks.server_speed [--preset compact|reference | --model DIR] [--rounds 5] [--seconds 2]
 
-All in one run, interleaved, round by round; ratios are taken within a round. Writes
-results/server_speed.json and results/server_speed.png beside this file.
+All in one run, interleaved, round by round; ratios are taken within a round. The callers run
+on the same cores as the server: their own cost is in the throughput, and not in the CPU
+times, which are the server process's alone. Writes
+results/server_speed_NAME.json and .png beside this file.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
+import psutil
 
-from benchmarks import _load, _rounds
+from benchmarks import _load, _model, _rounds
 from serving.local.testing import LocalServer
 
 RESULTS = pathlib.Path(__file__).with_name("results")
@@ -37,7 +40,6 @@ BATCH_THREADS = 2
 BATCHING = f"""
 max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 2000 }} max_enqueued_batches {{ value: 64 }}
 num_batch_threads {{ value: {BATCH_THREADS} }}
-allowed_batch_sizes: [1, 2, 4, 8, 16, 32]
 """
 
 
@@ -80,7 +82,9 @@ class InProcess:
         feeds = {self._signature.inputs[key].name: array for key, array in self.inputs(rows).items()}
         fetches = [info.name for info in self._signature.outputs.values()]
         _load.in_threads(threads, 0.3, lambda: self._servable.run(feeds, fetches, Deadline()))
-        return _load.in_threads(threads, seconds, lambda: self._servable.run(feeds, fetches, Deadline()))
+        began = time.process_time()
+        seen = _load.in_threads(threads, seconds, lambda: self._servable.run(feeds, fetches, Deadline()))
+        return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["calls"] / rows}
 
 
 @contextlib.contextmanager
@@ -106,6 +110,26 @@ def batches(server: LocalServer) -> tuple[int, int]:
     return sum(int(size) * int(count) for size, count in sizes), sum(int(count) for _, count in sizes)
 
 
+def cpu_seconds(server: LocalServer) -> float:
+    times = psutil.Process(server.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def call(server: LocalServer | str, request: pathlib.Path, callers: int, seconds: float) -> dict[str, float]:
+    """What `callers` saw; for a server of ours also its CPU time a call and the batch size that it reached."""
+    if isinstance(server, str):
+        return _load.run(server, request, callers, seconds)
+    batching = bool(server.rest_port)
+    before, rows, runs = cpu_seconds(server), *(batches(server) if batching else (0, 0))
+    seen = _load.run(server.address, request, callers, seconds)
+    # Warm-up calls cost CPU too, and count as calls here.
+    seen["cpu_ms"] = (cpu_seconds(server) - before) * 1e3 / seen["all_calls"]
+    if batching:
+        rows, runs = (now - then for now, then in zip(batches(server), (rows, runs), strict=True))
+        seen["batch"] = rows / max(1, runs)
+    return seen
+
+
 def measure(
     local: InProcess, servers: dict[str, LocalServer | str], request: pathlib.Path, rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
@@ -123,13 +147,8 @@ def measure(
 
         for callers in CALLERS:
             for name, server in servers.items():
-                before = batches(server) if name == "batched" and isinstance(server, LocalServer) else (0, 0)
-                address = server if isinstance(server, str) else server.address
                 told(f"{name}, {callers} callers")
-                seen[f"{name}/{callers}"] = _load.run(address, request, callers, seconds)
-                if name == "batched" and isinstance(server, LocalServer):
-                    rows, runs = (now - then for now, then in zip(batches(server), before, strict=True))
-                    seen[f"{name}/{callers}"]["batch"] = rows / max(1, runs)
+                seen[f"{name}/{callers}"] = call(server, request, callers, seconds)
             told(f"in-process, {callers} callers")
             seen[f"in-process/{callers}"] = local.measure(1, callers, seconds)
         for callers in (8, 32):
@@ -159,6 +178,9 @@ def ratios(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     for n in (8, 32):
         made[f"throughput, batching server / in-process at its batch size, {n} callers"] = over(
             lambda s, n=n: s[f"batched/{n}"]["per_second"] / s[f"in-process batch/{n}"]["rows_per_second"]
+        )
+        made[f"CPU a row, in-process at its batch size / batching server, {n} callers"] = over(
+            lambda s, n=n: s[f"in-process batch/{n}"]["cpu_ms"] / s[f"batched/{n}"]["cpu_ms"]
         )
         made[f"batch size reached, {n} callers"] = over(lambda s, n=n: s[f"batched/{n}"]["batch"])
     made["added at batch 1, 1 caller, median, ms"] = over(
@@ -190,20 +212,24 @@ def plot(rounds: list[dict[str, Any]], path: pathlib.Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def made(preset: str, folder: pathlib.Path) -> pathlib.Path:
+    """The folder of a model with one version, written by a process of its own."""
+    command = [sys.executable, "-m", "benchmarks._model", preset, str(folder / preset / "1")]
+    subprocess.run(command, cwd=_load.ROOT, check=True, capture_output=True)
+    return folder / preset
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, help="folder with numbered versions; default: a compact one")
+    parser.add_argument("--preset", choices=tuple(_model.SIZES), default="compact", help="a model made for this")
+    parser.add_argument("--model", type=pathlib.Path, help="or one of yours: a folder with numbered versions")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         work = pathlib.Path(scratch)
-        model = options.model
-        if model is None:
-            model = work / "compact"
-            command = [sys.executable, "-m", "benchmarks._model", str(model / "1")]
-            subprocess.run(command, cwd=_load.ROOT, check=True, capture_output=True)
+        model = options.model or made(options.preset, work)
         local = InProcess(model)
         request = work / "request.bin"
         request.write_bytes(local.request("m"))
@@ -228,13 +254,14 @@ def main() -> int:
     report = {
         "when": time.strftime("%Y-%m-%d"),
         "host": host,
-        "model": str(options.model.name if options.model else "compact, untrained"),
+        "model": str(options.model.name if options.model else f"{options.preset}, untrained"),
         "request_bytes": size,
         "ratios": claims,
         "rounds": rounds,
     }
-    (options.out / "server_speed.json").write_text(json.dumps(report, indent=1) + "\n")
-    plot(rounds, options.out / "server_speed.png")
+    name = f"server_speed_{options.model.name if options.model else options.preset}"
+    (options.out / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    plot(rounds, options.out / f"{name}.png")
     for name, value in claims.items():
         print(f"{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})  {name}")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import posixpath
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
+from serving import modelconfig
 from serving.local._errors import Code, ServingError, failed_precondition, invalid_argument
 from serving.local._manager import Closeable, Handle, Manager
 from serving.local._source import StoragePathSource, Watched, poll_base_path
@@ -19,51 +19,7 @@ from serving.local._states import ServableId, State, StateBus, StateMonitor, Ver
 
 _LOG = logging.getLogger(__name__)
 
-PLATFORM = "tensorflow"
-
 S = TypeVar("S", bound=Closeable)
-
-
-def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
-    """The config that --model_name and --model_base_path stand for."""
-    config = config_pb2.ModelServerConfig()
-    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
-    return config
-
-
-def _platform(model: config_pb2.ModelConfig) -> str:
-    if model.model_type != config_pb2.MODEL_TYPE_UNSPECIFIED:
-        if model.model_platform:
-            raise invalid_argument(
-                "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
-            )
-        if model.model_type != config_pb2.TENSORFLOW:
-            raise invalid_argument(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
-        return PLATFORM
-    if not model.model_platform:
-        raise invalid_argument(
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-            f"ModelServerConfig::model_platform, model name is {model.name}"
-        )
-    return str(model.model_platform)
-
-
-def validate(config: config_pb2.ModelConfigList) -> None:
-    """What the stock server checks of a list of models before it touches anything."""
-    names = set()
-    for model in config.config:
-        if model.name in names:
-            raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
-        names.add(model.name)
-    for model in config.config:
-        if not posixpath.isabs(model.base_path) and "://" not in model.base_path:
-            raise invalid_argument(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-            )
-    for model in config.config:
-        platform = _platform(model)
-        if platform != PLATFORM:
-            raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
 
 
 class ServerCore(Generic[S]):
@@ -82,17 +38,12 @@ class ServerCore(Generic[S]):
         self._bus = bus
         self._labels_for_unavailable = labels_for_unavailable
         self._reloading = threading.Lock()
-        self._configured = False
         self._labels: dict[str, dict[str, int]] = {}
 
     @property
     def states(self) -> StateMonitor:
         """Every version that was ever managed."""
         return self._bus.lasting
-
-    def serving(self) -> list[ServableId]:
-        """The versions that answer now."""
-        return self._manager.serving()
 
     def start(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool], *, wait: bool) -> None:
         """Load the first config and wait until each of its models has a version that serves.
@@ -109,7 +60,7 @@ class ServerCore(Generic[S]):
         if config.WhichOneof("config") == "custom_model_config":
             raise invalid_argument("ModelServer does not yet support custom model config.")
         models = config.model_config_list
-        validate(models)
+        _validate(models)
         if not wait:
             for model in _watched(models):
                 try:
@@ -123,7 +74,6 @@ class ServerCore(Generic[S]):
             names = {model.name for model in models.config}
             settled = self.states.wait_until_settled(names, give_up=give_up)
             self._manager.end_of_first_load()
-            self._configured = True
         _raise_unavailable(settled, "servable(s)")
 
     def reload(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool] = lambda: False) -> None:
@@ -140,7 +90,7 @@ class ServerCore(Generic[S]):
             )
         models = config.model_config_list
         with self._reloading:
-            validate(models)
+            _validate(models)
             self._labels = self._checked_labels(models)
             listener = self._bus.listen()
             try:
@@ -196,6 +146,13 @@ class ServerCore(Generic[S]):
         """Unload everything, waiting for calls in flight for at most `seconds`."""
         self._source.stop()
         self._manager.stop(seconds)
+
+
+def _validate(models: config_pb2.ModelConfigList) -> None:
+    try:
+        modelconfig.validate(models)
+    except modelconfig.ConfigError as error:
+        raise invalid_argument(str(error)) from error
 
 
 def _watched(models: config_pb2.ModelConfigList) -> list[Watched]:

@@ -23,6 +23,7 @@ Differences from the stock server, on purpose:
   * A busy port ends the start with an error. The stock server shares it silently.
   * It listens on 127.0.0.1 unless --host says otherwise; the stock server on 0.0.0.0.
   * A missing base path ends the start; --wait_for_base_path waits for ever, as stock does.
+    One that is there but has no version yet is waited for, with closed ports, by both.
   * SIGTERM finishes the calls in flight first; --stock_sigterm dies at once, as stock does.
   * A batching server refuses a request without rows; the stock server hangs on it.
 

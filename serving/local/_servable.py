@@ -11,7 +11,8 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 
 from serving.local import _memory
-from serving.local._batching import Batcher, Batching, batch_rows
+from serving.local._batching import Batcher, batch_rows
+from serving.local._batching_parameters import Batching
 from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError, invalid_argument
 from serving.local._metrics import Metrics

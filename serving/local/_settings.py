@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import pathlib
 import socket
+from typing import TypeVar
 
 import grpc
+from google.protobuf import message
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.local import _textproto
-from serving.local._batching import Batching
+from serving import modelconfig
+from serving.local._batching_parameters import Batching
 from serving.local._configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
-from serving.local._core import single_model
 from serving.local._errors import Code, ServingError, invalid_argument
 from serving.local._flags import Flags
 from serving.local._rest import DEFAULT_METRICS_PATH
 
 MAX_MESSAGE_BYTES = 2**31 - 1
 PER_MODEL_BATCHING = "batching_params.pbtxt"
+
+
+M = TypeVar("M", bound=message.Message)
+
+
+def _read(path: str | pathlib.Path, into: M) -> M:
+    try:
+        return modelconfig.read_text_proto(path, into)
+    except modelconfig.ConfigError as error:
+        raise invalid_argument(str(error)) from error
 
 
 def cores() -> int:
@@ -31,7 +42,7 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
     """The Session's options."""
     config = config_pb2.ConfigProto()
     if flags.tensorflow_session_config_file:
-        return _textproto.read(flags.tensorflow_session_config_file, config)
+        return _read(flags.tensorflow_session_config_file, config)
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
     if intra > 0 and inter > 0 and flags.tensorflow_session_parallelism > 0:
         raise invalid_argument(
@@ -54,10 +65,10 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
 def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
     """The list of models: from the config file, or the one model of the flags."""
     if flags.model_config_file:
-        return _textproto.read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
+        return _read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
     if not flags.model_base_path:
         raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
-    return single_model(flags.model_name, flags.model_base_path)
+    return modelconfig.single_model(flags.model_name, flags.model_base_path)
 
 
 def batching(flags: Flags) -> Batching | None:
@@ -70,7 +81,7 @@ def batching(flags: Flags) -> Batching | None:
         return None
     parameters = BatchingParameters()
     if flags.batching_parameters_file:
-        _textproto.read(flags.batching_parameters_file, parameters)
+        _read(flags.batching_parameters_file, parameters)
     return Batching.from_proto(parameters, cores())
 
 
@@ -81,7 +92,7 @@ def batching_of(flags: Flags, shared: Batching | None, export_dir: pathlib.Path)
     path = export_dir / PER_MODEL_BATCHING
     if not path.exists():
         return None
-    parameters = _textproto.read(path, BatchingParameters())
+    parameters = _read(path, BatchingParameters())
     # The threads are everybody's: the file's own are ignored, as by the stock server.
     parameters.num_batch_threads.value = shared.threads
     parameters.thread_pool_name.value = shared.pool
@@ -92,7 +103,7 @@ def metrics_path(flags: Flags) -> str:
     """Where the Prometheus page is; empty when it is not wanted."""
     if not flags.monitoring_config_file:
         return ""
-    prometheus = _textproto.read(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
+    prometheus = _read(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
     return (prometheus.path or DEFAULT_METRICS_PATH) if prometheus.enable else ""
 
 
@@ -141,7 +152,7 @@ def credentials(flags: Flags) -> grpc.ServerCredentials | None:
     """TLS from the SSL config file; None for plain text."""
     if not flags.ssl_config_file:
         return None
-    ssl = _textproto.read(flags.ssl_config_file, SSLConfig())
+    ssl = _read(flags.ssl_config_file, SSLConfig())
     if not ssl.server_key or not ssl.server_cert:
         raise invalid_argument(f"Expected server_key and server_cert, in PEM, in {flags.ssl_config_file}")
     if ssl.client_verify and not ssl.custom_ca:

@@ -17,7 +17,8 @@ from serving.local._errors import Code, ServingError, from_exception
 from serving.local._flags import Flags, without_effect
 from serving.local._manager import Manager, Retry
 from serving.local._metrics import Metrics
-from serving.local._rest import Api, RestFront
+from serving.local._rest import RestFront
+from serving.local._rest_api import Api
 from serving.local._servable import Servable
 from serving.local._service import Service
 from serving.local._source import StoragePathSource

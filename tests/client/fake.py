@@ -14,7 +14,7 @@ import numpy as np
 
 from duoserve import _wire_pb2 as wire
 from duoserve._codec import decode_tensor
-from duoserve.contract import PreprocessingSpec, signatures
+from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec, signatures
 from duoserve.preprocess import Preprocessor
 
 NUMBERS = {"float32": 1, "int32": 3, "uint8": 4, "string": 7}
@@ -91,15 +91,9 @@ class FakeServer:
 
     def predictions(self, signature: str | None = None) -> list[Any]:
         """The Predict requests so far for a signature, `serving_default` unless another is named."""
+        wanted = signature or SERVING_DEFAULT
         return [
-            request
-            for name, request in self.calls
-            if name == "Predict"
-            and (
-                request.model_spec.signature_name == signature
-                if signature
-                else request.model_spec.signature_name != "describe"
-            )
+            request for name, request in self.calls if name == "Predict" and request.model_spec.signature_name == wanted
         ]
 
     def stop(self, grace: float | None = None) -> None:

@@ -16,7 +16,8 @@ from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.local._batching import Batcher, Batching
+from serving.local._batching import Batcher
+from serving.local._batching_parameters import Batching
 from serving.local._configs_pb2 import BatchingParameters
 from serving.local._deadline import Deadline
 from serving.local._errors import Code, ServingError

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 
-from serving.local import _json, _json_replies, _json_requests
+from serving.local import _json, _json_examples, _json_replies, _json_tensors
 from serving.local._errors import Code, ServingError
 from serving.local._tensors import fill_proto, to_array
 from serving.local.testing import LocalServer
@@ -31,7 +31,7 @@ def infos(**dtypes: str) -> dict[str, meta_graph_pb2.TensorInfo]:
 def tensors(body: Any, **dtypes: str) -> dict[str, np.ndarray]:
     request = predict_pb2.PredictRequest()
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    _json_requests.fill_predict(data, lambda _: infos(**dtypes), request)
+    _json_tensors.fill(data, lambda _: infos(**dtypes), request)
     return {name: to_array(proto) for name, proto in request.inputs.items()}
 
 
@@ -203,7 +203,7 @@ def test_rows_need_a_batch_in_every_output() -> None:
 def test_examples_take_every_kind_of_feature() -> None:
     request = classification_pb2.ClassificationRequest()
     body = {"context": {"c": 1}, "examples": [{"f": [1.5], "i": 3, "s": "t", "b": {"b64": "AA=="}, "t": True}]}
-    _json_requests.fill_examples(json.dumps(body).encode(), request)
+    _json_examples.fill(json.dumps(body).encode(), request)
     features = request.input.example_list_with_context.examples[0].features.feature
     assert features["f"].float_list.value[:] == [1.5]
     assert features["i"].int64_list.value[:] == [3]
@@ -225,7 +225,7 @@ def test_examples_take_every_kind_of_feature() -> None:
 )
 def test_examples_of_the_wrong_form_are_told_so(body: Any, message: str) -> None:
     with pytest.raises(ServingError) as error:
-        _json_requests.fill_examples(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
+        _json_examples.fill(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
     assert error.value.message == message
 
 

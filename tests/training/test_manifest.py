@@ -142,6 +142,7 @@ def test_without_a_split_a_share_of_every_class_is_held_out(squares: Path, tmp_p
     assert Counter(row.label for row in first.select("test")) == {"red": 4, "green": 4, "blue": 4}
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("0123456789")), max_size=60),
     fraction=st.floats(0, 0.95),
@@ -198,7 +199,7 @@ def test_an_image_that_vanishes_after_the_check_is_named(folder: Make) -> None:
         encode(dataset.rows, preprocessor)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200))
 def test_any_file_is_read_or_refused_by_our_own_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "manifest.csv").write_bytes(b"image,text,label\n" + data)

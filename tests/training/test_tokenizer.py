@@ -42,6 +42,7 @@ def test_case_and_width_do_not_matter() -> None:
     assert trained.encode("A RED House") == trained.encode("ａ　ｒｅｄ ｈｏｕｓｅ") == trained.encode("a red house")
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=40))
 def test_no_text_has_padding_or_unknown_ids(text: str) -> None:
     ids = processor(CORPUS).encode(text)

@@ -124,7 +124,7 @@ def make_plan(address: Address, connection: Connection, retry: Retry, tls: TLS |
         ("grpc.dns_min_time_between_resolutions_ms", int(min(connection.refresh, 5) * 1000)),
         # A restarted replica is found again within seconds; gRPC's default grows to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 2000),
+        ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, on a busy replica
         ("grpc.max_reconnect_backoff_ms", 5000),
     ]
     credentials, digest = None, ""
