@@ -24,6 +24,7 @@ _HISTORY_KEY: Final = "history.jsonl"
 _HISTORY_BYTES: Final = 800_000  # a ConfigMap holds 1 MiB; the oldest entries go first
 _TIMEOUT: Final = 20
 _LEASE_SECONDS: Final = 30
+_TRIES: Final = 20
 
 
 def connect(context: str | None) -> Any:
@@ -91,12 +92,12 @@ class ConfigMapHistory:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds an entry, again if somebody else did in the meantime."""
-        for attempt in range(5):
+        for attempt in range(_TRIES):
             try:
                 with _explained(self._what):
                     return self._append(history.line(record))
             except Busy:
-                if attempt == 4:
+                if attempt == _TRIES - 1:
                     raise
         return None
 
@@ -134,13 +135,15 @@ class LeaseLock:
         self._api = api
         self._where = (name, namespace)
         self._what = f"lease/{name} in {namespace}"
+        self._holder = ""
         self._lost = ""
         self._ended = threading.Event()
+        self._putting = threading.Lock()
 
     @contextlib.contextmanager
     def held(self, who: str, what: str) -> Iterator[None]:
         """Holds the Lease for a block."""
-        holder = f"{who}, for: {what}"
+        holder = self._holder = f"{who}, for: {what}"
         self._take(holder)
         self._lost = ""
         self._ended.clear()
@@ -155,9 +158,10 @@ class LeaseLock:
                 self._put(holder, release=True)
 
     def check(self) -> None:
-        """Asks the API server: the renewals are seconds apart."""
+        """Renews at once: the renewals are seconds apart, and an edit may follow."""
         if self._lost:
             raise Busy(f"Expected to hold {self._what}. Received: {self._lost}")
+        self._put(self._holder, release=False)
 
     def _take(self, holder: str) -> None:
         coordination = self._coordination()
@@ -191,7 +195,7 @@ class LeaseLock:
 
     def _put(self, holder: str, *, release: bool) -> None:
         coordination = self._coordination()
-        with _explained(self._what):
+        with self._putting, _explained(self._what):  # or our own renewals conflict with each other
             lease = coordination.read_namespaced_lease(*self._where, _request_timeout=_TIMEOUT)
             if lease.spec.holder_identity != holder:
                 raise Busy(f"Expected {self._what} to be ours. Received: held by {lease.spec.holder_identity}")

@@ -12,7 +12,7 @@ import pytest
 
 from serving.rollout import Refused, Stopped
 from tests.rollout import models
-from tests.rollout.conftest import WAITS, Site
+from tests.rollout.site import WAITS, Site
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from serving.local.testing import free_port
 from serving.rollout import Refused, Stopped
 from tests.rollout import models
-from tests.rollout.conftest import LIMITS, WAITS, Site
+from tests.rollout.site import LIMITS, WAITS, Site
 
 
 def named(site: Site) -> tuple[tuple[int, ...] | None, dict[str, int]]:
