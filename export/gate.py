@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from duoserve.errors import InvalidInput
 from duoserve.manifest import verify_manifest
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
+from duoserve.signing import verify_signature
 from export._ops import forbidden_ops
 from export._session import SessionModel
 from export.errors import ExportError, GateError
@@ -69,6 +70,7 @@ class _Subject:
     folder: Path
     server_version: str
     reference: Reference | None
+    public_keys: tuple[Path, ...] = ()
     model: SessionModel | None = None
     spec: PreprocessingSpec | None = None
     samples: tuple[GoldenSample, ...] = ()
@@ -89,6 +91,7 @@ def check(
     *,
     server_version: str = SERVER_VERSION,
     reference: Reference | None = None,
+    public_keys: Sequence[Path] = (),
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> list[CheckResult]:
     """Runs every check on a version's folder.
@@ -100,12 +103,13 @@ def check(
         folder: A SavedModel with its `assets.extra/`.
         server_version: The TensorFlow of the server that it is meant for.
         reference: The Keras model that it was made from, where it is at hand.
+        public_keys: PEM files; when there are some, one of them has to have signed it.
         progress: Called with each result as it comes.
     """
-    subject = _Subject(folder, server_version, reference)
+    subject = _Subject(folder, server_version, reference, tuple(public_keys))
     results = []
     try:
-        for name, function, fatal in _CHECKS:
+        for name, function, fatal in (*_CHECKS, *([_SIGNED] if public_keys else [])):
             begin = time.monotonic()
             try:
                 *findings, note = function(subject)
@@ -136,6 +140,11 @@ def refuse_unless_passed(results: list[CheckResult], what: str) -> None:
 def _files(subject: _Subject) -> Iterator[str]:
     yield from verify_manifest(subject.folder)
     yield "saved_model.pb, variables and extras are as they were written"
+
+
+def _signature(subject: _Subject) -> Iterator[str]:
+    yield from verify_signature(subject.folder, subject.public_keys)
+    yield "signed by a key that is trusted"
 
 
 def _loads(subject: _Subject) -> Iterator[str]:
@@ -254,6 +263,8 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
     ("warmup", _warmup, False),
 )
 """Name, function, and whether the later ones stand on it."""
+
+_SIGNED: Final = ("signature", _signature, False)
 
 
 def _encode(subject: _Subject) -> tuple[Array, Array]:

@@ -118,15 +118,20 @@ class Fleet:
             client.close()
 
     def each(self, ask: Callable[[str], T], addresses: Iterable[str] | None = None) -> list[T]:
-        """What `ask` gives for every replica, a few at a time, in the order of the addresses."""
+        """What `ask` gives for every replica, a few at a time, in the order of the addresses.
+
+        `ask` runs on this fleet's threads, so it must not call `each` or `look` itself.
+        """
         return list(self._pool.map(ask, self.addresses() if addresses is None else addresses))
 
     def look(self, labels: Iterable[str]) -> tuple[ReplicaView, ...]:
         """Every replica, with who answers for each of the labels."""
         wanted = tuple(labels)
-        return tuple(self.each(lambda address: self._view(address, wanted)))
+        return tuple(self.each(lambda address: self.view(address, wanted)))
 
-    def _view(self, address: str, labels: tuple[str, ...]) -> ReplicaView:
+    def view(self, address: str, labels: Iterable[str] = ()) -> ReplicaView:
+        """One replica now, with who answers for each of the labels. Never raises."""
+        labels = tuple(labels)
         try:
             versions = {status.version: status for status in self.client(address).status()}
         except ModelNotFound:

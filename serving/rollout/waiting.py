@@ -117,7 +117,7 @@ class Watcher:
         """Waits until a replica answers again, for as long as one may be missing."""
         end = time.monotonic() + self._waits.missing
         while time.monotonic() < end:
-            if any(view.up for view in self._fleet.look(()) if view.address == address):
+            if self._fleet.view(address).up:
                 return
             time.sleep(self._waits.poll)
 
