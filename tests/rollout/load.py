@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from duoserve import Client, DuoserveError
+from duoserve import Canary, Client, DuoserveError
 from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
 from serving import modelfile
 from tests.rollout import models
@@ -18,17 +18,18 @@ from tests.rollout import models
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call: when it began (seconds since the load's start), how long it took, and what came."""
+    """One call: when it began (seconds since the load's start), how long it took, what was asked for, and what came."""
 
     at: float
     seconds: float
+    label: str
     version: int | None
     error: str = ""
     right: bool = True
 
 
 class Load:
-    """Calls label `stable` all the time; a context manager.
+    """Calls label `stable` all the time, and `canary` one time in five; a context manager.
 
     Attributes:
         calls: Every call so far.
@@ -37,19 +38,21 @@ class Load:
     def __init__(
         self, addresses: Sequence[str], store: Path, config: Path, *, threads: int = 2, rate: float = 20
     ) -> None:
-        self._client = Client(addresses, model=models.MODEL, label="stable", timeout=20)
+        self._client = Client(
+            addresses, model=models.MODEL, label="stable", canary=Canary(label="canary", percent=20), timeout=20
+        )
         self._config = config
         self._pause = threads / rate
         self._golden: Mapping[int, Sequence[GoldenSample]] = {
             int(path.name): load_samples((path / GOLDEN_PATH).read_bytes())
-            for path in (store / models.MODEL).glob("[0-9]*")
+            for path in (store / models.MODEL).glob("[1-7]")
         }
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(threads)]
         self._threads.append(threading.Thread(target=self._watch))
         self.began = time.monotonic()
         self.calls: list[Call] = []
-        self.labels: list[tuple[float, int]] = []
+        self.labels: dict[str, list[tuple[float, int]]] = {"stable": [], "canary": []}
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -72,28 +75,30 @@ class Load:
             try:
                 answer = self._client.predict(image, text)
             except DuoserveError as error:
-                self.calls.append(Call(begin - self.began, time.monotonic() - begin, None, str(error)))
+                self.calls.append(Call(begin - self.began, time.monotonic() - begin, "stable", None, str(error)))
                 continue
             expected = np.array(self._golden[answer.version][position].probabilities)
             right = expected.shape == answer.probabilities.shape and bool(
                 np.abs(expected - answer.probabilities).max() < 1e-3
             )
-            self.calls.append(Call(begin - self.began, time.monotonic() - begin, answer.version, right=right))
+            label = str(answer.target)
+            self.calls.append(Call(begin - self.began, time.monotonic() - begin, label, answer.version, right=right))
 
     def _watch(self) -> None:
-        """What `stable` is in the file, by time."""
+        """What the labels are in the file, by time."""
         while not self._ended.wait(0.05):
             config = next(one for one in modelfile.parse(self._config.read_text()) if one.name == models.MODEL)
-            now = config.labels["stable"]
-            if not self.labels or self.labels[-1][1] != now:
-                self.labels.append((time.monotonic() - self.began, now))
+            for label, times in self.labels.items():
+                now = config.labels.get(label)
+                if now is not None and (not times or times[-1][1] != now):
+                    times.append((time.monotonic() - self.began, now))
 
     def failed(self) -> list[Call]:
         """Calls without an answer."""
         return [call for call in self.calls if call.error]
 
     def wrong(self, grace: float = 5.0) -> list[Call]:
-        """Answers that are not what the version answers, or of a version that `stable` was not at.
+        """Answers that are not what the version answers, or of a version that the label was not at.
 
         Args:
             grace: Seconds that the replicas may take to follow the file.
@@ -102,7 +107,8 @@ class Load:
 
     def _due(self, call: Call, grace: float) -> bool:
         begin, end = call.at - grace, call.at + call.seconds
-        spans = zip(self.labels, [*self.labels[1:], (float("inf"), 0)], strict=True)
+        times = self.labels[call.label]
+        spans = zip(times, [*times[1:], (float("inf"), 0)], strict=True)
         return any(
             version == call.version and since <= end + 0.1 and until >= begin for (since, version), (until, _) in spans
         )

@@ -19,8 +19,8 @@ MODEL = "pets"
 WORDS = ("red cat", "blue dog", "green tree", "grinning face", "hot air balloon", "over the sea", "the red tree")
 TEXTS = [f"{a} {b}" for a in WORDS for b in WORDS]
 
-OLD, GOOD, WORSE, SLOW, FEWER = 1, 2, 3, 4, 5
-"""FEWER classes: clients of the others would miss one."""
+OLD, GOOD, WORSE, SLOW, FEWER, REFUSED, CRASHING = 1, 2, 3, 4, 5, 6, 7
+"""FEWER classes: clients of the others would miss one. REFUSED and CRASHING are sound; the server's fault is."""
 
 
 def picture(seed: int) -> bytes:
@@ -85,6 +85,8 @@ def publish(store: Path) -> None:
         (WORSE, usual, {"turned": 1}),
         (SLOW, usual, {"slow": True}),
         (FEWER, fewer, {}),
+        (REFUSED, usual, {}),
+        (CRASHING, usual, {}),
     ):
         model = build(described, **options)
         described = dataclasses.replace(described, version=version)
