@@ -52,6 +52,13 @@ def test_pixels_of_any_size_are_the_same(spec, decode, height: int, width: int, 
     np.testing.assert_array_equal(Preprocessor(spec).image(data), decode([data]).numpy()[0])
 
 
+@pytest.mark.parametrize(("height", "width"), [(201, 2), (101, 1), (700, 1), (1, 700), (2, 201)])
+def test_pixels_of_very_narrow_pictures_are_the_same(spec, decode, height: int, width: int) -> None:
+    """Pillow resizes those in another order since release 12."""
+    data = encoded(height, width, "PNG")
+    np.testing.assert_array_equal(Preprocessor(spec).image(data), decode([data]).numpy()[0])
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_jpeg_is_turned_alike(spec, decode, turn: int) -> None:
     exif = Image.Exif()

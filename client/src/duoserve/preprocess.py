@@ -157,7 +157,10 @@ class Preprocessor:
         from PIL import Image
 
         size = self.spec.image_width, self.spec.image_height
-        # Equals tf.image.resize(…, antialias=True), rounded. Of the right size already, nothing changes.
+        # The graph does the same arithmetic: rows, then columns. So does Pillow, but since release 12
+        # for pictures over 100 times as high as wide, which are therefore resized in two steps here.
+        if image.height > 100 * image.width:
+            image = image.resize((size[0], image.height), Image.Resampling.BILINEAR)
         return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
 
 
