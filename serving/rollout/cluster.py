@@ -1,7 +1,8 @@
 """Config, lock, history and replicas as objects of a Kubernetes cluster, by the `kubernetes` package.
 
 Every write names the resourceVersion that was read, so the API server refuses one that would
-undo somebody else's.
+undo somebody else's. The operator needs, in the namespace: get, create and patch on configmaps
+and leases, and list on pods.
 """
 
 from __future__ import annotations

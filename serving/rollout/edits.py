@@ -70,7 +70,8 @@ class State:
     def previous(self) -> int | None:
         """Where a rollback of `stable` goes; None when it has nowhere to go."""
         found = self.labels.get(self.names.previous)
-        return None if found == self.stable else found
+        loaded = self.versions is None or found in self.versions
+        return found if loaded and found != self.stable else None
 
     @property
     def candidate(self) -> int | None:

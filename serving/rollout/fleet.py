@@ -20,6 +20,7 @@ from serving.rollout.settings import Tls
 __all__ = ["Fleet", "ReplicaView"]
 
 T = TypeVar("T")
+_TRIES = 3  # over a busy moment; a server that is down stays so for longer
 Send = Literal["auto", "tensors", "bytes"]
 
 
@@ -67,6 +68,7 @@ class Fleet:
         self._tls = duoserve.TLS(tls.ca, tls.cert, tls.key, tls.server_name) if any(dataclasses.astuple(tls)) else None
         self._pool = concurrent.futures.ThreadPoolExecutor(parallel, "replica")
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._clients: dict[tuple[str, int | str | None, Send], Client] = {}
 
     def __enter__(self) -> Fleet:
@@ -76,25 +78,38 @@ class Fleet:
         self.close()
 
     def close(self) -> None:
-        """Closes every connection."""
-        self._pool.shutdown(cancel_futures=True)
-        for client in self._clients.values():
+        """Closes every connection; calls under way fail."""
+        self._closed.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+        for client in clients:
             client.close()
-        self._clients.clear()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called: nothing is worth waiting for any more."""
+        return self._closed.is_set()
 
     def addresses(self) -> tuple[str, ...]:
         """Where the replicas are now."""
         return self._find()
 
     def client(self, address: str, target: int | str | None = None, send: Send = "auto") -> Client:
-        """A client for one replica, pinned to a version (int) or a label (str). Never retries.
+        """A client for one replica, pinned to a version (int) or a label (str).
 
         Args:
             address: host:port of the replica.
             target: The version or label; None for its latest version.
             send: As `Client` takes it.
+
+        Raises:
+            ClientClosed: The fleet was closed.
         """
         with self._lock:
+            if self.closed:
+                raise duoserve.ClientClosed("Expected an open fleet. Received: a call after close()")
             found = self._clients.get((address, target, send))
             if found is None:
                 found = self._clients[address, target, send] = Client(
@@ -104,7 +119,7 @@ class Fleet:
                     label=target if isinstance(target, str) else None,
                     timeout=self._timeout,
                     send=send,
-                    retry=Retry(attempts=1),
+                    retry=Retry(attempts=_TRIES),
                     tls=self._tls,
                 )
             return found

@@ -7,6 +7,7 @@ earlier run ended, or why.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -17,13 +18,13 @@ from serving.rollout.edits import State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.fleet import Fleet, ReplicaView
 from serving.rollout.history import operator
+from serving.rollout.package import Package
 from serving.rollout.places import open_place
 from serving.rollout.replicas import discovery
 from serving.rollout.report import Reporter, Silent
 from serving.rollout.session import Outcome, Session
 from serving.rollout.settings import Settings
 from serving.rollout.trial import hold_gate
-from serving.rollout.waiting import Watcher
 
 __all__ = ["Outcome", "Rollout"]
 
@@ -73,7 +74,8 @@ class Rollout:
     def status(self) -> tuple[State, tuple[ReplicaView, ...], list[Drift]]:
         """The file, every replica, and where they differ."""
         state, _ = read_state(self._place.target.read().text, self._settings.model, self._settings.labels)
-        views = Watcher(self._fleet, self._settings, self._reporter).look(state)
+        names = dataclasses.astuple(self._settings.labels)
+        views = self._fleet.look(dict.fromkeys([*names, *state.labels]))
         return state, views, drift(state, views)
 
     def plan(self, version: int | None) -> list[tuple[str, str]]:
@@ -118,7 +120,7 @@ class Rollout:
             Busy: Another rollout is at work.
         """
         with self._command("canary", version) as session:
-            self._to_canary(session, version)
+            self._to_canary(session, session.package(version))
             return session.outcome(f"version {version} is {self._settings.labels.canary}")
 
     def promote(self, version: int | None = None) -> Outcome:
@@ -137,7 +139,9 @@ class Rollout:
             if version is None:
                 at = state.labels.get(self._settings.labels.canary)
                 version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
-            self._to_stable(session, version)
+            package = session.package(version)
+            refusals.refuse_unless_available(session, version)
+            self._to_stable(session, package)
             return session.outcome(f"version {version} is {self._settings.labels.stable}")
 
     def run(self, version: int) -> Outcome:
@@ -149,9 +153,10 @@ class Rollout:
             Busy: Another rollout is at work.
         """
         with self._command("run", version) as session:
+            package = session.package(version)
             if session.state().stable != version:
-                self._to_canary(session, version)
-            self._to_stable(session, version)
+                self._to_canary(session, package)
+            self._to_stable(session, package)
             return session.outcome(f"version {version} is {self._settings.labels.stable}")
 
     def rollback(self, version: int | None = None) -> Outcome:
@@ -189,8 +194,8 @@ class Rollout:
         """The audit log of this model, oldest entry first."""
         return [record for record in self._place.history.read() if record.get("model") == self._settings.model]
 
-    def _to_canary(self, session: Session, version: int) -> None:
-        package = session.package(version)
+    def _to_canary(self, session: Session, package: Package) -> None:
+        version = package.version
         refusals.refuse_unless_free(session, version)
         refusals.refuse_unless_calm(session, version)
         refusals.refuse_unless_compatible(session, package)
@@ -199,9 +204,8 @@ class Rollout:
             hold_gate(session, "gate", package)
             steps.move_canary(session, version)
 
-    def _to_stable(self, session: Session, version: int) -> None:
-        package = session.package(version)
-        refusals.refuse_unless_available(session, version)
+    def _to_stable(self, session: Session, package: Package) -> None:
+        version = package.version
         with steps.undoing(session, version):
             if session.state().stable != version:
                 refusals.refuse_unless_canary(session, version)

@@ -31,7 +31,6 @@ class Watcher:
     def __init__(self, fleet: Fleet, settings: Settings, reporter: Reporter) -> None:
         self._fleet = fleet
         self._waits = settings.waits
-        self._names = (settings.labels.stable, settings.labels.canary, settings.labels.previous)
         self._least = settings.min_replicas
         self._reporter = reporter
         self._missing: dict[str, float] = {}
@@ -43,8 +42,8 @@ class Watcher:
         return self._least or 1
 
     def look(self, state: State) -> tuple[ReplicaView, ...]:
-        """Every replica now."""
-        views = self._fleet.look(dict.fromkeys([*self._names, *state.labels]))
+        """Every replica now, with the labels that the file has: asking for others would count as errors there."""
+        views = self._fleet.look(state.labels)
         if self._least is None and views:
             self._least = len(views)
         now = time.monotonic()
@@ -116,7 +115,7 @@ class Watcher:
     def until_back(self, address: str) -> None:
         """Waits until a replica answers again, for as long as one may be missing."""
         end = time.monotonic() + self._waits.missing
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self._fleet.closed:
             if self._fleet.view(address).up:
                 return
             time.sleep(self._waits.poll)
