@@ -208,7 +208,7 @@ def plot(rounds: list[dict[str, Any]], path: pathlib.Path) -> None:
     for axis, title in ((left, "Calls a second"), (right, "Median latency, ms")):
         axis.set(title=title, xlabel="callers", yscale="log", xticks=range(len(CALLERS)))
         axis.set_xticklabels([str(n) for n in CALLERS])
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(path, dpi=130)
 
 

@@ -27,7 +27,7 @@ def main() -> int:
     os.chdir(ROOT)
     begin = time.monotonic()
     title("1. Data: emoji as pictures, their names as text, their groups as classes")
-    command("data", DATA, unless=DATA / "manifest.csv")
+    command("data", DATA)  # does nothing when it is there and current
 
     title("2. Train a model on both inputs")
     train("concat")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export._presets import FUSIONS, PRESETS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; nothing was published", file=sys.stderr)
+        print("\nstopped", file=sys.stderr)
         return 130
 
 
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     data = _command(commands, "data", _data, "make the demo data: emoji as pictures, their names, their groups")
     data.add_argument("folder", type=Path, help="where to put images/ and manifest.csv")
+    _add_json(data)
 
     train = _command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
     train.add_argument("folder", type=Path, help="has manifest.csv with the columns image,text,label and maybe split")
@@ -82,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-sizes",
         type=_sizes,
         metavar="N,N",
-        help="sizes to warm up: the server's allowed_batch_sizes (default: 1,2,4,8,16,32)",
+        default=BATCH_SIZES,
+        help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
     _add_server_version(export)
@@ -127,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
 def _command(
     commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
     parser.set_defaults(command=function)
     return parser
 
@@ -137,14 +142,18 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_server_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server-version", metavar="X.Y", help="TensorFlow of the server it is for (default: 2.20.0)")
+    parser.add_argument(
+        "--server-version",
+        metavar="X.Y",
+        default=SERVER_VERSION,
+        help="TensorFlow of the server it is for (default: %(default)s)",
+    )
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {number}")
-    return number
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -158,14 +167,20 @@ def _sizes(text: str) -> tuple[int, ...]:
 def _data(options: argparse.Namespace) -> int:
     from export.emoji import make_emoji_dataset
 
-    print(f"Demo data in {make_emoji_dataset(options.folder)}: emoji by OpenMoji, CC BY-SA 4.0")
+    folder = make_emoji_dataset(options.folder, progress=False if options.json else None)
+    if options.json:
+        print(json.dumps({"data": str(folder)}))
+    else:
+        print(f"Demo data in {folder}: emoji by OpenMoji, CC BY-SA 4.0")
     return 0
 
 
 def _train(options: argparse.Namespace) -> int:
     from export.data import load_dataset
+    from export.run import check_target
     from export.train import train
 
+    check_target(options.out)  # before the work, not after it
     trained = train(
         load_dataset(options.folder, seed=options.seed),
         preset=options.preset,
@@ -184,11 +199,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from export.gate import SERVER_VERSION
     from export.savedmodel import export_version
     from export.store import ModelStore
     from export.train import TrainedModel
-    from export.warmup import DEFAULT_BATCH_SIZES
 
     trained = TrainedModel.load(options.run)
     published = export_version(
@@ -197,8 +210,8 @@ def _export(options: argparse.Namespace) -> int:
         trained.samples,
         ModelStore(options.store, options.name),
         version=options.version,
-        batch_sizes=options.batch_sizes or DEFAULT_BATCH_SIZES,
-        server_version=options.server_version or SERVER_VERSION,
+        batch_sizes=options.batch_sizes,
+        server_version=options.server_version,
         facts=trained.facts,
         sign_key=options.sign_key,
         progress=_silent if options.json else _print_check,
@@ -215,11 +228,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from export.gate import SERVER_VERSION, check
+    from export.gate import check
 
     results = check(
         options.folder,
-        server_version=options.server_version or SERVER_VERSION,
+        server_version=options.server_version,
         public_keys=options.public_key,
         progress=_silent if options.json else _print_check,
     )

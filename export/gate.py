@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,15 +24,14 @@ from duoserve.manifest import verify_manifest
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.signing import verify_signature
+from export._defaults import SERVER_VERSION
 from export._ops import forbidden_ops
+from export._probes import probes
 from export._session import SessionModel
 from export.errors import ExportError, GateError
 from export.warmup import WARMUP_PATH, read_warmup
 
 __all__ = ["SERVER_VERSION", "CheckResult", "Reference", "check"]
-
-SERVER_VERSION: Final = "2.20.0"
-"""TensorFlow of the newest stock serving image known to exist (November 2026)."""
 
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's."""
@@ -105,7 +104,13 @@ def check(
         reference: The Keras model that it was made from, where it is at hand.
         public_keys: PEM files; when there are some, one of them has to have signed it.
         progress: Called with each result as it comes.
+
+    Raises:
+        ExportError: No such folder, or a server version that is none.
     """
+    if not folder.is_dir():
+        raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
+    _minor_release(server_version)
     subject = _Subject(folder, server_version, reference, tuple(public_keys))
     results = []
     try:
@@ -211,7 +216,9 @@ def _keras(subject: _Subject) -> Iterator[str]:
         yield "left out: the Keras model is not at hand; the golden samples have its answers"
         return
     image, tokens = _encode(subject)
-    sizes = (1, min(3, len(image)))
+    three = np.resize(np.arange(len(image)), 3)  # with a single sample, that one three times
+    image, tokens = image[three], tokens[three]
+    sizes = (1, 3)
     for rows in sizes:
         expected = subject.reference(image[:rows], tokens[:rows])
         feeds = {"image": image[:rows], "tokens": tokens[:rows]}
@@ -221,11 +228,12 @@ def _keras(subject: _Subject) -> Iterator[str]:
 
 
 def _parity(subject: _Subject) -> Iterator[str]:
-    image, tokens = _encode(subject)
+    pairs = [*((sample.image_bytes, sample.text) for sample in subject.samples), *probes()]
+    image, tokens = _encode(subject, pairs)
     by_tensors = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
     raw = {
-        "image_bytes": np.array([sample.image_bytes for sample in subject.samples], object),
-        "text": np.array([sample.text.encode("utf-8") for sample in subject.samples], object),
+        "image_bytes": np.array([data for data, _ in pairs], object),
+        "text": np.array([text.encode("utf-8") for _, text in pairs], object),
     }
     by_bytes = subject.loaded.run(contract.SERVING_BYTES, raw)
     yield from _differences("serving_bytes", by_tensors, by_bytes["probabilities"], TOLERANCE)
@@ -233,7 +241,7 @@ def _parity(subject: _Subject) -> Iterator[str]:
         expected = subject.described.labels[int(np.argmax(row))]
         if label.decode("utf-8") != expected:
             yield f"serving_bytes, sample {position}: expected label {expected!r}. Received: {label.decode('utf-8')!r}"
-    yield f"in-graph and client preprocessing agree on {len(subject.samples)} samples"
+    yield f"in-graph and client preprocessing agree on {len(pairs)} pairs, odd ones among them"
 
 
 def _warmup(subject: _Subject) -> Iterator[str]:
@@ -241,14 +249,17 @@ def _warmup(subject: _Subject) -> Iterator[str]:
     seen = set()
     for position, request in enumerate(requests):
         feeds = {key: tf.make_ndarray(proto) for key, proto in request.inputs.items()}
-        seen.add(request.model_spec.signature_name)
+        batch = max(array.shape[0] for array in feeds.values())
+        seen.add((request.model_spec.signature_name, batch))
         try:
             subject.loaded.run(request.model_spec.signature_name, feeds)
         except ExportError as error:
             yield f"record {position}: {error}"
-    for missing in sorted(contract.signatures(subject.described).keys() - seen):
-        yield f"expected a record for each signature. Received: none for {missing}"
-    yield f"{len(requests)} records run, every signature among them"
+    names = contract.signatures(subject.described).keys()
+    sizes = {rows for _, rows in seen}
+    for name, rows in sorted({(name, rows) for name in names for rows in sizes} - seen):
+        yield f"expected a record for each signature at each batch size. Received: none for {name} of {rows} row(s)"
+    yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}"
 
 
 _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]] = (
@@ -267,12 +278,13 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
 _SIGNED: Final = ("signature", _signature, False)
 
 
-def _encode(subject: _Subject) -> tuple[Array, Array]:
+def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:
+    """Images and tokens as the client makes them of the pairs, by default the golden samples."""
+    if pairs is None:
+        pairs = ((sample.image_bytes, sample.text) for sample in subject.samples)
     preprocessor = Preprocessor(subject.described)
-    return (
-        np.stack([preprocessor.image(sample.image_bytes) for sample in subject.samples]),
-        np.stack([preprocessor.tokens(sample.text) for sample in subject.samples]),
-    )
+    rows = [(preprocessor.image(data), preprocessor.tokens(text)) for data, text in pairs]
+    return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
 
 
 def _differences(what: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:
@@ -296,4 +308,7 @@ def _tensor_spec(key: str, info: Any) -> contract.TensorSpec:
 
 def _minor_release(release: str) -> tuple[int, ...]:
     """Operations come with minor releases, never with patches."""
-    return tuple(int(part) for part in release.split("-")[0].split(".")[:2])
+    parts = release.split("-")[0].split(".")
+    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
+        raise ExportError(f"Expected a TensorFlow release such as 2.20. Received: {release!r}")
+    return int(parts[0]), int(parts[1])

@@ -16,7 +16,7 @@ from duoserve.contract import ContractError, PreprocessingSpec
 from export._folders import writing_folder
 from export.errors import ExportError
 
-__all__ = ["TrainedModel"]
+__all__ = ["TrainedModel", "check_target"]
 
 _FORMAT: Final = 1
 _MODEL, _RUN = "model.keras", "run.json"
@@ -46,9 +46,7 @@ class TrainedModel:
             ExportError: The folder holds something that is not a run.
             OSError: It can't be written; a run that was there is untouched.
         """
-        target = Path(folder).resolve()
-        if target.exists() and not (target / _RUN).is_file() and (not target.is_dir() or any(target.iterdir())):
-            raise ExportError(f"Expected the folder of a run to be new, empty or a run. Received: {target}")
+        target = check_target(folder)
         with writing_folder(target) as scratch:
             self.model.save(scratch / _MODEL)
             (scratch / "samples").mkdir()
@@ -90,6 +88,21 @@ class TrainedModel:
             raise
         except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
             raise ExportError(f"Expected a run that `train` wrote in {root}. Received: {error!r}") from error
+
+
+def check_target(folder: str | os.PathLike[str]) -> Path:
+    """The folder that a run can be written to, resolved.
+
+    Raises:
+        ExportError: It holds something that is not a run, or it can't be written.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not (target / _RUN).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError(f"Expected the folder of a run to be new, empty or a run. Received: {target}")
+    parent = next(each for each in target.parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ExportError(f"Expected the folder of a run where it can be written. Received: {target}")
+    return target
 
 
 def _sha256(path: Path) -> str:

@@ -20,12 +20,13 @@ from duoserve.manifest import write_manifest
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.signing import sign_folder
+from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export.card import CARD_PATH, make_card
 from export.errors import ExportError
-from export.gate import SERVER_VERSION, Array, CheckResult, Reference, check, refuse_unless_passed
+from export.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.signatures import build_archive, predict_fn
 from export.store import ModelStore
-from export.warmup import DEFAULT_BATCH_SIZES, WARMUP_PATH, write_warmup
+from export.warmup import WARMUP_PATH, write_warmup
 
 __all__ = ["Published", "export_version"]
 
@@ -52,7 +53,7 @@ def export_version(
     store: ModelStore,
     *,
     version: int | None = None,
-    batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
     server_version: str = SERVER_VERSION,
     facts: Mapping[str, Any] | None = None,
     sign_key: Path | None = None,

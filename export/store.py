@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,10 +38,8 @@ class ModelStore:
     """
 
     def __init__(self, root: str | os.PathLike[str], name: str) -> None:
-        if not name or name.startswith(".") or "/" in name or "\0" in name:
-            raise StoreError(
-                f"Expected a model name without slashes that does not begin with a dot. Received: {name!r}"
-            )
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise StoreError(f"Expected a model name of letters, digits, '_', '-' and '.'. Received: {name!r}")
         self.name = name
         self.path = Path(root).absolute() / name
 
@@ -143,17 +142,26 @@ class ModelStore:
                 )
             path = self.path / f"{_STAGING}{number}"
             lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.mkdir()
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.mkdir()
+            except OSError:
+                _lock_path(path).unlink(missing_ok=True)
+                os.close(lock)
+                raise
             return number, lock
 
     def _staged(self) -> list[int]:
         names = [entry.name.removeprefix(_STAGING) for entry in self.path.glob(f"{_STAGING}*")]
         return [int(name) for name in names if name.isdigit()]
 
+    def _locked(self) -> list[int]:
+        names = [entry.name[len(_STAGING) : -len(".lock")] for entry in self.path.glob(f"{_STAGING}*.lock")]
+        return [int(name) for name in names if name.isdigit()]
+
     def _sweep(self) -> None:
         """Removes what killed writers left: staging folders that nobody has locked."""
-        for number in self._staged():
+        for number in {*self._staged(), *self._locked()}:
             path = self.path / f"{_STAGING}{number}"
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(_lock_path(path), os.O_RDWR)

@@ -19,15 +19,13 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from duoserve import contract
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GoldenSample
+from export._defaults import BATCH_SIZES
 from export.errors import ExportError
 
-__all__ = ["DEFAULT_BATCH_SIZES", "WARMUP_PATH", "read_warmup", "warmup_inputs", "write_warmup"]
+__all__ = ["WARMUP_PATH", "read_warmup", "warmup_inputs", "write_warmup"]
 
 WARMUP_PATH: Final = "assets.extra/tf_serving_warmup_requests"
 """The name that TensorFlow Serving looks for, relative to the version's folder."""
-
-DEFAULT_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
-"""`allowed_batch_sizes` of serving/config/batching.config."""
 
 _MOST_RECORDS: Final = 1000
 """TensorFlow Serving refuses a file with more (`WarmupConsts::kMaxNumRecords`)."""
@@ -64,7 +62,7 @@ def write_warmup(
     name: str,
     spec: contract.PreprocessingSpec,
     samples: Sequence[GoldenSample],
-    batch_sizes: Sequence[int] = DEFAULT_BATCH_SIZES,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> int:
     """Writes the records of one version; returns how many.
 

@@ -129,7 +129,11 @@ def _bool(text: str) -> bool:
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
-    default = {True: "true", False: "false", "": '""'}.get(field.default, field.default)
+    default = field.default
+    if isinstance(default, bool):  # before the rest: 0 == False
+        default = str(default).lower()
+    elif default == "":
+        default = '""'
     inert = "" if field.metadata["effect"] else " [accepted, no effect here]"
     return f"{field.metadata['help']} (default {default}){inert}".replace("%", "%%")
 
@@ -163,7 +167,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def parse(arguments: Sequence[str], prog: str = "python -m serving.local") -> Flags:
     """The flags of a command line; ends the process with code 2 and a message when it is wrong."""
-    return Flags(**vars(parser(prog).parse_args(arguments)))
+    made = parser(prog)
+    flags = Flags(**vars(made.parse_args(arguments)))
+    for name in ("port", "rest_api_port"):
+        if not 0 <= getattr(flags, name) <= 65535:  # gRPC would take it modulo 65536
+            made.error(f"argument --{name}: expected a port from 0 to 65535, received {getattr(flags, name)}")
+    return flags
 
 
 def without_effect(flags: Flags) -> list[str]:

@@ -62,6 +62,29 @@ def test_files_that_are_missing_are_named(make_client: MakeClient, jpeg: bytes, 
         make_client("127.0.0.1:1", tls=TLS(ca=tmp_path / "missing.pem")).predict(jpeg, "x")
 
 
+@pytest.mark.parametrize("content", [b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+@pytest.mark.parametrize("part", ["ca", "cert", "key"])
+def test_files_that_are_no_pem_are_refused(
+    make_client: MakeClient, server: FakeServer, authority: Authority, jpeg: bytes, part: str, content: bytes
+) -> None:
+    """gRPC itself ends the whole process on some of them."""
+    certificate, key = authority.issue("client")
+    files = {"ca": authority.path, "cert": certificate, "key": key}
+    files[part] = authority.path.with_name("broken.pem")
+    files[part].write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"Expected TLS (ca to hold PEM|cert and key to be a pair of PEM)"):
+        make_client(server.address, tls=TLS(**files)).predict(jpeg, "x")
+
+
+def test_a_key_of_another_certificate_is_refused(
+    make_client: MakeClient, server: FakeServer, authority: Authority, jpeg: bytes
+) -> None:
+    certificate, _ = authority.issue("one")
+    _, key = authority.issue("other")
+    with pytest.raises(InvalidInput, match="Expected TLS cert and key to be a pair"):
+        make_client(server.address, tls=TLS(ca=authority.path, cert=certificate, key=key)).predict(jpeg, "x")
+
+
 def test_rotated_certificates_are_picked_up_under_load(
     make_client: MakeClient, spec1: PreprocessingSpec, authority: Authority, tmp_path: Path
 ) -> None:

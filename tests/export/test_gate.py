@@ -238,7 +238,7 @@ def test_a_failing_warmup_record_is_named(copied: Path, spec: PreprocessingSpec)
     write_manifest(copied)
     found = findings(copied)["warmup"]
     assert "record 0: serving_bytes: expected it to run. Received: Unknown image file format" in found
-    assert "expected a record for each signature. Received: none for describe" in found
+    assert "expected a record for each signature at each batch size. Received: none for describe of 1 row(s)" in found
 
 
 def test_warmup_records_that_are_cut_off_are_refused(copied: Path) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import ipaddress
 import json
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
+from duoserve._tls import credentials_of
 from duoserve.errors import InvalidInput, ServerUnavailable
 from duoserve.options import TLS, Connection, Retry
 
@@ -129,7 +128,7 @@ def make_plan(address: Address, connection: Connection, retry: Retry, tls: TLS |
     ]
     credentials, digest = None, ""
     if tls is not None:
-        credentials, digest = _credentials(tls)
+        credentials, digest = credentials_of(tls)
         if tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
             authority = tls.server_name
@@ -177,14 +176,3 @@ def _resolve(address: Address) -> str:
             f"Expected names that can be resolved. Received: {failure}", server=address.text
         ) from failure
     return f"{kind}:" + ",".join(dict.fromkeys(found[kind]))
-
-
-def _credentials(tls: TLS) -> tuple[grpc.ChannelCredentials, str]:
-    parts: list[bytes | None] = []
-    for name, path in (("ca", tls.ca), ("key", tls.key), ("cert", tls.cert)):
-        try:
-            parts.append(None if path is None else Path(path).read_bytes())
-        except OSError as error:
-            raise InvalidInput(f"Expected TLS {name} to be a readable file. Received: {error}") from error
-    digest = hashlib.sha256(b"\0".join(part or b"" for part in parts)).hexdigest()
-    return grpc.ssl_channel_credentials(*parts), digest

@@ -1,0 +1,13 @@
+"""What the command line and the gate assume about the server. Pure data: `--help` reads it without TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["BATCH_SIZES", "SERVER_VERSION"]
+
+SERVER_VERSION: Final = "2.20.0"
+"""TensorFlow of the newest stock serving image known to exist (November 2026)."""
+
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
+"""`allowed_batch_sizes` of serving/config/batching.config."""
