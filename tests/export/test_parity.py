@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from PIL import Image
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocess import Preprocessor, exif_orientation
 from export._orientation import orientation
+from export.data import load_dataset
+from export.emoji import make_emoji_dataset
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.tokenizer import train_tokenizer
 from tests.export.conftest import encoded
 
 
@@ -89,3 +93,20 @@ def test_broken_exif_is_read_alike(in_graph_orientation, data) -> None:
         jpeg[position] = data.draw(st.sampled_from([0, 1, 2, 3, 6, 8, 0x12, 0x49, 0x4D, 0xDA, 0xE1, 0xFE, 0xFF]))
     cut = bytes(jpeg[: data.draw(st.integers(0, len(jpeg)))])
     assert in_graph_orientation(cut).numpy() == exif_orientation(cut)
+
+
+def test_every_demo_pair_is_prepared_alike(tmp_path: Path) -> None:
+    """Same pixels, same token ids, hence the same top class by either signature."""
+    rows = load_dataset(make_emoji_dataset(tmp_path / "data", progress=False)).rows
+    demo = PreprocessingSpec(64, 64, 16, train_tokenizer(row.text for row in rows), ("any",), 1)
+    preprocessor, decode, tokenizer = Preprocessor(demo), ImageDecoder(demo), make_tokenizer(demo)
+    in_graph = tf.function(
+        lambda images, texts: (decode(images), tokenize(tokenizer, demo, texts)),
+        input_signature=[tf.TensorSpec([None], tf.string)] * 2,
+    )
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        images = [row.image.read_bytes() for row in part]
+        pixels, tokens = in_graph(images, [row.text.encode("utf-8") for row in part])
+        np.testing.assert_array_equal(np.stack([preprocessor.image(data) for data in images]), pixels.numpy())
+        np.testing.assert_array_equal(np.stack([preprocessor.tokens(row.text) for row in part]), tokens.numpy())
