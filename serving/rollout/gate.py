@@ -26,7 +26,7 @@ __all__ = ["Gate", "GateReport", "ReplicaFigures"]
 
 _SENDS: tuple[Send, ...] = ("tensors", "bytes")
 _SHOWN = 3
-_ATTEMPTS = 3
+_ATTEMPTS = 2  # one restart is excused
 
 Pairs = list[tuple[Prediction, Prediction]]
 
@@ -138,8 +138,8 @@ class Gate:
 
         Args:
             step: Name of the gate, for the report.
-            wait_for: Called with a replica that stopped answering, before it is asked again;
-                returns when it is back.
+            wait_for: Called with a replica before it is asked, and before it is asked again;
+                returns when the version serves there, or should.
             progress: Called with how many replicas are done, of how many.
         """
         begin = time.monotonic()
@@ -179,7 +179,8 @@ class Gate:
 
     def _patiently(self, address: str, share: Sequence[Input], wait_for: Callable[[str], None]) -> _Result:
         """A replica that restarts meanwhile is asked again; one that does so each time is a finding."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for _ in range(_ATTEMPTS):
+            wait_for(address)
             try:
                 return self._ask(address, share)
             except (ServerUnavailable, DeadlineExceeded) as error:
@@ -187,8 +188,6 @@ class Gate:
                 finding = f"{address}: expected answers. Received: {type(error).__name__}: {error.message}"
             except DuoserveError as error:
                 return _Result(ReplicaFigures(address, 0, 0.0), [f"{address}: {_said(error)}"], [])
-            if attempt < _ATTEMPTS:
-                wait_for(address)
         finding += f" ({_ATTEMPTS} times)"
         return _Result(ReplicaFigures(address, 0, 0.0), [finding], [])
 

@@ -60,7 +60,7 @@ def hold_gate(session: Session, step: str, package: Package) -> None:
     )
     report = gate.run(
         step,
-        session.watcher.until_back,
+        lambda address: session.watcher.until_serving(address, version),
         lambda done, total: session.reporter.progress(step, done, total, "replicas measured"),
     )
     session.log("gate", version=version, figures=report.as_json())

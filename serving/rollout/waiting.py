@@ -112,11 +112,11 @@ class Watcher:
                 raise Stopped(step, f"{step}: expected every replica to follow within {self._waits.step:g} s:", lines)
             time.sleep(self._waits.poll)
 
-    def until_back(self, address: str) -> None:
-        """Waits until a replica answers again, for as long as one may be missing."""
+    def until_serving(self, address: str, version: int) -> None:
+        """Waits until a version serves on a replica that joined or restarted, for as long as one may be missing."""
         end = time.monotonic() + self._waits.missing
         while time.monotonic() < end and not self._fleet.closed:
-            if self._fleet.view(address).up:
+            if self._fleet.view(address).available(version):
                 return
             time.sleep(self._waits.poll)
 

@@ -34,10 +34,11 @@ def test_status_shows_each_replica_and_tells_drift_by_its_exit_code(
     shown = capsys.readouterr().out
     assert all(replica.address in shown for replica in site.replicas)
     assert "no drift" in shown
-    site.write(site.config.read_text().replace('key: "stable"', 'key: "other"'))
+    unknown = 'version_labels { key: "other" value: 9 }'  # no server follows that
+    site.write(site.config.read_text().replace("version_labels", f"{unknown} version_labels"))
     assert run(site, "status", "--json") == 6
     told = json.loads(capsys.readouterr().out)
-    assert any("label other: expected version 1" in one["what"] for one in told["drift"])
+    assert any("label other: expected version 9" in one["what"] for one in told["drift"])
 
 
 def test_exit_codes_and_json_of_a_refusal(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def test_killed_at_every_step_and_run_again(site: Site) -> None:
     assert load.failed() == []
     assert load.wrong() == []
     assert {call.version for call in load.calls if call.label == "stable"} == {1, 2}
-    assert {call.version for call in load.calls if call.label == "canary"} == {1, 2}
+    assert models.GOOD in {call.version for call in load.calls if call.label == "canary"}
     status = json.loads(command(site, "status").stdout)
     assert status["config"] == {"versions": [1], "labels": {"stable": 1, "canary": 1, "previous": 1}}
 
