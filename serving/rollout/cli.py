@@ -74,7 +74,7 @@ def _fail(options: argparse.Namespace, error: RolloutError) -> int:
         print(json.dumps(facts, ensure_ascii=False))
     end = ""
     if isinstance(error, Stopped):
-        end = "\nundone: everything is as it was before" if error.undone else "\nNOT undone: run `rollback`"
+        end = "\nundone: the version is taken back" if error.undone else "\nNOT undone: run `rollback`"
     print(f"error: {error}{end}", file=sys.stderr)
     return error.exit_code
 

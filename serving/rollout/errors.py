@@ -34,7 +34,7 @@ class Stopped(RolloutError):
 
     Attributes:
         step: Where: "load", "gate", "canary", "bake", "stable" or "watch".
-        undone: The version was taken back; everything is as it was before.
+        undone: The version was taken back: no label is at it, and it is not named any more.
     """
 
     exit_code = 3

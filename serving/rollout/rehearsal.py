@@ -16,9 +16,14 @@ from pathlib import Path
 from duoserve import DuoserveError
 from serving.rollout.package import Package
 
-__all__ = ["rehearse"]
+__all__ = ["can_rehearse", "rehearse"]
 
 _DYING = 2.0
+
+
+def can_rehearse(server: str | tuple[str, ...]) -> bool:
+    """Whether there is a server to rehearse in: it is not "off", and "auto" needs TensorFlow here."""
+    return server != "off" and (server != "auto" or importlib.util.find_spec("tensorflow") is not None)
 
 
 def rehearse(
@@ -28,22 +33,19 @@ def rehearse(
     *,
     timeout: float,
     check: Callable[[str], list[str]],
-) -> list[str] | None:
+) -> list[str]:
     """Loads a version in a fresh server and asks it the golden samples.
 
     Args:
         package: The version.
         model: The model's name.
-        server: "auto" for the embedded one, "off", or the command of another.
+        server: "auto" for the embedded one, or the command of another.
         timeout: Seconds for it to load.
         check: Given the address; the findings there.
 
     Returns:
-        What was found, one line each; None when there was no rehearsal: it is off, or
-        "auto" and TensorFlow is not installed.
+        What was found, one line each.
     """
-    if server == "off" or (server == "auto" and importlib.util.find_spec("tensorflow") is None):
-        return None
     from serving.local.testing import LocalServer, ServerDiedError
 
     command = None if isinstance(server, str) else server

@@ -9,7 +9,7 @@ from serving.rollout.errors import RolloutError, Stopped
 from serving.rollout.fleet import Fleet
 from serving.rollout.gate import Gate
 from serving.rollout.package import Package, open_package
-from serving.rollout.rehearsal import rehearse
+from serving.rollout.rehearsal import can_rehearse, rehearse
 from serving.rollout.session import Session
 from serving.rollout.shadow import Input, from_samples, read_inputs
 
@@ -28,11 +28,12 @@ def hold_rehearsal(session: Session, package: Package) -> None:
         with Fleet(lambda: (address,), settings.model, timeout=settings.waits.call, parallel=1) as one:
             return Gate(one, settings, package, package.version, ()).golden(address)
 
+    if not can_rehearse(settings.rehearsal):
+        session.reporter.say("rehearse", "left out: it is off, or TensorFlow is not installed here")
+        return
     session.reporter.say("rehearse", f"version {package.version} in a server of its own on this machine")
     findings = rehearse(package, settings.model, settings.rehearsal, timeout=settings.waits.step, check=check)
-    if findings is None:
-        session.reporter.say("rehearse", "left out: it is off, or TensorFlow is not installed here")
-    elif findings:
+    if findings:
         raise Stopped("rehearse", f"rehearse: version {package.version} is not fit to be loaded:", findings)
 
 

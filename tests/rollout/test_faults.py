@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from duoserve.manifest import write_manifest
+from duoserve.samples import GOLDEN_PATH, dump_samples, load_samples
 from serving.rollout import Refused, Stopped
 from tests.rollout import models
 from tests.rollout.site import WAITS, Site
@@ -65,6 +67,20 @@ def test_a_replica_that_restarts_in_the_middle_is_waited_for(site: Site) -> None
             site.wait_until_calm()
             rollout.promote()
     site.wait_until_calm()
+
+
+def test_a_version_that_does_not_answer_as_it_did_at_export_is_stopped(site: Site, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
+    golden = load_samples((folder / GOLDEN_PATH).read_bytes())
+    off = tuple(value + shift for value, shift in zip(golden[3].probabilities, (0.002, -0.002, 0), strict=True))
+    golden = (*golden[:3], dataclasses.replace(golden[3], probabilities=off), *golden[4:])
+    (folder / GOLDEN_PATH).write_text(dump_samples(golden))
+    write_manifest(folder)
+    with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.canary(models.GOOD)
+    assert stopped.value.step == "gate"
+    found = [line for line in stopped.value.findings if "golden sample 3" in line and "0.002 off" in line]
+    assert len(found) == 2 * len(site.replicas)  # by tensors and by bytes, on every replica
 
 
 @pytest.mark.parametrize(
