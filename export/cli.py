@@ -1,4 +1,4 @@
-"""The command line: data, train, export, check, list.
+"""The command line: data, train, export, check, list, prune.
 
 Exit codes: 0 done, 1 refused (bad data, a gate that did not pass, a store that can't be
 written), 2 wrong usage.
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     # What the commands need takes seconds to import, and --help must not.
+    from duoserve.signing import SigningError
     from export.data import DataError
     from export.emoji import EmojiDataError
     from export.errors import ExportError
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
-    except (DataError, EmojiDataError, ExportError, TokenizerError, OSError) as error:
+    except (DataError, EmojiDataError, ExportError, SigningError, TokenizerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -86,11 +87,20 @@ def _parser() -> argparse.ArgumentParser:
         default=BATCH_SIZES,
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
+    export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
     _add_server_version(export)
     _add_json(export)
 
     check = _command(commands, "check", _check, "run the gate on any SavedModel of the contract")
     check.add_argument("folder", type=Path, help="the folder of a version")
+    check.add_argument(
+        "--public-key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PEM",
+        help="must have signed it; may be repeated",
+    )
     _add_server_version(check)
     _add_json(check)
 
@@ -98,6 +108,22 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
     listing.add_argument("--name", help="this model only")
     _add_json(listing)
+
+    pruning = _command(commands, "prune", _prune, "remove old versions, never one that a models.config names")
+    pruning.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
+    pruning.add_argument("--name", required=True, help="the model's name")
+    pruning.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="models.config of servers that use this store; repeat it for every environment",
+    )
+    pruning.add_argument("--keep", type=_count, default=3, metavar="N", help="newest to keep (default: %(default)s)")
+    pruning.add_argument("--version", type=_positive, action="append", default=[], metavar="N", help="only these")
+    pruning.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    _add_json(pruning)
     return parser
 
 
@@ -128,6 +154,10 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -183,6 +213,7 @@ def _export(options: argparse.Namespace) -> int:
         batch_sizes=options.batch_sizes,
         server_version=options.server_version,
         facts=trained.facts,
+        sign_key=options.sign_key,
         progress=_silent if options.json else _print_check,
     )
     if options.json:
@@ -202,6 +233,7 @@ def _check(options: argparse.Namespace) -> int:
     results = check(
         options.folder,
         server_version=options.server_version,
+        public_keys=options.public_key,
         progress=_silent if options.json else _print_check,
     )
     passed = all(result.passed for result in results)
@@ -221,6 +253,28 @@ def _list(options: argparse.Namespace) -> int:
         print(json.dumps(rows, ensure_ascii=False))
     else:
         print(table(rows) if rows else f"No versions in {options.store}")
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from export.prune import judge, named_versions, prune
+    from export.store import ModelStore
+
+    store = ModelStore(options.store, options.name)
+
+    def named() -> set[int]:
+        texts = [path.read_text(encoding="utf-8") for path in options.config]
+        return named_versions(texts, options.name, store.versions())
+
+    verdicts = judge(store.versions(), named(), keep=options.keep, only=options.version)
+    gone = [] if options.dry_run else prune(store, verdicts, named)
+    if options.json:
+        records = [{"version": one.version, "remove": one.remove, "reason": one.reason} for one in verdicts]
+        print(json.dumps({"versions": records, "removed": gone, "dry_run": options.dry_run}))
+    else:
+        for one in verdicts:
+            removed = "removed" if one.version in gone else "would go" if options.dry_run and one.remove else "stays"
+            print(f"  {one.version:>6}  {removed:<8}  {one.reason}")
     return 0
 
 

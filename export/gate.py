@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from duoserve.errors import InvalidInput
 from duoserve.manifest import verify_manifest
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
+from duoserve.signing import verify_signature
 from export._defaults import SERVER_VERSION
 from export._ops import forbidden_ops
 from export._probes import probes
@@ -68,6 +69,7 @@ class _Subject:
     folder: Path
     server_version: str
     reference: Reference | None
+    public_keys: tuple[Path, ...] = ()
     model: SessionModel | None = None
     spec: PreprocessingSpec | None = None
     samples: tuple[GoldenSample, ...] = ()
@@ -88,6 +90,7 @@ def check(
     *,
     server_version: str = SERVER_VERSION,
     reference: Reference | None = None,
+    public_keys: Sequence[Path] = (),
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> list[CheckResult]:
     """Runs every check on a version's folder.
@@ -99,6 +102,7 @@ def check(
         folder: A SavedModel with its `assets.extra/`.
         server_version: The TensorFlow of the server that it is meant for.
         reference: The Keras model that it was made from, where it is at hand.
+        public_keys: PEM files; when there are some, one of them has to have signed it.
         progress: Called with each result as it comes.
 
     Raises:
@@ -107,10 +111,10 @@ def check(
     if not folder.is_dir():
         raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
     _minor_release(server_version)
-    subject = _Subject(folder, server_version, reference)
+    subject = _Subject(folder, server_version, reference, tuple(public_keys))
     results = []
     try:
-        for name, function, fatal in _CHECKS:
+        for name, function, fatal in (*_CHECKS, *([_SIGNED] if public_keys else [])):
             begin = time.monotonic()
             try:
                 *findings, note = function(subject)
@@ -141,6 +145,11 @@ def refuse_unless_passed(results: list[CheckResult], what: str) -> None:
 def _files(subject: _Subject) -> Iterator[str]:
     yield from verify_manifest(subject.folder)
     yield "saved_model.pb, variables and extras are as they were written"
+
+
+def _signature(subject: _Subject) -> Iterator[str]:
+    yield from verify_signature(subject.folder, subject.public_keys)
+    yield "signed by a key that is trusted"
 
 
 def _loads(subject: _Subject) -> Iterator[str]:
@@ -265,6 +274,8 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
     ("warmup", _warmup, False),
 )
 """Name, function, and whether the later ones stand on it."""
+
+_SIGNED: Final = ("signature", _signature, False)
 
 
 def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:

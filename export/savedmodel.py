@@ -19,6 +19,7 @@ from duoserve.contract import PreprocessingSpec
 from duoserve.manifest import write_manifest
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, dump_samples
+from duoserve.signing import sign_folder
 from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export.card import CARD_PATH, make_card
 from export.errors import ExportError
@@ -55,6 +56,7 @@ def export_version(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     server_version: str = SERVER_VERSION,
     facts: Mapping[str, Any] | None = None,
+    sign_key: Path | None = None,
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> Published:
     """Writes a Keras model as the next version, runs the gate and publishes it.
@@ -68,9 +70,11 @@ def export_version(
         batch_sizes: For the warmup records: the server's `allowed_batch_sizes`.
         server_version: The TensorFlow of the server it is meant for.
         facts: What the card should keep about the training: metrics, data digest, seed …
+        sign_key: PEM file with an elliptic curve private key, to sign the version with.
         progress: Called with each result of the gate.
 
     Raises:
+        SigningError: The key can't be used; nothing is published.
         ExportError: The model does not fit the contract, or there are no samples.
         GateError: A check failed; nothing is published.
         StoreError: The store can't take the version; nothing is published.
@@ -90,6 +94,8 @@ def export_version(
         write_manifest(staging.path)
         checks = check(staging.path, server_version=server_version, reference=reference, progress=progress)
         refuse_unless_passed(checks, f"version {staging.version} of {store.name}")
+        if sign_key is not None:
+            sign_folder(staging.path, sign_key)
         return Published(staging.publish(), spec, tuple(checks))
 
 

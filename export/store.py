@@ -14,7 +14,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,8 @@ from export.errors import StoreError
 __all__ = ["ModelStore"]
 
 _STAGING: Final = ".staging-"
+_LEAVING: Final = ".leaving-"
+_REMOVED: Final = ".removed-"
 _LARGEST_VERSION: Final = 2**63 - 1
 """TensorFlow Serving keeps a version in an int64."""
 
@@ -55,6 +57,47 @@ class ModelStore:
     def path_of(self, version: int) -> Path:
         """The folder of a version, whether it is there or not."""
         return self.path / str(version)
+
+    def remove(self, version: int, still: Callable[[int], bool] = lambda version: True) -> bool:
+        """Deletes a version; whether it did.
+
+        It is moved out of the servers' sight first, in one step, so none sees half of it.
+
+        Args:
+            version: Its number.
+            still: Asked when it is out of sight; False brings it back.
+
+        Raises:
+            StoreError: There is no such version, or it can't be removed.
+        """
+        path, leaving, removed = (
+            self.path_of(version),
+            *(self.path / f"{name}{version}" for name in (_LEAVING, _REMOVED)),
+        )
+        with _explained(self.path, "lose a version"):
+            with self._guard():
+                self._settle()
+                if not path.is_dir():
+                    raise StoreError(
+                        f"Expected version {version} of {self.name} in the store. Received: none at {path}"
+                    )
+                path.rename(leaving)
+                goes = False
+                try:
+                    goes = still(version)
+                finally:
+                    leaving.rename(removed if goes else path)
+            if goes:
+                shutil.rmtree(removed)
+                _sync_folder(self.path)
+            return goes
+
+    def _settle(self) -> None:
+        """Ends what killed removals began: undecided ones come back, decided ones go."""
+        for path in self.path.glob(f"{_LEAVING}*"):
+            path.rename(self.path / path.name.removeprefix(_LEAVING))
+        for path in self.path.glob(f"{_REMOVED}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
     def writing(self, version: int | None = None) -> Iterator[Staging]:
@@ -202,7 +245,7 @@ _REASONS: Final = {
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, wish: str = "take a new version") -> Iterator[None]:
     try:
         yield
     except StoreError:
@@ -210,6 +253,5 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StoreError(
-            f"Expected {path} to take a new version. Received: {reason} ({error})."
-            " Nothing that was published has changed"
+            f"Expected {path} to {wish}. Received: {reason} ({error}). Nothing that was published has changed"
         ) from error

@@ -9,14 +9,17 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MANIFEST_PATH", "verify_manifest", "write_manifest"]
+__all__ = ["MANIFEST_PATH", "SIGNATURE_PATH", "verify_manifest", "write_manifest"]
 
 MANIFEST_PATH: Final = "assets.extra/MANIFEST.sha256"
 """Relative to the version's folder, as are the paths in it."""
 
+SIGNATURE_PATH: Final = "assets.extra/model.sig"
+"""See `duoserve.signing`. Made after the manifest, which it covers, so it is not in there."""
+
 
 def write_manifest(folder: Path) -> None:
-    """Writes the digests of every file in a version's folder but the manifest itself."""
+    """Writes the digests of every file in a version's folder but the manifest itself and the signature over it."""
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in _files(folder)]
     path = folder / MANIFEST_PATH
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ def verify_manifest(folder: Path) -> list[str]:
 
 def _files(folder: Path) -> list[str]:
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in paths if path != MANIFEST_PATH)
+    return sorted(path for path in paths if path not in (MANIFEST_PATH, SIGNATURE_PATH))
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,223 @@
+"""The command line: status, plan, canary, promote, rollback, retire, run, history."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.rollout.errors import Refused, RolloutError, Stopped
+from serving.rollout.report import Lines
+from serving.rollout.rollout import Rollout
+from serving.rollout.session import Outcome
+from serving.rollout.settings import read_settings
+from serving.rollout.tables import history_lines, status_json, status_lines
+
+__all__ = ["main"]
+
+_DEFAULT = Path("rollout.toml")
+_DRIFT = 6
+
+_EPILOG = """\
+a version goes to production:
+  python -m serving.rollout plan 8          what would be edited
+  python -m serving.rollout run 8           all of it, and back by itself when 8 is worse; or step by step:
+  python -m serving.rollout canary 8        load, gate, move the canary label
+  python -m serving.rollout promote         watch, gate again, move the stable label, watch
+  python -m serving.rollout retire 7        unload the old one, days later
+  python -m serving.rollout rollback        at any time: one edit, and 7 is back
+
+Every command can be run again after it was interrupted: it goes on where the file and the
+replicas are. The settings are explained in serving/config/rollout.toml.
+
+exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped, because the version is
+worse or did not arrive, and taken back; 4 refused, nothing changed; 5 another rollout is at
+work, or somebody edited the config; 6 status found drift; 130 interrupted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        path = options.settings or (_DEFAULT if _DEFAULT.exists() else None)
+        settings = read_settings(path, _overrides(options))
+        with Rollout(
+            settings,
+            reporter=Lines(),
+            allow_contract=getattr(options, "allow_contract_change", False),
+            dry_run=getattr(options, "dry_run", False),
+        ) as rollout:
+            command: Callable[[Rollout, argparse.Namespace], int] = options.command
+            return command(rollout, options)
+    except RolloutError as error:
+        return _fail(options, error)
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted, nothing is undone: `status` shows where it is,"
+            " the same command goes on, `rollback` goes back",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _fail(options: argparse.Namespace, error: RolloutError) -> int:
+    if options.json:
+        facts: dict[str, Any] = {"error": type(error).__name__, "message": error.message, "findings": error.findings}
+        if isinstance(error, Refused):
+            facts["reason"] = error.reason
+        if isinstance(error, Stopped):
+            facts |= {"step": error.step, "undone": error.undone}
+        print(json.dumps(facts, ensure_ascii=False))
+    end = ""
+    if isinstance(error, Stopped):
+        end = "\nundone: the version is taken back" if error.undone else "\nNOT undone: run `rollback`"
+    print(f"error: {error}{end}", file=sys.stderr)
+    return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.rollout",
+        description="Takes a model version to production behind a gate, and back.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _command(commands, "status", _status, "every replica: versions, who answers for a label, drift from the file")
+    plan = _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing")
+    plan.add_argument("version", type=_version, nargs="?", help="default: the one that is under way")
+    adopt = _command(commands, "adopt", _adopt, "name what serves now: the way in from the policies latest and all")
+    canary = _command(commands, "canary", _canary, "load a version, let it through the gate, move the canary label")
+    canary.add_argument("version", type=_version)
+    promote = _command(commands, "promote", _promote, "watch, gate again, move the stable label, watch")
+    promote.add_argument("version", type=_version, nargs="?", help="default: the canary's")
+    run = _command(commands, "run", _run, "canary and promote, unattended")
+    run.add_argument("version", type=_version)
+    back = _command(
+        commands, "rollback", _rollback, "take a version back in one edit, whatever state the replicas are in"
+    )
+    back.add_argument("version", type=_version, nargs="?", help="default: the one under way, or else the stable one")
+    retire = _command(commands, "retire", _retire, "unload an old version that no label uses")
+    retire.add_argument("version", type=_version)
+    history = _command(commands, "history", _history, "who did what, when, and on which figures")
+    history.add_argument("--last", type=_version, metavar="N", help="only the newest N entries")
+    for changing in (adopt, canary, promote, run, back, retire):
+        changing.add_argument("--dry-run", action="store_true", help="check and show the edits, change nothing")
+    for forward in (canary, promote, run):
+        forward.add_argument(
+            "--allow-contract-change", action="store_true", help="go on although clients may not be able to follow"
+        )
+    return parser
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[Rollout, argparse.Namespace], int], summary: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+    parser.set_defaults(command=function)
+    add = parser.add_argument_group("settings, in place of the file's").add_argument
+    add("--settings", type=Path, metavar="TOML", help="settings file (default: rollout.toml, if it is here)")
+    add("--model", help="the model's name")
+    add("--config", metavar="PLACE", help="path of models.config, or configmap:NAMESPACE/NAME[/KEY]")
+    add(
+        "--replica",
+        action="append",
+        metavar="WHERE",
+        help="HOST:PORT, dns:NAME:PORT or pods:NAMESPACE/SELECTOR:PORT; may be repeated",
+    )
+    add("--store", metavar="FOLDER", help="root of the model store")
+    add("--context", metavar="NAME", help="kubeconfig context")
+    parser.add_argument(
+        "--json", action="store_true", help="print the outcome as one JSON object; progress is on stderr"
+    )
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "model": options.model,
+        "config": options.config,
+        "replicas": options.replica,
+        "store": None if options.store is None else Path(options.store).absolute(),
+        "context": options.context,
+    }
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
+    return int(text)
+
+
+def _status(rollout: Rollout, options: argparse.Namespace) -> int:
+    state, views, found = rollout.status()
+    print(
+        json.dumps(status_json(state, views, found)) if options.json else "\n".join(status_lines(state, views, found))
+    )
+    return _DRIFT if found or not views else 0
+
+
+def _plan(rollout: Rollout, options: argparse.Namespace) -> int:
+    edits = rollout.plan(options.version)
+    if options.json:
+        print(json.dumps({"edits": [{"step": step, "diff": diff} for step, diff in edits]}, ensure_ascii=False))
+    else:
+        print(_shown(edits) or "no edit is due: the version is stable")
+    return 0
+
+
+def _adopt(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.adopt(), options)
+
+
+def _canary(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.canary(options.version), options)
+
+
+def _promote(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.promote(options.version), options)
+
+
+def _run(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.run(options.version), options)
+
+
+def _rollback(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.rollback(options.version), options)
+
+
+def _retire(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(rollout.retire(options.version), options)
+
+
+def _history(rollout: Rollout, options: argparse.Namespace) -> int:
+    records = rollout.history()[-(options.last or 0) :]
+    print(json.dumps(records, ensure_ascii=False) if options.json else "\n".join(history_lines(records)))
+    return 0
+
+
+def _done(outcome: Outcome, options: argparse.Namespace) -> int:
+    if options.json:
+        record = {
+            "outcome": outcome.text,
+            "dry_run": outcome.dry_run,
+            "edits": [{"step": step, "diff": diff} for step, diff in outcome.edits],
+            "gates": [gate.as_json() for gate in outcome.gates],
+            "warnings": outcome.warnings,
+        }
+        print(json.dumps(record, ensure_ascii=False))
+        return 0
+    if outcome.dry_run and outcome.edits:
+        print(_shown(outcome.edits))
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(outcome.text)
+    return 0
+
+
+def _shown(edits: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"# {number}. {step}\n{diff}" for number, (step, diff) in enumerate(edits, 1)).rstrip()

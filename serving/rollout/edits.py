@@ -1,0 +1,223 @@
+"""The edits of models.config that make up a rollout: pure, and nothing when there is nothing to do.
+
+    adopt   name what serves                        a file that left it to the servers
+    load    name the new version                    labels stay
+    canary  `canary` goes to it                     it serves everywhere by then
+    stable  `stable` goes to it, `previous` stays   one edit back: `withdraw`
+    retire  unname the old version
+
+A server takes a new config labels first, and refuses all of it while a label points to a
+version that does not serve. So a label never moves in the edit that names its version, but an
+edit may move a label off a version and unname that version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+
+from serving import modelfile
+from serving.modelfile import ModelConfig, Specific
+from serving.rollout.errors import Refused, RolloutError
+from serving.rollout.settings import Labels
+
+__all__ = ["Edit", "State", "difference", "read_state"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Edit:
+    """One change of one model.
+
+    Attributes:
+        step: Its name.
+        versions: The versions to name; None leaves them.
+        labels: Labels to move; None as the version removes one.
+    """
+
+    step: str
+    versions: tuple[int, ...] | None = None
+    labels: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+
+    def apply(self, text: str, model: str) -> str:
+        """The text of models.config with the edit made."""
+        try:
+            return modelfile.edit(text, model, versions=self.versions, labels=self.labels)
+        except ValueError as error:
+            raise RolloutError(f"Expected models.config to take the edit {self.step!r}. Received: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """What the file says about one model, and the edits from there.
+
+    Attributes:
+        versions: The versions that are named; None while the policy is not `specific`.
+        labels: Version by label.
+        names: What the labels are called.
+    """
+
+    versions: tuple[int, ...] | None
+    labels: Mapping[str, int]
+    names: Labels
+
+    @property
+    def stable(self) -> int | None:
+        """Where production traffic goes; None without the label."""
+        return self.labels.get(self.names.stable)
+
+    @property
+    def previous(self) -> int | None:
+        """Where a rollback of `stable` goes; None when it has nowhere to go."""
+        found = self.labels.get(self.names.previous)
+        loaded = self.versions is None or found in self.versions
+        return found if loaded and found != self.stable else None
+
+    @property
+    def candidate(self) -> int | None:
+        """The version that a rollout is busy with: the canary's, or one that is named and has no label yet."""
+        canary = self.labels.get(self.names.canary)
+        if canary is not None and canary != self.stable:
+            return canary
+        newer = [version for version in self.versions or () if self.stable is not None and version > self.stable]
+        return next((version for version in sorted(newer, reverse=True) if version not in self.labels.values()), None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file says all that a rollout needs: named versions and `stable`."""
+        return self.versions is not None and self.stable is not None
+
+    def adopt(self, serving: tuple[int, ...]) -> Edit | None:
+        """Names what serves now and gives it the stable label, where the file leaves either to the server.
+
+        Args:
+            serving: What serves on every replica.
+
+        Raises:
+            Refused: Nothing does.
+        """
+        if self.complete:
+            return None
+        named = serving if self.versions is None else self.versions
+        stable = self.stable if self.stable is not None else max(set(serving) & set(named), default=None)
+        if stable is None:
+            raise Refused("not-available", "expected a version that serves on every replica. Received: none")
+        return Edit("adopt", None if self.versions is not None else named, {self.names.stable: stable})
+
+    def load(self, version: int, most: int) -> Edit | None:
+        """Names a version. Older ones that only `previous` uses make room.
+
+        Args:
+            version: The one to name.
+            most: Versions that may be loaded at once.
+
+        Raises:
+            Refused: There is no room, or the file does not name versions and `stable`.
+        """
+        if self.versions is None or self.stable is None:
+            raise Refused(
+                "not-adopted",
+                f"expected models.config to name versions (specific) and label {self.names.stable!r}."
+                " Received: a file that leaves it to the servers (run `adopt`, before the new version is published)",
+            )
+        if version in self.versions:
+            return None
+        pinned = {number for label, number in self.labels.items() if label != self.names.previous}
+        kept = list(self.versions)
+        for number in sorted(self.versions):
+            if len(kept) >= most and number not in pinned:
+                kept.remove(number)
+        if len(kept) >= most:
+            raise Refused(
+                "no-room",
+                f"expected room for {version} among {most} versions loaded at once (loaded_versions)."
+                f" Received: {', '.join(map(str, kept))}, all of them in use",
+            )
+        moved = {self.names.previous: self.stable} if self.labels.get(self.names.previous, kept[0]) not in kept else {}
+        return Edit("load", (*kept, version), moved)
+
+    def move_canary(self, version: int) -> Edit | None:
+        """Sends the canary's share to a version."""
+        if self.labels.get(self.names.canary) == version:
+            return None
+        return Edit("canary", None, {self.names.canary: version})
+
+    def move_stable(self, version: int) -> Edit | None:
+        """Sends production to a version, and keeps where it was."""
+        if self.stable == version:
+            return None
+        labels: dict[str, int | None] = {self.names.stable: version}
+        if self.stable is not None:
+            labels[self.names.previous] = self.stable
+        return Edit("stable", None, labels)
+
+    def withdraw(self, version: int) -> Edit | None:
+        """Takes a version back: its labels go to where they came from, and it is unnamed. One edit.
+
+        Raises:
+            Refused: It is the stable one and there is no previous one.
+        """
+        back = self.previous if self.stable == version else self.stable
+        if self.stable == version and back is None:
+            raise Refused("no-previous", f"expected a version before {version} to go back to. Received: none")
+        ours = dataclasses.astuple(self.names)
+        labels: dict[str, int | None] = {
+            label: back for label, number in self.labels.items() if number == version and label in ours
+        }
+        named = self.versions or ()
+        others = any(number == version and label not in ours for label, number in self.labels.items())
+        kept = None if version not in named or others else tuple(number for number in named if number != version)
+        if not labels and kept is None:
+            return None
+        return Edit("withdraw", kept, labels)
+
+    def retire(self, version: int) -> Edit | None:
+        """Unnames a version that nobody needs.
+
+        Raises:
+            Refused: A label uses it, or it is the only one.
+        """
+        using = [label for label, number in self.labels.items() if number == version]
+        in_use = [label for label in using if label != self.names.previous]
+        if in_use:
+            raise Refused(
+                "label-in-use",
+                f"expected a version that no label uses. Received: {version},"
+                f" which is {', '.join(in_use)} (roll back or promote another one first)",
+            )
+        if self.versions is None:
+            raise Refused("not-named", "expected a policy that names versions (specific). Received: latest or all")
+        if version not in self.versions:
+            return None
+        kept = tuple(number for number in self.versions if number != version)
+        if not kept:
+            raise Refused(
+                "last-version", f"expected another version beside {version}. Received: none: nothing would serve"
+            )
+        return Edit("retire", kept, dict.fromkeys(using))
+
+
+def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig]:
+    """What a models.config says about one model.
+
+    Raises:
+        Refused: The file has no such model, or cannot be read.
+    """
+    try:
+        models = modelfile.parse(text)
+    except ValueError as error:
+        raise Refused("config", f"expected a models.config that can be read. Received: {error}") from error
+    found = next((config for config in models if config.name == model), None)
+    if found is None:
+        names_there = ", ".join(config.name for config in models) or "no models"
+        raise Refused("unknown-model", f"expected model {model!r} in models.config. Received: {names_there}")
+    versions = found.policy.versions if isinstance(found.policy, Specific) else None
+    return State(versions, found.labels, names), found
+
+
+def difference(before: str, after: str, name: str) -> str:
+    """A unified diff of two texts of models.config; empty when they are equal."""
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), f"{name} (now)", f"{name} (then)"
+    )
+    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)

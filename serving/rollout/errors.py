@@ -1,0 +1,65 @@
+"""What can go wrong in a rollout: one tree, each with the exit code that pipelines see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = ["Busy", "Refused", "RolloutError", "SettingsError", "Stopped"]
+
+
+class RolloutError(Exception):
+    """Base of every error of the rollout.
+
+    Attributes:
+        findings: What was expected and what received, one line each.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, findings: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  - {finding}" for finding in findings)]))
+        self.message = message
+        self.findings = tuple(findings)
+
+
+class SettingsError(RolloutError):
+    """The settings or the arguments are wrong."""
+
+    exit_code = 2
+
+
+class Stopped(RolloutError):
+    """A step did not end well: the version is worse, does not load, or not everywhere in time.
+
+    Attributes:
+        step: Where: "load", "gate", "canary", "bake", "stable" or "watch".
+        undone: The version was taken back: no label is at it, and it is not named any more.
+    """
+
+    exit_code = 3
+
+    def __init__(self, step: str, message: str, findings: Sequence[str] = ()) -> None:
+        super().__init__(message, findings)
+        self.step = step
+        self.undone = False
+
+
+class Refused(RolloutError):
+    """The wish makes no sense, or is dangerous, now. Nothing was changed.
+
+    Attributes:
+        reason: Its name, for scripts: "not-available", "label-in-use", "contract", "manifest", …
+    """
+
+    exit_code = 4
+
+    def __init__(self, reason: str, message: str, findings: Sequence[str] = ()) -> None:
+        super().__init__(f"refused ({reason}): {message}", findings)
+        self.reason = reason
+
+
+class Busy(RolloutError):
+    """Another rollout holds the lock, or somebody changed the config in the meantime."""
+
+    exit_code = 5

@@ -1,0 +1,169 @@
+"""The version's folder in the store: whole, untouched, signed, and of a contract that clients can follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from duoserve.contract import ContractError, PreprocessingSpec, signatures
+from duoserve.manifest import MANIFEST_PATH, verify_manifest
+from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
+from duoserve.signing import SIGNATURE_PATH, SigningError, verify_signature
+from serving.rollout.errors import Refused, SettingsError
+from serving.rollout.settings import Signatures
+
+__all__ = ["Contract", "Package", "contract_of", "incompatible", "open_package"]
+
+_CARD: Final = "assets.extra/card.json"
+_NEEDED: Final = ("saved_model.pb", MANIFEST_PATH, GOLDEN_PATH, _CARD, "assets.extra/tf_serving_warmup_requests")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contract:
+    """What a client has to know of a version.
+
+    Attributes:
+        signatures: Tensors by signature and then by "input NAME" or "output NAME", each as dtype and shape.
+        labels: The classes, in their order.
+        digest: Of the whole preprocessing, tokenizer included.
+    """
+
+    signatures: Mapping[str, Mapping[str, str]]
+    labels: tuple[str, ...]
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Package:
+    """A version's folder that passed.
+
+    Attributes:
+        version: Its number.
+        path: The folder.
+        samples: Its golden samples.
+        contract: As its card says.
+        signed: "yes", "no", or "not checked" where no key is known.
+    """
+
+    version: int
+    path: Path
+    samples: tuple[GoldenSample, ...]
+    contract: Contract
+    signed: str
+
+
+def open_package(store: Path, model: str, version: int, policy: Signatures) -> Package:
+    """Checks a version's folder and reads what the gate needs of it.
+
+    Raises:
+        Refused: "unknown-version", "missing-files", "manifest", "signature" or "card".
+        SettingsError: A key can't be read, or the library for signatures is missing.
+    """
+    path = store / model / str(version)
+    if not path.is_dir():
+        there = sorted((entry.name for entry in path.parent.glob("*") if entry.name.isdecimal()), key=int)
+        raise Refused(
+            "unknown-version",
+            f"expected version {version} in {path.parent}. Received: {', '.join(there) or 'no versions'}",
+        )
+    missing = [name for name in _NEEDED if not (path / name).is_file()]
+    if missing:
+        raise Refused("missing-files", f"expected every file of an export in {path}. Missing:", missing)
+    findings = verify_manifest(path)
+    if findings:
+        raise Refused("manifest", f"expected {path} to be as it was exported. Received:", findings)
+    signed = _check_signature(path, policy)
+    try:
+        card = json.loads((path / _CARD).read_bytes())
+        if card["version"] != version or card["name"] != model:
+            raise Refused(
+                "card",
+                f"expected the card of {model} version {version}. Received: {card['name']} version {card['version']}",
+            )
+        return Package(version, path, load_samples((path / GOLDEN_PATH).read_bytes()), _contract(card), signed)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(
+            "card", f"expected {path} to have a card and samples of this release's format. Received: {error!r}"
+        ) from error
+
+
+def contract_of(spec: PreprocessingSpec) -> Contract:
+    """The contract of a version that told its spec."""
+    return Contract(
+        {
+            name: {
+                **{f"input {tensor.name}": str(tensor) for tensor in signature.inputs},
+                **{f"output {tensor.name}": str(tensor) for tensor in signature.outputs},
+            }
+            for name, signature in signatures(spec).items()
+        },
+        spec.labels,
+        spec.digest,
+    )
+
+
+def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed"]) -> list[str]:
+    """Why clients of the old version would fail on the new one, one line each. Empty when they would not.
+
+    Args:
+        old: What is served.
+        new: What shall be.
+        clients: "follow": clients ask each version for its spec, so sizes and tokenizer may
+            change; names, dtypes and the classes that they know may not. "fixed": nothing may.
+    """
+    findings = []
+    for name, tensors in old.signatures.items():
+        if name not in new.signatures:
+            findings.append(f"{name}: expected the signature to stay. Received: none")
+            continue
+        for tensor, wanted in tensors.items():
+            received = new.signatures[name].get(tensor)
+            kept = received is not None and (
+                received == wanted or (clients == "follow" and received.split()[0] == wanted.split()[0])
+            )
+            if not kept:
+                findings.append(f"{name}, {tensor}: expected {wanted}. Received: {received or 'none'}")
+        added = [tensor for tensor in new.signatures[name] if tensor not in tensors and tensor.startswith("input")]
+        findings += [f"{name}, {tensor}: expected no further input. Received one" for tensor in added]
+    lost = [label for label in old.labels if label not in new.labels]
+    if lost:
+        findings.append(f"classes: expected {', '.join(lost)} to stay. Received: none")
+    if clients == "fixed":
+        if old.labels != new.labels and not lost:
+            findings.append("classes: expected the same ones in the same order. Received: others")
+        if old.digest != new.digest and not findings:
+            findings.append("preprocessing: expected the same tokenizer and padding. Received: another")
+    return findings
+
+
+def _contract(card: Mapping[str, Any]) -> Contract:
+    content = card["contract"]
+    tensors = {
+        str(name): {
+            **{f"input {key}": str(value) for key, value in signature["inputs"].items()},
+            **{f"output {key}": str(value) for key, value in signature["outputs"].items()},
+        }
+        for name, signature in content["signatures"].items()
+    }
+    labels = tuple(str(label) for label in content["labels"])
+    if not labels or not tensors:
+        raise ContractError("Expected signatures and labels in the card. Received: none")
+    return Contract(tensors, labels, str(content["digest"]))
+
+
+def _check_signature(path: Path, policy: Signatures) -> str:
+    there = (path / SIGNATURE_PATH).is_file()
+    if not policy.public_keys:
+        return "not checked" if there else "no"
+    if not there and not policy.required:
+        return "no"
+    try:
+        findings = verify_signature(path, policy.public_keys)
+    except SigningError as error:
+        raise SettingsError(str(error)) from error
+    if findings:
+        raise Refused("signature", f"expected {path} to be signed by a key of the policy. Received:", findings)
+    return "yes"

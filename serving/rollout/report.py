@@ -1,0 +1,64 @@
+"""What a person sees while a rollout is at work: on stderr, so that stdout stays for the result."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol, TextIO
+
+__all__ = ["Lines", "Reporter", "Silent"]
+
+
+class Reporter(Protocol):
+    """Hears what happens."""
+
+    def say(self, step: str, text: str) -> None:
+        """Something happened."""
+
+    def progress(self, step: str, done: int, total: int, text: str) -> None:
+        """So much of a step is done; called often."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, step: str, text: str) -> None:
+        """Nothing."""
+
+    def progress(self, step: str, done: int, total: int, text: str) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """Lines with the time. On a terminal the last one counts up; elsewhere each change is a line."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._moving = self._stream.isatty()
+        self._last = ""
+        self._open = False
+
+    def say(self, step: str, text: str) -> None:
+        """A line of its own."""
+        self._clear()
+        self._stream.write(f"{time.strftime('%H:%M:%S')}  {step:<8}  {text}\n")
+        self._stream.flush()
+        self._last = ""
+
+    def progress(self, step: str, done: int, total: int, text: str) -> None:
+        """A bar that is drawn over itself, or a line when something changed."""
+        width = 20
+        filled = width * done // total if total else 0
+        line = f"{step:<8}  [{'#' * filled}{'.' * (width - filled)}] {done}/{total}  {text}"
+        if self._moving:
+            self._stream.write(f"\r\x1b[K{time.strftime('%H:%M:%S')}  {line[:100]}")
+            self._open = True
+        elif line != self._last:
+            self._stream.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
+        self._last = line
+        self._stream.flush()
+
+    def _clear(self) -> None:
+        if self._open:
+            self._stream.write("\r\x1b[K")
+            self._open = False

@@ -1,0 +1,256 @@
+"""The commands: each looks at the file and the replicas, does what is left to do, and can be run again.
+
+Nothing is remembered between two runs but what the file says, so it does not matter where an
+earlier run ended, or why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from serving.rollout import refusals, steps
+from serving.rollout.drift import Drift, drift
+from serving.rollout.edits import State, read_state
+from serving.rollout.errors import Refused, RolloutError, Stopped
+from serving.rollout.fleet import Fleet, ReplicaView
+from serving.rollout.history import operator
+from serving.rollout.package import Package
+from serving.rollout.places import open_place
+from serving.rollout.replicas import discovery
+from serving.rollout.report import Reporter, Silent
+from serving.rollout.session import Outcome, Session
+from serving.rollout.settings import Settings
+from serving.rollout.trial import hold_gate
+
+__all__ = ["Outcome", "Rollout"]
+
+
+class Rollout:
+    """Rolls out one model. A context manager.
+
+    Args:
+        settings: What, where, and how good.
+        reporter: Hears of progress.
+        allow_contract: Go on although clients may not be able to follow.
+        dry_run: Check and show what would be done, change nothing.
+
+    Raises:
+        SettingsError: Replicas or config are named wrongly.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reporter: Reporter | None = None,
+        allow_contract: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._reporter = reporter or Silent()
+        self._allow_contract = allow_contract
+        self._dry_run = dry_run
+        self._place = open_place(settings)
+        self._fleet = Fleet(
+            discovery(settings.replicas, settings.context),
+            settings.model,
+            timeout=settings.waits.call,
+            parallel=settings.parallel,
+            tls=settings.tls,
+        )
+
+    def __enter__(self) -> Rollout:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._fleet.close()
+
+    def status(self) -> tuple[State, tuple[ReplicaView, ...], list[Drift]]:
+        """The file, every replica, and where they differ."""
+        state, _ = read_state(self._place.target.read().text, self._settings.model, self._settings.labels)
+        names = dataclasses.astuple(self._settings.labels)
+        views = self._fleet.look(dict.fromkeys([*names, *state.labels]))
+        return state, views, drift(state, views)
+
+    def plan(self, version: int | None) -> list[tuple[str, str]]:
+        """The edits of a whole rollout from here, each with its name and as a diff.
+
+        Args:
+            version: The version; None takes the one that is under way.
+
+        Raises:
+            Refused: Nothing is under way, or the file leaves no room.
+        """
+        session = self._session("plan", version, dry_run=True)
+        state = session.state()
+        version = version if version is not None else _needed(state.candidate, "a version that is under way")
+        for step in ("load", "canary", "stable"):
+            state = session.state()
+            if step == "load":
+                edit = state.load(version, self._settings.loaded_versions)
+            else:
+                edit = state.move_canary(version) if step == "canary" else state.move_stable(version)
+            if edit is not None:
+                session.write(edit)
+        return list(session.outcome("").edits)
+
+    def adopt(self) -> Outcome:
+        """Names the versions that serve now and labels the newest stable: the way in from `latest` or `all`.
+
+        Raises:
+            Refused: A replica does not answer, or nothing serves everywhere.
+            Busy: Another rollout is at work.
+        """
+        with self._command("adopt", None) as session:
+            steps.adopt(session)
+            return session.outcome(f"models.config names versions; version {session.state().stable} is stable")
+
+    def canary(self, version: int) -> Outcome:
+        """Names the version, waits until it serves everywhere, lets it through the gate, moves `canary`.
+
+        Raises:
+            Refused: It can't begin. Nothing was changed.
+            Stopped: A step did not end well; the version was taken back.
+            Busy: Another rollout is at work.
+        """
+        with self._command("canary", version) as session:
+            self._to_canary(session, session.package(version))
+            return session.outcome(f"version {version} is {self._settings.labels.canary}")
+
+    def promote(self, version: int | None = None) -> Outcome:
+        """Watches the canary, lets the version through the gate again, moves `stable`, watches that.
+
+        Args:
+            version: None takes the one that `canary` is at.
+
+        Raises:
+            Refused: "not-available", "no-canary" or "contract", among others. Nothing was changed.
+            Stopped: A step did not end well; the version was taken back.
+            Busy: Another rollout is at work.
+        """
+        with self._command("promote", version) as session:
+            state = session.state()
+            if version is None:
+                at = state.labels.get(self._settings.labels.canary)
+                version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
+            package = session.package(version)
+            refusals.refuse_unless_available(session, version)
+            self._to_stable(session, package)
+            return session.outcome(f"version {version} is {self._settings.labels.stable}")
+
+    def run(self, version: int) -> Outcome:
+        """All of it: `canary`, then `promote`.
+
+        Raises:
+            Refused: It can't begin. Nothing was changed.
+            Stopped: A step did not end well; the version was taken back.
+            Busy: Another rollout is at work.
+        """
+        with self._command("run", version) as session:
+            package = session.package(version)
+            if session.state().stable != version:
+                self._to_canary(session, package)
+            self._to_stable(session, package)
+            return session.outcome(f"version {version} is {self._settings.labels.stable}")
+
+    def rollback(self, version: int | None = None) -> Outcome:
+        """Takes a version back, in one edit, whatever state the replicas are in.
+
+        Args:
+            version: The version to take back. None takes the one under way, or else the one
+                that `stable` is at, which goes back to `previous`.
+
+        Raises:
+            Refused: There is nothing to go back to.
+            Busy: Another rollout is at work.
+        """
+        with self._command("rollback", version, urgent=True) as session:
+            state = session.state()
+            if version is None:
+                version = state.candidate or (state.stable if state.previous is not None else None)
+            if version is None:
+                return session.outcome("nothing is under way and there is no previous version: nothing to roll back")
+            steps.withdraw(session, version)
+            return session.outcome(f"version {version} is taken back; stable is {session.state().stable}")
+
+    def retire(self, version: int) -> Outcome:
+        """Unloads an old version everywhere.
+
+        Raises:
+            Refused: A label uses it.
+            Busy: Another rollout is at work.
+        """
+        with self._command("retire", version) as session:
+            steps.retire(session, version)
+            return session.outcome(f"version {version} is retired")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The audit log of this model, oldest entry first."""
+        return [record for record in self._place.history.read() if record.get("model") == self._settings.model]
+
+    def _to_canary(self, session: Session, package: Package) -> None:
+        version = package.version
+        refusals.refuse_unless_free(session, version)
+        refusals.refuse_unless_calm(session, version)
+        refusals.refuse_unless_compatible(session, package)
+        with steps.undoing(session, version):
+            steps.load(session, package)
+            hold_gate(session, "gate", package)
+            steps.move_canary(session, version)
+
+    def _to_stable(self, session: Session, package: Package) -> None:
+        version = package.version
+        with steps.undoing(session, version):
+            if session.state().stable != version:
+                refusals.refuse_unless_canary(session, version)
+                steps.watch(session, "bake", version, self._settings.waits.bake)
+                hold_gate(session, "bake", package)
+                steps.move_stable(session, version)
+            steps.watch(session, "watch", version, self._settings.waits.watch)
+            hold_gate(session, "watch", package)
+
+    def _session(self, command: str, version: int | None, *, dry_run: bool = False) -> Session:
+        return Session(
+            self._settings,
+            self._place,
+            self._fleet,
+            self._reporter,
+            command=command,
+            version=version,
+            dry_run=dry_run or self._dry_run,
+            allow_contract=self._allow_contract,
+        )
+
+    @contextlib.contextmanager
+    def _command(self, command: str, version: int | None, *, urgent: bool = False) -> Iterator[Session]:
+        session = self._session(command, version)
+        if self._dry_run:
+            yield session
+            return
+        with self._place.lock.held(operator(), f"{command} {version or ''} of {self._settings.model}".strip()):
+            session.log("started", urgent=urgent)
+            try:
+                yield session
+            except Refused as error:
+                session.log("refused", urgent=True, reason=error.reason, findings=[error.message, *error.findings])
+                raise
+            except Stopped as error:
+                facts = {"step": error.step, "undone": error.undone, "findings": list(error.findings)}
+                session.log("stopped", urgent=True, **facts)
+                raise
+            except RolloutError as error:
+                session.log("failed", urgent=True, findings=[str(error)])
+                raise
+            session.log("finished", urgent=urgent)
+
+
+def _needed(version: int | None, what: str) -> int:
+    if version is None:
+        raise Refused("no-version", f"expected {what}, or a version to be named. Received: neither")
+    return version

@@ -1,0 +1,163 @@
+"""One command at work: the config as it was read, the edits made over it, and what is told to whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from serving.rollout.edits import Edit, State, difference, read_state
+from serving.rollout.errors import RolloutError
+from serving.rollout.fleet import Fleet
+from serving.rollout.gate import GateReport
+from serving.rollout.history import entry
+from serving.rollout.package import Package, open_package
+from serving.rollout.places import Place
+from serving.rollout.report import Reporter
+from serving.rollout.settings import Settings
+from serving.rollout.targets import Snapshot
+from serving.rollout.waiting import Watcher
+
+__all__ = ["Outcome", "Session"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended.
+
+    Attributes:
+        text: For people.
+        edits: The edits that were made, or in a dry run would be: name and diff.
+        gates: The gates that were passed.
+        warnings: What was left behind, such as replicas that did not answer.
+        dry_run: Nothing was changed.
+    """
+
+    text: str
+    edits: tuple[tuple[str, str], ...]
+    gates: tuple[GateReport, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+
+class Session:
+    """Where a command stands.
+
+    Args:
+        settings: What, where, and how good.
+        place: The config, its lock and its history.
+        fleet: The replicas.
+        reporter: Hears of progress.
+        command: Its name, for the history.
+        version: Likewise.
+        dry_run: Edits are made in memory only.
+        allow_contract: Don't look at the contract.
+
+    Attributes:
+        watcher: Looks at the replicas.
+        gates: The gates that were passed.
+        warnings: What was left behind.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        place: Place,
+        fleet: Fleet,
+        reporter: Reporter,
+        *,
+        command: str,
+        version: int | None,
+        dry_run: bool,
+        allow_contract: bool,
+    ) -> None:
+        self.settings = settings
+        self._place = place
+        self.fleet = fleet
+        self.reporter = reporter
+        self._command = command
+        self._version = version
+        self.dry_run = dry_run
+        self.allow_contract = allow_contract
+        self.watcher = Watcher(fleet, settings, reporter)
+        self._seen = Snapshot("", "")
+        self._pretended: str | None = None
+        self._edits: list[tuple[str, str]] = []
+        self.gates: list[GateReport] = []
+        self.warnings: list[str] = []
+
+    def outcome(self, text: str) -> Outcome:
+        """The outcome of a command that ended well."""
+        said = "nothing was changed; " + (
+            f"{len(self._edits)} edits would be made" if self._edits else "no edit is due"
+        )
+        return Outcome(
+            said if self.dry_run else text,
+            tuple(self._edits),
+            tuple(self.gates),
+            tuple(self.warnings),
+            self.dry_run,
+        )
+
+    def log(self, event: str, *, urgent: bool = False, **facts: Any) -> None:
+        """Adds an entry to the history.
+
+        Args:
+            event: What happened.
+            urgent: A history that can't be written is a warning only.
+            facts: Figures.
+        """
+        try:
+            version = facts.pop("version", self._version)
+            self._place.history.append(entry(event, self._command, self.settings.model, version=version, **facts))
+        except RolloutError as error:
+            if not urgent:
+                raise
+            self.reporter.say("history", str(error))
+            self.warnings.append(str(error))
+
+    def state(self) -> State:
+        """What the file says now. An edit that is made next is over this and nothing newer."""
+        if self._pretended is None:
+            self._seen = self._place.target.read()
+        return read_state(self._text(), self.settings.model, self.settings.labels)[0]
+
+    @property
+    def pretends(self) -> bool:
+        """Whether a dry run has made an edit that the replicas don't know of."""
+        return self._pretended is not None
+
+    def package(self, version: int) -> Package:
+        """The version's folder, checked.
+
+        Raises:
+            Refused: It lacks files, was tampered with, or is not signed as the policy asks.
+        """
+        self.reporter.say("store", f"checking every file of version {version}")
+        return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
+
+    def against(self, version: int) -> int | None:
+        """What a version is compared with: the stable one, or the one before when it is that itself."""
+        state = self.state()
+        return state.previous if state.stable == version else state.stable
+
+    def write(self, edit: Edit, *, urgent: bool = False) -> None:
+        """Makes an edit, over the config as `state` read it last.
+
+        Raises:
+            Busy: Somebody else changed the config since, or the lock was lost.
+        """
+        before = self._text()
+        after = edit.apply(before, self.settings.model)
+        shown = difference(before, after, self._place.target.name)
+        self._edits.append((edit.step, shown))
+        if self.dry_run:
+            self._pretended = after
+            return
+        self._place.lock.check()
+        # Before the edit: an edit that nobody can explain is worse than an entry without one.
+        self.log("edit", urgent=urgent, step=edit.step, diff=shown)
+        self._place.target.write(after, self._seen)
+        self.reporter.say(edit.step, f"{self._place.target.name} edited")
+
+    def _text(self) -> str:
+        return self._seen.text if self._pretended is None else self._pretended

@@ -1,0 +1,271 @@
+"""The settings file, `rollout.toml`: what is rolled out, where, and how good is good enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from serving.rollout.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Labels", "Limits", "Settings", "Signatures", "Tls", "Waits", "read_settings"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Labels:
+    """What the labels are called.
+
+    Attributes:
+        stable: Where production traffic goes.
+        canary: Where the share of traffic goes that tries a new version. Equals `stable`
+            between rollouts, so clients that ask for it always get an answer.
+        previous: What `stable` was before: where a rollback goes. Kept by this tool.
+    """
+
+    stable: str = "stable"
+    canary: str = "canary"
+    previous: str = "previous"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waits:
+    """Times, all in seconds.
+
+    Attributes:
+        step: Longest time for an edit to show on every replica: loading, and in a cluster
+            up to 120 until kubelet has written the file.
+        missing: Longest time that a replica may not answer (it restarts) before that is an error.
+        poll: Between two looks at the replicas.
+        call: For one call to a replica.
+        bake: How long the canary label is watched before `stable` moves.
+        watch: How long `stable` is watched after it moved.
+        hook: Longest run of the gate's own command.
+    """
+
+    step: float = 300.0
+    missing: float = 60.0
+    poll: float = 1.0
+    call: float = 10.0
+    bake: float = 60.0
+    watch: float = 30.0
+    hook: float = 300.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What a version has to keep to. Compared on every replica, against the version that serves.
+
+    Attributes:
+        golden_tolerance: Largest difference of a probability from the golden sample's.
+        latency_calls: Calls to each version on each replica, in turn.
+        median_ratio: New median latency over the old one, at most.
+        p99_ratio: New 99th percentile over the old one, at most.
+        slack_ms: Milliseconds that are always allowed on top, so that a fast model isn't
+            condemned for noise.
+        latency_tries: A latency over its limit is measured again, this often in all.
+        agreement: Share of the shadow inputs with the same class from both versions, at least.
+        drift: Total variation between the mean probabilities of the classes on the shadow
+            inputs, at most: 0 no drift, 1 nothing in common.
+        shadow_inputs: Most shadow inputs that are used.
+    """
+
+    golden_tolerance: float = 1e-3
+    latency_calls: int = 100
+    median_ratio: float = 1.3
+    p99_ratio: float = 2.0
+    slack_ms: float = 2.0
+    latency_tries: int = 3
+    agreement: float = 0.8
+    drift: float = 0.2
+    shadow_inputs: int = 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signatures:
+    """The policy on signed models.
+
+    Attributes:
+        required: Refuse a version without a signature by one of the keys.
+        public_keys: PEM files. When there are some, a signature that is there has to fit.
+    """
+
+    required: bool = False
+    public_keys: tuple[Path, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """How the replicas are asked. Nothing set: plain text."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything about one model's rollout. Relative paths start at the settings file.
+
+    Attributes:
+        model: Its name in models.config.
+        config: Path of models.config, or "configmap:NAMESPACE/NAME[/KEY]".
+        replicas: "HOST:PORT", "dns:NAME:PORT" (all its addresses) or "pods:NAMESPACE/SELECTOR:PORT".
+        store: Root of the model store, as seen from here.
+        state: Folder for the lock and the history; default: `.rollout` beside models.config.
+        min_replicas: Fewer is an error; default: as many as the first look finds.
+        loaded_versions: Most versions loaded at once: what the replicas' memory is made for.
+        clients: "follow": they ask each version for its spec, as the Duoserve client does, so
+            image size and tokenizer may change. "fixed": they send tensors of one shape.
+        rehearsal: "auto" loads the version in a server of its own on this machine first, if
+            TensorFlow is installed; "off"; or the command of another server.
+        shadow: CSV file with the columns image and text (paths relative to it): the inputs to
+            compare versions on. Default: the golden samples of both.
+        hook: Command that has the last word in each gate, for instance one that asks
+            Prometheus: exit code 0 passes. It gets DUOSERVE_MODEL, _VERSION, _AGAINST, _STEP.
+        context: kubeconfig context; default: the current one, or the pod's own account.
+        parallel: Replicas that are asked at once.
+    """
+
+    model: str
+    config: str
+    replicas: tuple[str, ...]
+    store: Path
+    state: Path | None = None
+    min_replicas: int | None = None
+    loaded_versions: int = 2
+    clients: Literal["follow", "fixed"] = "follow"
+    rehearsal: str | tuple[str, ...] = "auto"
+    shadow: Path | None = None
+    hook: tuple[str, ...] = ()
+    context: str | None = None
+    parallel: int = 4
+    labels: Labels = Labels()
+    waits: Waits = Waits()
+    limits: Limits = Limits()
+    signatures: Signatures = Signatures()
+    tls: Tls = Tls()
+
+    def __post_init__(self) -> None:
+        for name in ("model", "config"):
+            if not getattr(self, name):
+                raise SettingsError(f"Expected {name} in the settings. Received: nothing")
+        if not self.replicas:
+            raise SettingsError("Expected at least one entry in replicas. Received: none")
+        if self.loaded_versions < 2:
+            raise SettingsError(
+                f"Expected loaded_versions of at least 2, the old and the new one. Received: {self.loaded_versions}"
+            )
+        if isinstance(self.rehearsal, str) and self.rehearsal not in ("auto", "off"):
+            raise SettingsError(
+                f'Expected rehearsal "auto", "off" or a command as a list. Received: {self.rehearsal!r}'
+            )
+        names = dataclasses.astuple(self.labels)
+        if len(set(names)) != len(names):
+            raise SettingsError(f"Expected three different labels. Received: {', '.join(names)}")
+        if self.signatures.required and not self.signatures.public_keys:
+            raise SettingsError("Expected signatures.public_keys when signatures are required. Received: none")
+
+
+def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
+    """Settings from a TOML file, with entries of `overrides` in place of the file's.
+
+    Args:
+        path: The file; None takes everything from `overrides`, relative to the current folder.
+        overrides: As in the file. Entries that are None don't count.
+
+    Raises:
+        SettingsError: The file can't be read, or has an unknown entry, a wrong value, or lacks one.
+    """
+    content: dict[str, Any] = {}
+    base = Path.cwd()
+    if path is not None:
+        base = path.absolute().parent
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"Expected {path} to be a readable TOML file. Received: {error}") from error
+        content = {key: _placed(value, key, base) for key, value in content.items()}
+    for key, value in overrides.items():
+        if value is not None:
+            content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
+    found = _build(Settings, content, "", base)
+    assert isinstance(found, Settings)
+    return found
+
+
+def _placed(value: Any, key: str, base: Path) -> Any:
+    """The path of models.config is a str, as it may be no path: place it where the file says."""
+    return str(base / value) if key == "config" and isinstance(value, str) and not is_configmap(value) else value
+
+
+def is_configmap(config: str) -> bool:
+    """Whether a `config` entry names a ConfigMap."""
+    return config.startswith("configmap:")
+
+
+def _build(kind: type[Any], content: Any, place: str, base: Path) -> Any:
+    if not isinstance(content, Mapping):
+        raise SettingsError(f"Expected {place or 'the settings'} to be a table. Received: {content!r:.60}")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(content.keys() - hints.keys())
+    if unknown:
+        known = ", ".join(sorted(hints))
+        raise SettingsError(f"Expected the entries {known}. Received: {place}{unknown[0]}")
+    missing = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.name not in content
+    ]
+    if missing:
+        raise SettingsError(f"Expected {', '.join(missing)} in the settings or as options. Received: nothing")
+    values = {key: _value(hints[key], value, f"{place}{key}", base) for key, value in content.items()}
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, place: str, base: Path) -> Any:
+    """The value as the type says; the types are few: tables, paths, numbers, strings, tuples and unions of them."""
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(Any, hint), value, f"{place}.", base)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        wants_list = isinstance(value, (list, tuple))
+        fitting = [kind for kind in kinds if (typing.get_origin(kind) is tuple) == wants_list]
+        return _value((fitting or kinds)[0], value, place, base)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise SettingsError(f"Expected {place} to be a list. Received: {value!r:.60}")
+        return tuple(_value(typing.get_args(hint)[0], entry, place, base) for entry in value)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise SettingsError(
+                f"Expected {place} to be one of {', '.join(typing.get_args(hint))}. Received: {value!r}"
+            )
+        return value
+    if hint is Path:
+        if not isinstance(value, (str, Path)) or not str(value):
+            raise SettingsError(f"Expected {place} to be a path. Received: {value!r:.60}")
+        return base / value
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise SettingsError(f"Expected {place} to be a number of at least 0. Received: {value!r:.60}")
+        return float(value)
+    if hint is int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SettingsError(f"Expected {place} to be an integer of at least 1. Received: {value!r:.60}")
+        return value
+    if not isinstance(value, hint):
+        raise SettingsError(f"Expected {place} to be a {hint.__name__}. Received: {value!r:.60}")
+    return value

@@ -1,0 +1,115 @@
+"""The steps of a rollout. Each does nothing when it is done already, and ends with proof from the replicas."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from serving.rollout.drift import ended
+from serving.rollout.edits import Edit
+from serving.rollout.errors import Refused, RolloutError, Stopped
+from serving.rollout.fleet import ReplicaView
+from serving.rollout.package import Package
+from serving.rollout.session import Session
+from serving.rollout.trial import hold_rehearsal
+
+__all__ = ["adopt", "load", "move_canary", "move_stable", "retire", "undoing", "watch", "withdraw"]
+
+
+def adopt(session: Session) -> None:
+    """Names what serves everywhere now, and labels it stable."""
+    state = session.state()
+    views = session.watcher.look(state)
+    silent = [f"{view.address}: {view.error}" for view in views if not view.up]
+    if silent:
+        raise Refused("replicas", "expected every replica to answer. Received:", silent)
+    sets = [{version for version in view.versions if view.available(version)} for view in views]
+    edit = state.adopt(tuple(sorted(set.intersection(*sets))) if sets else ())
+    _make(session, "adopt", edit, session.state().stable or 0)
+
+
+def load(session: Session, package: Package) -> None:
+    """Rehearses the version, names it, and waits until it serves everywhere."""
+    most = session.settings.loaded_versions
+    edit = session.state().load(package.version, most)
+    if edit is not None and not session.dry_run:
+        hold_rehearsal(session, package)
+        edit = session.state().load(package.version, most)  # the rehearsal took its time
+    _make(session, "load", edit, package.version)
+
+
+def move_canary(session: Session, version: int) -> None:
+    """Moves the canary label and waits until every replica answers with the version."""
+    _make(session, "canary", session.state().move_canary(version), version)
+
+
+def move_stable(session: Session, version: int) -> None:
+    """Moves the stable label and waits until every replica answers with the version."""
+    _make(session, "stable", session.state().move_stable(version), version)
+
+
+def retire(session: Session, version: int) -> None:
+    """Unnames a version and waits until no replica serves it."""
+    _make(session, "retire", session.state().retire(version), version)
+
+
+def watch(session: Session, step: str, version: int, seconds: float) -> None:
+    """Watches the replicas under real traffic.
+
+    Raises:
+        Stopped: A replica went away, keeps restarting, or lost the version.
+    """
+    if session.dry_run or seconds <= 0:
+        return
+
+    def lost(views: Sequence[ReplicaView]) -> list[str]:
+        return ended(views, version)
+
+    findings = session.watcher.follow(step, session.state(), seconds, lost)
+    if findings:
+        raise Stopped(step, f"{step}: version {version} did not do well under traffic:", findings)
+
+
+def withdraw(session: Session, version: int) -> None:
+    """Takes a version back in one edit, and waits for the replicas that answer."""
+    begin = time.monotonic()
+    edit = session.state().withdraw(version)
+    if edit is None:
+        session.reporter.say("rollback", f"version {version} has no label and is not named: nothing to take back")
+    else:
+        session.write(edit, urgent=True)
+    if session.dry_run:
+        return
+    left = session.watcher.after_rollback(session.state())
+    session.warnings += left
+    seconds = round(time.monotonic() - begin, 3)
+    session.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)
+    session.reporter.say("rollback", "; ".join(left) or f"every replica follows after {seconds:.1f} s")
+
+
+@contextlib.contextmanager
+def undoing(session: Session, version: int) -> Iterator[None]:
+    """Takes the version back when a step inside was stopped."""
+    try:
+        yield
+    except Stopped as error:
+        session.reporter.say(error.step, str(error))
+        try:
+            withdraw(session, version)
+        except RolloutError as second:
+            session.warnings.append(f"could not be undone: {second}")
+            session.reporter.say("rollback", session.warnings[-1])
+        else:
+            error.undone = True
+        raise
+
+
+def _make(session: Session, step: str, edit: Edit | None, version: int) -> None:
+    """Writes an edit, unless it is there already, and waits until it has arrived."""
+    before = () if edit is None or session.dry_run else session.fleet.look(())
+    if edit is not None:
+        session.write(edit)
+    if not session.dry_run:
+        session.watcher.until_arrived(step, session.state(), version, before)
+        session.reporter.say(step, "arrived on every replica")

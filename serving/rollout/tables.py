@@ -1,0 +1,92 @@
+"""Status and history, for people and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from serving.rollout.drift import Drift
+from serving.rollout.edits import State
+from serving.rollout.fleet import ReplicaView
+
+__all__ = ["history_lines", "status_json", "status_lines"]
+
+
+def status_json(state: State, views: Sequence[ReplicaView], found: Sequence[Drift]) -> dict[str, Any]:
+    """The status as JSON values."""
+    return {
+        "config": {"versions": state.versions, "labels": dict(state.labels)},
+        "replicas": [
+            {
+                "address": view.address,
+                "up": view.up,
+                "error": view.error,
+                "versions": {str(number): status.state for number, status in view.versions.items()},
+                "errors": {str(number): status.error for number, status in view.versions.items() if status.error},
+                "labels": dict(view.labels),
+            }
+            for view in views
+        ],
+        "drift": [{"replica": one.address, "what": one.what} for one in found],
+    }
+
+
+def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Drift]) -> list[str]:
+    """The status as lines: the file, a table of the replicas, and the differences."""
+    versions = sorted({number for view in views for number in view.versions} | set(state.versions or ()))
+    labels = list(dict.fromkeys([*state.labels, *(label for view in views for label in view.labels)]))
+    labels = [label for label in labels if label in state.labels or any(view.labels.get(label) for view in views)]
+    rows = [["REPLICA", *(str(number) for number in versions), *(label.upper() for label in labels)]]
+    named = ["models.config"]
+    named += ["named" if number in (state.versions or ()) else "-" for number in versions]
+    rows.append([*named, *(_number(state.labels.get(label)) for label in labels)])
+    for view in views:
+        if not view.up:
+            rows.append([view.address, *("?" for _ in range(len(versions) + len(labels)))])
+            continue
+        states = (view.versions.get(number) for number in versions)
+        cells = [view.address, *(status.state if status else "-" for status in states)]
+        rows.append([*cells, *(_number(view.labels.get(label)) for label in labels)])
+    lines = table(rows)
+    lines += ["", f"{len(views)} replicas, no drift"] if views and not found else [""]
+    lines += ["drift: no replicas found"] if not views else []
+    return lines + [f"drift: {one}" for one in found]
+
+
+def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line an entry; findings below it."""
+    lines = []
+    for record in records:
+        facts = [str(record.get("event", "?"))]
+        if record.get("step"):
+            facts.append(str(record["step"]))
+        figures = record.get("figures")
+        if isinstance(figures, Mapping):
+            shadow = figures.get("shadow", {})
+            facts.append(
+                f"{figures.get('step')} against {figures.get('against')}: {len(figures.get('replicas', ()))} replicas"
+            )
+            facts.append(f"agreement {shadow.get('agreement')}, drift {shadow.get('drift')}")
+            measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
+            for name in ("median", "p99") if measured else ():
+                old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))
+                facts.append(f"{name} {old:g} -> {new:g} ms")
+        if record.get("seconds") is not None:
+            facts.append(f"{record['seconds']} s")
+        if "undone" in record:
+            facts.append("undone" if record["undone"] else "NOT undone")
+        what = f"{record.get('command', '?')} {record.get('version') or ''}".strip()
+        lines.append(f"{str(record.get('time', '?'))[:19]}  {record.get('who', '?')}  {what}: {', '.join(facts)}")
+        findings = record.get("findings") or (figures or {}).get("findings") or ()
+        lines += [f"    {finding}" for finding in findings]
+    return lines or ["no entries"]
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _number(version: int | None) -> str:
+    return "-" if version is None else str(version)

@@ -1,0 +1,38 @@
+"""The rollout's command line, ended by SIGKILL at one moment: WHEN:STEP in DUOSERVE_TEST_KILL.
+
+before and after are about the edit of that step, during is about its gate.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from serving.rollout import cli, rollout, session
+
+
+def die_at(when: str, step: str) -> None:
+    write, gate = session.Session.write, rollout.hold_gate
+
+    def dying_write(self: session.Session, edit: Any, **options: Any) -> None:
+        if edit.step == step and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(self, edit, **options)
+        if edit.step == step and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying_gate(asked: session.Session, name: str, package: Any) -> None:
+        if name == step and when == "during":
+            os.kill(os.getpid(), signal.SIGKILL)
+        gate(asked, name, package)
+
+    session.Session.write = dying_write  # type: ignore[method-assign]
+    rollout.hold_gate = dying_gate
+
+
+if __name__ == "__main__":
+    if moment := os.environ.get("DUOSERVE_TEST_KILL"):
+        die_at(*moment.split(":"))
+    sys.exit(cli.main())

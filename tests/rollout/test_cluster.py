@@ -1,0 +1,126 @@
+"""models.config in a ConfigMap: optimistic locking, a Lease, a history for all operators, pods as replicas."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+import kubernetes
+import pytest
+
+from serving.rollout import Busy, RolloutError
+from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, pod_addresses
+from serving.rollout.history import entry
+from tests.rollout.kube import FakeCluster
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster() as found:
+        found.put(
+            "ml", "configmaps", "duoserve-models", data={"models.config": "model_config_list {}\n", "other": "kept"}
+        )
+        yield found
+
+
+@pytest.fixture
+def api(cluster: FakeCluster) -> kubernetes.client.ApiClient:
+    configuration = kubernetes.client.Configuration()
+    configuration.host = cluster.url
+    configuration.retries = False
+    return kubernetes.client.ApiClient(configuration)
+
+
+def test_an_edit_changes_one_entry_and_nothing_else(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
+    target = ConfigMapTarget(api, "ml", "duoserve-models", "models.config")
+    before = target.read()
+    after = target.write("model_config_list { }\n", before)
+    assert target.read() == after
+    assert after.revision != before.revision
+    assert cluster.objects["ml", "configmaps", "duoserve-models"]["data"]["other"] == "kept"
+
+
+def test_an_edit_over_somebody_elses_is_refused(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
+    target = ConfigMapTarget(api, "ml", "duoserve-models", "models.config")
+    before = target.read()
+    target.write("theirs", before)
+    with pytest.raises(Busy):
+        target.write("ours", before)
+    assert target.read().text == "theirs"
+
+
+def test_what_is_missing_is_named(api: kubernetes.client.ApiClient) -> None:
+    with pytest.raises(RolloutError, match="404"):
+        ConfigMapTarget(api, "ml", "nothing", "models.config").read()
+    with pytest.raises(RolloutError, match=r"models\.config, other"):
+        ConfigMapTarget(api, "ml", "duoserve-models", "wrong").read()
+
+
+def test_one_operator_at_a_time(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
+    first, second = (LeaseLock(api, "ml", "duoserve-models-rollout") for _ in range(2))
+    with first.held("ada@here", "run 8"):
+        with pytest.raises(Busy, match="ada@here, for: run 8"), second.held("bob@there", "run 9"):
+            pass
+        first.check()
+    with second.held("bob@there", "run 9"):
+        second.check()
+
+
+def test_a_dead_holder_is_followed_when_its_lease_has_run_out(
+    cluster: FakeCluster, api: kubernetes.client.ApiClient
+) -> None:
+    ago = datetime.now(timezone.utc) - timedelta(seconds=31)
+    spec = {"holderIdentity": "dead", "leaseDurationSeconds": 30, "renewTime": ago.isoformat()}
+    cluster.put("ml", "leases", "duoserve-models-rollout", spec=spec)
+    with LeaseLock(api, "ml", "duoserve-models-rollout").held("ada@here", "rollback"):
+        assert "ada" in cluster.objects["ml", "leases", "duoserve-models-rollout"]["spec"]["holderIdentity"]
+
+
+def test_a_lease_that_was_taken_away_stops_the_next_edit(
+    cluster: FakeCluster, api: kubernetes.client.ApiClient
+) -> None:
+    lock = LeaseLock(api, "ml", "duoserve-models-rollout")
+    with lock.held("ada@here", "run 8"):
+        cluster.objects["ml", "leases", "duoserve-models-rollout"]["spec"]["holderIdentity"] = "bob@there"
+        with pytest.raises(Busy, match="bob@there"):
+            lock.check()
+
+
+def test_the_history_is_shared_and_keeps_every_entry_of_two_writers(
+    cluster: FakeCluster, api: kubernetes.client.ApiClient
+) -> None:
+    histories = [ConfigMapHistory(api, "ml", "duoserve-models-rollout") for _ in range(2)]
+
+    def write(history: ConfigMapHistory) -> None:
+        for version in range(1, 6):
+            history.append(entry("edit", "run", "pets", version=version))
+
+    threads = [threading.Thread(target=write, args=(history,)) for history in histories]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(record["version"] for record in histories[0].read()) == sorted([*range(1, 6)] * 2)
+
+
+def test_a_history_that_outgrows_its_configmap_loses_the_oldest_entries(
+    cluster: FakeCluster, api: kubernetes.client.ApiClient
+) -> None:
+    history = ConfigMapHistory(api, "ml", "duoserve-models-rollout")
+    for version in range(1, 6):
+        history.append(entry("gate", "run", "pets", version=version, figures="x" * 300_000))
+    assert [record["version"] for record in history.read()] == [4, 5]
+
+
+def test_running_pods_are_replicas_ready_or_not(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
+    for name, ip, phase, leaving in (
+        ("a", "10.0.0.1", "Running", None),
+        ("b", "10.0.0.2", "Pending", None),
+        ("c", "10.0.0.3", "Running", "2026-11-24T00:00:00Z"),
+        ("d", "fd00::4", "Running", None),
+        ("e", None, "Running", None),
+    ):
+        metadata = {"deletionTimestamp": leaving} if leaving else {}
+        cluster.put("ml", "pods", name, metadata=metadata, status={"phase": phase, "podIP": ip})
+    assert sorted(pod_addresses(api, "ml", "app=duoserve", 8500)) == ["10.0.0.1:8500", "[fd00::4]:8500"]

@@ -1,0 +1,106 @@
+"""What goes wrong on one replica, or in the folder: stopped at the right step, and undone. More: test_five.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from duoserve.manifest import write_manifest
+from duoserve.samples import GOLDEN_PATH, dump_samples, load_samples
+from serving.rollout import Refused, Stopped
+from tests.rollout import models
+from tests.rollout.site import WAITS, Site
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("dies", "expected answers"), ("nan", "unusable")], ids=["crashes when it is asked", "NaN"]
+)
+def test_one_bad_replica_stops_the_rollout(make_site: Callable[..., Site], fault: str, said: str) -> None:
+    site = make_site(None, f"{fault}:{models.GOOD}")
+    waits = dataclasses.replace(WAITS, step=90, missing=30)
+    with site.rollout(waits=waits) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.run(models.GOOD)
+    assert stopped.value.step == "gate"
+    assert stopped.value.undone
+    bad = site.replicas[1].address
+    assert any(bad in line and said in line for line in stopped.value.findings), stopped.value.findings
+    assert not any(site.replicas[0].address in line for line in stopped.value.findings)
+    site.wait_until_calm(60)
+    with site.rollout() as rollout:
+        state, _, _ = rollout.status()
+    assert state.versions == (1,)
+
+
+def test_the_rehearsal_stops_a_crash_before_any_replica_hears_of_the_version(site: Site) -> None:
+    command = ("env", f"DUOSERVE_TEST_FAULT=crash:{models.GOOD}", sys.executable, "-m", "tests.rollout.faulty")
+    starts = [replica.starts for replica in site.replicas]
+    with site.rollout(rehearsal=command) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.run(models.GOOD)
+    assert stopped.value.step == "rehearse"
+    assert any("139" in line for line in stopped.value.findings)
+    with site.rollout() as rollout:
+        assert "edit" not in [record["event"] for record in rollout.history()]
+    assert [replica.starts for replica in site.replicas] == starts
+
+
+def test_the_rehearsal_passes_a_sound_version(site: Site) -> None:
+    with site.rollout(rehearsal="auto") as rollout:
+        rollout.canary(models.GOOD)
+
+
+def test_a_replica_that_restarts_in_the_middle_is_waited_for(site: Site) -> None:
+    with site.rollout() as rollout:
+        rollout.canary(models.GOOD)
+    site.replicas[1].server.process.kill()
+    with site.rollout(waits=dataclasses.replace(WAITS, bake=5)) as rollout:
+        # It may be seen missing at once, which is refused; else it is waited for.
+        try:
+            rollout.promote()
+        except Refused:
+            site.wait_until_calm()
+            rollout.promote()
+    site.wait_until_calm()
+
+
+def test_a_version_that_does_not_answer_as_it_did_at_export_is_stopped(site: Site, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
+    golden = load_samples((folder / GOLDEN_PATH).read_bytes())
+    off = tuple(value + shift for value, shift in zip(golden[3].probabilities, (0.002, -0.002, 0), strict=True))
+    golden = (*golden[:3], dataclasses.replace(golden[3], probabilities=off), *golden[4:])
+    (folder / GOLDEN_PATH).write_text(dump_samples(golden))
+    write_manifest(folder)
+    with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.canary(models.GOOD)
+    assert stopped.value.step == "gate"
+    found = [line for line in stopped.value.findings if "golden sample 3" in line and "0.002 off" in line]
+    assert len(found) == 2 * len(site.replicas)  # by tensors and by bytes, on every replica
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda folder: shutil.rmtree(folder / "variables"), "manifest"),
+        (lambda folder: (folder / "assets.extra/golden.json").unlink(), "missing-files"),
+        (lambda folder: (folder / "saved_model.pb").open("ab").write(b"\0"), "manifest"),
+        (lambda folder: folder.rename(folder.with_name("3")), "card"),
+    ],
+    ids=["half copied", "no samples", "tampered", "renamed"],
+)
+def test_a_folder_that_is_not_as_exported_is_refused(
+    site: Site, tmp_path: Path, harm: Callable[[Path], object], reason: str
+) -> None:
+    folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
+    harm(folder)
+    version = 2 if folder.exists() else 3
+    with site.rollout(store=tmp_path) as rollout, pytest.raises(Refused) as refused:
+        rollout.canary(version)
+    assert refused.value.reason == reason
+    with site.rollout() as rollout:
+        assert rollout.status()[0].versions == (1,)

@@ -1,0 +1,173 @@
+"""A version goes out, is stopped when it is worse, and comes back: on two real replicas."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+
+from serving.local.testing import free_port
+from serving.rollout import Refused, Stopped
+from tests.rollout import models
+from tests.rollout.site import LIMITS, WAITS, Site
+
+
+def named(site: Site) -> tuple[tuple[int, ...] | None, dict[str, int]]:
+    with site.rollout() as rollout:
+        state, _, drift = rollout.status()
+    assert not drift
+    return state.versions, dict(state.labels)
+
+
+def test_a_good_version_goes_all_the_way_and_the_old_one_stays_to_go_back_to(site: Site) -> None:
+    with site.rollout() as rollout:
+        outcome = rollout.run(models.GOOD)
+        assert [gate.step for gate in outcome.gates] == ["gate", "bake", "watch"]
+        assert not outcome.warnings
+    assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
+    text = site.config.read_text()
+    assert "# Kept by hand. This line stays." in text
+    assert "# what clients ask for" in text
+
+    with site.rollout() as rollout:
+        rollout.rollback()
+    assert named(site) == ((1,), {"stable": 1, "canary": 1, "previous": 1})
+    with site.rollout() as rollout:
+        assert "nothing to roll back" in rollout.rollback().text
+
+
+def test_step_by_step_and_the_old_version_is_retired_last(site: Site) -> None:
+    with site.rollout() as rollout:
+        rollout.canary(models.GOOD)
+        assert named(site) == ((1, 2), {"stable": 1, "canary": 2})
+        with pytest.raises(Refused) as refused:
+            rollout.retire(1)
+        assert refused.value.reason == "label-in-use"
+        rollout.promote()
+        rollout.retire(1)
+    assert named(site) == ((2,), {"stable": 2, "canary": 2})
+
+
+@pytest.mark.parametrize(
+    ("version", "finding"), [(models.WORSE, "same class"), (models.SLOW, "latency")], ids=["worse", "slow"]
+)
+def test_a_worse_version_is_stopped_at_the_gate_and_taken_back(site: Site, version: int, finding: str) -> None:
+    limits = dataclasses.replace(LIMITS, latency_tries=2)
+    with site.rollout(limits=limits) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.run(version)
+    assert stopped.value.step == "gate"
+    assert stopped.value.undone
+    assert any(finding in line for line in stopped.value.findings)
+    assert named(site) == ((1,), {"stable": 1})
+
+
+def test_a_version_that_takes_a_class_away_is_refused_unless_asked_for(site: Site) -> None:
+    with site.rollout() as rollout, pytest.raises(Refused) as refused:
+        rollout.canary(models.FEWER)
+    assert refused.value.reason == "contract"
+    assert named(site) == ((1,), {"stable": 1})
+    loose = dataclasses.replace(LIMITS, agreement=0.0, drift=1.0)
+    with site.rollout(allow_contract=True, limits=loose) as rollout:
+        rollout.canary(models.FEWER)
+    assert named(site)[1]["canary"] == models.FEWER
+
+
+def test_clients_of_one_shape_are_protected_when_the_settings_say_so(site: Site) -> None:
+    with site.rollout(clients="fixed") as rollout, pytest.raises(Refused) as refused:
+        rollout.canary(models.GOOD)
+    assert refused.value.reason == "contract"
+    assert any("image" in line for line in refused.value.findings)
+
+
+def test_what_is_refused_by_name(site: Site) -> None:
+    with site.rollout() as rollout:
+        for command, version, reason in (
+            (rollout.canary, 99, "unknown-version"),
+            (rollout.canary, 1, "is-stable"),
+            (rollout.promote, models.GOOD, "not-available"),
+            (rollout.retire, 1, "label-in-use"),
+        ):
+            with pytest.raises(Refused) as refused:
+                command(version)
+            assert refused.value.reason == reason
+    assert named(site) == ((1,), {"stable": 1})
+
+
+def test_a_replica_that_does_not_answer_is_named(site: Site) -> None:
+    silent = f"127.0.0.1:{free_port()}"
+    addresses = (*(replica.address for replica in site.replicas), silent)
+    short = dataclasses.replace(WAITS, missing=0.5)
+    with site.rollout(replicas=addresses, waits=short) as rollout, pytest.raises(Refused) as refused:
+        rollout.canary(models.GOOD)
+    assert refused.value.reason == "replicas"
+    assert any(silent in line for line in refused.value.findings)
+
+
+def test_a_rollback_does_not_wait_for_those_that_are_missing(site: Site) -> None:
+    with site.rollout() as rollout:
+        rollout.canary(models.GOOD)
+    silent = f"127.0.0.1:{free_port()}"
+    addresses = (*(replica.address for replica in site.replicas), silent)
+    short = dataclasses.replace(WAITS, missing=0.5)
+    with site.rollout(replicas=addresses, waits=short) as rollout:
+        outcome = rollout.rollback()
+    assert [line for line in outcome.warnings if silent in line]
+    assert named(site) == ((1,), {"stable": 1, "canary": 1})
+
+
+def test_a_dry_run_shows_every_edit_and_makes_none(site: Site) -> None:
+    before = site.config.read_text()
+    with site.rollout(dry_run=True) as rollout:
+        outcome = rollout.run(models.GOOD)
+        assert [step for step, _ in outcome.edits] == ["load", "canary", "stable"]
+        assert [step for step, _ in rollout.plan(models.GOOD)] == ["load", "canary", "stable"]
+        assert rollout.history() == []
+    assert '+    version_labels { key: "canary" value: 2 }' in outcome.edits[1][1]
+    assert site.config.read_text() == before
+
+
+def test_the_history_tells_who_did_what_on_which_figures(site: Site) -> None:
+    with site.rollout() as rollout:
+        rollout.canary(models.GOOD)
+        with pytest.raises(Refused):
+            rollout.canary(models.WORSE)
+        records = rollout.history()
+    assert [record["event"] for record in records] == [
+        "started", "edit", "gate", "edit", "finished", "started", "refused",
+    ]  # fmt: skip
+    assert all(record["who"] and record["time"] and record["version"] in (2, 3) for record in records)
+    gate = records[2]["figures"]
+    assert {figures["address"] for figures in gate["replicas"]} == {replica.address for replica in site.replicas}
+    assert gate["shadow"]["agreement"] == 1.0
+    assert all(figures["latency"]["new_p99"] > 0 for figures in gate["replicas"])
+    assert records[-1]["reason"] == "other-rollout"
+
+
+def test_the_users_own_command_has_the_last_word(site: Site) -> None:
+    hook = (sys.executable, "-c", "import os; raise SystemExit(f\"errors on {os.environ['DUOSERVE_VERSION']}\")")
+    with site.rollout(hook=hook) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.canary(models.GOOD)
+    assert any("errors on 2" in line for line in stopped.value.findings)
+    assert named(site) == ((1,), {"stable": 1})
+
+
+def test_a_file_that_leaves_it_to_the_servers_is_taken_over(site: Site) -> None:
+    alone = site.config.parent / "alone"
+    alone.mkdir()
+    (alone / "1").symlink_to(site.store / "pets" / "1")
+    site.write(
+        site.config.read_text()
+        .replace("model_version_policy { specific { versions: 1 } }", "model_version_policy { latest {} }")
+        .replace('    version_labels { key: "stable" value: 1 }\n', "")
+        .replace(f"{site.store}/pets", str(alone))
+    )
+    site.wait_until_calm()
+    with site.rollout() as rollout:
+        with pytest.raises(Refused) as refused:
+            rollout.canary(models.GOOD)
+        assert refused.value.reason == "not-adopted"
+        rollout.adopt()
+        (alone / "2").symlink_to(site.store / "pets" / "2")
+        rollout.canary(models.GOOD)
+    assert named(site) == ((1, 2), {"stable": 1, "canary": 2})
