@@ -1,0 +1,59 @@
+"""The doctor: mistakes in manifests and serving config that schema tools do not see.
+
+    from serving.check import check, load
+    for finding in check(load("k8s/overlays/production")):
+        print(finding)
+
+One module a family of rules. Needs no cluster and no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from serving.check import config, flags, probes, references, resources, security, selectors, shutdown
+from serving.check._load import LoadError, load, parse
+from serving.check._manifests import Finding, Manifests
+from serving.check._server import servers
+
+__all__ = ["Finding", "LoadError", "Manifests", "check", "load", "parse"]
+
+
+def check(
+    manifests: Manifests,
+    *,
+    for_apply: bool = False,
+    warmed_up: Iterable[int] = config.WARMED_UP,
+    client_batch: int | None = None,
+) -> list[Finding]:
+    """Every finding, in the order of the families; none for clean manifests.
+
+    Args:
+        manifests: One rendering.
+        for_apply: Also refuse the placeholders that the overlays ship with.
+        warmed_up: Batch sizes that the exports warm up.
+        client_batch: Most rows that clients send in one request, when known.
+    """
+    found = [
+        *references.check(manifests),
+        *selectors.check(manifests),
+        *probes.check(manifests),
+        *shutdown.check(manifests),
+        *flags.check(manifests),
+        *config.check(manifests, tuple(warmed_up), client_batch),
+        *security.check(manifests, for_apply=for_apply),
+        *resources.check(manifests),
+    ]
+    if not any(True for _ in servers(manifests)):
+        found.append(
+            Finding(
+                "no-server",
+                "manifests",
+                "kind",
+                "a workload that runs the model server by its flags",
+                "none",
+                "Nothing here could be checked against the server.",
+                "Check the whole overlay, not a part of it.",
+            )
+        )
+    return list(dict.fromkeys(found))

@@ -1,0 +1,129 @@
+"""The containers that run the model server: their flags, and the config files they read."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Iterator
+
+from serving import _textproto, modelfile
+from serving.check._data import dig, items, mapping, text
+from serving.check._manifests import Container, Manifests
+from serving.local._flags import Flags
+
+__all__ = ["KNOWN_FLAGS", "ConfigFile", "Server", "servers"]
+
+KNOWN_FLAGS: dict[str, object] = {
+    field.name: field.default for field in dataclasses.fields(Flags) if not field.metadata["own"]
+}
+"""Every flag of the stock server with its default, which tells its type."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A config file that a flag names.
+
+    Attributes:
+        path: In the container.
+        text: Its content; None when it is not among the manifests.
+        where: "ConfigMap/name", or the path.
+        field: Its key there.
+    """
+
+    path: str
+    text: str | None
+    where: str
+    field: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A container with the model server.
+
+    Attributes:
+        container: Where it is.
+        flags: Value by name, as written; a flag without "=" is "true".
+        written: All arguments that look like flags, doubles included.
+    """
+
+    container: Container
+    flags: dict[str, str]
+    written: tuple[str, ...]
+    manifests: Manifests
+
+    @property
+    def object(self) -> str:
+        return self.container.object
+
+    def number(self, flag: str) -> int | None:
+        """The integer of a flag, its default without it; None when it is none."""
+        try:
+            return int(self.flags.get(flag, str(KNOWN_FLAGS.get(flag))))
+        except ValueError:
+            return None
+
+    def on(self, flag: str) -> bool:
+        """Whether a bool flag is on."""
+        default = "true" if KNOWN_FLAGS.get(flag) is True else "false"
+        return self.flags.get(flag, default).lower() in ("true", "1", "t", "yes")
+
+    def file(self, flag: str) -> ConfigFile | None:
+        """The config file that a flag names; None without the flag."""
+        path = self.flags.get(flag, "")
+        if not path:
+            return None
+        pod = self.container.pod
+        for mount in self.container.mounts:
+            base = text(mount.get("mountPath")).rstrip("/")
+            volume = mapping(pod.volumes.get(text(mount.get("name"))))
+            name = text(dig(volume, "configMap", "name"))
+            if not base or not name or not (path == base or path.startswith(base + "/")):
+                continue
+            key = text(mount.get("subPath")) or posixpath.relpath(path, base)
+            for item in items(dig(volume, "configMap", "items")):
+                if item.get("path") == key:
+                    key = text(item.get("key"))
+            found = self.manifests.find("ConfigMap", name, pod.owner.namespace)
+            content = dig(found.data, "data", key) if found else None
+            return ConfigFile(path, content if isinstance(content, str) else None, f"ConfigMap/{name}", f"data.{key}")
+        return ConfigFile(path, None, path, "")
+
+    def models(self) -> tuple[modelfile.ModelConfig, ...]:
+        """The models of its models.config; none when it can't be read."""
+        file = self.file("model_config_file")
+        if file is None or file.text is None:
+            return ()
+        try:
+            return modelfile.parse(file.text)
+        except modelfile.TextProtoError:
+            return ()
+
+    def names(self) -> set[str]:
+        """The model names that it may serve."""
+        if "model_config_file" in self.flags:
+            return {model.name for model in self.models()}
+        return {self.flags.get("model_name", "default")} if "model_base_path" in self.flags else set()
+
+    def batching(self) -> _textproto.Message | None:
+        """Its batching parameters; None without batching, or when they can't be read."""
+        file = self.file("batching_parameters_file")
+        if not self.on("enable_batching") or file is None or file.text is None:
+            return None
+        try:
+            return _textproto.parse(file.text)
+        except _textproto.TextProtoError:
+            return None
+
+
+def servers(manifests: Manifests) -> Iterator[Server]:
+    """Containers whose command line is the model server's."""
+    for pod in manifests.pods:
+        for container in pod.containers(init=False):
+            written = tuple(argument for argument in container.arguments if argument.startswith("-"))
+            flags = {}
+            for argument in written:
+                name, equals, value = argument.lstrip("-").partition("=")
+                flags[name] = value if equals else "true"
+            program = any("tensorflow_model_server" in part for part in container.arguments[:2])
+            if program or len(flags.keys() & KNOWN_FLAGS.keys() - {"port", "version"}) >= 2:
+                yield Server(container, flags, written, manifests)

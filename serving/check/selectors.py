@@ -1,0 +1,285 @@
+"""Labels and selectors: what selects has to select what was meant, and its ports have to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from serving.check._data import dig, items, mapping, matches, text
+from serving.check._manifests import Finding, Manifests, Object, Pod
+from serving.check._server import servers
+
+__all__ = ["check"]
+
+
+def check(manifests: Manifests) -> Iterator[Finding]:
+    yield from _workloads(manifests)
+    yield from _services(manifests)
+    yield from _headless(manifests)
+    yield from _budgets(manifests)
+    yield from _policies(manifests)
+    yield from _monitors(manifests)
+
+
+def _labels(manifests: Manifests, namespace: str) -> str:
+    shown = {
+        ", ".join(f"{key}={value}" for key, value in sorted(pod.labels.items()))
+        for pod in manifests.pods
+        if pod.owner.namespace == namespace
+    }
+    return "; ".join(sorted(shown)) or "no pods"
+
+
+def _nothing(manifests: Manifests, found: Object, field: str, selector: Any, why: str) -> Finding:
+    return Finding(
+        "selects-nothing",
+        str(found),
+        field,
+        f"labels of a pod of this namespace ({_labels(manifests, found.namespace)})",
+        str(selector),
+        why,
+        "Copy the labels of the pod template.",
+    )
+
+
+def _workloads(manifests: Manifests) -> Iterator[Finding]:
+    for pod in manifests.pods:
+        selector = pod.owner.spec.get("selector")
+        if pod.owner.kind not in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
+            continue
+        if not mapping(selector) or not matches(selector, pod.labels):
+            yield Finding(
+                "selector-template",
+                str(pod.owner),
+                "spec.selector",
+                f"the labels of the template ({pod.labels})",
+                str(selector),
+                "The API server refuses the workload.",
+                "Make both the same. A live selector can't change.",
+            )
+            continue
+        for other in manifests.pods:
+            here = other.owner is not pod.owner and other.owner.namespace == pod.owner.namespace
+            if here and matches(selector, other.labels):
+                yield Finding(
+                    "selector-overlap",
+                    str(pod.owner),
+                    "spec.selector",
+                    "its own pods only",
+                    f"{selector}, which also selects the pods of {other.owner}",
+                    "Two controllers count each other's pods: autoscalers and budgets see wrong numbers.",
+                    "Add a label that tells them apart to selector and template.",
+                )
+        for index, spread in enumerate(items(pod.spec.get("topologySpreadConstraints"))):
+            if not matches(spread.get("labelSelector"), pod.labels) or not mapping(spread.get("labelSelector")):
+                yield Finding(
+                    "spread-selector",
+                    str(pod.owner),
+                    f"{pod.path}.topologySpreadConstraints[{index}].labelSelector",
+                    f"labels of these pods ({pod.labels})",
+                    str(spread.get("labelSelector")),
+                    "It counts other pods, so these may all land on one node.",
+                    "Copy the labels of the template.",
+                )
+
+
+def _services(manifests: Manifests) -> Iterator[Finding]:
+    for service in manifests.of("Service"):
+        selector = mapping(service.spec.get("selector"))
+        if not selector:
+            if service.spec.get("type") != "ExternalName":
+                yield _nothing(manifests, service, "spec.selector", selector or "none", "It has no endpoints.")
+            continue
+        chosen = manifests.selected(service.namespace, lambda labels, s=selector: matches({"matchLabels": s}, labels))
+        if not chosen:
+            yield _nothing(
+                manifests, service, "spec.selector", selector, "It has no endpoints: every call is UNAVAILABLE."
+            )
+            continue
+        owners = sorted({str(pod.owner) for pod in chosen})
+        if len(owners) > 1:
+            yield Finding(
+                "service-mixes",
+                str(service),
+                "spec.selector",
+                "the pods of one workload",
+                f"those of {', '.join(owners)}",
+                "Calls go to all of them alike: a canary's weight, or a pod that does not serve, is not respected.",
+                "Add the label that tells them apart, as duoserve.dev/track.",
+            )
+        for port in items(service.spec.get("ports")):
+            target = port.get("targetPort", port.get("port"))
+            for pod in chosen:
+                yield from _port(service, f"spec.ports[{port.get('name')}].targetPort", target, pod)
+                yield from _protocol(service, port, target, pod, manifests)
+
+
+def _port(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
+    ports = pod.port_numbers()
+    if target not in [*ports, *ports.values()]:
+        yield Finding(
+            "missing-port",
+            str(found),
+            field,
+            f"a port of {pod.owner} ({', '.join(f'{name}={number}' for name, number in ports.items()) or 'none'})",
+            repr(target),
+            "Nothing listens there: calls, scrapes or rules fail without an error here.",
+            "Name a port of the container.",
+        )
+
+
+def _protocol(service: Object, port: dict[str, Any], target: Any, pod: Pod, manifests: Manifests) -> Iterator[Finding]:
+    """HTTP/2 hints: a gateway that speaks HTTP/1 to the gRPC port fails every call, and the other way round."""
+    for server in servers(manifests):
+        if server.container.pod is not pod:
+            continue
+        number = pod.port_numbers().get(target, target) if isinstance(target, str) else target
+        hint, tls = text(port.get("appProtocol")), "ssl_config_file" in server.flags
+        grpc = number == server.number("port")
+        if grpc and ((not tls and hint != "kubernetes.io/h2c") or (tls and hint == "kubernetes.io/h2c")):
+            wanted = "no kubernetes.io/h2c on a TLS port" if tls else "kubernetes.io/h2c on the gRPC port"
+        elif not grpc and number == server.number("rest_api_port") and hint == "kubernetes.io/h2c":
+            wanted = "no kubernetes.io/h2c on the REST port"
+        else:
+            continue
+        yield Finding(
+            "app-protocol",
+            str(service),
+            f"spec.ports[{port.get('name')}].appProtocol",
+            wanted,
+            hint or "none",
+            "Gateways and meshes speak the protocol that it says, and every call fails.",
+            "Correct the appProtocol.",
+        )
+
+
+def _headless(manifests: Manifests) -> Iterator[Finding]:
+    """Clients balance over the addresses of a headless Service; behind another one they stick to one pod."""
+    for server in servers(manifests):
+        pod = server.container.pod
+        chosen = [
+            service
+            for service in manifests.of("Service")
+            if service.namespace == pod.owner.namespace
+            and service.spec.get("clusterIP") == "None"
+            and mapping(service.spec.get("selector"))
+            and matches({"matchLabels": service.spec["selector"]}, pod.labels)
+        ]
+        if pod.runs_for_ever and not chosen:
+            yield Finding(
+                "no-headless",
+                server.object,
+                "metadata.labels",
+                "a Service with clusterIP: None that selects its pods",
+                "none",
+                "A gRPC client opens one connection: behind a cluster IP all its calls go to one pod.",
+                "Set clusterIP: None on the Service that clients name.",
+            )
+        for service in chosen:
+            if service.spec.get("publishNotReadyAddresses"):
+                yield Finding(
+                    "not-ready-addresses",
+                    str(service),
+                    "spec.publishNotReadyAddresses",
+                    "false",
+                    "true",
+                    "Clients call pods without a version, and go on calling pods that end.",
+                    "Remove it.",
+                )
+
+
+def _budgets(manifests: Manifests) -> Iterator[Finding]:
+    budgets = manifests.of("PodDisruptionBudget")
+    for budget in budgets:
+        selector = budget.spec.get("selector")
+        if not mapping(selector):
+            yield Finding(
+                "selects-all",
+                str(budget),
+                "spec.selector",
+                "labels of the server's pods",
+                str(selector),
+                "An empty selector takes in every pod of the namespace, jobs too.",
+                "Copy the labels of the template.",
+            )
+        elif not manifests.selected(budget.namespace, lambda labels, s=selector: matches(s, labels)):
+            yield _nothing(
+                manifests,
+                budget,
+                "spec.selector",
+                selector,
+                "It protects nothing: a node drain may take every replica.",
+            )
+    for server in servers(manifests):
+        pod = server.container.pod
+        covered = [
+            b for b in budgets if b.namespace == pod.owner.namespace and matches(b.spec.get("selector"), pod.labels)
+        ]
+        if pod.runs_for_ever and pod.owner.kind != "Pod" and not covered:
+            yield Finding(
+                "no-budget",
+                server.object,
+                "metadata.labels",
+                "a PodDisruptionBudget that selects its pods",
+                "none",
+                "A node drain may take every replica at once.",
+                "Add one with maxUnavailable: 1.",
+            )
+
+
+def _policies(manifests: Manifests) -> Iterator[Finding]:
+    for policy in manifests.of("NetworkPolicy"):
+        selector = policy.spec.get("podSelector")
+        chosen = manifests.selected(policy.namespace, lambda labels, s=selector: matches(s, labels))
+        if not chosen:
+            yield _nothing(
+                manifests,
+                policy,
+                "spec.podSelector",
+                selector,
+                "It guards nothing: the pods are open to the whole cluster.",
+            )
+        for rule in items(policy.spec.get("ingress")):
+            for port in items(rule.get("ports")):
+                for pod in chosen:
+                    if port.get("port") is not None and mapping(selector):
+                        yield from _port(policy, "spec.ingress.ports", port["port"], pod)
+            for peer in items(rule.get("from")):
+                yield from _callers(manifests, policy, peer)
+
+
+def _callers(manifests: Manifests, policy: Object, peer: dict[str, Any]) -> Iterator[Finding]:
+    """A caller's selector with the server's own labels: what `includeSelectors` of kustomize makes of it."""
+    wanted = mapping(dig(peer, "podSelector", "matchLabels"))
+    own = mapping(dig(policy.spec, "podSelector", "matchLabels"))
+    both = {key for key in wanted.keys() & own.keys() if wanted[key] == own[key]} - {"app.kubernetes.io/name"}
+    if both and wanted.keys() - own.keys():
+        yield Finding(
+            "caller-selector",
+            str(policy),
+            "spec.ingress.from.podSelector",
+            "labels of callers",
+            f"{wanted}, with the server's own {', '.join(sorted(both))}",
+            "No caller has the server's labels, so every call is dropped.",
+            "Remove them; kustomize's includeSelectors adds them: list the fields instead.",
+        )
+
+
+def _monitors(manifests: Manifests) -> Iterator[Finding]:
+    for monitor in manifests.of("PodMonitor", "ServiceMonitor"):
+        selector = monitor.spec.get("selector")
+        if dig(monitor.spec, "namespaceSelector"):
+            continue
+        if monitor.kind == "ServiceMonitor":
+            services = [
+                s for s in manifests.of("Service") if s.namespace == monitor.namespace and matches(selector, s.labels)
+            ]
+            if not services:
+                yield _nothing(manifests, monitor, "spec.selector", selector, "Nothing is scraped: alerts stay silent.")
+            continue
+        chosen = manifests.selected(monitor.namespace, lambda labels, s=selector: matches(s, labels))
+        if not chosen or not mapping(selector):
+            yield _nothing(manifests, monitor, "spec.selector", selector, "Nothing is scraped: alerts stay silent.")
+        for endpoint in items(monitor.spec.get("podMetricsEndpoints")):
+            for pod in chosen:
+                yield from _port(monitor, "spec.podMetricsEndpoints.port", endpoint.get("port"), pod)

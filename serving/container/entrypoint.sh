@@ -1,0 +1,116 @@
+#!/bin/bash
+# Runs the model server, which knows neither its CPU limit nor what SIGTERM asks for.
+#   DUOSERVE_DRAIN_SECONDS  how long SIGTERM lets it go on serving (30); a second signal ends it at once
+#   DUOSERVE_CPUS           CPUs for its threads (default: the container's limit)
+#   DUOSERVE_TLS_DIR        folder with tls.crt, tls.key and ca.crt: gRPC over mutual TLS
+# Exit code: 0 after a drain, else the server's own (128 + signal when a signal ended it).
+set -u
+
+server=${DUOSERVE_SERVER:-/usr/bin/tensorflow_model_server}
+drain=${DUOSERVE_DRAIN_SECONDS:-30}
+cgroup=${DUOSERVE_CGROUP:-/sys/fs/cgroup}
+
+say() { printf 'duoserve: %s\n' "$*" >&2; }
+die() { say "$*"; exit 64; }
+
+has_flag() {
+  local wanted=$1 argument
+  shift
+  for argument; do
+    [[ $argument == "--$wanted="* ]] && return 0
+  done
+  return 1
+}
+
+# CPUs of the cgroup's quota, rounded up; all of them without one. Both versions of cgroups.
+cpu_limit() {
+  local quota=max period=0
+  if [[ -r $cgroup/cpu.max ]]; then
+    read -r quota period <"$cgroup/cpu.max"
+  elif [[ -r $cgroup/cpu/cpu.cfs_quota_us ]]; then
+    read -r quota <"$cgroup/cpu/cpu.cfs_quota_us"
+    read -r period <"$cgroup/cpu/cpu.cfs_period_us"
+  fi
+  if [[ $quota =~ ^[1-9][0-9]*$ && $period =~ ^[1-9][0-9]*$ ]]; then
+    echo $(((quota + period - 1) / period))
+  else
+    nproc
+  fi
+}
+
+# The server takes PEM contents in a text proto, not files.
+write_ssl_config() {
+  local folder=$1 target=$2 name
+  for name in tls.key tls.crt ca.crt; do
+    [[ -s $folder/$name ]] || die "Expected $folder/$name. Received: nothing readable"
+  done
+  (
+    umask 077
+    key=$(<"$folder/tls.key") cert=$(<"$folder/tls.crt") ca=$(<"$folder/ca.crt")
+    printf 'server_key: "%s"\nserver_cert: "%s"\ncustom_ca: "%s"\nclient_verify: true\n' \
+      "${key//$'\n'/\\n}\\n" "${cert//$'\n'/\\n}\\n" "${ca//$'\n'/\\n}\\n" >"$target"
+  ) || die "Expected to write $target. Received: an error"
+}
+
+[[ $drain =~ ^[0-9]+$ ]] || die "Expected DUOSERVE_DRAIN_SECONDS to be whole seconds. Received: $drain"
+cpus=${DUOSERVE_CPUS:-$(cpu_limit)}
+[[ $cpus =~ ^[1-9][0-9]*$ ]] || die "Expected DUOSERVE_CPUS to be a number above 0. Received: $cpus"
+[[ -x $server ]] || die "Expected $server to be a program. Received: none"
+
+arguments=("$@")
+for flag in tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism; do
+  has_flag "$flag" "$@" || arguments+=("--$flag=$cpus")
+done
+if [[ -n ${DUOSERVE_TLS_DIR:-} ]]; then
+  target=/tmp/ssl.config
+  for argument; do
+    [[ $argument == --ssl_config_file=* ]] && target=${argument#*=}
+  done
+  write_ssl_config "$DUOSERVE_TLS_DIR" "$target"
+  has_flag ssl_config_file "$@" || arguments+=("--ssl_config_file=$target")
+fi
+
+timer=
+# shellcheck disable=SC2329 # the traps call it
+stop() {
+  if [[ -n $timer ]]; then
+    say "signal again: ending now"
+    kill -TERM "$child" 2>/dev/null
+    return
+  fi
+  (
+    trap 'kill "$!" 2>/dev/null; exit' TERM
+    sleep "$drain" &
+    wait "$!"
+    kill -TERM "$child" 2>/dev/null
+    sleep 10 &
+    wait "$!"
+    kill -KILL "$child" 2>/dev/null
+  ) &
+  timer=$!
+  # Last: who reads this line may send the second signal, and one that comes during a trap is lost.
+  say "SIG$1: serving $drain s more"
+}
+
+early=
+trap 'early=TERM' TERM
+trap 'early=INT' INT
+"$server" "${arguments[@]}" &
+child=$!
+trap 'stop TERM' TERM
+trap 'stop INT' INT
+[[ -n $early ]] && stop "$early"
+
+# A trap interrupts `wait`: only when the server is gone is the second answer its own code.
+while :; do
+  wait "$child"
+  kill -0 "$child" 2>/dev/null || break
+done
+wait "$child"
+code=$?
+if [[ -n $timer ]]; then
+  kill -TERM "$timer" 2>/dev/null
+  [[ $code -eq 143 ]] && code=0
+fi
+say "server ended with code $code"
+exit "$code"

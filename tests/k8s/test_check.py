@@ -1,0 +1,164 @@
+"""The doctor: clean manifests are clean, and every mistake is found, named and explained."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.check import Manifests, check, parse
+from tests.k8s import renders
+from tests.k8s.mutations import MUTATIONS, Mutation
+from tests.k8s.tools import ROOT, tool
+
+DOCTOR = [sys.executable, "-m", "serving.check"]
+
+
+@pytest.mark.parametrize("name", renders.ALL)
+def test_clean_manifests_have_no_findings(name: str) -> None:
+    assert [str(finding) for finding in check(Manifests(renders.documents(name)))] == []
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_every_mistake_is_found(mutation: Mutation) -> None:
+    documents = renders.documents(mutation.render)
+    mutation.change(documents)
+    found = {finding.rule: finding for finding in check(Manifests(documents))}
+    assert mutation.rule in found, sorted(found)
+    finding = found[mutation.rule]
+    assert all((finding.object, finding.field, finding.expected, finding.received, finding.why, finding.fix))
+
+
+def test_the_mistakes_are_of_every_family() -> None:
+    assert len(MUTATIONS) >= 100
+    assert len({mutation.rule for mutation in MUTATIONS}) >= 80
+
+
+def run(*arguments: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "KUBECTL": tool("kubectl"), **env}
+    return subprocess.run(
+        [*DOCTOR, *arguments], input=stdin, capture_output=True, text=True, cwd=ROOT, timeout=60, env=environment
+    )
+
+
+def test_a_folder_is_rendered_and_checked() -> None:
+    done = run("k8s/overlays/staging")
+    assert (done.returncode, done.stdout) == (0, "nothing found\n"), done.stderr
+
+
+def test_findings_come_as_text_or_json_with_exit_code_1() -> None:
+    broken = renders.overlay("local").replace("--enable_model_warmup", "--enable_model_warmpu")
+    done = run("-", stdin=broken)
+    assert done.returncode == 1
+    assert "Deployment/duoserve: spec.template.spec.containers[server].args [flag-unknown]" in done.stdout
+    assert "Write --enable_model_warmup." in done.stdout
+    done = run("--json", "-", stdin=broken)
+    finding = json.loads(done.stdout)[0]
+    assert done.returncode == 1
+    assert finding["rule"] == "flag-unknown" and finding["received"] == "--enable_model_warmpu"
+    assert set(finding) == {"rule", "object", "field", "expected", "received", "why", "fix"}
+
+
+def test_placeholders_are_found_when_it_gets_serious() -> None:
+    done = run("--for-apply", "k8s/overlays/production")
+    assert done.returncode == 1 and "[placeholder]" in done.stdout
+    assert run("--for-apply", "k8s/overlays/local").returncode == 0
+
+
+def test_config_files_alone_can_be_checked(tmp_path: Path) -> None:
+    good = ["--models", "serving/config/models.config", "--batching", "serving/config/batching.config"]
+    assert run(*good).returncode == 0
+    wrong = tmp_path / "models.config"
+    wrong.write_text((ROOT / "serving/config/models.config").read_text().replace("value: 1", "value: 3"))
+    done = run("--models", str(wrong))
+    assert done.returncode == 1 and "label 'stable' to name a version of [1]" in done.stdout
+
+
+def test_batches_of_the_client_have_to_fit() -> None:
+    """One number in three homes: what clients send, what the server takes, what the export warmed up."""
+    done = run("--batching", "serving/config/batching.config", "--client-batch", "64")
+    assert done.returncode == 1 and "[batching-client]" in done.stdout
+    done = run("--batching", "serving/config/batching.config", "--warmup-sizes", "1,2,4,8")
+    assert done.returncode == 1 and "[batching-warmup]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("stdin", "says"),
+    [
+        ("a: [", "Expected YAML"),
+        ("a: 1\na: 2", "'a' once"),
+        ("- a", "Expected objects"),
+        ("", "Expected at least one object"),
+    ],
+)
+def test_what_is_no_manifest_is_an_error_with_exit_code_2(stdin: str, says: str) -> None:
+    done = run("-", stdin=stdin)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_kubectl_it_says_what_to_do() -> None:
+    done = run("k8s/overlays/local", KUBECTL="/nowhere/kubectl")
+    assert done.returncode == 2 and "kubectl" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_it_needs_no_tensorflow() -> None:
+    program = "import sys, serving.check.cli; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert not {"tensorflow", "tensorflow_serving", "google", "grpc", "numpy"} & set(yaml.safe_load(loaded))
+
+
+def test_an_object_that_is_kept_elsewhere_is_said_to_be() -> None:
+    documents = renders.documents("component:rollout-owned")
+    assert not [d for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "duoserve-models"]
+    assert check(Manifests(documents)) == []
+    for document in documents:
+        document["metadata"].pop("annotations", None)
+    assert {finding.rule for finding in check(Manifests(documents))} == {"missing-configmap", "flag-file"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+BASE = renders.documents("gitops-canary")
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(place for key, value in inner for place in places(value, (*path, key)))]
+
+
+PLACES = places(BASE)[1:]
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.sampled_from(PLACES), value=JSON)
+def test_any_value_anywhere_is_survived(place: tuple[Any, ...], value: Any) -> None:
+    """A wrong type is the schema tools' business; the doctor must not fall over it."""
+    documents = copy.deepcopy(BASE)
+    node: Any = documents
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    for finding in check(Manifests(documents)):
+        assert str(finding)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    try:
+        parse(text)
+    except ValueError as error:
+        assert "Expected" in str(error)

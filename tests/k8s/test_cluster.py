@@ -1,0 +1,151 @@
+"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain.
+
+Needs both images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
+nobody's production is met by accident. `.github/workflows/kubernetes.yml` has the commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from duoserve import Client
+from serving import modelfile
+from serving.exporter import Replica, ask
+from serving.local.testing import free_port
+from tests.client.conftest import encoded, photo
+from tests.k8s.tools import ROOT
+
+pytestmark = pytest.mark.cluster
+CALLER = """
+apiVersion: v1
+kind: Pod
+metadata: {name: caller, labels: {duoserve.dev/client: "true"}}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: caller
+      image: duoserve-tools:local
+      imagePullPolicy: Never
+      command: [duoserve, bench, --server, "dns:///duoserve-headless:8500", --model, emoji, --label, stable]
+      args: [--concurrency, "2", --duration, "150", --json]
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+"""
+
+
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+    command = ["kubectl", f"--context={os.environ['DUOSERVE_CLUSTER']}", "--namespace=duoserve", *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@contextlib.contextmanager
+def forwarded(target: str, port: int) -> Iterator[str]:
+    """A local address that leads to a port of a pod or Service."""
+    local = free_port()
+    command = ["kubectl", f"--context={os.environ['DUOSERVE_CLUSTER']}", "--namespace=duoserve"]
+    process = subprocess.Popen(
+        [*command, "port-forward", target, f"{local}:{port}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout and "Forwarding" in process.stdout.readline()
+        yield f"127.0.0.1:{local}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def servers() -> list[str]:
+    return kubectl("get", "pods", "-l", "app.kubernetes.io/component=server", "-o", "name").split()
+
+
+def everywhere(condition: Callable[[Replica], bool], within: float = 300) -> None:
+    """Waits until every pod's answer fulfils the condition."""
+    deadline = time.monotonic() + within
+    while True:
+        replicas = []
+        for pod in servers():
+            with forwarded(pod, 8501) as address:
+                replicas.append(ask(address, "emoji", ["stable"], 10))
+        if replicas and all(condition(replica) for replica in replicas):
+            return
+        assert time.monotonic() < deadline, replicas
+        time.sleep(5)
+
+
+@pytest.fixture(scope="module")
+def overlay() -> Iterator[Path]:
+    """A copy of the overlay for kind with a models.config of its own, applied."""
+    if "DUOSERVE_CLUSTER" not in os.environ:
+        pytest.skip("DUOSERVE_CLUSTER names no kubectl context to use")
+    folder = ROOT / "k8s/overlays/test-cluster"
+    shutil.copytree(ROOT / "k8s/overlays/local", folder)
+    try:
+        shutil.copy(ROOT / "serving/config/models.config", folder)
+        with (folder / "kustomization.yaml").open("a") as kustomization:
+            kustomization.write(
+                "configMapGenerator:\n  - name: duoserve-models\n    behavior: replace\n    files: [models.config]\n"
+                "    options: {disableNameSuffixHash: true}\n"
+            )
+        kubectl("apply", "-k", str(folder))
+        kubectl("rollout", "status", "deployment/duoserve", "--timeout=1500s", timeout=1600)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def change(folder: Path, **edits: object) -> None:
+    config = folder / "models.config"
+    config.write_text(modelfile.edit(config.read_text(), "emoji", **edits))  # type: ignore[arg-type]
+    kubectl("apply", "-k", str(folder))
+
+
+def test_it_serves(overlay: Path) -> None:
+    with forwarded("service/duoserve", 8500) as address, Client(address, model="emoji", label="stable") as client:
+        answer = client.predict(encoded(photo()), "red heart")
+        assert answer.version == 1
+        assert abs(float(answer.probabilities.sum()) - 1) < 1e-4
+
+
+def test_version_2_goes_out_and_comes_back(overlay: Path) -> None:
+    before = servers()
+    kubectl("create", "job", "--from=cronjob/duoserve-export", "duoserve-export-second")
+    kubectl("wait", "--for=condition=complete", "job/duoserve-export-second", "--timeout=1500s", timeout=1600)
+    change(overlay, versions=[1, 2])
+    everywhere(lambda replica: replica.states.get(2) == "AVAILABLE")
+    change(overlay, labels={"stable": 2})
+    everywhere(lambda replica: replica.labels.get("stable") == 2)
+    change(overlay, labels={"stable": 1})
+    everywhere(lambda replica: replica.labels.get("stable") == 1)
+    assert servers() == before, "a rollout restarts no pod"
+
+
+def test_a_rolling_restart_loses_no_call(overlay: Path) -> None:
+    kubectl("apply", "-f", "-", stdin=CALLER)
+    kubectl("wait", "--for=condition=ready", "pod/caller", "--timeout=120s", timeout=150)
+    time.sleep(10)
+    kubectl("rollout", "restart", "deployment/duoserve")
+    kubectl("rollout", "status", "deployment/duoserve", "--timeout=600s", timeout=700)
+    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/caller", "--timeout=300s", timeout=330)
+    report = json.loads(kubectl("logs", "caller").strip().splitlines()[-1])
+    assert report["calls"] > 100 and not report["errors"], report
+
+
+def test_callers_without_the_label_are_kept_out(overlay: Path) -> None:
+    manifest = CALLER.replace("caller", "stranger").replace(', labels: {duoserve.dev/client: "true"}', "")
+    kubectl("apply", "-f", "-", stdin=manifest)
+    kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/stranger", "--timeout=120s", timeout=150)

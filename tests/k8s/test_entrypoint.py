@@ -1,0 +1,201 @@
+"""The container's entrypoint, run for real as PID 1 of a PID namespace: signals, codes, children, threads, TLS."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.client.net import Authority
+from tests.k8s.tools import ROOT
+
+ENTRYPOINT = ROOT / "serving/container/entrypoint.sh"
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+CAN_UNSHARE = subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
+
+
+class Container:
+    """The entrypoint around the stand-in; as PID 1 where this machine allows namespaces to its user."""
+
+    def __init__(self, folder: Path, *arguments: str, pid1: bool = True, **env: str) -> None:
+        server = folder / "tensorflow_model_server"
+        server.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("standin.py")} "$@"\n')
+        server.chmod(0o755)
+        command = [str(ENTRYPOINT), *arguments]
+        self.pid1 = pid1 and CAN_UNSHARE
+        self.process = subprocess.Popen(
+            [*NAMESPACE, *command] if self.pid1 else command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            env={"PATH": os.environ["PATH"], "DUOSERVE_SERVER": str(server), "DUOSERVE_DRAIN_SECONDS": "1", **env},
+        )
+        self.lines: list[str] = []
+
+    def read_until(self, text: str) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.strip())
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} never came: {self.lines}")
+
+    @property
+    def entrypoint(self) -> psutil.Process:
+        outer = psutil.Process(self.process.pid)
+        return outer.children()[0] if self.pid1 else outer
+
+    def signal(self, number: int) -> float:
+        os.kill(self.entrypoint.pid, number)
+        return time.monotonic()
+
+    def end(self, within: float = 20.0) -> int:
+        out, _ = self.process.communicate(timeout=within)
+        self.lines += out.splitlines()
+        return self.process.returncode
+
+
+@pytest.fixture(params=[True, False], ids=["pid1", "child"])
+def pid1(request: pytest.FixtureRequest) -> Iterator[bool]:
+    if request.param and not CAN_UNSHARE:
+        pytest.skip("this user may not make a PID namespace (unshare); the same tests run without one")
+    yield request.param
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_then_ends_the_server(tmp_path: Path, pid1: bool, number: int) -> None:
+    container = Container(tmp_path, pid1=pid1)
+    container.read_until("serving")
+    sent = container.signal(number)
+    container.read_until("serving 1 s more")
+    time.sleep(0.5)
+    assert container.process.poll() is None, "it ended before the drain was over"
+    assert container.end() == 0
+    assert 1.0 <= time.monotonic() - sent < 8
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, pid1: bool) -> None:
+    container = Container(tmp_path, pid1=pid1, DUOSERVE_DRAIN_SECONDS="60")
+    container.read_until("serving")
+    container.signal(signal.SIGTERM)
+    container.read_until("serving 60 s more")
+    time.sleep(0.2)
+    container.signal(signal.SIGTERM)
+    assert container.end() == 0
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("exit:0", 0), ("exit:3", 3), ("exit:255", 255), ("abort", 134)])
+def test_a_server_that_ends_by_itself_gives_its_code(tmp_path: Path, pid1: bool, behaviour: str, code: int) -> None:
+    container = Container(tmp_path, pid1=pid1, SERVER_BEHAVIOUR=behaviour)
+    assert container.end() == code
+
+
+def test_a_server_that_crashes_while_it_drains_gives_its_code(tmp_path: Path, pid1: bool) -> None:
+    container = Container(tmp_path, pid1=pid1, DUOSERVE_DRAIN_SECONDS="60")
+    container.read_until("serving")
+    container.signal(signal.SIGTERM)
+    container.read_until("serving 60 s more")
+    server = min(container.entrypoint.children(), key=lambda child: child.create_time())
+    server.send_signal(signal.SIGSEGV)
+    assert container.end() == 128 + signal.SIGSEGV
+
+
+@pytest.mark.slow
+def test_a_server_that_is_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
+    container = Container(tmp_path, SERVER_BEHAVIOUR="deaf")
+    container.read_until("serving")
+    container.signal(signal.SIGTERM)
+    assert container.end(within=30) == 137
+
+
+@pytest.mark.skipif(not CAN_UNSHARE, reason="orphans come to PID 1, which needs a PID namespace (unshare)")
+def test_orphans_are_reaped(tmp_path: Path) -> None:
+    container = Container(tmp_path, SERVER_BEHAVIOUR="orphans")
+    container.read_until("serving")
+    deadline = time.monotonic() + 10
+    while len(container.entrypoint.children()) > 1:  # zombies count among them; the server itself stays
+        assert time.monotonic() < deadline, container.entrypoint.children()
+        time.sleep(0.05)
+    assert len(container.entrypoint.children()) == 1
+    container.signal(signal.SIGTERM)
+    assert container.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "threads"),
+    [
+        ("cpu.max", "200000 100000", "2"),
+        ("cpu.max", "150000 100000", "2"),
+        ("cpu.max", "50000 100000", "1"),
+        ("cpu.max", "max 100000", str(len(os.sched_getaffinity(0)))),
+        ("cpu/cpu.cfs_quota_us", "300000", "3"),
+        ("cpu/cpu.cfs_quota_us", "-1", str(len(os.sched_getaffinity(0)))),
+    ],
+)
+def test_threads_come_from_the_cpu_limit(tmp_path: Path, file: str, content: str, threads: str) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / file).write_text(content + "\n")
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    container = Container(tmp_path, "--port=1", SERVER_BEHAVIOUR="exit:0", DUOSERVE_CGROUP=str(tmp_path))
+    assert container.end() == 0
+    wanted = f"--tensorflow_intra_op_parallelism={threads} --tensorflow_inter_op_parallelism={threads}"
+    assert container.lines[0] == f"arguments --port=1 {wanted}"
+
+
+def test_flags_that_are_given_are_left_alone(tmp_path: Path) -> None:
+    given = ["--tensorflow_intra_op_parallelism=7", "--tensorflow_inter_op_parallelism=5", "--model_name=a b"]
+    container = Container(tmp_path, *given, SERVER_BEHAVIOUR="exit:0")
+    container.end()
+    assert container.lines[0] == "arguments " + " ".join(given)
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"DUOSERVE_DRAIN_SECONDS": "a minute"}, "Expected DUOSERVE_DRAIN_SECONDS to be whole seconds"),
+        ({"DUOSERVE_CPUS": "0"}, "Expected DUOSERVE_CPUS to be a number above 0"),
+        ({"DUOSERVE_SERVER": "/nowhere"}, "Expected /nowhere to be a program"),
+        ({"DUOSERVE_TLS_DIR": "/nowhere"}, "Expected /nowhere/tls.key"),
+    ],
+)
+def test_what_is_set_wrongly_is_said(tmp_path: Path, env: dict[str, str], says: str) -> None:
+    container = Container(tmp_path, pid1=False, **env)
+    assert container.end() == 64
+    assert says in container.lines[0]
+
+
+def test_certificates_become_the_config_that_the_server_reads(tmp_path: Path) -> None:
+    """The same text goes through the server's own proto, and the keys come out as they were."""
+    from google.protobuf import text_format
+
+    from serving.local import _configs_pb2
+
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server")
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    for name, source in (("tls.crt", certificate), ("tls.key", key), ("ca.crt", authority.path)):
+        (folder / name).write_bytes(source.read_bytes())
+    target = tmp_path / "ssl.config"
+    flag = f"--ssl_config_file={target}"
+    container = Container(tmp_path, flag, SERVER_BEHAVIOUR="exit:0", DUOSERVE_TLS_DIR=str(folder))
+    assert container.end() == 0
+    assert shlex.split(container.lines[0]).count(flag) == 1
+    config = text_format.Parse(target.read_text(), _configs_pb2.SSLConfig())
+    assert config.client_verify
+    for written, source in (
+        (config.server_cert, certificate),
+        (config.server_key, key),
+        (config.custom_ca, authority.path),
+    ):
+        assert written.strip() == source.read_text().strip()
+    assert target.stat().st_mode & 0o077 == 0
