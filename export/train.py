@@ -19,11 +19,10 @@ import tensorflow as tf
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocess import Preprocessor
 from export._presets import PRESETS, Preset
-from export._progress import ProgressBar
-from export.batches import Batches, segmentations
 from export.data import Arrays, Dataset, Row, encode
 from export.errors import ExportError
-from export.model import IMAGE_FEATURES, TEXT_FEATURES, build_model
+from export.fit import fit
+from export.model import build_model
 from export.run import TrainedModel
 from export.tokenizer import PAD_ID, train_tokenizer
 
@@ -76,7 +75,8 @@ def train(
     arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
     model = build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
-    history = _fit(model, preset, fusion, arrays, [row.text for row in rows], spec, seed, progress)
+    texts = [row.text for row in rows]
+    history = fit(model, arrays, texts, spec, preset=preset, fusion=fusion, seed=seed, progress=progress)
     metrics = _measure(model, tests, len(dataset.labels))
     if not np.isfinite(metrics["loss"]):
         raise ExportError("Expected training to converge. Received: a loss that is not a number")
@@ -112,54 +112,6 @@ def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset) -> Prep
     lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
     enough = int(np.ceil(np.quantile(lengths, 0.99) / 8)) * 8
     return Preprocessor(dataclasses.replace(spec, token_length=min(max(enough, 8), preset.most_tokens)))
-
-
-def _fit(
-    model: keras.Model,
-    preset: Preset,
-    fusion: str,
-    arrays: Arrays,
-    texts: Sequence[str],
-    spec: PreprocessingSpec,
-    seed: int,
-    progress: bool | None,
-) -> dict[str, list[float]]:
-    outputs = {"probabilities": model.output}
-    if preset.branch_loss and fusion not in ("image_only", "text_only"):
-        # Fused alone, the branch that learns faster (the text, by heart) leaves the other nothing
-        # to learn. A loss of its own keeps each branch learning; its head is thrown away after.
-        for name in (IMAGE_FEATURES, TEXT_FEATURES):
-            head = keras.layers.Dense(len(spec.labels), activation="softmax", name=f"{name}_alone")
-            outputs[f"{name}_alone"] = head(model.get_layer(name).output)
-    trainer = keras.Model(model.input, outputs)
-    batches = Batches(
-        arrays,
-        classes=len(spec.labels),
-        outputs=tuple(outputs),
-        batch_size=preset.batch_size,
-        shift=round(preset.shift * preset.image_size),
-        segmentations=segmentations(texts, spec, preset.segmentations),
-        seed=seed,
-    )
-    rate: Any = preset.learning_rate
-    if preset.decay:
-        rate = keras.optimizers.schedules.CosineDecay(rate, preset.epochs * len(batches))
-    trainer.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=preset.weight_decay)
-        if preset.weight_decay
-        else keras.optimizers.Adam(rate),
-        loss={name: keras.losses.CategoricalCrossentropy(label_smoothing=preset.label_smoothing) for name in outputs},
-        loss_weights={name: 1.0 if name == "probabilities" else preset.branch_loss for name in outputs},
-        metrics={"probabilities": ["accuracy"]},
-        jit_compile=False,  # compiling would take longer than it saves in a run this short
-    )
-    done = trainer.fit(batches, epochs=preset.epochs, verbose=0, shuffle=False, callbacks=[ProgressBar(progress)])
-    return {
-        "loss": [round(float(value), 4) for value in done.history["loss"]],
-        "accuracy": [
-            round(float(value), 4) for key in done.history if key.endswith("accuracy") for value in done.history[key]
-        ],
-    }
 
 
 def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:

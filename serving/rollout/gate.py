@@ -20,7 +20,7 @@ from serving.rollout.fleet import Fleet, Send
 from serving.rollout.latency import Latency, measure
 from serving.rollout.package import Package, contract_of, incompatible
 from serving.rollout.settings import Settings
-from serving.rollout.shadow import Comparison, Input, compare
+from serving.rollout.shadow import Answers, Comparison, Input, compare
 
 __all__ = ["Gate", "GateReport", "ReplicaFigures"]
 
@@ -28,7 +28,7 @@ _SENDS: tuple[Send, ...] = ("tensors", "bytes")
 _SHOWN = 3
 _ATTEMPTS = 2  # one restart is excused
 
-Pairs = list[tuple[Prediction, Prediction]]
+Pairs = list[Answers]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +87,11 @@ class GateReport:
                 before, after = (max(getattr(one, which) for one in measured) for which in (old, new))
                 parts.append(f"{name} {before:.1f} -> {after:.1f} ms")
         if self.shadow.inputs:
-            parts.append(f"agreement {self.shadow.agreement:.0%}, drift {self.shadow.drift:.2f}")
+            parts.append(
+                f"agreement {self.shadow.agreement:.0%} of {self.shadow.inputs} inputs, drift {self.shadow.drift:.2f}"
+            )
+        if self.shadow.labelled:
+            parts.append(f"accuracy {self.shadow.old_accuracy:.1%} -> {self.shadow.new_accuracy:.1%}")
         return ", ".join(parts)
 
 
@@ -202,7 +206,7 @@ class Gate:
         pairs: Pairs = []
         bad: list[str] = []
         old, new = self._fleet.client(address, self._against), self._fleet.client(address, version)
-        for image, text in share:
+        for image, text, true in share:
             try:
                 before = old.predict(image, text)
             except (ServerUnavailable, DeadlineExceeded):
@@ -210,7 +214,7 @@ class Gate:
             except DuoserveError:
                 continue  # no answer now either: nothing to compare with
             try:
-                pairs.append((before, new.predict(image, text)))
+                pairs.append(Answers(before, new.predict(image, text), true))
             except (ServerUnavailable, DeadlineExceeded):
                 raise
             except DuoserveError as error:
@@ -278,18 +282,27 @@ class Gate:
         return found, findings
 
     def _judge(self, shadow: Comparison) -> list[str]:
+        """Only what is over a limit by more than chance: a few inputs can condemn no version that is as good."""
         findings: list[str] = []
         if not shadow.inputs:
             return findings
+        limits = self._limits
         moved = f" ({', '.join(f'{change}: {count}' for change, count in shadow.moved)})" if shadow.moved else ""
-        if shadow.agreement < self._limits.agreement:
+        if shadow.labelled:
+            # Two versions that are right equally often may well disagree where both are often wrong.
+            if shadow.drop_at_least > limits.accuracy_drop:
+                findings.append(
+                    f"shadow: expected the accuracy to fall by at most {limits.accuracy_drop:.1%}. Received:"
+                    f" {shadow.old_accuracy:.1%} -> {shadow.new_accuracy:.1%} on {shadow.labelled} inputs{moved}"
+                )
+        elif shadow.agreement_at_most < limits.agreement:
             findings.append(
-                f"shadow: expected the same class for at least {self._limits.agreement:.0%} of {shadow.inputs} inputs."
+                f"shadow: expected the same class for at least {limits.agreement:.0%} of {shadow.inputs} inputs."
                 f" Received: {shadow.agreement:.0%}{moved}"
             )
-        if shadow.drift > self._limits.drift:
+        if shadow.drift > limits.drift:
             findings.append(
-                f"shadow: expected the classes to drift by at most {self._limits.drift:g}."
+                f"shadow: expected the classes to drift by at most {limits.drift:g}."
                 f" Received: {shadow.drift:.2f}{moved}"
             )
         return findings

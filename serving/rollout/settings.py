@@ -72,7 +72,9 @@ class Limits:
         slack_ms: Milliseconds that are always allowed on top, so that a fast model isn't
             condemned for noise.
         latency_tries: A latency over its limit is measured again, this often in all.
-        agreement: Share of the shadow inputs with the same class from both versions, at least.
+        accuracy_drop: By how much the accuracy on labelled shadow inputs may fall.
+        agreement: Share of the shadow inputs with the same class from both versions, at least;
+            judged where no input has a label.
         drift: Total variation between the mean probabilities of the classes on the shadow
             inputs, at most: 0 no drift, 1 nothing in common.
         shadow_inputs: Most shadow inputs that are used.
@@ -84,6 +86,7 @@ class Limits:
     p99_ratio: float = 2.0
     slack_ms: float = 2.0
     latency_tries: int = 3
+    accuracy_drop: float = 0.02
     agreement: float = 0.8
     drift: float = 0.2
     shadow_inputs: int = 500
@@ -128,8 +131,8 @@ class Settings:
             image size and tokenizer may change. "fixed": they send tensors of one shape.
         rehearsal: "auto" loads the version in a server of its own on this machine first, if
             TensorFlow is installed; "off"; or the command of another server.
-        shadow: CSV file with the columns image and text (paths relative to it): the inputs to
-            compare versions on. Default: the golden samples of both.
+        shadow: CSV file with the columns image and text (paths relative to it), perhaps label and
+            split: the inputs to compare versions on. Default: the golden samples of both.
         hook: Command that has the last word in each gate, for instance one that asks
             Prometheus: exit code 0 passes. It gets DUOSERVE_MODEL, _VERSION, _AGAINST, _STEP.
         context: kubeconfig context; default: the current one, or the pod's own account.

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from duoserve import Prediction
 from duoserve.samples import GoldenSample
 from serving.rollout.errors import SettingsError
 
-__all__ = ["Comparison", "Input", "compare", "from_samples", "read_inputs"]
+__all__ = ["Answers", "Comparison", "Input", "compare", "from_samples", "read_inputs"]
 
-Input = tuple[bytes, str]
-"""An encoded image and a text."""
+_Z: Final = 1.645  # one-sided 95 %: of twenty versions that just keep to a limit, one is stopped by chance
+
+
+class Input(NamedTuple):
+    """An encoded image, a text and, where it is known, the true class."""
+
+    image: bytes
+    text: str
+    label: str | None = None
+
+
+class Answers(NamedTuple):
+    """What both versions said to one input, and the true class where it is known."""
+
+    old: Prediction
+    new: Prediction
+    true: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,25 +44,61 @@ class Comparison:
         agreement: Share of them with the same class from both.
         drift: Total variation between the mean probabilities of the classes, 0 to 1.
         moved: Most frequent changes, "old class -> new class" with their number.
+        labelled: Inputs whose true class is known.
+        old_accuracy: Share of the labelled ones that the old version has right.
+        new_accuracy: The same of the new version.
+        lost: Labelled inputs that only the old version has right.
+        gained: Those that only the new version has right.
     """
 
     inputs: int
     agreement: float
     drift: float
     moved: tuple[tuple[str, int], ...] = ()
+    labelled: int = 0
+    old_accuracy: float = 0.0
+    new_accuracy: float = 0.0
+    lost: int = 0
+    gained: int = 0
+
+    @property
+    def agreement_at_most(self) -> float:
+        """What the agreement may be at most, going by these inputs: Wilson's bound."""
+        if not self.inputs:
+            return 1.0
+        share, n = self.agreement, self.inputs
+        centre = share + _Z**2 / (2 * n)
+        spread = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+        return (centre + spread) / (1 + _Z**2 / n)
+
+    @property
+    def drop_at_least(self) -> float:
+        """By how much the accuracy falls at least, going by these inputs: of paired answers, only those count
+        that one version has right and the other has not."""
+        if not self.labelled:
+            return 0.0
+        n, drop = self.labelled, self.lost - self.gained
+        spread = _Z * math.sqrt(max(self.lost + self.gained - drop**2 / n, 0.0))
+        return (drop - spread) / n
 
 
 def read_inputs(path: Path, most: int) -> list[Input]:
     """Inputs from a CSV file with the columns image (path relative to it) and text, at most `most`, evenly chosen.
+
+    A column `label` names the true class. Where there is a column `split`, only its rows `test`
+    are taken: on what a version was trained with, it is no worse than any other.
 
     Raises:
         SettingsError: The file or an image can't be read, or there are none.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [(row["image"], row["text"]) for row in csv.DictReader(file)]
+            rows = [row for row in csv.DictReader(file) if row.get("split", "test") == "test"]
         step = max(1, -(-len(rows) // most))
-        found = [((path.parent / image).read_bytes(), text or "") for image, text in rows[::step]]
+        found = [
+            Input((path.parent / row["image"]).read_bytes(), row["text"] or "", row.get("label") or None)
+            for row in rows[::step]
+        ]
     except KeyError as error:
         raise SettingsError(f"Expected the columns image and text in {path}. Received: no {error}") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -57,22 +110,28 @@ def read_inputs(path: Path, most: int) -> list[Input]:
 
 def from_samples(*groups: Iterable[GoldenSample]) -> list[Input]:
     """The inputs of golden samples, each once."""
-    return list(dict.fromkeys((sample.image_bytes, sample.text) for group in groups for sample in group))
+    return list(dict.fromkeys(Input(sample.image_bytes, sample.text) for group in groups for sample in group))
 
 
-def compare(pairs: Sequence[tuple[Prediction, Prediction]]) -> Comparison:
-    """Compares answers, old and new, to the same inputs. Classes are matched by name, so their order may change."""
+def compare(pairs: Sequence[Answers]) -> Comparison:
+    """Compares answers to the same inputs. Classes are matched by name, so their order may change."""
     if not pairs:
         return Comparison(0, 1.0, 0.0)
-    old, new = ([pair[side] for pair in pairs] for side in (0, 1))
+    old, new = [pair.old for pair in pairs], [pair.new for pair in pairs]
     means = [_mean(side) for side in (old, new)]
     names = means[0].keys() | means[1].keys()
-    moved = Counter(f"{was.label} -> {now.label}" for was, now in pairs if was.label != now.label)
+    moved = Counter(f"{was.label} -> {now.label}" for was, now in zip(old, new, strict=True) if was.label != now.label)
+    right = [(pair.old.label == pair.true, pair.new.label == pair.true) for pair in pairs if pair.true is not None]
     return Comparison(
         inputs=len(pairs),
         agreement=1 - moved.total() / len(pairs),
         drift=sum(abs(means[0].get(name, 0.0) - means[1].get(name, 0.0)) for name in names) / 2,
         moved=tuple(moved.most_common(5)),
+        labelled=len(right),
+        old_accuracy=sum(before for before, _ in right) / max(len(right), 1),
+        new_accuracy=sum(after for _, after in right) / max(len(right), 1),
+        lost=sum(before and not after for before, after in right),
+        gained=sum(after and not before for before, after in right),
     )
 
 

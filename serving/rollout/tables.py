@@ -67,6 +67,8 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
                 f"{figures.get('step')} against {figures.get('against')}: {len(figures.get('replicas', ()))} replicas"
             )
             facts.append(f"agreement {shadow.get('agreement')}, drift {shadow.get('drift')}")
+            if shadow.get("labelled"):
+                facts.append(f"accuracy {shadow.get('old_accuracy')} -> {shadow.get('new_accuracy')}")
             measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
             for name in ("median", "p99") if measured else ():
                 old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))

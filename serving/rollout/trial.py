@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import Final
 
 from serving.rollout.errors import RolloutError, Stopped
 from serving.rollout.fleet import Fleet
@@ -14,6 +15,8 @@ from serving.rollout.session import Session
 from serving.rollout.shadow import Input, from_samples, read_inputs
 
 __all__ = ["hold_gate", "hold_rehearsal"]
+
+_FEW: Final = 100  # with fewer, an agreement of 90 % may as well be one of 85
 
 
 def hold_rehearsal(session: Session, package: Package) -> None:
@@ -66,6 +69,8 @@ def hold_gate(session: Session, step: str, package: Package) -> None:
     )
     session.log("gate", version=version, figures=report.as_json())
     say(step, report.summary())
+    if report.shadow.inputs < _FEW:
+        say(step, f"{report.shadow.inputs} inputs tell only a much worse version: `shadow` in the settings names more")
     findings = list(report.findings) or _hook(session, step, version, against)
     if findings:
         raise Stopped(step, f"{step}: version {version} is worse than {against}:", findings)

@@ -23,6 +23,7 @@ specs = st.builds(
     labels=st.lists(TEXT.filter(bool), min_size=1, max_size=8, unique=True).map(tuple),
     version=st.integers(1, 2**63 - 1),
     pad_id=st.integers(0, 9),
+    optional=st.lists(st.sampled_from(["image", "text"]), max_size=2).map(tuple),
 )
 
 SPEC = PreprocessingSpec(24, 32, 6, b"tokenizer", ("cat", "dog"), 3)
@@ -51,6 +52,8 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"labels": ()}, "Expected labels to be non-empty strings, at least one. Received: ()"),
         ({"labels": ("cat", "")}, "Expected labels to be non-empty strings"),
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
+        ({"optional": ("image", "tokens")}, "Expected optional to be a tuple of 'image', 'text' or both"),
+        ({"optional": "text"}, "Expected optional to be a tuple of 'image', 'text' or both. Received: 'text'"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: str) -> None:
@@ -62,7 +65,11 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 2}, "Expected a PreprocessingSpec of format 1. Received: format 2 (a newer exporter wrote it"),
+        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 2. Received: format 9 (a newer exporter wrote it"),
+        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 2. Received: format [1]"),
+        ({"optional": ["text"]}, "(the specification was changed after it was written)"),
+        ({"optional": [["text"]]}, "Expected only strings in the PreprocessingSpec"),
+        ({"optional": "text"}, "Expected optional of type list in the PreprocessingSpec. Received: 'text'"),
         ({"labels": ["dog", "cat"]}, "(the specification was changed after it was written)"),
         ({"tokenizer": "@@"}, "Expected tokenizer in base64"),
         ({"image_width": None}, "Expected image_width of type int in the PreprocessingSpec. Received: None"),
@@ -72,6 +79,23 @@ def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -
     with pytest.raises(ContractError) as caught:
         PreprocessingSpec.from_json(json.dumps({**json.loads(SPEC.to_json()), **change}))
     assert said in str(caught.value)
+
+
+def test_a_spec_without_anything_optional_is_as_it_always_was() -> None:
+    written = json.loads(SPEC.to_json())
+    assert written["format"] == 1
+    assert "optional" not in written
+    # Versions that were published before carry this one.
+    assert SPEC.digest == "a5811f702687faf23ed98182bd5daa78e4f5f84caf950164a760826c3fa98844"
+
+
+@pytest.mark.parametrize("optional", [("image",), ("text",), ("text", "image")])
+def test_a_spec_with_something_optional_tells_an_older_client_to_update(optional: tuple[str, ...]) -> None:
+    spec = dataclasses.replace(SPEC, optional=optional)
+    assert json.loads(spec.to_json())["format"] == 2
+    assert spec.digest != SPEC.digest
+    assert spec == dataclasses.replace(SPEC, optional=tuple(reversed(optional)) * 2)
+    assert spec.digest == dataclasses.replace(SPEC, optional=tuple(reversed(optional))).digest
 
 
 @given(junk=st.one_of(st.text(max_size=40), st.binary(max_size=40), st.just("[]"), st.just("null")))

@@ -15,12 +15,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 __all__ = [
     "DESCRIBE",
+    "IMAGE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
+    "TEXT",
     "ContractError",
     "PreprocessingSpec",
     "SignatureSpec",
@@ -40,8 +43,16 @@ DESCRIBE: Final = "describe"
 The dummy row is there because a batching server refuses a signature without inputs.
 """
 
-FORMAT: Final = 1
-"""Version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
+IMAGE: Final = "image"
+TEXT: Final = "text"
+"""The two inputs, as a caller names them."""
+
+FORMAT: Final = 2
+"""Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
+
+_SINCE: Final[Mapping[str, int]] = MappingProxyType({"optional": 2})
+"""The format that brought a key. Such a key is written only where it is not the default: every other
+spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
 
 
 class ContractError(ValueError):
@@ -90,9 +101,15 @@ class PreprocessingSpec:
         pad_id: The id that fills a row of `tokens` after the text.
         version: The servable version that carries this spec. Not part of `digest`: two
             versions that preprocess alike have the same digest.
+        optional: Which of "image" and "text" a caller may leave out, because the model was trained
+            without them too (modality dropout); never both in one row. Empty: every row has both.
+            A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
+            alone; in `serving_bytes` an empty byte string stands for either. A picture that is
+            black all over therefore counts as missing.
 
     Raises:
-        ContractError: A size below 1, no tokenizer, labels missing, empty or repeated.
+        ContractError: A size below 1, no tokenizer, labels missing, empty or repeated, an
+            optional input that is none.
     """
 
     image_height: int
@@ -102,6 +119,7 @@ class PreprocessingSpec:
     labels: tuple[str, ...]
     version: int
     pad_id: int = 0
+    optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -121,6 +139,12 @@ class PreprocessingSpec:
         if len(set(self.labels)) != len(self.labels):
             repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
+        if not isinstance(self.optional, tuple) or not set(self.optional) <= {IMAGE, TEXT}:
+            raise ContractError(
+                f"Expected optional to be a tuple of {IMAGE!r}, {TEXT!r} or both. Received: {self.optional!r}"
+            )
+        # One order, so that equal specs have equal digests.
+        object.__setattr__(self, "optional", tuple(name for name in (IMAGE, TEXT) if name in self.optional))
 
     @property
     def digest(self) -> str:
@@ -128,7 +152,7 @@ class PreprocessingSpec:
         return _digest(self._content())
 
     def _content(self) -> dict[str, Any]:
-        return {
+        content = {
             "image_height": self.image_height,
             "image_width": self.image_width,
             "token_length": self.token_length,
@@ -136,11 +160,15 @@ class PreprocessingSpec:
             "labels": list(self.labels),
             "pad_id": self.pad_id,
         }
+        if self.optional:
+            content["optional"] = list(self.optional)
+        return content
 
     def to_json(self) -> str:
         """One line of JSON with `format`, `version`, `digest` and the content."""
         content = self._content()
-        record = {"format": FORMAT, "version": self.version, "digest": _digest(content), **content}
+        needed = max(_SINCE.get(key, 1) for key in content)
+        record = {"format": needed, "version": self.version, "digest": _digest(content), **content}
         return json.dumps(record, ensure_ascii=False, sort_keys=True)
 
     @classmethod
@@ -157,9 +185,9 @@ class PreprocessingSpec:
             raise ContractError(f"Expected a PreprocessingSpec as JSON. Received: {_head(text)}") from error
         if not isinstance(record, dict):
             raise ContractError(f"Expected a PreprocessingSpec as a JSON object. Received: {_head(text)}")
-        if record.get("format") != FORMAT:
+        if record.get("format") not in range(1, FORMAT + 1):
             raise ContractError(
-                f"Expected a PreprocessingSpec of format {FORMAT}. Received: format {record.get('format')!r}"
+                f"Expected a PreprocessingSpec of format 1 to {FORMAT}. Received: format {record.get('format')!r}"
                 " (a newer exporter wrote it: update duoserve)"
             )
         spec = cls(
@@ -170,6 +198,7 @@ class PreprocessingSpec:
             labels=tuple(_take(record, "labels", list)),
             version=_take(record, "version", int),
             pad_id=_take(record, "pad_id", int),
+            optional=_strings(_take(record, "optional", list)) if "optional" in record else (),
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
@@ -208,6 +237,12 @@ def _take(record: Mapping[str, Any], key: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ContractError(f"Expected {key} of type {kind.__name__} in the PreprocessingSpec. Received: {value!r:.80}")
     return value
+
+
+def _strings(values: list[Any]) -> tuple[str, ...]:
+    if not all(isinstance(value, str) for value in values):
+        raise ContractError(f"Expected only strings in the PreprocessingSpec. Received: {values!r:.80}")
+    return tuple(values)
 
 
 def _base64(text: str) -> bytes:
