@@ -1,4 +1,4 @@
-"""Training data: a folder with images and a `manifest.csv` of `image,text,label[,split]`.
+"""Training data: a folder with images and a `manifest.csv` of `image,text,label[,split][,group]`.
 
 `load_dataset` looks at every row and every image before anything is trained, and names all that
 is wrong in one error. `encode` turns rows into arrays with the client's own preprocessing, so
@@ -32,6 +32,7 @@ SPLITS: Final = ("train", "test")
 """What the column `split` may say."""
 
 _COLUMNS: Final = ("image", "text", "label")
+_MAYBE: Final = ("split", "group")
 _SHOWN: Final = 20
 _IN_MEMORY: Final = 2 << 30
 _DECODERS: Final = min(8, os.cpu_count() or 1)
@@ -61,13 +62,24 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One pair: line in the manifest, path of the image, text, label, and "train" or "test"."""
+    """One pair.
+
+    Attributes:
+        line: Its line in the manifest.
+        image: Path of the image.
+        text: The text.
+        label: The class.
+        split: "train" or "test".
+        group: Rows of one group are never divided between training and test. Without a column
+            `group`, it is the SHA-256 of the image's bytes.
+    """
 
     line: int
     image: Path
     text: str
     label: str
     split: str
+    group: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +99,15 @@ class Dataset:
     def select(self, split: str) -> tuple[Row, ...]:
         """The rows of "train" or "test"."""
         return tuple(row for row in self.rows if row.split == split)
+
+    def resplit(self, fraction: float, *, salt: str) -> Dataset:
+        """The same rows with another choice of what is held out: a share of every class, never part of a group.
+
+        Args:
+            fraction: Share of every class to hold out, above 0 and below 1.
+            salt: Another salt, another choice.
+        """
+        return dataclasses.replace(self, rows=_held_out(self.rows, fraction, salt))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,7 +131,7 @@ def load_dataset(
     """Reads `folder/manifest.csv` and checks every row; decodes every image.
 
     Without a column `split`, a share of every class is held out. The choice depends on `seed` and
-    the images alone; rows with the same picture stay together.
+    the groups alone; without a column `group`, rows with the same picture are one.
 
     Args:
         folder: Has `manifest.csv`, UTF-8, and the images that it names relative to itself.
@@ -131,12 +152,11 @@ def load_dataset(
     problems: list[Problem] = []
     rows = list(_read_rows(path, problems))
     digests = _check_images(rows, root.resolve(), problems, progress)
+    problems += _divided(rows)
+    rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
     has_split = all(row.split for row in rows)
     if not has_split and not problems:
-        held_out = hold_out(
-            [(row.label, digest) for row, digest in zip(rows, digests, strict=True)], test_fraction, salt=f"{seed} "
-        )
-        rows = [dataclasses.replace(row, split=SPLITS[is_test]) for row, is_test in zip(rows, held_out, strict=True)]
+        rows = list(_held_out(rows, test_fraction, f"{seed} "))
     trained = {row.label for row in rows if row.split != "test"}
     problems += [
         Problem(row.line, f"label {row.label!r} is in no training row") for row in rows if row.label not in trained
@@ -198,9 +218,11 @@ def _read_rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
     reader = csv.reader(_read_lines(path, problems), strict=True)
     try:
         header = next(reader, [])
-        if sorted(header) not in (sorted(_COLUMNS), sorted((*_COLUMNS, "split"))):
+        if len(set(header)) < len(header) or not {*_COLUMNS} <= {*header} <= {*_COLUMNS, *_MAYBE}:
             received = ",".join(header) or "none"
-            raise DataError(f"Expected the columns image,text,label and maybe split in {path}. Received: {received}")
+            raise DataError(
+                f"Expected the columns image,text,label and maybe split and group in {path}. Received: {received}"
+            )
         line = reader.line_num + 1
         for fields in reader:
             if fields:
@@ -211,7 +233,8 @@ def _read_rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
                     reasons = list(_reasons(row))
                     problems.extend(Problem(line, reason) for reason in reasons)
                     if not reasons:
-                        yield Row(line, Path(row["image"]), row["text"], row["label"].strip(), row.get("split", ""))
+                        label, (split, group) = row["label"].strip(), (row.get(name, "") for name in _MAYBE)
+                        yield Row(line, Path(row["image"]), row["text"], label, split, group.strip())
             line = reader.line_num + 1
     except csv.Error as error:
         problems.append(Problem(reader.line_num, f"not CSV: {error}; nothing after it was read"))
@@ -236,6 +259,20 @@ def _reasons(row: dict[str, str]) -> Iterator[str]:
             yield f"{column} is empty"
     if "split" in row and row["split"] not in SPLITS:
         yield f"expected split to be {' or '.join(SPLITS)}, received {row['split']!r}"
+
+
+def _held_out(rows: Sequence[Row], fraction: float, salt: str) -> tuple[Row, ...]:
+    is_test = hold_out([(row.label, row.group) for row in rows], fraction, salt=salt)
+    return tuple(dataclasses.replace(row, split=SPLITS[each]) for row, each in zip(rows, is_test, strict=True))
+
+
+def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
+    """Where the manifest has both columns, its split must keep its groups together."""
+    trained = {row.group: row.line for row in rows if row.split == "train" and row.group}
+    for row in rows:
+        if row.split == "test" and row.group in trained:
+            line = trained[row.group]
+            yield Problem(row.line, f"group {row.group!r} is in both splits: line {line} is for training")
 
 
 def _check_images(rows: Sequence[Row], root: Path, problems: list[Problem], progress: bool | None) -> list[str]:

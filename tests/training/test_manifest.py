@@ -164,6 +164,29 @@ def test_rows_with_one_picture_stay_together(folder: Make) -> None:
     assert len(sides) == 10 and dataset.select("test")
 
 
+GROUPS = "image,text,label,group"
+
+
+def test_rows_of_one_group_stay_together(folder: Make) -> None:
+    """Though every picture and every text is another."""
+    rows = [[f"{number}.png", f"text {number}", "ab"[number % 2], f"family {number // 6}"] for number in range(60)]
+    root = folder(rows, GROUPS)
+    for number in range(60):
+        (root / f"{number}.png").write_bytes(picture((10, 200, 30), seed=number))
+    dataset = load_dataset(root)
+    again = dataset.resplit(0.3, salt="another")
+    for one in (dataset, again):
+        assert len({(row.group, row.split) for row in one.rows}) == 10 and one.select("test")
+    assert [row.split for row in again.rows] != [row.split for row in dataset.rows]
+
+
+def test_a_group_on_both_sides_of_a_given_split_is_named(folder: Make) -> None:
+    rows = [[*GOOD[0], "x"], [*GOOD[1], ""], [*GOOD[2], "x"]]
+    assert problems(folder(rows, f"{SPLIT},group")) == [(4, "group 'x' is in both splits: line 2 is for training")]
+    good = load_dataset(folder([[*GOOD[0], "x"], [*GOOD[1], ""], [*GOOD[2], "y"]], f"{SPLIT},group"))
+    assert [row.group for row in good.rows][::2] == ["x", "y"]
+
+
 def test_the_digest_is_of_contents_not_of_names(folder: Make) -> None:
     root = folder(GOOD, SPLIT)
     before = load_dataset(root).digest
