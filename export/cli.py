@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except (DataError, EmojiDataError, ExportError, SigningError, TokenizerError, OSError) as error:
+        if options.json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
