@@ -79,7 +79,10 @@ class TestByPromtool:
         (tmp_path / "tests/k8s").mkdir(parents=True)
         broken = renders.rules().replace('status="UNAVAILABLE"', 'status="UNAVAILABEL"')
         (tmp_path / "compose/rules.yml").write_text(broken)
-        shutil.copy(CASES, tmp_path / "tests/k8s/alerts.yml")
+        cases = yaml.safe_load(CASES.read_text())
+        cases["tests"] = [case for case in cases["tests"] if case["name"] == "DuoserveBatchingQueueFull"]
+        assert cases["tests"]
+        (tmp_path / "tests/k8s/alerts.yml").write_text(yaml.safe_dump(cases))
         done = subprocess.run(["promtool", "test", "rules", "alerts.yml"], capture_output=True, text=True, timeout=120,
                               cwd=tmp_path / "tests/k8s")  # fmt: skip
         assert done.returncode != 0
