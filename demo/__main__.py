@@ -119,4 +119,9 @@ def wait_for_interrupt() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; what is made already stays, and `make demo` goes on from there")
+    except TimeoutError as error:  # the server did not come up: its log is in the message
+        sys.exit(f"error: {error}")

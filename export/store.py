@@ -55,8 +55,13 @@ class ModelStore:
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def path_of(self, version: int) -> Path:
-        """The folder of a version, whether it is there or not."""
-        return self.path / str(version)
+        """The folder of a version, whether it is there or not. The one that is there may be called 007."""
+        path = self.path / str(version)
+        if not path.exists():
+            for padded in sorted(self.path.glob(f"0*{version}")):
+                if padded.name.isdigit() and int(padded.name) == version:
+                    return padded
+        return path
 
     def remove(self, version: int, still: Callable[[int], bool] = lambda version: True) -> bool:
         """Deletes a version; whether it did.

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duoserve.contract import ContractError, PreprocessingSpec, TensorSpec, signatures
+from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, TensorSpec, signatures
 from duoserve.samples import GoldenSample, dump_samples, load_samples
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
-specs = st.builds(
+pictures = st.builds(
     PreprocessingSpec,
     image_height=st.integers(1, 4096),
     image_width=st.integers(1, 4096),
@@ -25,6 +25,23 @@ specs = st.builds(
     pad_id=st.integers(0, 9),
     optional=st.lists(st.sampled_from(["image", "text"]), max_size=2).map(tuple),
 )
+audio_specs = st.builds(
+    AudioSpec,
+    sample_rate=st.integers(8000, 192_000),
+    window=st.integers(400, 4000),
+    hop=st.integers(1, 400),
+    low_hz=st.integers(0, 500),
+    high_hz=st.integers(3000, 4000),
+    range_db=st.integers(1, 200),
+)
+clips = st.builds(
+    lambda spec, bands, audio, optional: dataclasses.replace(spec, image_height=bands, audio=audio, optional=optional),
+    pictures.map(lambda spec: dataclasses.replace(spec, optional=())),
+    bands=st.integers(1, 8),
+    audio=audio_specs,
+    optional=st.lists(st.sampled_from(["audio", "text"]), max_size=2).map(tuple),
+)
+specs = pictures | clips
 
 SPEC = PreprocessingSpec(24, 32, 6, b"tokenizer", ("cat", "dog"), 3)
 
@@ -98,6 +115,35 @@ def test_a_spec_with_something_optional_tells_an_older_client_to_update(optional
     assert spec.digest == dataclasses.replace(SPEC, optional=tuple(reversed(optional))).digest
 
 
+def test_a_spec_for_clips_tells_an_older_client_to_update_and_names_its_input() -> None:
+    spec = dataclasses.replace(SPEC, audio=AudioSpec(), optional=("audio",))
+    assert json.loads(spec.to_json())["format"] == 2
+    assert len({SPEC.digest, spec.digest, dataclasses.replace(spec, audio=AudioSpec(hop=160)).digest}) == 3
+    assert [tensor.name for tensor in signatures(spec)["serving_bytes"].inputs] == ["audio_bytes", "text"]
+    assert signatures(spec)["serving_default"] == signatures(SPEC)["serving_default"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sample_rate": 16000.0}, "Expected sample_rate to be an integer from 4000 to 192000. Received: 16000.0"),
+        ({"hop": 641}, "Expected hop to be an integer from 1 to 640. Received: 641"),
+        ({"high_hz": 9000}, "Expected high_hz to be an integer from 61 to 8000. Received: 9000"),
+        ({"low_hz": 7600}, "Expected high_hz to be an integer from 7601 to 8000. Received: 7600"),
+        ({"range_db": 0}, "Expected range_db to be an integer from 1 to 200. Received: 0"),
+        ({"window": 64, "hop": 64}, "Expected fewer rows (mel bands) or a longer window: none of 24 bands may be"),
+    ],
+)
+def test_an_audio_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        dataclasses.replace(SPEC, audio=dataclasses.replace(AudioSpec(), **change))
+    assert said in str(caught.value)
+    with pytest.raises(ContractError, match="Expected optional to be a tuple of 'audio', 'text' or both"):
+        dataclasses.replace(SPEC, audio=AudioSpec(), optional=("image",))
+    with pytest.raises(ContractError, match=r"Expected hop of type int in the PreprocessingSpec\. Received: None"):
+        AudioSpec.from_record({**dataclasses.asdict(AudioSpec()), "hop": None})
+
+
 @given(junk=st.one_of(st.text(max_size=40), st.binary(max_size=40), st.just("[]"), st.just("null")))
 def test_junk_is_refused_and_nothing_else_happens(junk: str | bytes) -> None:
     with pytest.raises(ContractError):
@@ -107,7 +153,7 @@ def test_junk_is_refused_and_nothing_else_happens(junk: str | bytes) -> None:
 
 
 def test_keys_of_later_releases_are_ignored() -> None:
-    record = {**json.loads(SPEC.to_json()), "audio": {"rate": 16000}}
+    record = {**json.loads(SPEC.to_json()), "video": {"rate": 25}}
     assert PreprocessingSpec.from_json(json.dumps(record)) == SPEC
 
 

@@ -69,6 +69,17 @@ def test_list_shows_what_the_store_holds(published: Published, capsys: pytest.Ca
     assert (record["version"], record["digest"]) == (1, published.spec.digest)
 
 
+def test_list_finds_a_version_whose_folder_has_leading_zeros(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """007 is version 7 to the server, so it is to us."""
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "007").symlink_to(published.path)
+    assert main(["list", "--store", str(tmp_path), "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["version"], record["digest"]) == (7, published.spec.digest)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -83,3 +94,6 @@ def test_what_is_not_there_is_named_and_ends_with_1(
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 1
     assert said in capsys.readouterr().err
+    assert main([*arguments, "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["error"] and said in record["message"]

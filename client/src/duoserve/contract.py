@@ -10,7 +10,6 @@ it from the server that it talks to, per version, and can't drift from the model
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import hashlib
 import json
@@ -18,12 +17,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from duoserve._audio_spec import AudioSpec
+from duoserve._records import ContractError, check_int, head, take, take_base64, take_strings
+
 __all__ = [
+    "AUDIO",
     "DESCRIBE",
     "IMAGE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
     "TEXT",
+    "AudioSpec",
     "ContractError",
     "PreprocessingSpec",
     "SignatureSpec",
@@ -35,7 +39,7 @@ SERVING_DEFAULT: Final = "serving_default"
 """Tensors in: preprocessed by the caller. Four times fewer bytes than float32 pixels."""
 
 SERVING_BYTES: Final = "serving_bytes"
-"""Encoded image and raw text in: preprocessed in the graph, for curl, REST, other languages."""
+"""Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages."""
 
 DESCRIBE: Final = "describe"
 """A dummy row in, the version's `PreprocessingSpec` as JSON out.
@@ -44,19 +48,16 @@ The dummy row is there because a batching server refuses a signature without inp
 """
 
 IMAGE: Final = "image"
+AUDIO: Final = "audio"
 TEXT: Final = "text"
-"""The two inputs, as a caller names them."""
+"""The inputs, as a caller names them. A model has two of them: an image or a clip, and text."""
 
 FORMAT: Final = 2
 """Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
 
-_SINCE: Final[Mapping[str, int]] = MappingProxyType({"optional": 2})
+_SINCE: Final[Mapping[str, int]] = MappingProxyType({"audio": 2, "optional": 2})
 """The format that brought a key. Such a key is written only where it is not the default: every other
 spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
-
-
-class ContractError(ValueError):
-    """A specification that is not one: not JSON, a key missing, a value out of range."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,10 +107,12 @@ class PreprocessingSpec:
             A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
             alone; in `serving_bytes` an empty byte string stands for either. A picture that is
             black all over therefore counts as missing.
+        audio: How a clip becomes `image`, of a model that takes clips ("audio" in `optional`
+            then) in place of images. None: it takes images.
 
     Raises:
         ContractError: A size below 1, no tokenizer, labels missing, empty or repeated, an
-            optional input that is none.
+            optional input that is none, more mel bands than the clip's windows tell apart.
     """
 
     image_height: int
@@ -120,6 +123,7 @@ class PreprocessingSpec:
     version: int
     pad_id: int = 0
     optional: tuple[str, ...] = ()
+    audio: AudioSpec | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -129,9 +133,7 @@ class PreprocessingSpec:
             ("version", 1),
             ("pad_id", 0),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ContractError(f"Expected {name} to be an integer of at least {least}. Received: {value!r}")
+            check_int(name, getattr(self, name), least)
         if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
             raise ContractError("Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing")
         if not self.labels or not all(isinstance(label, str) and label for label in self.labels):
@@ -139,12 +141,24 @@ class PreprocessingSpec:
         if len(set(self.labels)) != len(self.labels):
             repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
-        if not isinstance(self.optional, tuple) or not set(self.optional) <= {IMAGE, TEXT}:
+        if not isinstance(self.optional, tuple) or not set(self.optional) <= {self.medium, TEXT}:
             raise ContractError(
-                f"Expected optional to be a tuple of {IMAGE!r}, {TEXT!r} or both. Received: {self.optional!r}"
+                f"Expected optional to be a tuple of {self.medium!r}, {TEXT!r} or both. Received: {self.optional!r}"
             )
         # One order, so that equal specs have equal digests.
-        object.__setattr__(self, "optional", tuple(name for name in (IMAGE, TEXT) if name in self.optional))
+        object.__setattr__(self, "optional", tuple(name for name in (self.medium, TEXT) if name in self.optional))
+        if self.audio is not None:
+            self.audio.band_edges(self.image_height)
+
+    @property
+    def medium(self) -> str:
+        """What the model takes beside text: IMAGE or AUDIO."""
+        return IMAGE if self.audio is None else AUDIO
+
+    @property
+    def bytes_input(self) -> str:
+        """The input of `serving_bytes` that takes files: "image_bytes" or "audio_bytes"."""
+        return f"{self.medium}_bytes"
 
     @property
     def digest(self) -> str:
@@ -152,7 +166,7 @@ class PreprocessingSpec:
         return _digest(self._content())
 
     def _content(self) -> dict[str, Any]:
-        content = {
+        content: dict[str, Any] = {
             "image_height": self.image_height,
             "image_width": self.image_width,
             "token_length": self.token_length,
@@ -162,6 +176,8 @@ class PreprocessingSpec:
         }
         if self.optional:
             content["optional"] = list(self.optional)
+        if self.audio is not None:
+            content["audio"] = dataclasses.asdict(self.audio)
         return content
 
     def to_json(self) -> str:
@@ -182,23 +198,24 @@ class PreprocessingSpec:
         try:
             record = json.loads(text)
         except ValueError as error:
-            raise ContractError(f"Expected a PreprocessingSpec as JSON. Received: {_head(text)}") from error
+            raise ContractError(f"Expected a PreprocessingSpec as JSON. Received: {head(text)}") from error
         if not isinstance(record, dict):
-            raise ContractError(f"Expected a PreprocessingSpec as a JSON object. Received: {_head(text)}")
+            raise ContractError(f"Expected a PreprocessingSpec as a JSON object. Received: {head(text)}")
         if record.get("format") not in range(1, FORMAT + 1):
             raise ContractError(
                 f"Expected a PreprocessingSpec of format 1 to {FORMAT}. Received: format {record.get('format')!r}"
                 " (a newer exporter wrote it: update duoserve)"
             )
         spec = cls(
-            image_height=_take(record, "image_height", int),
-            image_width=_take(record, "image_width", int),
-            token_length=_take(record, "token_length", int),
-            tokenizer=_base64(_take(record, "tokenizer", str)),
-            labels=tuple(_take(record, "labels", list)),
-            version=_take(record, "version", int),
-            pad_id=_take(record, "pad_id", int),
-            optional=_strings(_take(record, "optional", list)) if "optional" in record else (),
+            image_height=take(record, "image_height", int),
+            image_width=take(record, "image_width", int),
+            token_length=take(record, "token_length", int),
+            tokenizer=take_base64(record, "tokenizer"),
+            labels=tuple(take(record, "labels", list)),
+            version=take(record, "version", int),
+            pad_id=take(record, "pad_id", int),
+            optional=take_strings(record, "optional") if "optional" in record else (),
+            audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
@@ -221,7 +238,9 @@ def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
         signature.name: signature
         for signature in (
             SignatureSpec(SERVING_DEFAULT, (image, tokens), (probabilities,)),
-            SignatureSpec(SERVING_BYTES, (strings("image_bytes"), strings("text")), (probabilities, strings("label"))),
+            SignatureSpec(
+                SERVING_BYTES, (strings(spec.bytes_input), strings("text")), (probabilities, strings("label"))
+            ),
             SignatureSpec(DESCRIBE, (strings("key"),), (strings("spec"),)),
         )
     }
@@ -230,27 +249,3 @@ def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
 def _digest(content: Mapping[str, Any]) -> str:
     canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
-
-
-def _take(record: Mapping[str, Any], key: str, kind: type) -> Any:
-    value = record.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ContractError(f"Expected {key} of type {kind.__name__} in the PreprocessingSpec. Received: {value!r:.80}")
-    return value
-
-
-def _strings(values: list[Any]) -> tuple[str, ...]:
-    if not all(isinstance(value, str) for value in values):
-        raise ContractError(f"Expected only strings in the PreprocessingSpec. Received: {values!r:.80}")
-    return tuple(values)
-
-
-def _base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ContractError(f"Expected tokenizer in base64. Received: {_head(text)}") from error
-
-
-def _head(text: str | bytes) -> str:
-    return repr(text[:60]) + ("…" if len(text) > 60 else "")

@@ -1,0 +1,51 @@
+"""Values of JSON records, checked as they are taken out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["ContractError", "check_int", "head", "take", "take_base64", "take_strings"]
+
+
+class ContractError(ValueError):
+    """A specification that is not one: not JSON, a key missing, a value out of range."""
+
+
+def take(record: Mapping[str, Any], key: str, kind: type) -> Any:
+    """The value of `key`, which has to be of this type."""
+    value = record.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ContractError(f"Expected {key} of type {kind.__name__} in the PreprocessingSpec. Received: {value!r:.80}")
+    return value
+
+
+def take_strings(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The strings of a list."""
+    values = take(record, key, list)
+    if not all(isinstance(value, str) for value in values):
+        raise ContractError(f"Expected only strings in the PreprocessingSpec. Received: {values!r:.80}")
+    return tuple(values)
+
+
+def take_base64(record: Mapping[str, Any], key: str) -> bytes:
+    """The bytes that a string stands for."""
+    text = take(record, key, str)
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ContractError(f"Expected {key} in base64. Received: {head(text)}") from error
+
+
+def head(text: str | bytes) -> str:
+    """The beginning of what was received, for an error."""
+    return repr(text[:60]) + ("…" if len(text) > 60 else "")
+
+
+def check_int(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Refuses what is no integer of this range."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ContractError(f"Expected {name} to be an integer {limits}. Received: {value!r}")
