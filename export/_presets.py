@@ -40,6 +40,7 @@ class Preset:
         label_smoothing: Share of the target that is spread over all classes.
         branch_loss: Weight of the loss of each branch alone, beside that of the fused output.
         shift: By how much pictures are moved in training, as a share of their size.
+        modality_dropout: Share of the rows that lose an input in training, where inputs are optional.
         segmentations: From how many ways to cut a text into tokens training draws; 1 is the usual one.
     """
 
@@ -61,6 +62,7 @@ class Preset:
     branch_loss: float = 0.0
     shift: float = 0.0
     segmentations: int = 1
+    modality_dropout: float = 0.3
 
 
 PRESETS: Final = MappingProxyType(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duoserve.contract import IMAGE, TEXT
 from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export._presets import FUSIONS, PRESETS
 
@@ -75,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--epochs", type=_positive, metavar="N", help="default: what suits the preset")
     train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
+    train.add_argument(
+        "--optional",
+        type=_names,
+        metavar="image,text",
+        default=(),
+        help="inputs that callers may leave out, one or both: the model learns to answer without",
+    )
     _add_json(train)
 
     export = _command(commands, "export", _export, "write a trained model as the next version, through the gate")
@@ -166,6 +174,13 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(_positive(part) for part in text.split(","))
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in (IMAGE, TEXT)]:
+        raise argparse.ArgumentTypeError(f"expected {IMAGE}, {TEXT} or {IMAGE},{TEXT}, received {unknown[0]!r}")
+    return names
+
+
 def _data(options: argparse.Namespace) -> int:
     from export.emoji import make_emoji_dataset
 
@@ -189,6 +204,7 @@ def _train(options: argparse.Namespace) -> int:
         fusion=options.fusion,
         epochs=options.epochs,
         seed=options.seed,
+        optional=options.optional,
         progress=False if options.json else None,
     )
     trained.save(options.out)
@@ -197,6 +213,8 @@ def _train(options: argparse.Namespace) -> int:
     else:
         accuracy = trained.facts["metrics"]["accuracy"]
         print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
+        for name, metrics in trained.facts["missing"].items():
+            print(f"Without the {name}: {metrics['accuracy']:.1%}")
     return 0
 
 

@@ -17,6 +17,7 @@ from duoserve.contract import PreprocessingSpec
 from export._presets import BASELINES, FUSIONS, Preset
 from export.errors import ExportError
 from export.fusion import FUSE
+from export.missing import MissingInputs
 
 __all__ = ["BUILDERS", "IMAGE_FEATURES", "TEXT_FEATURES", "build_model"]
 
@@ -25,6 +26,8 @@ TEXT_FEATURES: Final = "text_features"
 """The layers where each branch ends: what training may give a loss of its own."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
+Branches = tuple[Tensor, Tensor, Tensor]
+"""The picture as (batch, height, width, channels) and as one vector; the text as one vector."""
 
 
 def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabulary: int) -> keras.Model:
@@ -32,7 +35,7 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
 
     Args:
         preset: Its sizes; `preset.name` picks the architecture.
-        spec: Gives the shapes of inputs and output.
+        spec: Gives the shapes of inputs and output, and which inputs may be missing.
         fusion: One of FUSIONS, or of BASELINES.
         vocabulary: One more than the largest token id.
 
@@ -46,18 +49,24 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
     image = keras.Input((spec.image_height, spec.image_width, 3), dtype="uint8", name="image")
     tokens = keras.Input((spec.token_length,), dtype="int32", name="tokens")
     try:
-        fused = BUILDERS[preset.name](preset, image, tokens, fusion, vocabulary)
+        branches = BUILDERS[preset.name](preset, image, tokens, vocabulary)
     except ValueError as error:
         raise ExportError(
             f"Expected an image large enough for the convolutions of the {preset.name} model."
             f" Received: {spec.image_height}x{spec.image_width} ({error})"
         ) from error
+    if spec.optional:
+        missing = MissingInputs(spec.optional, preset.modality_dropout, name="missing_inputs")
+        branches = missing([image, tokens, *branches])
+    fused = FUSE[fusion](*branches, preset.width)
+    if preset.dropout:
+        fused = layers.Dropout(preset.dropout, name="fused_dropout")(fused)
     # float32 whatever the policy: the contract says so.
     probabilities = layers.Dense(len(spec.labels), activation="softmax", dtype="float32", name="probabilities")(fused)
     return keras.Model({"image": image, "tokens": tokens}, probabilities, name=preset.name)
 
 
-def reference(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabulary: int) -> Tensor:
+def reference(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
     """The published architecture: two convolutions and a pooling; embedding and LSTM.
 
     As published it can't run: it joins a 4-D tensor with a 2-D one. Flattened, the picture would
@@ -74,10 +83,10 @@ def reference(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabu
     vocabulary = max(vocabulary, preset.vocabulary)
     embedded = layers.Embedding(vocabulary, preset.embedding, mask_zero=True, name="embedding")(tokens)
     read = layers.LSTM(preset.text_units, use_cudnn=False, name=TEXT_FEATURES)(embedded)
-    return FUSE[fusion](regions, seen, read, preset.width)
+    return regions, seen, read
 
 
-def compact(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabulary: int) -> Tensor:
+def compact(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
     """A small, deeper CNN and a bidirectional LSTM, regularised for a few thousand pairs."""
     regions = layers.Rescaling(1 / 127.5, offset=-1, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):
@@ -99,9 +108,7 @@ def compact(preset: Preset, image: Tensor, tokens: Tensor, fusion: str, vocabula
     read = layers.Bidirectional(lstm, name="bidirectional")(embedded)
     read = layers.Dropout(preset.dropout, name="text_dropout")(read)
     read = layers.Dense(preset.width, activation="relu", name=TEXT_FEATURES)(read)
-
-    fused = FUSE[fusion](regions, seen, read, preset.width)
-    return layers.Dropout(preset.dropout, name="fused_dropout")(fused)
+    return regions, seen, read
 
 
 def _checked(regions: Tensor) -> Tensor:
@@ -111,7 +118,7 @@ def _checked(regions: Tensor) -> Tensor:
     return regions
 
 
-BUILDERS: Final[Mapping[str, Callable[[Preset, Tensor, Tensor, str, int], Tensor]]] = MappingProxyType(
+BUILDERS: Final[Mapping[str, Callable[[Preset, Tensor, Tensor, int], Branches]]] = MappingProxyType(
     {"reference": reference, "compact": compact}
 )
-"""By name: `(preset, image, tokens, fusion, vocabulary) -> fused features`."""
+"""By name: `(preset, image, tokens, vocabulary) -> branches`."""

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import keras
 
-import export.fusion  # noqa: F401  registers the layers that a saved model may have
+import export.fusion
+import export.missing  # noqa: F401  both register layers that a saved model may have
 from duoserve.contract import ContractError, PreprocessingSpec
 from export._folders import writing_folder
 from export.errors import ExportError

@@ -18,10 +18,11 @@ import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocess import Preprocessor
-from export._presets import PRESETS, Preset
+from export._presets import BASELINES, PRESETS, Preset
 from export.data import Arrays, Dataset, Row, encode
 from export.errors import ExportError
 from export.fit import fit
+from export.missing import check_optional, without
 from export.model import build_model
 from export.run import TrainedModel
 from export.tokenizer import PAD_ID, train_tokenizer
@@ -38,6 +39,7 @@ def train(
     fusion: str = "concat",
     seed: int = 0,
     epochs: int | None = None,
+    optional: Sequence[str] = (),
     progress: bool | None = None,
 ) -> TrainedModel:
     """Trains on the training rows and measures on the held-out ones, which nothing else looks at.
@@ -48,10 +50,13 @@ def train(
         fusion: "concat", "weighted_sum" or "attention"; "image_only" and "text_only" for comparison.
         seed: The same seed gives the same model.
         epochs: Passes over the training rows; None takes the preset's.
+        optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
+            in one row). The facts then have the accuracy without each under `missing`.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        ExportError: No such preset or fusion, epochs or seed out of range, or a training that diverged.
+        ExportError: No such preset, fusion or optional input, epochs or seed out of range, or a training
+            that diverged.
         TokenizerError: The training texts are no use for a tokenizer.
         DataError: An image has changed since the dataset was loaded.
     """
@@ -66,11 +71,14 @@ def train(
         raise ExportError(f"Expected at least one epoch. Received: {preset.epochs}")
     if not 0 <= seed < 1 << 32:
         raise ExportError(f"Expected seed between 0 and {(1 << 32) - 1}. Received: {seed}")
+    optional = check_optional(optional, dropout=preset.modality_dropout)
+    if optional and fusion in BASELINES:
+        raise ExportError(f"Expected a fusion of two inputs where one may be missing. Received: {fusion!r}")
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
     rows, held_out = dataset.select("train"), dataset.select("test")
-    preprocessor = _preprocessor(dataset, rows, preset)
+    preprocessor = _preprocessor(dataset, rows, preset, optional)
     spec = preprocessor.spec
     arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
@@ -92,13 +100,15 @@ def train(
             "data_digest": dataset.digest,
             "rows": {"train": len(rows), "test": len(held_out)},
             "metrics": metrics,
+            "optional": list(optional),
+            "missing": {name: _measure(model, without(tests, name, PAD_ID), len(dataset.labels)) for name in optional},
             "history": history,
             "seconds": round(time.monotonic() - started, 1),
         },
     )
 
 
-def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset) -> Preprocessor:
+def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optional: tuple[str, ...]) -> Preprocessor:
     spec = PreprocessingSpec(
         image_height=preset.image_size,
         image_width=preset.image_size,
@@ -107,6 +117,7 @@ def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset) -> Prep
         labels=dataset.labels,
         version=1,
         pad_id=PAD_ID,
+        optional=optional,
     )
     preprocessor = Preprocessor(spec)
     lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
