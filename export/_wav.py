@@ -98,7 +98,9 @@ def _chunks(number: Number, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf
     """Start and size of the format chunk and of the samples; -1 as start where there are none."""
     none = tf.constant(-1, tf.int64)
 
-    def goes_on(at: tf.Tensor, layout: tf.Tensor, layout_size: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    def goes_on(
+        at: tf.Tensor, layout: tf.Tensor, layout_size: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+    ) -> tf.Tensor:
         return (start < 0) & (at + 8 <= length)
 
     def step(

@@ -13,27 +13,19 @@ from duoserve.audio import Spectrogram
 from duoserve.contract import PreprocessingSpec
 from export._resampling import Resampler
 from export._wav import Wav
+from export.preprocessing import Decoder
 
 __all__ = ["AudioDecoder"]
 
 
-class AudioDecoder:
-    """Encoded recordings to spectrograms of the size that the spec names."""
+class AudioDecoder(Decoder):
+    """WAV files to spectrograms. No operation of TensorFlow reads FLAC or OGG: the client sends those as tensors."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
+        super().__init__(spec)
         assert spec.audio is not None
         self._audio = spec.audio
         self._spectrogram = Spectrogram(spec.audio, spec.image_height, spec.image_width)
-
-    def __call__(self, audio_bytes: tf.Tensor) -> tf.Tensor:
-        """uint8 array of shape (batch, bands, frames, 3), grey.
-
-        Args:
-            audio_bytes: string array of shape (batch,), WAV files. There is no operation in
-                TensorFlow that reads FLAC or OGG: the client sends those as tensors.
-        """
-        shape = tf.TensorSpec([self._spectrogram.bands, self._spectrogram.frames, 3], tf.uint8)
-        return tf.map_fn(self._decode, audio_bytes, fn_output_signature=shape)
 
     def _decode(self, data: tf.Tensor) -> tf.Tensor:
         wav = Wav(data)
@@ -47,4 +39,5 @@ class AudioDecoder:
         power = tf.matmul(tf.square(tf.math.real(transform)) + tf.square(tf.math.imag(transform)), constants.filters)
         share = tf.maximum(power / tf.maximum(tf.reduce_max(power), constants.quiet), constants.least)
         grey = tf.cast(tf.floor(255.5 + constants.levels * tf.math.log(share)), tf.uint8)
-        return tf.repeat(tf.transpose(grey)[:, :, None], 3, axis=2)
+        rows = tf.ensure_shape(tf.transpose(grey), [self._height, self._width])
+        return tf.repeat(rows[:, :, None], 3, axis=2)

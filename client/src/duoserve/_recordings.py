@@ -6,7 +6,7 @@ WAV is read here; FLAC and OGG (Vorbis, Opus) by soundfile, an optional part of 
 from __future__ import annotations
 
 import io
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +130,7 @@ def _open(data: bytes, kind: str) -> Any:
             f"Expected the package soundfile, to read {kind} (pip install 'duoserve[audio]'; WAV needs none)."
             f" Received: {error}"
         ) from error
-    return cast("Any", soundfile).SoundFile(io.BytesIO(data))
+    return soundfile.SoundFile(io.BytesIO(data))
 
 
 def _other(data: bytes) -> str:

@@ -17,25 +17,41 @@ import numpy.typing as npt
 
 from duoserve._recordings import MOST_SAMPLES, check_length, decode_audio, inspect_audio
 from duoserve._resampling import Rates, resample
+from duoserve._sources import read_bytes
 from duoserve._wav import EncodedAudio, check_format, scaled, write_wav
-from duoserve.contract import AudioSpec
+from duoserve.contract import AUDIO, AudioSpec
 from duoserve.errors import InvalidInput
 
-__all__ = ["MOST_SAMPLES", "AudioSource", "Clip", "Spectrogram", "encode_wav"]
+__all__ = ["MOST_SAMPLES", "AudioSource", "Clip", "Spectrogram", "as_clip", "encode_wav"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """Samples as an array.
+    """A recording, in place of an image: `predict(Clip("word.wav"), text)`, or an item of a batch.
 
     Attributes:
-        samples: Array of shape (frames,) or (frames, channels): float32 or float64 from -1 to 1,
-            int16, int32, or uint8 with silence at 128.
-        sample_rate: Frames a second, 4,000 to 192,000.
+        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape
+            (frames,) or (frames, channels): float32 or float64 from -1 to 1, int16, int32, or
+            uint8 with silence at 128.
+        sample_rate: Of an array: frames a second, 4,000 to 192,000. A file says it itself.
     """
 
-    samples: npt.NDArray[Any] = dataclasses.field(repr=False)
-    sample_rate: int
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] = dataclasses.field(
+        repr=False
+    )
+    sample_rate: int | None = None
+
+    def read(self) -> bytes | None:
+        """The bytes of the file; None of an array.
+
+        Raises:
+            InvalidInput: A file that can't be read, a source of no known kind, a rate too many or missing.
+        """
+        if isinstance(self.source, np.ndarray):
+            return None
+        if self.sample_rate is not None:
+            raise InvalidInput(f"Expected sample_rate for arrays alone. Received: {self.sample_rate!r} for a file")
+        return read_bytes(self.source, AUDIO, " or a Clip(samples, sample_rate)")
 
 
 AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Clip"
@@ -44,6 +60,17 @@ AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryvie
 _BITS: Final[dict[str, int | None]] = {"uint8": 8, "int16": 16, "int32": 32, "float32": None, "float64": None}
 _QUIET: Final = 1e-6
 """Power of a tone at -60 dB. Clips that are not even that loud anywhere are not drawn as if they were."""
+
+
+def as_clip(source: AudioSource) -> Clip:
+    """The source as a Clip.
+
+    Raises:
+        InvalidInput: An array, which does not say its rate.
+    """
+    if isinstance(source, np.ndarray):
+        raise InvalidInput("Expected samples of audio with their rate, Clip(samples, sample_rate). Received: an array")
+    return source if isinstance(source, Clip) else Clip(source)
 
 
 class Spectrogram:
@@ -79,17 +106,17 @@ class Spectrogram:
         return self._drawn(decode_audio(data, facts, rates.frames(self.length)), rates)
 
     def clip(self, clip: Clip) -> npt.NDArray[np.uint8]:
-        """uint8 array of shape (bands, frames, 3) of a Clip.
+        """uint8 array of shape (bands, frames, 3) of the Clip of an array.
 
         Raises:
             InvalidInput: See `Clip`; samples that are not finite, none, or more than MOST_SAMPLES.
         """
-        samples = clip_samples(clip)
-        rates = Rates(clip.sample_rate, self.spec.sample_rate)
+        samples, rate = clip_samples(clip)
+        rates = Rates(rate, self.spec.sample_rate)
         return self._drawn(samples[: rates.frames(self.length)], rates)
 
     def _drawn(self, samples: npt.NDArray[np.float64], rates: Rates) -> npt.NDArray[np.uint8]:
-        return self.draw(resample(samples.mean(axis=1), rates, self.length))
+        return self.draw(resample(_mono(samples), rates, self.length))
 
     def draw(self, samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (bands, frames, 3), grey: 255 the loudest cell, 0 silence.
@@ -105,22 +132,18 @@ class Spectrogram:
         return np.repeat(grey.T[:, :, None], 3, axis=2)
 
 
-def clip_samples(clip: Clip) -> npt.NDArray[np.float64]:
-    """float64 array of shape (frames, channels), -1 to 1.
+def clip_samples(clip: Clip) -> tuple[npt.NDArray[np.float64], int]:
+    """float64 array of shape (frames, channels), -1 to 1, of the Clip of an array, and its rate.
 
     Raises:
         InvalidInput: See `Spectrogram.clip`.
     """
-    samples, rate = clip.samples, clip.sample_rate
-    if not isinstance(samples, np.ndarray) or samples.dtype.name not in _BITS or samples.ndim not in (1, 2):
-        received = (
-            f"{samples.dtype.name} array of shape {samples.shape}"
-            if isinstance(samples, np.ndarray)
-            else type(samples).__name__
-        )
+    samples, rate = clip.source, clip.sample_rate
+    assert isinstance(samples, np.ndarray)
+    if samples.dtype.name not in _BITS or samples.ndim not in (1, 2):
         raise InvalidInput(
             "Expected samples of audio to be a float32, float64, int16, int32 or uint8 array of shape (frames,) or"
-            f" (frames, channels). Received: {received}"
+            f" (frames, channels). Received: {samples.dtype.name} array of shape {samples.shape}"
         )
     if not isinstance(rate, (int, np.integer)) or isinstance(rate, bool):
         raise InvalidInput(f"Expected sample_rate to be an integer. Received: {rate!r}")
@@ -129,29 +152,36 @@ def clip_samples(clip: Clip) -> npt.NDArray[np.float64]:
     check_length(*samples.shape)
     if not len(samples):
         raise InvalidInput("Expected audio to have samples. Received: a Clip without any")
-    return scaled(samples, _BITS[samples.dtype.name])
+    return scaled(samples, _BITS[samples.dtype.name]), int(rate)
 
 
-def encode_wav(source: bytes | Clip, sample_rate: int | None = None) -> bytes:
-    """A recording as a WAV of 16-bit integers, which every server of a model reads (`audio_bytes`).
+def encode_wav(source: AudioSource, sample_rate: int | None = None) -> bytes:
+    """A recording as a WAV of 16-bit integers, which the graph of every model of clips reads (`audio_bytes`).
 
     Args:
-        source: The bytes of a WAV, FLAC or OGG, or a Clip.
+        source: See `AudioSource`.
         sample_rate: Mixes to one channel and resamples to this rate. None: leaves both as they are.
 
     Raises:
-        InvalidInput: See `inspect_audio` and `Clip`.
+        InvalidInput: See `Preprocessor.audio`.
     """
-    if isinstance(source, Clip):
-        samples, rate = clip_samples(source), int(source.sample_rate)
+    clip = as_clip(source)
+    data = clip.read()
+    if data is None:
+        samples, rate = clip_samples(clip)
     else:
-        facts = inspect_audio(source)
-        samples, rate = decode_audio(source, facts, MOST_SAMPLES // facts.channels), facts.sample_rate
+        facts = inspect_audio(data)
+        samples, rate = decode_audio(data, facts, facts.frames), facts.sample_rate
     if sample_rate is not None:
         check_format(sample_rate, 1)
         length = math.ceil(len(samples) * sample_rate / rate)
-        samples, rate = resample(samples.mean(axis=1), Rates(rate, sample_rate), length)[:, None], sample_rate
+        samples, rate = resample(_mono(samples), Rates(rate, sample_rate), length)[:, None], sample_rate
     return write_wav(samples, rate)
+
+
+def _mono(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    mixed: npt.NDArray[np.float64] = samples.sum(axis=1) / samples.shape[1]
+    return mixed
 
 
 def _filters(spec: AudioSpec, bands: int) -> npt.NDArray[np.float64]:
