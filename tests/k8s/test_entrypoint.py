@@ -40,7 +40,7 @@ class Container:
             bufsize=1,
             env={"PATH": os.environ["PATH"], "DUOSERVE_SERVER": str(server), "DUOSERVE_DRAIN_SECONDS": "1", **env},
             # A shell can't trap what was ignored when it began, as SIGINT is under a job in the background.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
 

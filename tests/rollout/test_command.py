@@ -107,7 +107,7 @@ def test_a_config_that_is_not_there_is_named_and_nothing_is_made_beside_it(
     config = tmp_path / "no" / "models.config"
     options = ["--model", "pets", "--config", str(config), "--replica", "127.0.0.1:1", "--store", str(tmp_path)]
     for command in (["status"], ["canary", "2"], ["rollback"]):
-        assert main([*command, *options]) == 1
+        assert cli.main([*command, *options]) == 1
         assert f"Expected {config} to be a readable text file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
