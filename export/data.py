@@ -1,5 +1,7 @@
 """Training data: a folder with images and a `manifest.csv` of `image,text,label[,split][,group]`.
 
+For a model of clips the folder has recordings, and the first column is called `audio`.
+
 `load_dataset` looks at every row and every image before anything is trained, and names all that
 is wrong in one error. `encode` turns rows into arrays with the client's own preprocessing, so
 that training sees exactly what serving will see.
@@ -21,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec
 from duoserve.errors import InvalidInput
 from duoserve.preprocess import Preprocessor
 from export._split import hold_out
@@ -31,7 +33,8 @@ __all__ = ["SPLITS", "Arrays", "DataError", "Dataset", "Problem", "Row", "encode
 SPLITS: Final = ("train", "test")
 """What the column `split` may say."""
 
-_COLUMNS: Final = ("image", "text", "label")
+_COLUMNS: Final = ("text", "label")
+_MEDIA: Final = (IMAGE, AUDIO)
 _MAYBE: Final = ("split", "group")
 _SHOWN: Final = 20
 _IN_MEMORY: Final = 2 << 30
@@ -66,7 +69,7 @@ class Row:
 
     Attributes:
         line: Its line in the manifest.
-        image: Path of the image.
+        image: Path of the image, or of the recording.
         text: The text.
         label: The class.
         split: "train" or "test".
@@ -90,11 +93,13 @@ class Dataset:
         rows: In the order of the manifest.
         labels: The classes, sorted.
         digest: SHA-256 (hex) of the images' bytes, texts, labels and split. Names of files don't count.
+        medium: "image", or "audio" for recordings.
     """
 
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
     digest: str
+    medium: str = IMAGE
 
     def select(self, split: str) -> tuple[Row, ...]:
         """The rows of "train" or "test"."""
@@ -128,13 +133,14 @@ class Arrays:
 def load_dataset(
     folder: str | os.PathLike[str], *, seed: int = 0, test_fraction: float = 0.2, progress: bool | None = None
 ) -> Dataset:
-    """Reads `folder/manifest.csv` and checks every row; decodes every image.
+    """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
 
     Without a column `split`, a share of every class is held out. The choice depends on `seed` and
     the groups alone; without a column `group`, rows with the same picture are one.
 
     Args:
-        folder: Has `manifest.csv`, UTF-8, and the images that it names relative to itself.
+        folder: Has `manifest.csv`, UTF-8, and the images (or WAV, FLAC and OGG) that it names
+            relative to itself.
         seed: Another seed, another split. Unused when the manifest has a column `split`.
         test_fraction: Share to hold out when there is no column `split`, above 0 and below 1.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
@@ -150,8 +156,8 @@ def load_dataset(
     if not path.is_file():
         raise DataError(f"Expected a file manifest.csv in {root}. Received: none")
     problems: list[Problem] = []
-    rows = list(_read_rows(path, problems))
-    digests = _check_images(rows, root.resolve(), problems, progress)
+    medium, rows = _read_rows(path, problems)
+    digests = _check_files(rows, medium, root.resolve(), problems, progress)
     problems += _divided(rows)
     rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
     has_split = all(row.split for row in rows)
@@ -174,6 +180,7 @@ def load_dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
         labels=labels,
         digest=_digest(rows, digests),
+        medium=medium,
     )
 
 
@@ -194,9 +201,9 @@ def encode(
 
     def prepare(position: int) -> Problem | None:
         try:
-            images[position] = preprocessor.image(rows[position].image)
-        except InvalidInput as error:
-            return Problem(rows[position].line, error.message)
+            images[position] = preprocessor.decoded(rows[position].image.read_bytes())
+        except (InvalidInput, OSError) as error:
+            return Problem(rows[position].line, str(error))
         return None
 
     with ThreadPoolExecutor(_DECODERS) as pool:
@@ -213,31 +220,43 @@ def encode(
     )
 
 
-def _read_rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
-    """The rows that have all that they need; what is wrong with the others goes to `problems`."""
+def _read_rows(path: Path, problems: list[Problem]) -> tuple[str, list[Row]]:
+    """The medium, and the rows that have all that they need; what is wrong with others goes to `problems`."""
     reader = csv.reader(_read_lines(path, problems), strict=True)
+    rows: list[Row] = []
     try:
         header = next(reader, [])
-        if len(set(header)) < len(header) or not {*_COLUMNS} <= {*header} <= {*_COLUMNS, *_MAYBE}:
+        media = [name for name in _MEDIA if name in header]
+        if (
+            len(set(header)) < len(header)
+            or len(media) != 1
+            or not {*_COLUMNS} <= {*header} <= {*media, *_COLUMNS, *_MAYBE}
+        ):
             received = ",".join(header) or "none"
             raise DataError(
-                f"Expected the columns image,text,label and maybe split and group in {path}. Received: {received}"
+                f"Expected the columns image,text,label and maybe split and group (audio in place of image) in {path}."
+                f" Received: {received}"
             )
-        line = reader.line_num + 1
-        for fields in reader:
-            if fields:
-                if len(fields) != len(header):
-                    problems.append(Problem(line, f"expected {len(header)} columns, received {len(fields)}"))
-                else:
-                    row = dict(zip(header, fields, strict=True))
-                    reasons = list(_reasons(row))
-                    problems.extend(Problem(line, reason) for reason in reasons)
-                    if not reasons:
-                        label, (split, group) = row["label"].strip(), (row.get(name, "") for name in _MAYBE)
-                        yield Row(line, Path(row["image"]), row["text"], label, split, group.strip())
-            line = reader.line_num + 1
+        rows.extend(_rows(reader, header, media[0], problems))
     except csv.Error as error:
         problems.append(Problem(reader.line_num, f"not CSV: {error}; nothing after it was read"))
+    return media[0], rows
+
+
+def _rows(reader: Any, header: list[str], medium: str, problems: list[Problem]) -> Iterator[Row]:
+    line = reader.line_num + 1
+    for fields in reader:
+        if fields:
+            if len(fields) != len(header):
+                problems.append(Problem(line, f"expected {len(header)} columns, received {len(fields)}"))
+            else:
+                row = dict(zip(header, fields, strict=True))
+                reasons = list(_reasons(row, medium))
+                problems.extend(Problem(line, reason) for reason in reasons)
+                if not reasons:
+                    label, (split, group) = row["label"].strip(), (row.get(name, "") for name in _MAYBE)
+                    yield Row(line, Path(row[medium]), row["text"], label, split, group.strip())
+        line = reader.line_num + 1
 
 
 def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
@@ -253,8 +272,8 @@ def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
         yield text.replace("\0", "�")
 
 
-def _reasons(row: dict[str, str]) -> Iterator[str]:
-    for column in _COLUMNS:
+def _reasons(row: dict[str, str], medium: str) -> Iterator[str]:
+    for column in (medium, *_COLUMNS):
         if not row[column].strip():
             yield f"{column} is empty"
     if "split" in row and row["split"] not in SPLITS:
@@ -275,32 +294,41 @@ def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(row.line, f"group {row.group!r} is in both splits: line {line} is for training")
 
 
-def _check_images(rows: Sequence[Row], root: Path, problems: list[Problem], progress: bool | None) -> list[str]:
-    """SHA-256 of every image; empty where it is bad."""
+def _check_files(
+    rows: Sequence[Row], medium: str, root: Path, problems: list[Problem], progress: bool | None
+) -> list[str]:
+    """SHA-256 of every image or recording; empty where it is bad."""
     # Any size does: it is the decoding that counts.
     spec = PreprocessingSpec(
-        image_height=32, image_width=32, token_length=1, tokenizer=b"unused", labels=("unused",), version=1
+        image_height=32,
+        image_width=32,
+        token_length=1,
+        tokenizer=b"unused",
+        labels=("unused",),
+        version=1,
+        audio=AudioSpec() if medium == AUDIO else None,
     )
     preprocessor = Preprocessor(spec)
 
     def check(row: Row) -> tuple[str, str]:
+        name = f"{medium} {str(row.image)!r}"
         try:
             path = (root / row.image).resolve()
             if not path.is_relative_to(root):
-                return "", f"image {str(row.image)!r} is outside the folder"
+                return "", f"{name} is outside the folder"
             if not path.is_file():
-                return "", f"image {str(row.image)!r} does not exist"
+                return "", f"{name} does not exist"
             data = path.read_bytes()
-            preprocessor.image(data)
+            preprocessor.decoded(data)
         except InvalidInput as error:
-            return "", f"image {str(row.image)!r}: {error.message}"
+            return "", f"{name}: {error.message}"
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            return "", f"image {str(row.image)!r} can't be read: {error}"
+            return "", f"{name} can't be read: {error}"
         return hashlib.sha256(data).hexdigest(), ""
 
     digests = []
     with ThreadPoolExecutor(_DECODERS) as pool:
-        checked = _bar(pool.map(check, rows), len(rows), "Checking images", progress)
+        checked = _bar(pool.map(check, rows), len(rows), "Checking files", progress)
         for row, (digest, reason) in zip(rows, checked, strict=True):
             digests.append(digest)
             if reason:
@@ -325,4 +353,4 @@ def _room(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _bar(items: Any, total: int, description: str, progress: bool | None) -> Any:
-    return tqdm(items, total=total, desc=description, unit="image", disable=None if progress is None else not progress)
+    return tqdm(items, total=total, desc=description, unit="row", disable=None if progress is None else not progress)
