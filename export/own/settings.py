@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from export._options import count, names, positive
 from export.errors import ExportError
 
 if sys.version_info >= (3, 11):
@@ -110,9 +111,7 @@ def own_model(options: argparse.Namespace) -> OwnModel | None:
     content: dict[str, Any] = {**(read_settings(options.settings) if options.settings is not None else {}), **given}
     if "model" not in content:
         raise ExportError(f"Expected a model, by --model or in the settings. Received: {', '.join(content)}, no model")
-    for name in _REPEATED[1:]:
-        content[name] = tuple(content.get(name, ()))
-    return OwnModel(**content)
+    return OwnModel(**{**content, "custom_objects": tuple(content.get("custom_objects", ()))})
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -171,18 +170,9 @@ def _argument(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, received {text!r}")
-        return int(text)
-
-    return read
-
-
 def _size(text: str) -> tuple[int, int]:
     height, separator, width = text.partition("x")
-    return _at_least(1)(height), _at_least(1)(width if separator else height)
+    return positive(height), positive(width if separator else height)
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -194,7 +184,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
-_REPEATED: Final = ("arguments", "custom_objects", "optional")
+_REPEATED: Final = ("arguments", "custom_objects")
 
 _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingProxyType(
     {
@@ -203,7 +193,7 @@ _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingPr
         "weights": (Path, "FILE", "load these weights into the model"),
         "custom_objects": (str, "MODULE", "has layers that the file is made of"),
         "tokenizer": (Path, "FILE", "a SentencePiece model"),
-        "pad_id": (_at_least(0), "N", "fills a row of tokens after the text; default: the tokenizer's own"),
+        "pad_id": (count, "N", "fills a row of tokens after the text; default: the tokenizer's own"),
         "labels": (Path, "FILE", "a class a line, or JSON, in the order of the output's columns"),
         "samples": (Path, "FOLDER", "has manifest.csv, as for training, with held-out pairs"),
         "image_input": (str, "NAME", "default: the one of shape (batch, height, width, 3)"),
@@ -216,8 +206,8 @@ _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingPr
             "what the model takes; default: 0..255 if it scales itself",
         ),
         "image_size": (_size, "HxW", "default: the model's"),
-        "token_length": (_at_least(1), "N", "default: the model's"),
-        "optional": (_one_of("image", "text"), "image|text", "may be missing: the model was trained for it"),
+        "token_length": (positive, "N", "default: the model's"),
+        "optional": (names, "image,text", "may be missing, one or both: the model was trained for it"),
     }
 )
 """By name, a field of `OwnModel`: how its text is read, what stands for it, and the help."""

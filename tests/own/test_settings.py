@@ -25,7 +25,7 @@ output_is = "logits"
 image_scale = "caffe"
 image_size = "224x192"
 token_length = 48
-optional = ["text"]
+optional = "text"
 arguments = { depth = 3, name = "b0" }
 """
 
@@ -79,20 +79,20 @@ def test_options_without_a_model_are_refused() -> None:
 def test_every_wrong_entry_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         "model = 3\npad_id = -1\ntoken_length = true\nimage_scale = '0..2'\nimagesize = 5\narguments = 1\n"
-        "image_size = '5x'\noptional = ['sound']\n"
+        "image_size = '5x'\noptional = 'sound'\n"
     )
     with pytest.raises(ExportError) as caught:
         read_settings(tmp_path / "mine.toml")
     said = str(caught.value)
     for one in (
         "model: expected a text, received 3",
-        "pad_id: expected an integer of at least 0, received '-1'",
+        "pad_id: expected a number of at least 0, received '-1'",
         "token_length: expected a text or an integer, received True",
         "image_scale: expected one of 0..255, 0..1, tf, torch, caffe, received '0..2'",
         "received imagesize",
         "arguments: expected a table, received 1",
-        "image_size: expected an integer of at least 1, received ''",
-        "optional: expected one of image, text, received 'sound'",
+        "image_size: expected a number of at least 1, received ''",
+        "optional: expected image, text or image,text, received 'sound'",
     ):
         assert one in said
 
