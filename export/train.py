@@ -20,7 +20,7 @@ from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, PRESETS, Preset
 from export.clips import golden_recording, spectrogram_size
-from export.data import Arrays, Dataset, Row, encode
+from export.data import Arrays, Dataset, Row, encode, in_turn
 from export.errors import ExportError
 from export.fit import fit
 from export.missing import check_optional, without
@@ -92,7 +92,7 @@ def train(
     return TrainedModel(
         model=model,
         spec=spec,
-        samples=tuple((_sample(row, spec), row.text) for row in _samples(held_out)),
+        samples=tuple((_sample(row, spec), row.text) for row in in_turn(held_out, _SAMPLES)),
         facts={
             "preset": preset.name,
             "fusion": fusion,
@@ -152,12 +152,3 @@ def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
 def _sample(row: Row, spec: PreprocessingSpec) -> bytes:
     data = row.image.read_bytes()
     return data if spec.audio is None else golden_recording(data, spec)
-
-
-def _samples(rows: Sequence[Row]) -> list[Row]:
-    """Held-out rows in turn from every class, so that the samples show each."""
-    by_class: dict[str, list[Row]] = {}
-    for row in rows:
-        by_class.setdefault(row.label, []).append(row)
-    ranked = sorted((rank, row.line, row) for members in by_class.values() for rank, row in enumerate(members))
-    return [row for _, _, row in ranked[:_SAMPLES]]
