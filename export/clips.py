@@ -31,7 +31,7 @@ def spectrogram_size(paths: Iterable[Path], audio: AudioSpec, image_size: int) -
         As many frames as hold 99 % of the recordings, in steps of 8.
     """
     seconds = [facts.frames / facts.sample_rate for facts in (inspect_audio(path.read_bytes()) for path in paths)]
-    samples = float(np.quantile(seconds, 0.99)) * audio.sample_rate
+    samples = float(np.quantile(seconds, 0.99, method="higher")) * audio.sample_rate
     frames = 1 + (samples - audio.window) / audio.hop
     return min(image_size, _MOST_BANDS), min(max(int(np.ceil(frames / 8)) * 8, 32), 2 * image_size)
 

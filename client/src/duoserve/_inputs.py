@@ -113,7 +113,7 @@ def read_item(image: Any, text: Any) -> Item:
     """
     missing = tuple(name for name, value in ((IMAGE, image), (TEXT, text)) if value is None)
     if len(missing) == 2:
-        raise InvalidInput("Expected an image (or audio), a text or both. Received: neither")
+        raise InvalidInput("Expected an image, a text or both. Received: neither")
     text_bytes = b"" if text is None else _encode_text(text)
     if image is None:
         return Item(None, b"", None, text, text_bytes, missing)
