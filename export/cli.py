@@ -7,9 +7,11 @@ written), 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
+from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 
 if TYPE_CHECKING:
@@ -53,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except (DataError, EmojiDataError, ExportError, SigningError, TokenizerError, OSError) as error:
         if options.json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
+            findings = {"findings": error.findings} if hasattr(error, "findings") else {}
+            record = {"error": type(error).__name__, "message": str(error), **findings}
+            print(json.dumps(record, ensure_ascii=False))
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -101,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(commands)
 
     export = add_command(commands, "export", _export, "write a trained model as the next version, through the gate")
-    export.add_argument("run", type=Path, metavar="RUN", help="what `train --out` wrote")
+    export.add_argument("run", type=Path, nargs="?", metavar="RUN", help="what `train --out` wrote")
     export.add_argument("--name", required=True, help="the model's name, which clients ask for")
     export.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
     export.add_argument("--version", type=positive, metavar="N", help="default: the next free number")
@@ -113,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
+    export.add_argument("--dry-run", action="store_true", help="check everything, publish nothing")
+    add_arguments(export)
     _add_server_version(export)
     add_json(export)
 
@@ -211,29 +218,43 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    own = own_model(options)
+    if (options.run is None) == (own is None):
+        options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
     from export.savedmodel import export_version
     from export.store import ModelStore
     from export.train import TrainedModel
 
-    trained = TrainedModel.load(options.run)
-    published = export_version(
-        trained.model,
-        trained.spec,
-        trained.samples,
-        ModelStore(options.store, options.name),
-        version=options.version,
-        batch_sizes=options.batch_sizes,
-        server_version=options.server_version,
-        facts=trained.facts,
-        sign_key=options.sign_key,
-        progress=_silent if options.json else _print_check,
-    )
-    if options.json:
-        print(
-            json.dumps(
-                {"version": published.spec.version, "path": str(published.path), "digest": published.spec.digest}
-            )
+    if own is None:
+        trained = TrainedModel.load(options.run)
+    else:
+        from export.own.prepare import prepare
+
+        prepared = prepare(own, progress=False if options.json else None)
+        trained = prepared.trained
+        for what, note in () if options.json else prepared.notes:
+            print(f"  {what:<8} {note}", flush=True)
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
+        published = export_version(
+            trained.model,
+            trained.spec,
+            trained.samples,
+            ModelStore(root, options.name),
+            version=options.version,
+            batch_sizes=options.batch_sizes,
+            server_version=options.server_version,
+            facts=trained.facts,
+            sign_key=options.sign_key,
+            progress=_silent if options.json else _print_check,
         )
+    outcome: dict[str, object] = {"digest": published.spec.digest, "dry_run": options.dry_run}
+    if not options.dry_run:
+        outcome |= {"version": published.spec.version, "path": str(published.path)}
+    if options.json:
+        print(json.dumps(outcome))
+    elif options.dry_run:
+        print("It fits and the gate is open; a dry run publishes nothing")
     else:
         print(f"Published version {published.spec.version} of {options.name}: {published.path}")
     return 0
