@@ -55,7 +55,7 @@ write_ssl_config() {
 [[ $drain =~ ^[0-9]+$ ]] || die "Expected DUOSERVE_DRAIN_SECONDS to be whole seconds. Received: $drain"
 cpus=${DUOSERVE_CPUS:-$(cpu_limit)}
 [[ $cpus =~ ^[1-9][0-9]*$ ]] || die "Expected DUOSERVE_CPUS to be a number above 0. Received: $cpus"
-[[ -x $server ]] || die "Expected $server to be a program. Received: none"
+[[ -f $server && -x $server ]] || die "Expected $server to be a program. Received: none"
 
 arguments=("$@")
 for flag in tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism; do

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,15 +39,22 @@ class Container:
             text=True,
             bufsize=1,
             env={"PATH": os.environ["PATH"], "DUOSERVE_SERVER": str(server), "DUOSERVE_DRAIN_SECONDS": "1", **env},
+            # A shell can't trap what was ignored when it began, as SIGINT is under a job in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
 
-    def read_until(self, text: str) -> None:
+    def read_until(self, text: str, within: float = 30.0) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.strip())
-            if text in line:
-                return
+        limit = threading.Timer(within, self.process.kill)  # ends the pipe, and so the loop
+        limit.start()
+        try:
+            for line in self.process.stdout:
+                self.lines.append(line.strip())
+                if text in line:
+                    return
+        finally:
+            limit.cancel()
         raise AssertionError(f"{text!r} never came: {self.lines}")
 
     @property
