@@ -70,7 +70,8 @@ class Dataset:
             fraction: Share of every class to hold out, above 0 and below 1.
             salt: Another salt, another choice.
         """
-        return dataclasses.replace(self, rows=_held_out(self.rows, fraction, salt))
+        digest = hashlib.sha256(repr((self.digest, fraction, salt)).encode()).hexdigest()
+        return dataclasses.replace(self, rows=_held_out(self.rows, fraction, salt), digest=digest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def any_size() -> Model:
 def preprocess_input() -> Model:
     """Scaled by the functions of keras.applications, in the graph."""
     image, tokens = photo(dtype="float32"), words()
-    seen = colours(keras.applications.resnet.preprocess_input(image))
+    seen = colours(keras.applications.mobilenet_v2.preprocess_input(image))
     return Model([image, tokens], joined(seen, reading(tokens)))
 
 
