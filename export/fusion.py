@@ -13,7 +13,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-__all__ = ["FUSE", "Fusion", "WeightedSum"]
+__all__ = ["FUSE", "Alone", "Fusion", "WeightedSum"]
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Fusion = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -56,6 +56,17 @@ class WeightedSum(layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Any) -> Any:
         shares = keras.ops.softmax(self.importance)
         return sum(shares[position] * vector for position, vector in enumerate(inputs))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable(package="duoserve")
+class Alone(layers.Layer):  # type: ignore[misc]
+    """The first of its inputs. The others don't count: a saved model has to have every input in use."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[0]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from export._table import aligned
 from export.card import read_card
 from export.errors import StoreError
 from export.store import ModelStore
@@ -46,10 +47,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 (row["digest"] or "-")[:12],
             )
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    return aligned(cells)
 
 
 def _record(store: ModelStore, version: int) -> dict[str, Any]:

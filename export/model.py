@@ -16,7 +16,7 @@ from keras import layers
 from duoserve.contract import PreprocessingSpec
 from export._presets import BASELINES, FUSIONS, Preset
 from export.errors import ExportError
-from export.fusion import FUSE
+from export.fusion import FUSE, Alone
 from export.missing import MissingInputs
 
 __all__ = ["BUILDERS", "IMAGE_FEATURES", "TEXT_FEATURES", "build_model"]
@@ -59,6 +59,8 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
         missing = MissingInputs(spec.optional, preset.modality_dropout, name="missing_inputs")
         branches = missing([image, tokens, *branches])
     fused = FUSE[fusion](*branches, preset.width)
+    if fusion in BASELINES:
+        fused = Alone(name="alone")([fused, image, tokens])
     if preset.dropout:
         fused = layers.Dropout(preset.dropout, name="fused_dropout")(fused)
     # float32 whatever the policy: the contract says so.

@@ -17,10 +17,12 @@ from duoserve.contract import ContractError, PreprocessingSpec
 from export._folders import writing_folder
 from export.errors import ExportError
 
-__all__ = ["TrainedModel", "check_target"]
+__all__ = ["RUN_FILE", "TrainedModel", "check_target"]
 
 _FORMAT: Final = 1
-_MODEL, _RUN = "model.keras", "run.json"
+_MODEL: Final = "model.keras"
+RUN_FILE: Final = "run.json"
+"""The file that makes a folder a run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class TrainedModel:
                 "sample_texts": [text for _, text in self.samples],
                 "facts": self.facts,
             }
-            (scratch / _RUN).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            (scratch / RUN_FILE).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> TrainedModel:
@@ -71,7 +73,7 @@ class TrainedModel:
         """
         root = Path(folder)
         try:
-            record = json.loads((root / _RUN).read_bytes())
+            record = json.loads((root / RUN_FILE).read_bytes())
             if record["format"] != _FORMAT:
                 raise ExportError(f"Expected a run of format {_FORMAT} in {root}. Received: {record['format']!r}")
             if record["model_sha256"] != _sha256(root / _MODEL):
@@ -98,7 +100,7 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
         ExportError: It holds something that is not a run, or it can't be written.
     """
     target = Path(folder).resolve()
-    if target.exists() and not (target / _RUN).is_file() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target / RUN_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"Expected the folder of a run to be new, empty or a run. Received: {target}")
     parent = next(each for each in target.parents if each.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):

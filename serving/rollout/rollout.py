@@ -233,6 +233,7 @@ class Rollout:
         if self._dry_run:
             yield session
             return
+        self._place.target.read()  # one that is not there is said before a lock and a history are made beside it
         with self._place.lock.held(operator(), f"{command} {version or ''} of {self._settings.model}".strip()):
             session.log("started", urgent=urgent)
             try:

@@ -16,12 +16,12 @@ from export.savedmodel import Published
 def test_help_explains_every_command_without_loading_tensorflow() -> None:
     program = "import sys, export.cli as c\ntry: c.main(['--help'])\nfinally: print('tensorflow' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    for command in ("data", "train", "export", "check", "list"):
+    for command in ("data", "train", "compare", "export", "check", "list"):
         assert f"\n    {command} " in said
     assert said.endswith("False\n")
 
 
-@pytest.mark.parametrize("command", ["data", "train", "export", "check", "list"])
+@pytest.mark.parametrize("command", ["data", "train", "compare", "export", "check", "list"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -30,7 +30,17 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["export"], ["train", "x"], ["export", "r", "--name", "n", "--version", "0"], ["no-such"]]
+    "arguments",
+    [
+        [],
+        ["export"],
+        ["train", "x"],
+        ["train", "x", "--out", "y", "--optional", "audio"],
+        ["compare", "x", "--budget", "10"],
+        ["compare", "x", "--budget", "0m"],
+        ["export", "r", "--name", "n", "--version", "0"],
+        ["no-such"],
+    ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -41,6 +41,8 @@ class Container:
             text=True,
             bufsize=1,
             env={"PATH": os.environ["PATH"], "DUOSERVE_SERVER": str(server), "DUOSERVE_DRAIN_SECONDS": "1", **env},
+            # A shell can't trap what was ignored when it began, as SIGINT is under a job in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
         self._coming: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -53,7 +55,7 @@ class Container:
             self._coming.put(line.strip())
         self._coming.put(None)
 
-    def read_until(self, text: str | None, within: float = 20.0) -> None:
+    def read_until(self, text: str | None, within: float = 30.0) -> None:
         """Reads up to the line with this text; None reads to the end."""
         deadline = time.monotonic() + within
         while True:

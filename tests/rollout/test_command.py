@@ -101,6 +101,17 @@ def test_an_edit_over_somebody_elses_is_refused_and_leaves_no_litter(tmp_path: P
     assert [entry.name for entry in tmp_path.iterdir()] == ["models.config"]
 
 
+def test_a_config_that_is_not_there_is_named_and_nothing_is_made_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "no" / "models.config"
+    options = ["--model", "pets", "--config", str(config), "--replica", "127.0.0.1:1", "--store", str(tmp_path)]
+    for command in (["status"], ["canary", "2"], ["rollback"]):
+        assert cli.main([*command, *options]) == 1
+        assert f"Expected {config} to be a readable text file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("one")
     (tmp_path / "models.config").symlink_to("real")

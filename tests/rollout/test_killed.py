@@ -71,4 +71,4 @@ def test_killed_and_rolled_back_instead(site: Site, moment: str) -> None:
     status = json.loads(command(site, "status").stdout)
     assert status["config"]["labels"]["stable"] == 1
     assert status["config"]["versions"] == [1]
-    assert status["drift"] == []
+    site.wait_until_calm()  # a server that read the file just before the edit loads the version first, then drops it

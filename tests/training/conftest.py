@@ -14,6 +14,10 @@ from PIL import Image
 
 from export._presets import PRESETS, Preset
 from export.data import Dataset, load_dataset
+from export.run import TrainedModel
+from export.savedmodel import Published, export_version
+from export.store import ModelStore
+from export.train import train
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230)}
 SHAPES = ("square", "box", "block", "tile", "patch", "field")
@@ -73,6 +77,20 @@ def dataset(squares: Path) -> Dataset:
 @pytest.fixture(scope="session")
 def small() -> Preset:
     return SMALL
+
+
+@pytest.fixture(scope="session")
+def trained_optional(dataset: Dataset, small: Preset) -> TrainedModel:
+    """Answers without its image and without its text. Attention, where an image is missing in two places."""
+    preset = dataclasses.replace(small, modality_dropout=0.6, epochs=25)
+    return train(dataset, preset=preset, fusion="attention", optional=["text", "image"])
+
+
+@pytest.fixture(scope="session")
+def published_optional(trained_optional: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The same as version 1 of "squares"; its card has the facts."""
+    trained, store = trained_optional, ModelStore(tmp_path_factory.mktemp("store"), "squares")
+    return export_version(trained.model, trained.spec, trained.samples, store, batch_sizes=(1,), facts=trained.facts)
 
 
 @pytest.fixture

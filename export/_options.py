@@ -1,0 +1,65 @@
+"""What the commands' arguments are made of."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+
+from duoserve.contract import IMAGE, TEXT
+
+__all__ = ["add_command", "add_json", "count", "duration", "names", "positive", "sizes"]
+
+
+def add_command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str
+) -> argparse.ArgumentParser:
+    """A command that calls `function`; its exit code is the program's. It may call `options.wrong_usage(message)`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
+    parser.set_defaults(command=function, wrong_usage=parser.error)
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option that every command has."""
+    parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object, for scripts")
+
+
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    return _number(text, 1)
+
+
+def count(text: str) -> int:
+    """A number of at least 0."""
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, received {text!r}")
+    return int(text)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Numbers of at least 1, between commas."""
+    return tuple(positive(part) for part in text.split(","))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names of inputs, between commas."""
+    found = tuple(text.split(","))
+    if unknown := [name for name in found if name not in (IMAGE, TEXT)]:
+        raise argparse.ArgumentTypeError(f"expected {IMAGE}, {TEXT} or {IMAGE},{TEXT}, received {unknown[0]!r}")
+    return found
+
+
+def duration(text: str) -> float:
+    """Seconds: 90s, 10m, 1.5h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 1.5h, received {text!r}")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

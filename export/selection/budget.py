@@ -1,0 +1,32 @@
+"""Time for trainings, and whether another one fits."""
+
+from __future__ import annotations
+
+__all__ = ["Budget"]
+
+
+class Budget:
+    """Counts the seconds of trainings.
+
+    Args:
+        seconds: For all of them; None is without end.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._left = seconds
+        self._longest = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, at least 0."""
+        return float("inf") if self._left is None else max(0.0, self._left)
+
+    def fits(self, share: float = 1.0) -> bool:
+        """Whether a training of this share of the longest so far would fit. The first always does."""
+        return self._longest * share <= self.left
+
+    def spend(self, seconds: float, share: float = 1.0) -> None:
+        """Takes off what a training took, of which the whole would have been `1 / share` times as long."""
+        self._longest = max(self._longest, seconds / share)
+        if self._left is not None:
+            self._left -= seconds

@@ -1,0 +1,149 @@
+"""What is compared: names of models to train, folders of runs, folders of exported versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from export._presets import BASELINES, FUSIONS, PRESETS, Preset
+from export.card import read_card
+from export.data import Dataset
+from export.errors import ExportError
+from export.run import RUN_FILE, TrainedModel, check_target
+from export.selection.budget import Budget
+from export.signatures import build_archive
+from export.train import train
+
+__all__ = ["DEFAULT", "Candidate", "Prepared", "parse_candidates", "prepare"]
+
+DEFAULT: Final = (*BASELINES, *FUSIONS)
+"""What is compared when nobody said: each input alone, and every way to join them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of the models to compare: `path` is there already, `preset` and `fusion` are to be trained."""
+
+    name: str
+    path: Path | None = None
+    preset: str = ""
+    fusion: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A candidate as a SavedModel.
+
+    Attributes:
+        name: The candidate's.
+        folder: The SavedModel.
+        parameters: Number of weights; None where nobody wrote it down.
+        facts: What its training reported; empty where nothing is known.
+        same_data: Whether it was trained on this data with this split; None where nothing is known.
+    """
+
+    name: str
+    folder: Path
+    parameters: int | None
+    facts: dict[str, Any]
+    same_data: bool | None
+
+
+def parse_candidates(texts: Sequence[str], *, preset: str) -> list[Candidate]:
+    """Candidates from what the user wrote: `FUSION`, `PRESET/FUSION` or a folder.
+
+    Raises:
+        ExportError: Neither, or one twice.
+    """
+    if repeated := sorted({text for text in texts if texts.count(text) > 1}):
+        raise ExportError(f"Expected every candidate once. Received twice: {', '.join(repeated)}")
+    return [_parse(text, preset) for text in texts]
+
+
+def _parse(text: str, preset: str) -> Candidate:
+    architecture, _, fusion = text.rpartition("/")
+    if fusion in DEFAULT and (architecture or preset) in PRESETS:
+        return Candidate(text, preset=architecture or preset, fusion=fusion)
+    path = Path(text)
+    if (path / RUN_FILE).is_file() or (path / "saved_model.pb").is_file():
+        return Candidate(text, path)
+    raise ExportError(
+        f"Expected a candidate to be one of {', '.join(DEFAULT)}, one of these after a preset ({', '.join(PRESETS)})"
+        f" and a slash, a run that `train` wrote, or the folder of a version. Received: {text!r}"
+    )
+
+
+def prepare(
+    candidate: Candidate,
+    dataset: Dataset,
+    scratch: Path,
+    *,
+    runs: Path | None,
+    seed: int,
+    epochs: int | None,
+    budget: Budget,
+    progress: bool | None,
+) -> Prepared | None:
+    """Trains or loads a candidate, and writes its SavedModel where it has none.
+
+    Args:
+        candidate: Which one.
+        dataset: To train it on.
+        scratch: An existing folder for SavedModels.
+        runs: Where to keep trained models; one that is there with the same settings isn't trained again.
+        seed: Of the training.
+        epochs: Of the training; None takes the preset's.
+        budget: What a training is taken off.
+        progress: Whether to draw progress bars; None draws them on a terminal only.
+
+    Returns:
+        None if the training does not fit the budget.
+
+    Raises:
+        ExportError: A run that can't be read, or a model that does not fit the contract.
+    """
+    if candidate.path is not None and not (candidate.path / RUN_FILE).is_file():
+        card = read_card(candidate.path)
+        facts = card.get("training", {})
+        return Prepared(candidate.name, candidate.path, card.get("parameters"), facts, _same(facts, dataset))
+    if candidate.path is not None:
+        trained = TrainedModel.load(candidate.path)
+    else:
+        preset = PRESETS[candidate.preset]
+        preset = dataclasses.replace(preset, epochs=epochs or preset.epochs)
+        target = None if runs is None else check_target(runs / f"{candidate.preset}-{candidate.fusion}")
+        kept = _kept(target, candidate, preset, dataset, seed)
+        if kept is None and not budget.fits():
+            return None
+        trained = kept or train(dataset, preset=preset, fusion=candidate.fusion, seed=seed, progress=progress)
+        if kept is None:
+            budget.spend(trained.facts["seconds"])
+            if target is not None:
+                trained.save(target)
+    folder = scratch / f"{len(list(scratch.iterdir()))}"
+    build_archive(trained.model, trained.spec).write_out(str(folder), verbose=False)
+    return Prepared(candidate.name, folder, trained.model.count_params(), trained.facts, _same(trained.facts, dataset))
+
+
+def _kept(
+    target: Path | None, candidate: Candidate, preset: Preset, dataset: Dataset, seed: int
+) -> TrainedModel | None:
+    """What a comparison before this one has trained on the same data with the same settings."""
+    if target is None or not (target / RUN_FILE).is_file():
+        return None
+    kept = TrainedModel.load(target)
+    wanted = {
+        "fusion": candidate.fusion,
+        "seed": seed,
+        "settings": json.loads(json.dumps(dataclasses.asdict(preset))),
+        "data_digest": dataset.digest,
+    }
+    return kept if all(kept.facts.get(key) == value for key, value in wanted.items()) else None
+
+
+def _same(facts: dict[str, Any], dataset: Dataset) -> bool | None:
+    digest = facts.get("data_digest")
+    return None if digest is None else digest == dataset.digest

@@ -1,0 +1,167 @@
+"""A SavedModel measured in a process of its own, by the loader and the signature that a server uses.
+
+A process each, so that memory is the model's alone, and all of them alive together, so that the
+calls of one can alternate with those of the others: what else the machine does then hits all alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from duoserve.contract import DESCRIBE, SERVING_DEFAULT, PreprocessingSpec
+from export.data import Arrays, Row
+from export.errors import ExportError
+
+__all__ = ["BATCH", "Answers", "ServedModel"]
+
+BATCH: Final = 32
+"""Rows a call where many are asked for."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """What a served model answered, and what it takes to serve it.
+
+    Attributes:
+        spec: What the model says of itself.
+        probabilities: float32 array of shape (rows, labels).
+        without: The same without an optional input, by its name.
+        classes: The true class of each row.
+        load_seconds: To load it.
+        memory: Bytes of resident memory that the loaded model and its first batches take.
+    """
+
+    spec: PreprocessingSpec
+    probabilities: Array
+    without: dict[str, Array]
+    classes: Array
+    load_seconds: float
+    memory: int
+
+
+class ServedModel:
+    """A SavedModel in a process of its own. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # spawn: TensorFlow's threads don't survive a fork.
+        self._process = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> ServedModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.shutdown(cancel_futures=True)
+
+    def answers(self, rows: Sequence[Row]) -> Answers:
+        """Loads the model and asks it about every row; once.
+
+        Raises:
+            ExportError: It can't be loaded or run, has other labels than the rows, or its process died.
+        """
+        return self._run(_answers, self._folder, tuple(rows))  # type: ignore[no-any-return]
+
+    def latencies(self, batch_size: int, seconds: float) -> list[float]:
+        """Seconds of each of the calls that fit in `seconds`, one after the other."""
+        return self._run(_latencies, batch_size, seconds)  # type: ignore[no-any-return]
+
+    def throughput(self, seconds: float) -> float:
+        """Rows a second in batches of 32, as many callers as cores."""
+        return self._run(_throughput, seconds)  # type: ignore[no-any-return]
+
+    def _run(self, function: Any, *arguments: Any) -> Any:
+        try:
+            return self._process.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise ExportError(
+                f"Expected the process that measures {self._folder} to answer. Received: its end (out of memory?)"
+            ) from error
+
+
+# What follows runs in the process.
+
+_loaded: dict[str, Any] = {}
+
+
+def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
+    # TensorFlow is for the process alone to load.
+    from duoserve.preprocess import Preprocessor
+    from export._session import SessionModel, start_runtime
+    from export.data import encode
+    from export.missing import without
+
+    start_runtime()
+    before, begin = _resident(), time.perf_counter()
+    model = SessionModel(folder)
+    load_seconds = time.perf_counter() - begin
+    spec = PreprocessingSpec.from_json(model.run(DESCRIBE, {"key": np.array([b""], object)})["spec"][0])
+    if unknown := sorted({row.label for row in rows} - set(spec.labels)):
+        raise ExportError(f"Expected {folder} to know the data's label {unknown[0]!r}. Received: {spec.labels}")
+    arrays = encode(rows, Preprocessor(spec), progress=False)
+    _loaded.update(model=model, image=arrays.images, tokens=arrays.tokens)
+    probabilities = _ask(arrays)
+    return Answers(
+        spec=spec,
+        probabilities=probabilities,
+        without={name: _ask(without(arrays, name, spec.pad_id)) for name in spec.optional},
+        classes=arrays.classes,
+        load_seconds=load_seconds,
+        memory=_resident() - before,
+    )
+
+
+def _latencies(batch_size: int, seconds: float) -> list[float]:
+    call = _caller(batch_size)
+    call()
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while not found or time.perf_counter() < end:
+        begin = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - begin)
+    return found
+
+
+def _throughput(seconds: float) -> float:
+    callers = os.cpu_count() or 1
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(callers) as pool:
+        calls = sum(pool.map(lambda _: len(_latencies(BATCH, seconds)) + 1, range(callers)))
+    return calls * BATCH / (time.perf_counter() - begin)
+
+
+def _caller(batch_size: int) -> Callable[[], Any]:
+    """One call with as many rows, the first ones again and again where there are fewer."""
+    positions = np.arange(batch_size) % len(_loaded["tokens"])
+    inputs = {name: np.ascontiguousarray(_loaded[name][positions]) for name in ("image", "tokens")}
+    return lambda: _loaded["model"].run(SERVING_DEFAULT, inputs)
+
+
+def _ask(arrays: Arrays) -> Array:
+    parts = []
+    for start in range(0, len(arrays.classes), BATCH):
+        batch = slice(start, start + BATCH)
+        inputs = {"image": arrays.images[batch], "tokens": arrays.tokens[batch]}
+        parts.append(_loaded["model"].run(SERVING_DEFAULT, inputs)["probabilities"])
+    return np.concatenate(parts)
+
+
+def _resident() -> int:
+    return psutil.Process().memory_info().rss
