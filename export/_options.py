@@ -15,11 +15,11 @@ __all__ = ["add_command", "add_json", "count", "duration", "names", "positive", 
 def add_command(
     commands: Any, name: str, function: Callable[[argparse.Namespace], int], summary: str
 ) -> argparse.ArgumentParser:
-    """A command that calls `function`; its exit code is the program's."""
+    """A command that calls `function`; its exit code is the program's. It may call `options.wrong_usage(message)`."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary[0].upper() + summary[1:] + "."
     )
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, wrong_usage=parser.error)
     return parser
 
 
@@ -30,14 +30,18 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A number of at least 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
-    return int(text)
+    return _number(text, 1)
 
 
 def count(text: str) -> int:
     """A number of at least 0."""
-    return 0 if text == "0" else positive(text)
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, received {text!r}")
+    return int(text)
 
 
 def sizes(text: str) -> tuple[int, ...]:

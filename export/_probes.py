@@ -8,7 +8,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-__all__ = ["probes"]
+from duoserve.contract import IMAGE, TEXT, PreprocessingSpec
+
+__all__ = ["probes", "without_one"]
 
 _TEXTS: Final = ("犬と猫", "ＦＵＬＬ ｗｉｄｔｈ ①", "tab\tand bell\x07", "🐈\u200d⬛ e\u0301", "word " * 200)
 _ORIENTATION: Final = 0x0112
@@ -24,6 +26,12 @@ def probes() -> list[tuple[bytes, str]]:
         _encode(64, 50, "PNG", mode="L"),
     ]
     return list(zip(images, _TEXTS, strict=True))
+
+
+def without_one(spec: PreprocessingSpec, image: bytes, text: str) -> list[tuple[bytes, str]]:
+    """The pair without each of the inputs that are optional; an empty one stands for what is missing."""
+    lacking = {IMAGE: (b"", text), TEXT: (image, "")}
+    return [lacking[name] for name in spec.optional]
 
 
 def _encode(width: int, height: int, kind: str, *, mode: str = "RGB", orientation: int = 1) -> bytes:

@@ -7,21 +7,27 @@ written), 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from export._defaults import BATCH_SIZES, SERVER_VERSION
-from export._options import add_command, add_json, count, names, positive, sizes
+from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
+from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 
 if TYPE_CHECKING:
     from export.gate import CheckResult
 
 __all__ = ["main"]
+
+_SEARCH_SECONDS: Final = 600.0
 
 _EPILOG = """\
 the whole way, on the demo data:
@@ -34,7 +40,10 @@ the whole way, on the demo data:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is _train and options.budget and not options.search:
+        parser.error("argument --budget: expected with --search only")
     # What the commands need takes seconds to import, and --help must not.
     from duoserve.signing import SigningError
     from export.data import DataError
@@ -47,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except (DataError, EmojiDataError, ExportError, SigningError, TokenizerError, OSError) as error:
         if options.json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
+            findings = {"findings": error.findings} if hasattr(error, "findings") else {}
+            record = {"error": type(error).__name__, "message": str(error), **findings}
+            print(json.dumps(record, ensure_ascii=False))
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -73,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
     train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
     train.add_argument(
-        "--fusion", choices=FUSIONS, default="concat", help="how the two inputs meet (default: %(default)s)"
+        "--fusion", choices=FUSIONS, help="how the two inputs meet (default: concat; with --search, all are tried)"
     )
     train.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
     train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
@@ -84,12 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         default=(),
         help="inputs that callers may leave out, one or both: the model learns to answer without",
     )
+    train.add_argument(
+        "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
+    )
+    train.add_argument(
+        "--budget", type=duration, metavar="TIME", help="for all of --search, such as 10m or 1h (default: 10m)"
+    )
     add_json(train)
 
     add_compare(commands)
 
     export = add_command(commands, "export", _export, "write a trained model as the next version, through the gate")
-    export.add_argument("run", type=Path, metavar="RUN", help="what `train --out` wrote")
+    export.add_argument("run", type=Path, nargs="?", metavar="RUN", help="what `train --out` wrote")
     export.add_argument("--name", required=True, help="the model's name, which clients ask for")
     export.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
     export.add_argument("--version", type=positive, metavar="N", help="default: the next free number")
@@ -101,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
+    export.add_argument("--dry-run", action="store_true", help="check everything, publish nothing")
+    add_arguments(export)
     _add_server_version(export)
     add_json(export)
 
@@ -163,22 +182,34 @@ def _data(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from export.data import load_dataset
     from export.run import check_target
+    from export.selection.search import grid, search, table
     from export.train import train
 
     check_target(options.out)  # before the work, not after it
-    trained = train(
-        load_dataset(options.folder, seed=options.seed),
-        preset=options.preset,
-        fusion=options.fusion,
-        epochs=options.epochs,
-        seed=options.seed,
-        optional=options.optional,
-        progress=False if options.json else None,
-    )
+    dataset = load_dataset(options.folder, seed=options.seed)
+    preset = PRESETS[options.preset]
+    preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
+    common: dict[str, Any] = {
+        "seed": options.seed,
+        "optional": options.optional,
+        "progress": False if options.json else None,
+    }
+    if options.search:
+        trained = search(
+            dataset,
+            grid(preset, [options.fusion] if options.fusion else FUSIONS),
+            budget=options.budget or _SEARCH_SECONDS,
+            report=lambda line: None if options.json else print(line, file=sys.stderr, flush=True),
+            **common,
+        )
+    else:
+        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", **common)
     trained.save(options.out)
     if options.json:
         print(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
     else:
+        if options.search:
+            print(table(trained.facts["search"]))
         accuracy = trained.facts["metrics"]["accuracy"]
         print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
         for name, metrics in trained.facts["missing"].items():
@@ -187,29 +218,43 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    own = own_model(options)
+    if (options.run is None) == (own is None):
+        options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
     from export.savedmodel import export_version
     from export.store import ModelStore
     from export.train import TrainedModel
 
-    trained = TrainedModel.load(options.run)
-    published = export_version(
-        trained.model,
-        trained.spec,
-        trained.samples,
-        ModelStore(options.store, options.name),
-        version=options.version,
-        batch_sizes=options.batch_sizes,
-        server_version=options.server_version,
-        facts=trained.facts,
-        sign_key=options.sign_key,
-        progress=_silent if options.json else _print_check,
-    )
-    if options.json:
-        print(
-            json.dumps(
-                {"version": published.spec.version, "path": str(published.path), "digest": published.spec.digest}
-            )
+    if own is None:
+        trained = TrainedModel.load(options.run)
+    else:
+        from export.own.prepare import prepare
+
+        prepared = prepare(own, progress=False if options.json else None)
+        trained = prepared.trained
+        for what, note in () if options.json else prepared.notes:
+            print(f"  {what:<8} {note}", flush=True)
+    with contextlib.ExitStack() as stack:
+        root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
+        published = export_version(
+            trained.model,
+            trained.spec,
+            trained.samples,
+            ModelStore(root, options.name),
+            version=options.version,
+            batch_sizes=options.batch_sizes,
+            server_version=options.server_version,
+            facts=trained.facts,
+            sign_key=options.sign_key,
+            progress=_silent if options.json else _print_check,
         )
+    outcome: dict[str, object] = {"digest": published.spec.digest, "dry_run": options.dry_run}
+    if not options.dry_run:
+        outcome |= {"version": published.spec.version, "path": str(published.path)}
+    if options.json:
+        print(json.dumps(outcome))
+    elif options.dry_run:
+        print("It fits and the gate is open; a dry run publishes nothing")
     else:
         print(f"Published version {published.spec.version} of {options.name}: {published.path}")
     return 0

@@ -26,7 +26,18 @@ from duoserve.errors import InvalidInput
 from duoserve.preprocess import Preprocessor
 from export._split import hold_out
 
-__all__ = ["SPLITS", "Arrays", "DataError", "Dataset", "Problem", "Row", "encode", "load_dataset"]
+__all__ = [
+    "SPLITS",
+    "Arrays",
+    "DataError",
+    "Dataset",
+    "Problem",
+    "Row",
+    "encode",
+    "in_turn",
+    "load_dataset",
+    "load_held_out",
+]
 
 SPLITS: Final = ("train", "test")
 """What the column `split` may say."""
@@ -107,7 +118,8 @@ class Dataset:
             fraction: Share of every class to hold out, above 0 and below 1.
             salt: Another salt, another choice.
         """
-        return dataclasses.replace(self, rows=_held_out(self.rows, fraction, salt))
+        digest = hashlib.sha256(repr((self.digest, fraction, salt)).encode()).hexdigest()
+        return dataclasses.replace(self, rows=_held_out(self.rows, fraction, salt), digest=digest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,13 +159,7 @@ def load_dataset(
         raise DataError(f"Expected test_fraction above 0 and below 1. Received: {test_fraction}")
     root = Path(folder)
     path = root / "manifest.csv"
-    if not path.is_file():
-        raise DataError(f"Expected a file manifest.csv in {root}. Received: none")
-    problems: list[Problem] = []
-    rows = list(_read_rows(path, problems))
-    digests = _check_images(rows, root.resolve(), problems, progress)
-    problems += _divided(rows)
-    rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
+    rows, digests, problems = _read(root, progress)
     has_split = all(row.split for row in rows)
     if not has_split and not problems:
         rows = list(_held_out(rows, test_fraction, f"{seed} "))
@@ -175,6 +181,36 @@ def load_dataset(
         labels=labels,
         digest=_digest(rows, digests),
     )
+
+
+def load_held_out(folder: str | os.PathLike[str], *, progress: bool | None = None) -> tuple[Row, ...]:
+    """The rows to test on of a folder as `load_dataset` takes it: all of them where no column `split` says which.
+
+    Args:
+        folder: Has `manifest.csv` and the images that it names.
+        progress: Whether to draw a progress bar; None draws one on a terminal only.
+
+    Raises:
+        DataError: Something is wrong, in any row, or no row is held out; all bad rows are in it.
+        OSError: The manifest can't be read.
+    """
+    root = Path(folder)
+    rows, _, problems = _read(root, progress)
+    if problems:
+        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", problems)
+    held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
+    if not held_out:
+        raise DataError(f"Expected a row to test on in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
+    return held_out
+
+
+def in_turn(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many rows, one from every class in turn, so that they show each."""
+    by_class: dict[str, list[Row]] = {}
+    for row in rows:
+        by_class.setdefault(row.label, []).append(row)
+    ranked = sorted((rank, row.line, row) for members in by_class.values() for rank, row in enumerate(members))
+    return [row for _, _, row in ranked[:most]]
 
 
 def encode(
@@ -211,6 +247,19 @@ def encode(
         tokens=np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32),
         classes=np.array([position[row.label] for row in rows], np.int64),
     )
+
+
+def _read(root: Path, progress: bool | None) -> tuple[list[Row], list[str], list[Problem]]:
+    """The good rows of a folder, the SHA-256 of their images, and what is wrong with the others."""
+    path = root / "manifest.csv"
+    if not path.is_file():
+        raise DataError(f"Expected a file manifest.csv in {root}. Received: none")
+    problems: list[Problem] = []
+    rows = list(_read_rows(path, problems))
+    digests = _check_images(rows, root.resolve(), problems, progress)
+    problems += _divided(rows)
+    rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
+    return rows, digests, problems
 
 
 def _read_rows(path: Path, problems: list[Problem]) -> Iterator[Row]:

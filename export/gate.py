@@ -26,7 +26,7 @@ from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.signing import verify_signature
 from export._defaults import SERVER_VERSION
 from export._ops import forbidden_ops
-from export._probes import probes
+from export._probes import probes, without_one
 from export._session import SessionModel
 from export.errors import ExportError, GateError
 from export.warmup import WARMUP_PATH, read_warmup
@@ -228,7 +228,8 @@ def _keras(subject: _Subject) -> Iterator[str]:
 
 
 def _parity(subject: _Subject) -> Iterator[str]:
-    pairs = [*((sample.image_bytes, sample.text) for sample in subject.samples), *probes()]
+    odd = [each for image, text in probes() for each in ((image, text), *without_one(subject.described, image, text))]
+    pairs = [*((sample.image_bytes, sample.text) for sample in subject.samples), *odd]
     image, tokens = _encode(subject, pairs)
     by_tensors = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
     raw = {
@@ -283,7 +284,7 @@ def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None)
     if pairs is None:
         pairs = ((sample.image_bytes, sample.text) for sample in subject.samples)
     preprocessor = Preprocessor(subject.described)
-    rows = [(preprocessor.image(data), preprocessor.tokens(text)) for data, text in pairs]
+    rows = [(preprocessor.image(data or None), preprocessor.tokens(text or None)) for data, text in pairs]
     return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import IMAGE, PreprocessingSpec
 from export._orientation import orientation, upright
 from export._resize import resize
 
@@ -27,16 +27,23 @@ class ImageDecoder:
     def __init__(self, spec: PreprocessingSpec) -> None:
         self._height = spec.image_height
         self._width = spec.image_width
+        self._optional = IMAGE in spec.optional
 
     def __call__(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """uint8 array of shape (batch, height, width, 3), RGB, 0-255.
 
         Args:
             image_bytes: string array of shape (batch,), JPEG or PNG files. TensorFlow's decoder
-                takes GIF (one frame) and BMP too; the client does not promise these.
+                takes GIF (one frame) and BMP too; the client does not promise these. No bytes are a
+                missing image, zeros, where the spec has it optional; elsewhere they fail.
         """
         shape = tf.TensorSpec([self._height, self._width, 3], tf.uint8)
-        return tf.map_fn(self._decode, image_bytes, fn_output_signature=shape)
+        decode = self._decode_any if self._optional else self._decode
+        return tf.map_fn(decode, image_bytes, fn_output_signature=shape)
+
+    def _decode_any(self, data: tf.Tensor) -> tf.Tensor:
+        nothing = tf.zeros([self._height, self._width, 3], tf.uint8)
+        return tf.cond(tf.strings.length(data) == 0, lambda: nothing, lambda: self._decode(data))
 
     def _decode(self, data: tf.Tensor) -> tf.Tensor:
         is_jpeg = tf.strings.substr(data, 0, 3) == _JPEG

@@ -58,11 +58,20 @@ def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras
     labels = tf.constant(spec.labels)
     described = spec.to_json()
 
+    def prepare(image_bytes: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tokens = tokenize(tokenizer, spec, text)
+        if len(spec.optional) < 2:
+            return decode(image_bytes), tokens
+        given = (tf.strings.length(image_bytes) > 0) | tf.reduce_any(tokens != spec.pad_id, axis=-1)
+        said = "Expected image_bytes, text or both in each row. Received: neither in one"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(given), [said])]):
+            return decode(image_bytes), tokens
+
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": predict(image, tokens)}
 
     def serving_bytes(image_bytes: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(decode(image_bytes), tokenize(tokenizer, spec, text))
+        probabilities = predict(*prepare(image_bytes, text))
         return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:

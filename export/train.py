@@ -19,7 +19,7 @@ import tensorflow as tf
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, PRESETS, Preset
-from export.data import Arrays, Dataset, Row, encode
+from export.data import Arrays, Dataset, Row, encode, in_turn
 from export.errors import ExportError
 from export.fit import fit
 from export.missing import check_optional, without
@@ -91,7 +91,7 @@ def train(
     return TrainedModel(
         model=model,
         spec=spec,
-        samples=tuple((row.image.read_bytes(), row.text) for row in _samples(held_out)),
+        samples=tuple((row.image.read_bytes(), row.text) for row in in_turn(held_out, _SAMPLES)),
         facts={
             "preset": preset.name,
             "fusion": fusion,
@@ -141,12 +141,3 @@ def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
         "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
         "largest_class": float(np.bincount(tests.classes).max() / len(right)),
     }
-
-
-def _samples(rows: Sequence[Row]) -> list[Row]:
-    """Held-out rows in turn from every class, so that the samples show each."""
-    by_class: dict[str, list[Row]] = {}
-    for row in rows:
-        by_class.setdefault(row.label, []).append(row)
-    ranked = sorted((rank, row.line, row) for members in by_class.values() for rank, row in enumerate(members))
-    return [row for _, _, row in ranked[:_SAMPLES]]

@@ -136,6 +136,7 @@ class Core:
         """
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
+        missing = {name for item in items for name in item.missing}
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -143,6 +144,8 @@ class Core:
             try:
                 if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
+                if missing.difference(preprocessor.spec.optional):
+                    preprocessor = yield from self._accepting(context, target, asked, missing)
                 inputs = yield from self._prepare(items, preprocessor, sent)
                 outputs = yield from self.run(context, asked, _inputs.SIGNATURES[sent], inputs)
                 answering = yield from self._answering(context, outputs.version)
@@ -157,19 +160,39 @@ class Core:
             except RequestRejected:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
-                if last or asked != target or isinstance(target, int) or sent == "bytes":
+                # (Bytes fit every version, unless one input is missing.)
+                if last or asked != target or isinstance(target, int) or (sent == "bytes" and not missing):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
                 continue
-            if sent == "bytes" or answering.digest == preprocessor.digest:
+            fits = sent == "bytes" and not missing.difference(answering.spec.optional)
+            if fits or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
                 return self._outcomes(outputs, answering.spec, target, len(items), sent)
             preprocessor, asked = answering, outputs.version
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
+
+    def _accepting(self, context: Context, target: Target, asked: Target, missing: set[str]) -> Steps[Preprocessor]:
+        """The Preprocessor behind a label now, when it can do without the missing inputs.
+
+        Raises:
+            UnsupportedModel: It can't, or the version that was asked in its place.
+        """
+        if asked == target:  # what is known of a label may be of yesterday
+            preprocessor, _ = yield from self.describe(context, target)
+            if not missing.difference(preprocessor.spec.optional):
+                return preprocessor
+        raise self._placed(
+            UnsupportedModel(
+                "Expected image and text: this version was trained with both always, without modality dropout."
+                f" Received: no {' or no '.join(sorted(missing))}"
+            ),
+            context.record.version,
+        )
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
         """The Preprocessor of a version that answered: if one replica lacks it, another has it."""

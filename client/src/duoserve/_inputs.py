@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve._encoded import EncodedImage, inspect
-from duoserve.contract import SERVING_BYTES, SERVING_DEFAULT, PreprocessingSpec, TensorSpec, signatures
+from duoserve.contract import IMAGE, SERVING_BYTES, SERVING_DEFAULT, TEXT, PreprocessingSpec, TensorSpec, signatures
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocess import Preprocessor, read_encoded
 from duoserve.results import Sent
@@ -28,18 +28,21 @@ class Item:
     """One image and text, read and looked at, but not prepared for any version yet.
 
     Attributes:
-        source: Array or PIL image, None when the image came encoded.
-        data: The encoded image, None when it came as pixels.
+        source: Array or PIL image, None when the image came encoded, or is missing.
+        data: The encoded image, None when it came as pixels; no bytes when it is missing.
         facts: What the headers of `data` say.
-        text: The text, as UTF-8.
+        text: The text, None when it is missing.
+        text_bytes: The text, as UTF-8.
+        missing: Which of "image" and "text" is missing: one at most.
         prepared: The last result of `tensors`, with the digest that it was made for.
     """
 
     source: Any
     data: bytes | None
     facts: EncodedImage | None
-    text: str
+    text: str | None
     text_bytes: bytes
+    missing: tuple[str, ...] = ()
     prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
 
     def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
@@ -51,27 +54,42 @@ class Item:
             else:
                 image = preprocessor.image(self.source)
             self.prepared = digest, image, preprocessor.tokens(self.text)
+            if IMAGE in self.missing and not (self.prepared[2] != preprocessor.spec.pad_id).any():
+                raise InvalidInput("Expected text to have a token, as there is no image. Received: none")
         return self.prepared[1:]
 
 
 def read_item(image: Any, text: Any) -> Item:
     """Reads the image's file, if it is one, and refuses what no version could take.
 
+    Args:
+        image: See `Client.predict`. None: missing.
+        text: None: missing.
+
     Raises:
-        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`.
+        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`; both are missing.
     """
+    missing = tuple(name for name, value in ((IMAGE, image), (TEXT, text)) if value is None)
+    if len(missing) == 2:
+        raise InvalidInput("Expected an image, a text or both. Received: neither")
+    text_bytes = b"" if text is None else _encode_text(text)
+    if image is None:
+        return Item(None, b"", None, text, text_bytes, missing)
+    data = read_encoded(image)
+    if data is None:
+        return Item(image, None, None, text, text_bytes, missing)
+    return Item(None, data, inspect(data), text, text_bytes, missing)
+
+
+def _encode_text(text: Any) -> bytes:
     if not isinstance(text, str):
         raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
     if not text.strip():
         raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
     try:
-        text_bytes = text.encode("utf-8")
+        return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
-    data = read_encoded(image)
-    if data is None:
-        return Item(image, None, None, text, text_bytes)
-    return Item(None, data, inspect(data), text, text_bytes)
 
 
 def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
@@ -108,7 +126,8 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
     """Ready-made tensors, held against the contract: the server checks few of these itself.
 
     Raises:
-        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range.
+        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range, a row with
+            neither image nor text.
     """
     tensors = {"image": image, "tokens": tokens}
     spec = preprocessor.spec
@@ -129,6 +148,8 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
     size = preprocessor.vocabulary_size
     if int(tokens.view(np.uint32).max()) >= size:
         raise InvalidInput(f"Expected tokens from 0 to {size - 1}. Received: {tokens.min()} to {tokens.max()}")
+    if len(spec.optional) == 2 and not (image.any((1, 2, 3)) | (tokens != spec.pad_id).any(1)).all():
+        raise InvalidInput("Expected an image, a text or both in each row. Received: neither in one")
     return tensors
 
 

@@ -69,13 +69,13 @@ class Session:
         self._batches = _batches.Batches(self._core, max_batch_size)
 
     def predict(
-        self, image: ImageSource, text: str, *, key: str | None, timeout: float | None, metadata: Metadata
+        self, image: ImageSource | None, text: str | None, *, key: str | None, timeout: float | None, metadata: Metadata
     ) -> Steps[Prediction]:
         """One image and text."""
         target, fallback = self._route(key)
         context, finish = self._begin("predict", target, timeout, metadata)
         with finish:
-            if isinstance(image, (bytes, np.ndarray)):  # nothing to wait for
+            if image is None or isinstance(image, (bytes, np.ndarray)):  # nothing to wait for
                 item = _inputs.read_item(image, text)
             else:
                 item = yield Compute(lambda: _inputs.read_item(image, text))
@@ -114,7 +114,7 @@ class Session:
         return self._tally.report()
 
     def predict_batch(
-        self, pairs: Iterable[tuple[ImageSource, str]], *, timeout: float | None, metadata: Metadata
+        self, pairs: Iterable[tuple[ImageSource | None, str | None]], *, timeout: float | None, metadata: Metadata
     ) -> Steps[BatchResult]:
         """Many images and texts; an item that fails does not fail its neighbours."""
         found = list(pairs)

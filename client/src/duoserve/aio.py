@@ -41,8 +41,8 @@ class AsyncClient(Shell[grpc.aio.Channel]):
 
     async def predict(
         self,
-        image: ImageSource,
-        text: str,
+        image: ImageSource | None = None,
+        text: str | None = None,
         *,
         key: str | None = None,
         timeout: float | None = None,
@@ -54,7 +54,11 @@ class AsyncClient(Shell[grpc.aio.Channel]):
         )
 
     async def predict_batch(
-        self, pairs: Iterable[tuple[ImageSource, str]], *, timeout: float | None = None, metadata: Metadata = ()
+        self,
+        pairs: Iterable[tuple[ImageSource | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
     ) -> BatchResult:
         """Like `Client.predict_batch`."""
         return await self._driver.run(self._session.predict_batch(pairs, timeout=timeout, metadata=tuple(metadata)))

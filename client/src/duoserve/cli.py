@@ -70,9 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Classify one image with its text.")
-    predict.add_argument("--image", required=True, metavar="FILE", help="JPEG or PNG")
-    predict.add_argument("--text", required=True, help="any text")
+    predict = command("predict", _predict, "Classify one image with its text, or one of them alone.")
+    _add_input(predict)
     predict.add_argument("--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
     _add_send(predict)
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
@@ -90,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--prepared", action="store_true", help="prepare the tensors once, not for each call")
     _add_send(bench)
     return parser
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image", metavar="FILE", help="JPEG or PNG")
+    parser.add_argument("--text", help="any text (one of both may be left out where the version can do without)")
 
 
 def _add_send(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +154,7 @@ def _describe(options: argparse.Namespace) -> int:
             "image": [spec.image_height, spec.image_width, 3],
             "token_length": spec.token_length,
             "pad_id": spec.pad_id,
+            "optional": list(spec.optional),
             "labels": list(spec.labels),
             "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
             "follows_contract": all(_follows(served.get(name), promised[name]) for name in promised),
@@ -160,6 +165,7 @@ def _describe(options: argparse.Namespace) -> int:
     print(f"digest        {spec.digest}")
     print(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
     print(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
+    print(f"optional      {' or '.join(spec.optional) or 'nothing'}")
     print(f"labels        {', '.join(spec.labels)}")
     for name, signature in served.items():
         note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"

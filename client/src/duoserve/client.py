@@ -40,34 +40,42 @@ class Client(Shell[grpc.Channel]):
 
     def predict(
         self,
-        image: ImageSource,
-        text: str,
+        image: ImageSource | None = None,
+        text: str | None = None,
         *,
         key: str | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
-        """Classifies one image with its text.
+        """Classifies one image with its text, or one of them alone where the version can do that.
 
         Args:
             image: A path, the bytes of a JPEG or PNG, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
-            text: Any text but an empty one.
+                None when there is none.
+            text: Any text but an empty one. None when there is none.
             key: Keeps a caller on one side of a canary.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.
 
         Raises:
             InvalidInput: Refused before anything was sent.
+            UnsupportedModel: An input is missing, and the version was trained with both always:
+                `describe().optional` names those that it can do without.
             DuoserveError: The call failed: see `duoserve.errors`.
         """
         return self._driver.run(self._session.predict(image, text, key=key, timeout=timeout, metadata=tuple(metadata)))
 
     def predict_batch(
-        self, pairs: Iterable[tuple[ImageSource, str]], *, timeout: float | None = None, metadata: Metadata = ()
+        self,
+        pairs: Iterable[tuple[ImageSource | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
     ) -> BatchResult:
         """Classifies many images with their texts, in requests side by side; the order is kept.
 
+        None stands for an image or a text that is missing, as in `predict`.
         An item that fails does not fail its neighbours: reading it from the result raises its
         error. `timeout` is for the batch as a whole.
         """

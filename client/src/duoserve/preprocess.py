@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from duoserve._encoded import MAX_PIXELS, EncodedImage, decode_ratio, exif_orientation, inspect
 from duoserve._fork import Lock
-from duoserve.contract import ContractError, PreprocessingSpec
+from duoserve.contract import IMAGE, TEXT, ContractError, PreprocessingSpec
 from duoserve.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -73,8 +73,10 @@ class Preprocessor:
         self._lock = Lock()
         self._sentencepiece: Any = None
 
-    def image(self, source: ImageSource) -> npt.NDArray[np.uint8]:
+    def image(self, source: ImageSource | None) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), RGB, 0-255, of the size in the spec.
+
+        None, where the spec's `optional` has "image": a missing image, zeros.
 
         Encoded images: the EXIF orientation of a JPEG is applied (of a PNG it is not: the
         graph does not read it), alpha is dropped, grey and palette images become RGB, 16-bit
@@ -84,8 +86,11 @@ class Preprocessor:
 
         Raises:
             InvalidInput: Another format, an animated, truncated or broken image, more than
-                89 megapixels, an array of another shape or dtype.
+                89 megapixels, an array of another shape or dtype, None where an image is needed.
         """
+        if source is None:
+            self._check_optional(IMAGE)
+            return np.zeros((self.spec.image_height, self.spec.image_width, 3), np.uint8)
         data = read_encoded(source)
         if data is not None:
             return self.encoded(data, inspect(data))
@@ -110,12 +115,18 @@ class Preprocessor:
         except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, zlib.error …
             raise InvalidInput(f"Expected image to be a whole {facts.format}. Received: {error}") from error
 
-    def tokens(self, text: str) -> npt.NDArray[np.int32]:
+    def tokens(self, text: str | None) -> npt.NDArray[np.int32]:
         """int32 array of shape (token_length,): SentencePiece ids, padded with `pad_id` or cut.
 
+        None, where the spec's `optional` has "text": a missing text, `pad_id` alone.
+
         Raises:
-            InvalidInput: Not a str, or one with lone surrogates, which UTF-8 can't carry.
+            InvalidInput: Not a str, one with lone surrogates, which UTF-8 can't carry, or None
+                where a text is needed.
         """
+        if text is None:
+            self._check_optional(TEXT)
+            return np.full(self.spec.token_length, self.spec.pad_id, np.int32)
         if not isinstance(text, str):
             raise InvalidInput(f"Expected text to be a str. Received: {_kind(text)}")
         try:
@@ -131,6 +142,10 @@ class Preprocessor:
     def vocabulary_size(self) -> int:
         """One more than the largest token id, padding included."""
         return max(int(self._processor().get_piece_size()), self.spec.pad_id + 1)
+
+    def _check_optional(self, name: str) -> None:
+        if name not in self.spec.optional:
+            raise InvalidInput(f"Expected {name}: the model was trained with it always. Received: None")
 
     def _processor(self) -> Any:
         if self._sentencepiece is None:

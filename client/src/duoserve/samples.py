@@ -28,8 +28,8 @@ class GoldenSample:
     """One raw input and the answer that the exported model gave to it.
 
     Attributes:
-        image_bytes: An encoded image (JPEG or PNG), of any size.
-        text: The text, as a user types it.
+        image_bytes: An encoded image (JPEG or PNG), of any size. Empty when it is missing.
+        text: The text, as a user types it. Empty when it is missing.
         tokens: The ids that the client must make of `text`: token_length of them.
         probabilities: One for each label, from the Keras model in float32.
         label: The most probable class.
@@ -40,6 +40,11 @@ class GoldenSample:
     tokens: tuple[int, ...]
     probabilities: tuple[float, ...]
     label: str
+
+    @property
+    def pair(self) -> tuple[bytes | None, str | None]:
+        """Image and text as `Client.predict` takes them: None for what is missing."""
+        return self.image_bytes or None, self.text or None
 
 
 def dump_samples(samples: Sequence[GoldenSample]) -> str:

@@ -1,0 +1,142 @@
+"""Makes of a Keras model of your own what `export_version` takes, or says everything that is in the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import keras
+
+from duoserve.contract import ContractError, PreprocessingSpec
+from duoserve.preprocess import Preprocessor
+from export.data import Row, encode, in_turn
+from export.own._answer import Answer, adapt, find_answer, predictor
+from export.own._assets import Tokenizer, check_tokenizer, read_labels, read_samples, read_tokenizer
+from export.own._inputs import Inputs, find_inputs
+from export.own._loading import load
+from export.own._reasons import MisfitError
+from export.own.settings import OwnModel, is_function
+from export.run import TrainedModel
+
+__all__ = ["MisfitError", "Prepared", "prepare"]
+
+_GOLDEN: Final = 16
+_MEASURED_AT_ONCE: Final = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that fits.
+
+    Attributes:
+        trained: The model behind the inputs and the output of the contract, with all that exporting it takes.
+        notes: How it was understood, for people: image, tokens, output, samples.
+    """
+
+    trained: TrainedModel
+    notes: tuple[tuple[str, str], ...]
+
+
+def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
+    """Loads the model with its tokenizer, labels and samples, and puts it behind the contract.
+
+    Runs the code that `own.model` and `own.custom_objects` name.
+
+    Args:
+        own: What is known about it.
+        progress: Whether to draw progress bars; None draws them on a terminal only.
+
+    Raises:
+        MisfitError: Something does not fit: all reasons that could be found.
+    """
+    reasons: list[str] = []
+    tokenizer = read_tokenizer(own, reasons)
+    labels = read_labels(own, reasons)
+    rows = read_samples(own, labels, reasons)
+    model = load(own, reasons)
+    inputs = None if model is None else find_inputs(model, own, reasons)
+    answer = None
+    if model is not None:
+        answer = find_answer(
+            model, inputs, own, reasons, classes=None if labels is None else len(labels), ids=tokenizer
+        )
+    spec = None
+    if inputs is not None and tokenizer is not None:
+        spec = _spec(inputs, tokenizer, labels or ("unknown",), own, reasons)
+    if spec is not None:
+        check_tokenizer(spec, [row.text for row in rows], reasons)
+    if reasons:
+        raise MisfitError(reasons)
+    assert inputs is not None and answer is not None and spec is not None and tokenizer is not None
+    adapted = adapt(answer)
+    accuracy = _accuracy(adapted, rows, spec, progress)
+    notes = _notes(own, inputs, answer, spec, rows, accuracy, tokenizer.ids)
+    facts = {
+        "own_model": own.model if is_function(own.model) else Path(own.model).name,
+        **_digests(own),
+        "understood": dict(notes),
+        "rows": {"test": len(rows)},
+        "metrics": {"accuracy": accuracy},
+    }
+    samples = tuple((row.image.read_bytes(), row.text) for row in in_turn(rows, _GOLDEN))
+    return Prepared(TrainedModel(adapted, spec, samples, facts), notes)
+
+
+def _spec(
+    inputs: Inputs, tokenizer: Tokenizer, labels: tuple[str, ...], own: OwnModel, reasons: list[str]
+) -> PreprocessingSpec | None:
+    try:
+        return PreprocessingSpec(
+            image_height=inputs.height,
+            image_width=inputs.width,
+            token_length=inputs.token_length,
+            tokenizer=tokenizer.data,
+            labels=labels,
+            version=1,
+            pad_id=tokenizer.pad_id,
+            optional=own.optional,
+        )
+    except ContractError as error:
+        reasons.append(str(error))
+        return None
+
+
+def _accuracy(model: keras.Model, rows: tuple[Row, ...], spec: PreprocessingSpec, progress: bool | None) -> float:
+    """Share of the held-out pairs that it gets right: scaled or tokenised wrongly, it would guess."""
+    arrays = encode(rows, Preprocessor(spec), progress=progress, description="Preparing held-out rows")
+    predict = predictor(model)
+    right = 0
+    for start in range(0, len(rows), _MEASURED_AT_ONCE):
+        part = slice(start, start + _MEASURED_AT_ONCE)
+        answers = predict(arrays.images[part], arrays.tokens[part]).argmax(axis=-1)
+        right += int((answers == arrays.classes[part]).sum())
+    return right / len(rows)
+
+
+def _notes(
+    own: OwnModel,
+    inputs: Inputs,
+    answer: Answer,
+    spec: PreprocessingSpec,
+    rows: tuple[Row, ...],
+    accuracy: float,
+    ids: int,
+) -> tuple[tuple[str, str], ...]:
+    size = f"{inputs.height}x{inputs.width}"
+    tokens = f"{inputs.token_length} ids of {ids}, padded with {spec.pad_id}"
+    softmax = "; a softmax follows" if answer.kind == "logits" else ""
+    golden = min(len(rows), _GOLDEN)
+    return (
+        ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
+        ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
+        ("output", f"{answer.name!r}, {answer.kind} of {len(spec.labels)} classes{softmax}"),
+        ("samples", f"{len(rows)} held-out pairs, {accuracy:.1%} right; {golden} become golden samples"),
+    )
+
+
+def _digests(own: OwnModel) -> dict[str, str]:
+    """SHA-256 (hex) of the files that the model came from."""
+    files = {"model_sha256": None if is_function(own.model) else Path(own.model), "weights_sha256": own.weights}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path is not None}

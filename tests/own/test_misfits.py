@@ -1,0 +1,188 @@
+"""A model that can't be served is refused with every reason, each with what to do, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import pytest
+
+from export.own.prepare import MisfitError, Prepared
+from tests.own import zoo
+
+
+def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: object) -> str:
+    with pytest.raises(MisfitError) as caught:
+        prepared(model, **changes)
+    for finding in caught.value.findings:
+        assert "Expected" in finding and "Received" in finding and "To mend: " in finding
+        assert finding in str(caught.value)
+    return "\n".join(caught.value.findings)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("one_input", "Expected two inputs, a picture and token ids. Received: 1: 'photo', uint8 array"),
+        ("three_inputs", "a mask of padding is keras.ops.not_equal(tokens, pad_id)"),
+        ("two_pictures", "name them with --image-input and --text-input: 'photo', 'other'"),
+        ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
+        ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
+        ("four_classes", "to be of shape (batch, 3), a column for each label. Received: shape (batch, 4) and 3 labels"),
+        ("one_probability", "Received: shape (batch, 1), the probability of one class"),
+        ("several_at_once", "Received: a sigmoid for each label"),
+        ("a_sequence", "Received: shape (batch, 7, 3). To mend: pool it over the sequence"),
+        ("two_outputs_in_a_list", "'mood' of shape (batch, 3); 'classes' of shape (batch, 3). To mend: give --output"),
+        ("bare", "give --image-scale, as the model was trained: one of 0..255, 0..1, tf, torch, caffe"),
+        ("any_size", "give --image-size HxW, the size that the model was trained on"),
+        ("any_size", "give --token-length N, to which shorter texts are padded and longer ones cut"),
+        ("never_called", "takes one argument, 'inputs', and that was never called"),
+        ("few_ids", "is not in [0, 100)"),
+        ("no_words_no_answer", "Received: NaN or infinity for a text without a token"),
+        ("rounded_ids", "float16 does not round, up to 2048"),
+        ("fails", "Received: RuntimeError: no GPU"),
+        ("not_a_model", "Expected a keras.Model. Received: dict"),
+        ("no_such_function", "Expected a function no_such_function in tests.own.zoo"),
+    ],
+)
+def test_a_misfit_is_named_with_what_mends_it(prepared: Callable[..., Prepared], model: str, said: str) -> None:
+    assert said in findings(prepared, model)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("leaky", "Expected a row's answer not to depend on the other rows"),
+        ("dicing", "Expected the same answer to the same input"),
+    ],
+)
+def test_what_only_running_shows_is_found(prepared: Callable[..., Prepared], model: str, said: str) -> None:
+    assert said in findings(prepared, model, image_scale="0..255")
+
+
+def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("red\n\nred\n")
+    said = findings(
+        prepared,
+        "grey_channels_first_and_texts",
+        labels=tmp_path / "labels.txt",
+        tokenizer=tmp_path / "none.model",
+        samples=None,
+    )
+    for one in (
+        "none.model",
+        "none at number 2",
+        "red more than once",
+        "--samples to be a folder with held-out pairs, images and manifest.csv of image,text,label. Received: none",
+        "shape (batch, 20, 24, 1)",
+        "nothing in the model that scales it",
+        "'words' to be token ids of shape (batch, length). Received: texts (string)",
+        "Expected one output with the answer. Received: 2",
+    ):
+        assert one in said
+    assert len(said.splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("plain", {"image_size": (32, 32)}, "Expected the picture's size, 20x24. Received: --image-size 32x32"),
+        ("plain", {"token_length": 9}, "Expected the model's token length, 7. Received: --token-length 9"),
+        ("plain", {"image_scale": "tf"}, "--image-scale tf and the model's own 'rescaling"),
+        ("plain", {"output_is": "logits"}, "rows that are probabilities already"),
+        ("plain", {"image_input": "picture"}, "--image-input to name an input of the model. Received: 'picture'"),
+        ("plain", {"image_input": "words"}, "'words' to be of shape (batch, height, width, 3)"),
+        ("plain", {"image_input": "photo", "text_input": "photo"}, "Received: 'photo' twice"),
+        ("plain", {"output": "answer"}, "they are 'classes' of shape (batch, 3)"),
+        ("plain", {"optional": ("sound",)}, "Expected optional to be a tuple"),
+        ("swapped_logits", {"output_is": "probabilities"}, "rows that add up to"),
+        ("plain", {"arguments": {"depth": 3}}, "Received: TypeError"),
+        ("plain", {"custom_objects": ("no.such",)}, "Expected the module no.such to import"),
+        ("plain", {"weights": Path("no.weights.h5")}, "Expected --weights to be a file"),
+    ],
+)
+def test_what_is_said_of_a_model_is_held_against_it(
+    prepared: Callable[..., Prepared], model: str, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(MisfitError) as caught:
+        prepared(model, **options)
+    assert said in str(caught.value)
+
+
+def test_files_that_are_no_models_are_told_apart(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    model = zoo.plain()
+    model.save_weights(tmp_path / "plain.weights.h5")
+    model.export(tmp_path / "saved", verbose=False)
+    (tmp_path / "cut.keras").write_bytes(b"PK\3\4")
+    image, tokens = zoo.photo(), zoo.words()
+    seen = keras.layers.Lambda(lambda pixels: pixels / 255, output_shape=(20, 24, 3))(image)
+    keras.Model([image, tokens], zoo.joined(zoo.colours(seen), zoo.reading(tokens))).save(tmp_path / "lambda.keras")
+    zoo.with_unregistered_layer().save(tmp_path / "unregistered.keras")
+    for name, said in (
+        ("plain.weights.h5", "give them as --weights"),
+        ("saved", "a SavedModel has no layers to look at"),
+        ("cut.keras", "to load"),
+        ("none.keras", "there is no such file"),
+        ("lambda.keras", "a Lambda layer is code, which is not run from a file"),
+        ("unregistered.keras", "give --custom-objects the module that defines it"),
+    ):
+        assert said in findings(prepared, tmp_path / name), name
+
+
+def test_weights_of_another_model_are_refused(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    zoo.four_classes().save_weights(tmp_path / "other.weights.h5")
+    assert "to fit the model" in findings(prepared, "plain", weights=tmp_path / "other.weights.h5")
+
+
+def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    import sentencepiece
+
+    with (tmp_path / "nopad.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a red box", "a green tile"] * 20),
+            model_writer=file,
+            vocab_size=24,
+            hard_vocab_limit=False,
+            minloglevel=4,
+        )
+    assert "give --pad-id N" in findings(prepared, "plain", tokenizer=tmp_path / "nopad.model")
+    spec = prepared("plain", tokenizer=tmp_path / "nopad.model", pad_id=0).trained.spec
+    assert spec.pad_id == 0
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert "vocab.txt and tokenizer.json are other formats" in findings(
+        prepared, "plain", tokenizer=tmp_path / "tokenizer.json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("labels.json", "[1, 2, 3]", "expected a list of names"),
+        ("labels.json", '{"red": 0, "green": 2, "blue": 3}', "expected the columns 0 to 2"),
+        ("labels.json", "{", "Expecting property name"),
+        ("labels.txt", "red\ngreen\npurple\n", "Received: line 43: 'blue'; line 49: 'blue'; line 55: 'blue'"),
+    ],
+)
+def test_labels_that_are_none_are_refused(
+    prepared: Callable[..., Prepared], tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MisfitError) as caught:
+        prepared("plain", labels=tmp_path / name)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [["red", "green", "blue"], {"red": 0, "blue": 2, "green": 1}, {"2": "blue", "0": "red", "1": "green"}]
+)
+def test_labels_as_json(prepared: Callable[..., Prepared], tmp_path: Path, content: object) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    assert prepared("plain", labels=tmp_path / "labels.json").trained.spec.labels == ("red", "green", "blue")
+
+
+def test_bad_samples_are_named_by_line(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("image,text,label\nnone.png,a red box,red\nother.png,,red\n")
+    said = findings(prepared, "plain", samples=tmp_path)
+    assert "line 2: image 'none.png' does not exist; line 3: text is empty" in said
