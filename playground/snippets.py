@@ -97,7 +97,10 @@ def _literal(text: str) -> str:
 
 def _encoded(asked: Asked) -> str:
     """The file's base64, made by the shell. Through a here-document, since an argument may not exceed 128 KiB."""
-    return "" if asked.file is None else f"$(base64 < {shlex.quote(asked.file)} | tr -d '\\n')"
+    if asked.file is None:
+        return ""
+    name = shlex.quote(asked.file).replace("\\\n", "\\''\n")  # a here-document would drop the two, quoted or not
+    return f"$(base64 < {name} | tr -d '\\n')"
 
 
 def _in_here(value: Any) -> str:

@@ -54,7 +54,7 @@ class Target:
 
         async def ask() -> dict[str, Any]:
             begin = time.perf_counter()
-            answer = await self.client.predict(image, text)  # type: ignore[arg-type]  # None is the client's to refuse
+            answer = await self.client.predict(image, text)
             return {
                 "version": answer.version,
                 "label": answer.label,

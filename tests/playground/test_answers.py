@@ -45,7 +45,7 @@ def test_an_error_is_said_as_the_client_says_it(
 ) -> None:
     status, found = playground.post("/api/predict", body(image, text))
     with Client(server.address, model="pairs", label="stable") as client, pytest.raises(DuoserveError) as raised:
-        client.predict(image, text or None)  # type: ignore[arg-type]
+        client.predict(image, text or None)
     assert status == 200
     assert found["error"] == {"kind": type(raised.value).__name__, "message": str(raised.value), "retryable": False}
 

@@ -100,7 +100,7 @@ def test_errors_are_the_clients(eyes: Eyes, site: Playground, tmp_path: Path) ->
         assert eyes.answer("stable") == {"error": str(raised.value)}
         eyes.page.get_by_role("button", name="Remove the picture").click()
         with pytest.raises(DuoserveError) as raised:
-            client.predict(None, "a red car")  # type: ignore[arg-type]
+            client.predict(None, "a red car")
         assert eyes.answer("stable") == {"error": str(raised.value)}
 
 
