@@ -65,7 +65,8 @@ def export_version(
     Args:
         model: Inputs `image` and `tokens`, output the probabilities.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives.
-        samples: Encoded images and texts that become the golden samples; a dozen held-out ones do.
+        samples: Encoded images (WAV files, where the model takes audio) and texts that become the
+            golden samples; a dozen held-out ones do.
             Where an input is optional, the first one becomes a sample without it too.
         store: Where to.
         version: The number, if not the next one.
@@ -113,11 +114,12 @@ def _reference(model: keras.Model, spec: PreprocessingSpec) -> Reference:
 def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference) -> list[GoldenSample]:
     """The samples with the tokens that the client makes and the Keras model's answers."""
     preprocessor = Preprocessor(spec)
-    image = np.stack([preprocessor.image(data or None) for data, _ in samples])
+    image = np.stack([preprocessor.decoded(data or None) for data, _ in samples])
     tokens = np.stack([preprocessor.tokens(text or None) for _, text in samples])
     return [
         GoldenSample(
-            image_bytes=data,
+            image_bytes=data if spec.audio is None else b"",
+            audio_bytes=data if spec.audio is not None else b"",
             text=text,
             tokens=tuple(row.tolist()),
             probabilities=tuple(answer.tolist()),

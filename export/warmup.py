@@ -50,7 +50,7 @@ def warmup_inputs(
     yield (
         contract.SERVING_BYTES,
         {
-            "image_bytes": np.array([sample.image_bytes for sample in chosen], object),
+            spec.bytes_input: np.array([sample.encoded for sample in chosen], object),
             "text": np.array([sample.text.encode("utf-8") for sample in chosen], object),
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from duoserve import _inputs
@@ -68,24 +68,24 @@ class Batches:
         mode: SendMode,
         outcomes: list[Outcome | None],
     ) -> list[tuple[Sent, Chunk]]:
-        """Reads the items of a window, and groups them by the way they go out, and by what is missing.
+        """Reads the items of a window, and groups them by the way they go out, and by what they are.
 
-        A version that refuses one because an input is missing refuses all of its group.
+        A version that refuses one because an input is missing, or is a clip, refuses all of its group.
         """
-        chunks: dict[tuple[Sent, tuple[str, ...]], list[Chunk]] = {}
-        sizes: dict[tuple[Sent, tuple[str, ...]], int] = {}
+        chunks: dict[tuple[Sent, Hashable], list[Chunk]] = {}
+        sizes: dict[tuple[Sent, Hashable], int] = {}
         for i in window:
             try:
                 image, text = _split_pair(pairs[i])
                 item = _inputs.read_item(image, text)
                 sent = _inputs.choose(item, expected.spec, mode)
-                if sent == "tensors" and not set(item.missing).difference(expected.spec.optional):
+                if sent == "tensors" and not _inputs.unfit([item], expected.spec):
                     item.tensors(expected)  # a broken image must fail alone, not with its chunk
             except InvalidInput as error:
                 outcomes[i] = error
                 continue
             size = _size(item, sent, expected.spec)
-            kind = sent, item.missing
+            kind = sent, (item.medium, item.missing)
             if kind not in chunks or sizes[kind] + size > _CHUNK_BYTES:
                 chunks.setdefault(kind, []).append([])
                 sizes[kind] = 0
@@ -122,7 +122,7 @@ class Batches:
 
 def _split_pair(pair: Any) -> tuple[Any, Any]:
     if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
-        raise InvalidInput(f"Expected each item to be a pair (image, text). Received: {type(pair).__name__}")
+        raise InvalidInput(f"Expected each item to be a pair (image or Clip, text). Received: {type(pair).__name__}")
     return pair[0], pair[1]
 
 

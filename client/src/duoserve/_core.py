@@ -21,7 +21,7 @@ from duoserve._inputs import Item
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Rpc
 from duoserve._specs import Specs, Target
-from duoserve.contract import DESCRIBE, SERVING_DEFAULT, ContractError, PreprocessingSpec, SignatureSpec
+from duoserve.contract import DESCRIBE, IMAGE, SERVING_DEFAULT, ContractError, PreprocessingSpec, SignatureSpec
 from duoserve.errors import (
     BadReply,
     DuoserveError,
@@ -136,7 +136,8 @@ class Core:
         """
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
-        missing = {name for item in items for name in item.missing}
+        # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
+        choosy = any(item.missing or item.medium != IMAGE for item in items)
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -144,8 +145,8 @@ class Core:
             try:
                 if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
-                if missing.difference(preprocessor.spec.optional):
-                    preprocessor = yield from self._accepting(context, target, asked, missing)
+                if _inputs.unfit(items, preprocessor.spec):
+                    preprocessor = yield from self._accepting(context, target, asked, items)
                 inputs = yield from self._prepare(items, preprocessor, sent)
                 outputs = yield from self.run(context, asked, _inputs.SIGNATURES[sent], inputs)
                 answering = yield from self._answering(context, outputs.version)
@@ -160,15 +161,14 @@ class Core:
             except RequestRejected:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
-                # (Bytes fit every version, unless one input is missing.)
-                if last or asked != target or isinstance(target, int) or (sent == "bytes" and not missing):
+                if last or asked != target or isinstance(target, int) or (sent == "bytes" and not choosy):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
                 continue
-            fits = sent == "bytes" and not missing.difference(answering.spec.optional)
+            fits = sent == "bytes" and not _inputs.unfit(items, answering.spec)
             if fits or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
                 return self._outcomes(outputs, answering.spec, target, len(items), sent)
@@ -176,23 +176,20 @@ class Core:
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
 
-    def _accepting(self, context: Context, target: Target, asked: Target, missing: set[str]) -> Steps[Preprocessor]:
-        """The Preprocessor behind a label now, when it can do without the missing inputs.
+    def _accepting(self, context: Context, target: Target, asked: Target, items: Sequence[Item]) -> Steps[Preprocessor]:
+        """The Preprocessor behind a label now, when it takes these items.
 
         Raises:
-            UnsupportedModel: It can't, or the version that was asked in its place.
+            UnsupportedModel: It does not, or the version that was asked in its place.
         """
         if asked == target:  # what is known of a label may be of yesterday
-            preprocessor, _ = yield from self.describe(context, target)
-            if not missing.difference(preprocessor.spec.optional):
-                return preprocessor
-        raise self._placed(
-            UnsupportedModel(
-                "Expected image and text: this version was trained with both always, without modality dropout."
-                f" Received: no {' or no '.join(sorted(missing))}"
-            ),
-            context.record.version,
-        )
+            preprocessor, asked = yield from self.describe(context, target)
+        else:
+            preprocessor = yield from self.expected(context, asked)
+        reason = _inputs.unfit(items, preprocessor.spec)
+        if reason is not None:
+            raise self._placed(UnsupportedModel(reason), asked)
+        return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
         """The Preprocessor of a version that answered: if one replica lacks it, another has it."""

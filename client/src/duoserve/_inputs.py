@@ -1,4 +1,4 @@
-"""From what the caller gave to the tensors of a request. No I/O but reading image files."""
+"""From what the caller gave to the tensors of a request. No I/O but reading files of images and clips."""
 
 from __future__ import annotations
 
@@ -10,12 +10,34 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve._encoded import EncodedImage, inspect
-from duoserve.contract import IMAGE, SERVING_BYTES, SERVING_DEFAULT, TEXT, PreprocessingSpec, TensorSpec, signatures
+from duoserve._recordings import inspect_audio
+from duoserve._wav import EncodedAudio
+from duoserve.audio import Clip, as_clip
+from duoserve.contract import (
+    AUDIO,
+    IMAGE,
+    SERVING_BYTES,
+    SERVING_DEFAULT,
+    TEXT,
+    PreprocessingSpec,
+    TensorSpec,
+    signatures,
+)
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocess import Preprocessor, read_encoded
 from duoserve.results import Sent
 
-__all__ = ["Item", "SendMode", "check_probabilities", "check_tensors", "choose", "encode_items", "read_item"]
+__all__ = [
+    "Item",
+    "SendMode",
+    "check_probabilities",
+    "check_tensors",
+    "choose",
+    "either",
+    "encode_items",
+    "read_item",
+    "unfit",
+]
 
 SendMode = Literal["auto", "tensors", "bytes"]
 SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
@@ -25,11 +47,11 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 @dataclasses.dataclass(slots=True)
 class Item:
-    """One image and text, read and looked at, but not prepared for any version yet.
+    """One image (or clip) and text, read and looked at, but not prepared for any version yet.
 
     Attributes:
-        source: Array or PIL image, None when the image came encoded, or is missing.
-        data: The encoded image, None when it came as pixels; no bytes when it is missing.
+        source: Array, PIL image or Clip of an array, None when the image came encoded, or is missing.
+        data: The encoded image or clip, None when it came as numbers; no bytes when it is missing.
         facts: What the headers of `data` say.
         text: The text, None when it is missing.
         text_bytes: The text, as UTF-8.
@@ -39,11 +61,18 @@ class Item:
 
     source: Any
     data: bytes | None
-    facts: EncodedImage | None
+    facts: EncodedImage | EncodedAudio | None
     text: str | None
     text_bytes: bytes
     missing: tuple[str, ...] = ()
     prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+
+    @property
+    def medium(self) -> str | None:
+        """IMAGE or AUDIO; None when it is missing, which suits either."""
+        if IMAGE in self.missing:
+            return None
+        return AUDIO if isinstance(self.source, Clip) or isinstance(self.facts, EncodedAudio) else IMAGE
 
     def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """Image and tokens for the versions of the preprocessor's spec; remembered for a retry."""
@@ -59,11 +88,24 @@ class Item:
         return self.prepared[1:]
 
 
+def either(image: Any, audio: Any) -> Any:
+    """The one of the two that was given, audio as a Clip; None when neither was.
+
+    Raises:
+        InvalidInput: Both were given, or an array in place of a Clip.
+    """
+    if audio is None:
+        return image
+    if image is not None:
+        raise InvalidInput("Expected an image or audio. Received: both")
+    return as_clip(audio)
+
+
 def read_item(image: Any, text: Any) -> Item:
-    """Reads the image's file, if it is one, and refuses what no version could take.
+    """Reads the file of the image or clip, if it is one, and refuses what no version could take.
 
     Args:
-        image: See `Client.predict`. None: missing.
+        image: See `Client.predict`. None: missing. A Clip in its place for models that take audio.
         text: None: missing.
 
     Raises:
@@ -75,6 +117,10 @@ def read_item(image: Any, text: Any) -> Item:
     text_bytes = b"" if text is None else _encode_text(text)
     if image is None:
         return Item(None, b"", None, text, text_bytes, missing)
+    if isinstance(image, Clip):
+        data = image.read()
+        facts = None if data is None else inspect_audio(data)
+        return Item(image if data is None else None, data, facts, text, text_bytes, missing)
     data = read_encoded(image)
     if data is None:
         return Item(image, None, None, text, text_bytes, missing)
@@ -96,16 +142,36 @@ def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     """How the item goes out. `auto` takes what is smaller on the wire.
 
     Raises:
-        InvalidInput: Bytes were demanded, but the image came as pixels.
+        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV.
     """
-    if item.data is None:
-        if mode == "bytes":
-            raise InvalidInput("Expected an encoded image (path, bytes or file object) to send bytes. Received: pixels")
-        return "tensors"
+    if item.data is None or (isinstance(item.facts, EncodedAudio) and item.facts.format != "WAV"):
+        if mode != "bytes":
+            return "tensors"
+        if item.facts is not None:  # no operation in the graph reads those
+            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {item.facts.format}")
+        received = "samples" if item.medium == AUDIO else "pixels"
+        raise InvalidInput(
+            f"Expected an encoded {item.medium} (path, bytes or file object) to send bytes. Received: {received}"
+        )
     if mode != "auto":
         return mode
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
+
+
+def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
+    """What keeps a version of this spec from taking these items, as an error says it; None: nothing."""
+    media = {item.medium for item in items} - {None, spec.medium}
+    if media:
+        return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"
+    missing = {name for item in items for name in item.missing}.difference(spec.optional)
+    if missing:
+        names = sorted(spec.medium if name == IMAGE else name for name in missing)
+        return (
+            f"Expected {spec.medium} and text: this version was trained with both always, without modality dropout."
+            f" Received: no {' or no '.join(names)}"
+        )
+    return None
 
 
 def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) -> Tensors:
@@ -115,7 +181,7 @@ def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) 
         images[:] = [item.data for item in items]
         texts = np.empty(len(items), object)
         texts[:] = [item.text_bytes for item in items]
-        return {"image_bytes": images, "text": texts}
+        return {preprocessor.spec.bytes_input: images, "text": texts}
     pairs = [item.tensors(preprocessor) for item in items]
     if len(pairs) == 1:
         return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}

@@ -14,6 +14,7 @@ from duoserve._channel import Plan
 from duoserve._lines import Line, Lines
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._shell import Shell
+from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.preprocess import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Prediction, TensorPrediction
@@ -41,21 +42,22 @@ class AsyncClient(Shell[grpc.aio.Channel]):
 
     async def predict(
         self,
-        image: ImageSource | None = None,
+        image: ImageSource | Clip | None = None,
         text: str | None = None,
         *,
+        audio: AudioSource | None = None,
         key: str | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
         """Like `Client.predict`."""
         return await self._driver.run(
-            self._session.predict(image, text, key=key, timeout=timeout, metadata=tuple(metadata))
+            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=tuple(metadata))
         )
 
     async def predict_batch(
         self,
-        pairs: Iterable[tuple[ImageSource | None, str | None]],
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
         *,
         timeout: float | None = None,
         metadata: Metadata = (),
