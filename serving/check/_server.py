@@ -89,7 +89,7 @@ class Server:
             name = text(dig(volume, "configMap", "name"))
             if not base or not name or not (path == base or path.startswith(base + "/")):
                 continue
-            key = text(mount.get("subPath")) or posixpath.relpath(path, base)
+            key = text(mount.get("subPath")) or text(mount.get("subPathExpr")) or posixpath.relpath(path, base)
             chosen = items(dig(volume, "configMap", "items"))
             if chosen:  # these and no others are there, under their own paths
                 key = next((text(item.get("key")) for item in chosen if item.get("path") == key), "")

@@ -233,17 +233,14 @@ def _files(server: Server) -> Iterator[Finding]:
                 "Correct the path, the mount or the ConfigMap's key.",
             )
         for mount in server.container.mounts:
-            if (
-                flag == "model_config_file"
-                and mount.get("subPath")
-                and file.path.startswith(text(mount.get("mountPath")))
-            ):
+            part = mount.get("subPath") or mount.get("subPathExpr")
+            if flag == "model_config_file" and part and file.path.startswith(text(mount.get("mountPath"))):
                 yield Finding(
                     "subpath",
                     server.object,
                     f"{server.container.path}.volumeMounts[{mount.get('name')}].subPath",
                     "the ConfigMap mounted as a folder",
-                    f"subPath {mount['subPath']!r}",
+                    f"subPath {part!r}",
                     "A subPath mount never follows its ConfigMap: a rollout never arrives.",
                     "Mount the folder.",
                 )

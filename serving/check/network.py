@@ -262,7 +262,8 @@ def _calls(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
                         target = entry.get("targetPort", entry.get("port"))
                         for each in called:
                             number = each.port_numbers().get(target) if isinstance(target, str) else integer(target)
-                            yield from _call(manifests, pod, [each], number or 0, by_name=True)
+                            if number:
+                                yield from _call(manifests, pod, [each], number, by_name=True)
 
 
 def _call(manifests: Manifests, pod: Pod, called: list[Pod], number: int, *, by_name: bool) -> Iterator[Finding]:

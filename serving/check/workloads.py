@@ -9,7 +9,7 @@ from typing import Any
 
 from serving.check._data import dig, integer, items, mapping, text
 from serving.check._manifests import Finding, Manifests, Object, Pod
-from serving.check._server import servers
+from serving.check._server import Server, servers
 
 __all__ = ["check", "startup_seconds"]
 
@@ -32,6 +32,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         yield from _nodes(pod)
     for server in servers(manifests):
         yield from _arch(server.container.pod)
+        yield from _device(server)
         owner = server.container.pod.owner
         if owner.kind == "Deployment":
             yield from _strategy(owner)
@@ -87,6 +88,22 @@ def _arch(pod: Pod) -> Iterator[Finding]:
             "The stock server's image is for amd64 only: exec format error.",
             "Select amd64 nodes.",
         )
+
+
+def _device(server: Server) -> Iterator[Finding]:
+    pod, limits = server.container.pod, mapping(dig(server.container.data, "resources", "limits"))
+    keys = [text(entry.get("key")) for entry in items(pod.spec.get("tolerations"))]
+    for key in keys:
+        if key.partition("/")[2] == "gpu" and key not in limits:
+            yield Finding(
+                "device",
+                server.object,
+                f"{server.container.path}.resources.limits[{key}]",
+                "1, since the pod may run on nodes with GPUs",
+                "none",
+                "It takes a node with a GPU and computes on its CPUs.",
+                "Set the limit, or remove the toleration.",
+            )
 
 
 def _strategy(owner: Object) -> Iterator[Finding]:
