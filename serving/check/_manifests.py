@@ -166,6 +166,8 @@ class Container:
         entry = self.env.get(name, {})
         if "value" in entry:
             return str(entry["value"])
+        if dig(entry, "valueFrom", "fieldRef", "fieldPath") == "metadata.namespace":
+            return self.pod.owner.namespace
         reference = dig(entry, "valueFrom", "resourceFieldRef")
         group, _, resource = text(dig(reference, "resource")).partition(".")
         named = text(dig(reference, "containerName")) or text(self.data.get("name"))

@@ -10,7 +10,7 @@ from serving.check._data import dig, integer, items, mapping, matches, strings, 
 from serving.check._manifests import Finding, Manifests, Object, Pod
 from serving.check._server import Server, servers
 
-__all__ = ["check", "covers", "rules"]
+__all__ = ["check", "covers", "pods_source", "rules"]
 
 Way = Literal["ingress", "egress"]
 _CALL = re.compile(r"(?:^|[=/:])([a-z0-9][a-z0-9-]*)(?:\.[\w.-]+)?:(\d+)(?:$|/)")
@@ -244,16 +244,22 @@ def _exposed(manifests: Manifests, server: Server) -> Iterator[Finding]:
                 )
 
 
+def pods_source(manifests: Manifests, argument: str) -> tuple[list[Pod], int] | None:
+    """The pods and the port of an argument pods:NAMESPACE/LABELS:PORT, as the rollout takes it."""
+    match = re.fullmatch(r"(?:--[\w-]+=)?pods:([^/]*)/(.*):(\d+)", argument)
+    if match is None:
+        return None
+    labels: dict[str, str] = dict(part.partition("=")[::2] for part in match[2].split(","))
+    return manifests.selected(match[1], lambda found: matches({"matchLabels": labels}, found)), int(match[3])
+
+
 def _calls(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
     """Calls that a command line names: they have to leave the caller and to be let in at the other end."""
     for container in pod.containers():
         for argument in container.arguments:
-            if argument.startswith("pods:"):  # of the rollout: the running pods of a label selector
-                place, _, port = argument.removeprefix("pods:").rpartition(":")
-                namespace, _, selector = place.partition("/")
-                labels = dict(part.partition("=")[::2] for part in selector.split(","))
-                called = manifests.selected(namespace, lambda found, s=labels: matches({"matchLabels": s}, found))
-                yield from _call(manifests, pod, called, int(port) if port.isdecimal() else 0, by_name=False)
+            source = pods_source(manifests, argument)
+            if source is not None:
+                yield from _call(manifests, pod, *source, by_name=False)
             for match in _CALL.finditer(argument):
                 service = manifests.find("Service", match[1], pod.owner.namespace)
                 for entry in items(service.spec.get("ports")) if service else ():

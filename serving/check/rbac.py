@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, items, mapping, matches, strings, text
+from serving.check import network
+from serving.check._data import dig, items, strings, text
 from serving.check._manifests import Container, Finding, Manifests, Object, Pod
 from serving.check._server import servers
 from serving.check.tools import module
@@ -132,8 +133,10 @@ def _rollout(manifests: Manifests, container: Container, arguments: list[str]) -
         why = "It edits a ConfigMap that these servers do not read, or has no right to."
         expected = f"configmap:{pod.owner.namespace}/NAME"
         yield Finding("rollout-config", container.object, field, expected, config, why, "Correct --config.")
-    for value in [value for option, value in given if option == "--replica" and value.startswith("pods:")]:
-        yield from _replicas(manifests, container, field, value)
+    for argument in arguments:
+        source = network.pods_source(manifests, argument)
+        if source is not None:
+            yield from _replicas(manifests, container, field, argument, *source)
 
 
 def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[Finding]:
@@ -162,6 +165,17 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
     mounted = any(
         m.get("name") in tokens and text(m.get("mountPath")).rstrip("/") == _TOKEN_AT for m in container.mounts
     )
+    out = network.rules(manifests, pod, "egress")
+    if out is not None and not any(network.covers(rule, pod, port) for rule in out for port in (443, 6443)):
+        yield Finding(
+            "blocked-api",
+            container.object,
+            "NetworkPolicy spec.egress",
+            "a rule that lets it reach the API server, TCP port 443 or 6443",
+            "none of the policies that select its pods has one",
+            "It can neither read nor edit the config, and ends.",
+            "Add the rule, as k8s/components/rollout does.",
+        )
     if pod.spec.get("automountServiceAccountToken") is False and not mounted:
         yield Finding(
             "rollout-token",
@@ -174,23 +188,17 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
         )
 
 
-def _replicas(manifests: Manifests, container: Container, field: str, value: str) -> Iterator[Finding]:
-    place, _, port = value.removeprefix("pods:").rpartition(":")
-    namespace, _, selector = place.partition("/")
-    labels = dict(part.partition("=")[::2] for part in selector.split(","))
-    found = [
-        server
-        for server in servers(manifests)
-        if server.container.pod.owner.namespace == namespace
-        and matches({"matchLabels": mapping(labels)}, server.container.pod.labels)
-    ]
-    if not found or any(str(server.number("port")) != port for server in found):
+def _replicas(
+    manifests: Manifests, container: Container, field: str, argument: str, pods: list[Pod], port: int
+) -> Iterator[Finding]:
+    ports = {server.number("port") for server in servers(manifests) if server.container.pod in pods}
+    if ports != {port}:
         yield Finding(
             "rollout-replicas",
             container.object,
             field,
             "pods:NAMESPACE/LABELS:PORT with the labels and the gRPC port of the servers",
-            value,
+            argument,
             "It finds no replica, or none that answers.",
             "Correct --replica.",
         )

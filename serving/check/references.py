@@ -76,7 +76,8 @@ def _volumes(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 def _config_map(
     manifests: Manifests, owner: Object, reference: dict[str, Any], name: str, keys: list[str], field: str
 ) -> Iterator[Finding]:
-    if reference.get("optional") is True or manifests.external("ConfigMap", name):
+    # Kubernetes puts its own certificate into every namespace.
+    if reference.get("optional") is True or name == "kube-root-ca.crt" or manifests.external("ConfigMap", name):
         return
     found = manifests.find("ConfigMap", name, owner.namespace)
     if found is None:

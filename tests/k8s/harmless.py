@@ -71,7 +71,7 @@ def second_model(documents: Documents) -> None:
 
 
 def rest_route(documents: Documents) -> None:
-    """REST through the same gateway; the policy lets it in."""
+    """REST through the same gateway."""
     route: dict[str, Any] = copy.deepcopy(one(documents, "GRPCRoute"))
     route |= {"kind": "HTTPRoute", "metadata": {**route["metadata"], "name": "rest"}}
     route["spec"]["rules"] = [{"backendRefs": [{"name": "duoserve", "port": 8501}]}]

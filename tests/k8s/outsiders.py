@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from tests.k8s import renders
 from tests.k8s.mutations import Documents, Mutation, at, drop, flag, kind, one, pod, server, spec, text
 
 PROBE = "/v1/models/emoji/labels/stable/metadata"
@@ -27,7 +28,41 @@ def cm(name: str) -> Callable[[Documents], dict[str, Any]]:
     )
 
 
+ROLE = lambda documents: one(documents, "Role", "duoserve-rollout")["rules"]  # noqa: E731
+BINDING = lambda documents: one(documents, "RoleBinding", "duoserve-rollout")  # noqa: E731
+
+
+def job(documents: Documents) -> dict[str, Any]:
+    """The pod of the rollout's job."""
+    found: dict[str, Any] = spec(documents, "CronJob", "duoserve-rollout")["jobTemplate"]["spec"]["template"]
+    return found
+
+
+def config_again(documents: Documents) -> None:
+    """The ConfigMap that the rollout owns, in the kustomization all the same."""
+    documents.append(one(renders.documents("production"), "ConfigMap", "duoserve-models"))
+
+
 MUTATIONS = [
+    # The rollout in the cluster.
+    Mutation("rollout-rights", "no right to patch", lambda d: ROLE(d)[0].update(verbs=["get"]), "component:rollout"),
+    Mutation("rollout-rights", "rights on another ConfigMap", lambda d: ROLE(d)[0].update(resourceNames=["duoserve-model"]), "component:rollout"),
+    Mutation("rollout-rights", "no lock", lambda d: ROLE(d)[1].update(apiGroups=[""]), "component:rollout"),
+    Mutation("rollout-rights", "no list of pods", lambda d: ROLE(d).pop(), "component:rollout"),
+    Mutation("rights-wide", "all verbs", lambda d: ROLE(d)[0].update(verbs=["*"]), "component:rollout"),
+    Mutation("rights-wide", "secrets", lambda d: ROLE(d)[4].update(resources=["pods", "secrets"]), "component:rollout"),
+    Mutation("binding-role", "a binding of no Role", lambda d: BINDING(d)["roleRef"].update(name="duoserve-rolout"), "component:rollout"),
+    Mutation("binding-subject", "a binding for nobody", lambda d: BINDING(d)["subjects"][0].update(name="rollout"), "component:rollout"),
+    Mutation("binding-subject", "a binding into another namespace", lambda d: BINDING(d)["subjects"][0].update(namespace="default"), "component:rollout"),
+    Mutation("rollout-token", "no token", lambda d: job(d)["spec"]["containers"][0]["volumeMounts"].pop(2), "component:rollout"),
+    Mutation("rollout-owner", "a config that the next apply puts back", config_again, "component:rollout"),
+    Mutation("rollout-config", "the config of another namespace", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(2, "--config=configmap:default/duoserve-models"), "component:rollout"),
+    Mutation("rollout-replicas", "a selector of no replica", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(3, "--replica=pods:duoserve/app=duoserve:8500"), "component:rollout"),
+    Mutation("rollout-replicas", "replicas at the REST port", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(3, "--replica=pods:duoserve/app.kubernetes.io/component=server:8501"), "component:rollout"),
+    Mutation("blocked-ingress", "a rollout without the callers' label", lambda d: job(d)["metadata"]["labels"].pop("duoserve.dev/client"), "component:rollout"),
+    Mutation("blocked-egress", "a rollout that may not call the replicas", lambda d: kind("NetworkPolicy", "duoserve-rollout")(d)["egress"].pop(0), "component:rollout"),
+    Mutation("blocked-api", "a rollout that may not call the API server", lambda d: kind("NetworkPolicy", "duoserve-rollout")(d)["egress"].pop(1), "component:rollout"),
+    # Everything else.
     Mutation("missing-port", "a headless Service's port name", at(kind("Service", "duoserve-headless"), "ports|1|targetPort", "rset")),
     Mutation("app-protocol", "a Service's ports swapped", lambda d: (at(SVC, "ports|0|targetPort", "rest")(d), at(SVC, "ports|1|targetPort", "grpc")(d))),
     Mutation("app-protocol", "gRPC that leads to REST", at(kind("Service", "duoserve-headless"), "ports|0|targetPort", 8501)),
