@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from export._defaults import BATCH_SIZES, SERVER_VERSION
-from export._options import add_command, add_json, count, names, positive, sizes
+from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from export.gate import CheckResult
 
 __all__ = ["main"]
+
+_SEARCH_SECONDS: Final = 600.0
 
 _EPILOG = """\
 the whole way, on the demo data:
@@ -37,7 +40,10 @@ the whole way, on the demo data:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is _train and options.budget and not options.search:
+        parser.error("argument --budget: expected with --search only")
     # What the commands need takes seconds to import, and --help must not.
     from duoserve.signing import SigningError
     from export.data import DataError
@@ -78,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
     train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
     train.add_argument(
-        "--fusion", choices=FUSIONS, default="concat", help="how the two inputs meet (default: %(default)s)"
+        "--fusion", choices=FUSIONS, help="how the two inputs meet (default: concat; with --search, all are tried)"
     )
     train.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
     train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
@@ -88,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="image,text",
         default=(),
         help="inputs that callers may leave out, one or both: the model learns to answer without",
+    )
+    train.add_argument(
+        "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
+    )
+    train.add_argument(
+        "--budget", type=duration, metavar="TIME", help="for all of --search, such as 10m or 1h (default: 10m)"
     )
     add_json(train)
 
@@ -170,22 +182,34 @@ def _data(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from export.data import load_dataset
     from export.run import check_target
+    from export.selection.search import grid, search, table
     from export.train import train
 
     check_target(options.out)  # before the work, not after it
-    trained = train(
-        load_dataset(options.folder, seed=options.seed),
-        preset=options.preset,
-        fusion=options.fusion,
-        epochs=options.epochs,
-        seed=options.seed,
-        optional=options.optional,
-        progress=False if options.json else None,
-    )
+    dataset = load_dataset(options.folder, seed=options.seed)
+    preset = PRESETS[options.preset]
+    preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
+    common: dict[str, Any] = {
+        "seed": options.seed,
+        "optional": options.optional,
+        "progress": False if options.json else None,
+    }
+    if options.search:
+        trained = search(
+            dataset,
+            grid(preset, [options.fusion] if options.fusion else FUSIONS),
+            budget=options.budget or _SEARCH_SECONDS,
+            report=lambda line: None if options.json else print(line, file=sys.stderr, flush=True),
+            **common,
+        )
+    else:
+        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", **common)
     trained.save(options.out)
     if options.json:
         print(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
     else:
+        if options.search:
+            print(table(trained.facts["search"]))
         accuracy = trained.facts["metrics"]["accuracy"]
         print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
         for name, metrics in trained.facts["missing"].items():

@@ -1,0 +1,144 @@
+"""A small search for good settings, by successive halving.
+
+Every setting is trained a little, the better ones longer, the best one fully and on all training
+rows. What is better is decided on rows taken out of the training rows, group by group: the
+held-out rows take no part, so the accuracy on them is still that of rows nobody has seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from export._presets import Preset
+from export._table import aligned
+from export.data import Dataset
+from export.errors import ExportError
+from export.run import TrainedModel
+from export.selection.budget import Budget
+from export.train import train
+
+__all__ = ["Setting", "grid", "search", "table"]
+
+KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = MappingProxyType(
+    {
+        "learning_rate": lambda usual: (usual, usual / 2),
+        "dropout": lambda usual: (usual, min(usual + 0.15, 0.8)),
+    }
+)
+"""Fields of `Preset` that are tried, and the values; the preset's own first."""
+
+_RUNGS: Final = (1 / 4, 1 / 2)
+"""The share of the epochs that a setting is trained for, before a third of them go on."""
+
+_VALIDATION: Final = 0.2
+
+
+@dataclasses.dataclass(slots=True)
+class Setting:
+    """One way to train, and how right it was on validation rows after each of its trainings."""
+
+    fusion: str
+    preset: Preset
+    accuracies: list[float] = dataclasses.field(default_factory=list)
+    loss: float = float("inf")
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """What sorts settings, the best first: how far it came, then accuracy, then loss."""
+        return -len(self.accuracies), -self.accuracies[-1] if self.accuracies else 0.0, self.loss
+
+    def to_json(self) -> dict[str, Any]:
+        """What was tried and what came of it."""
+        knobs = {name: getattr(self.preset, name) for name in KNOBS}
+        return {"fusion": self.fusion, **knobs, "accuracies": self.accuracies}
+
+
+def grid(preset: Preset, fusions: Sequence[str]) -> list[Setting]:
+    """Every combination; the preset's own values with each fusion come first."""
+    values = [values_of(getattr(preset, name)) for name, values_of in KNOBS.items()]
+    return [
+        Setting(fusion, dataclasses.replace(preset, **dict(zip(KNOBS, chosen, strict=True))))
+        for chosen in itertools.product(*values)
+        for fusion in fusions
+    ]
+
+
+def search(
+    dataset: Dataset,
+    settings: Sequence[Setting],
+    *,
+    seed: int = 0,
+    optional: Sequence[str] = (),
+    budget: float | None = None,
+    progress: bool | None = None,
+    report: Callable[[str], Any] = lambda line: None,
+) -> TrainedModel:
+    """Finds the best of the settings and trains it on all training rows.
+
+    The facts have what was tried under `search`.
+
+    Args:
+        dataset: Its training rows give the validation rows too.
+        settings: From `grid`, at least one.
+        seed: Of the trainings and of the choice of validation rows.
+        optional: Inputs that may be missing, as in `train`.
+        budget: Seconds for everything. The search ends when no more than the last training fits;
+            one setting is tried whatever it takes.
+        progress: Whether to draw progress bars; None draws them on a terminal only.
+        report: Called with a line for people whenever the next training begins.
+
+    Raises:
+        ExportError: No settings, no validation rows to be had, or a training that `train` refuses.
+    """
+    if not settings:
+        raise ExportError("Expected at least one setting to try. Received: none")
+    begin = time.monotonic()
+    inner = dataclasses.replace(dataset, rows=dataset.select("train")).resplit(_VALIDATION, salt=f"validation {seed} ")
+    if not inner.select("test"):
+        raise ExportError("Expected training rows of which some can be set aside. Received: one group for every label")
+    left, going_on = Budget(budget), list(settings)
+    for number, share in enumerate(_RUNGS, 1):
+        for position, setting in enumerate(going_on, 1):
+            if not left.fits(share + 1):  # the last training has to fit too
+                report(f"The budget ends the search: {left.left:.0f} s are left")
+                break
+            epochs = max(1, round(setting.preset.epochs * share))
+            report(f"Round {number}, {position} of {len(going_on)}: {_describe(setting)}, {epochs} epochs")
+            options: dict[str, Any] = {"seed": seed, "optional": optional, "epochs": epochs, "progress": progress}
+            started = time.monotonic()
+            facts = train(inner, preset=setting.preset, fusion=setting.fusion, **options).facts
+            left.spend(time.monotonic() - started, share)
+            setting.accuracies.append(facts["metrics"]["accuracy"])
+            setting.loss = facts["metrics"]["loss"]
+        going_on = sorted(going_on, key=lambda each: each.rank)[: -(-len(going_on) // 3)]
+    best = min(settings, key=lambda each: each.rank)
+    report(f"Training the best on all rows: {_describe(best)}")
+    trained = train(dataset, preset=best.preset, fusion=best.fusion, seed=seed, optional=optional, progress=progress)
+    tried = sorted((each for each in settings if each.accuracies), key=lambda each: each.rank)
+    trained.facts["search"] = {
+        "rows": {"train": len(inner.select("train")), "validation": len(inner.select("test"))},
+        "tried": [each.to_json() for each in tried],
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+    return trained
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """What was tried, the best first: from the facts of a search."""
+    head = ["FUSION", *(name.replace("_", " ").upper() for name in KNOBS)]
+    lines = [[*head, *(f"ROUND {number}" for number in range(1, len(_RUNGS) + 1))]]
+    for each in found["tried"]:
+        accuracies = [f"{accuracy:.1%}" for accuracy in each["accuracies"]]
+        rounds = accuracies + ["-"] * (len(_RUNGS) - len(accuracies))
+        lines.append([each["fusion"], *(f"{each[name]:g}" for name in KNOBS), *rounds])
+    return aligned(lines)
+
+
+def _describe(setting: Setting) -> str:
+    knobs = (f"{name.replace('_', ' ')} {getattr(setting.preset, name):g}" for name in KNOBS)
+    return ", ".join((setting.fusion, *knobs))
