@@ -44,6 +44,7 @@ def make_card(*, name: str, spec: PreprocessingSpec, parameters: int, facts: Map
         "contract": {
             "digest": spec.digest,
             "labels": list(spec.labels),
+            "optional": list(spec.optional),
             "signatures": {
                 signature.name: {
                     "inputs": {tensor.name: str(tensor) for tensor in signature.inputs},

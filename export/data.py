@@ -1,5 +1,7 @@
 """Training data: a folder with images and a `manifest.csv` of `image,text,label[,split][,group]`.
 
+For a model of clips the folder has recordings, and the first column is called `audio`.
+
 `load_dataset` looks at every row and every image before anything is trained, and names all that
 is wrong in one error. `encode` turns rows into arrays with the client's own preprocessing, so
 that training sees exactly what serving will see.
@@ -7,23 +9,22 @@ that training sees exactly what serving will see.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import IMAGE
 from duoserve.errors import InvalidInput
 from duoserve.preprocess import Preprocessor
+from export._manifest import DECODERS, SPLITS, DataError, Problem, Row, bar, read_manifest
 from export._split import hold_out
 
 __all__ = [
@@ -39,58 +40,7 @@ __all__ = [
     "load_held_out",
 ]
 
-SPLITS: Final = ("train", "test")
-"""What the column `split` may say."""
-
-_COLUMNS: Final = ("image", "text", "label")
-_MAYBE: Final = ("split", "group")
-_SHOWN: Final = 20
 _IN_MEMORY: Final = 2 << 30
-_DECODERS: Final = min(8, os.cpu_count() or 1)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a manifest: its line (the header is 1) and why."""
-
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.reason}"
-
-
-class DataError(ValueError):
-    """The data can't be trained on. `problems` has every bad row; the text shows the first ones."""
-
-    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
-        lines = [message, *(f"  {problem}" for problem in self.problems[:_SHOWN])]
-        if len(self.problems) > _SHOWN:
-            lines.append(f"  … and {len(self.problems) - _SHOWN} more")
-        super().__init__("\n".join(lines))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One pair.
-
-    Attributes:
-        line: Its line in the manifest.
-        image: Path of the image.
-        text: The text.
-        label: The class.
-        split: "train" or "test".
-        group: Rows of one group are never divided between training and test. Without a column
-            `group`, it is the SHA-256 of the image's bytes.
-    """
-
-    line: int
-    image: Path
-    text: str
-    label: str
-    split: str
-    group: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,11 +51,13 @@ class Dataset:
         rows: In the order of the manifest.
         labels: The classes, sorted.
         digest: SHA-256 (hex) of the images' bytes, texts, labels and split. Names of files don't count.
+        medium: "image", or "audio" for recordings.
     """
 
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
     digest: str
+    medium: str = IMAGE
 
     def select(self, split: str) -> tuple[Row, ...]:
         """The rows of "train" or "test"."""
@@ -140,13 +92,14 @@ class Arrays:
 def load_dataset(
     folder: str | os.PathLike[str], *, seed: int = 0, test_fraction: float = 0.2, progress: bool | None = None
 ) -> Dataset:
-    """Reads `folder/manifest.csv` and checks every row; decodes every image.
+    """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
 
     Without a column `split`, a share of every class is held out. The choice depends on `seed` and
     the groups alone; without a column `group`, rows with the same picture are one.
 
     Args:
-        folder: Has `manifest.csv`, UTF-8, and the images that it names relative to itself.
+        folder: Has `manifest.csv`, UTF-8, and the images (or WAV, FLAC and OGG) that it names
+            relative to itself.
         seed: Another seed, another split. Unused when the manifest has a column `split`.
         test_fraction: Share to hold out when there is no column `split`, above 0 and below 1.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
@@ -159,7 +112,7 @@ def load_dataset(
         raise DataError(f"Expected test_fraction above 0 and below 1. Received: {test_fraction}")
     root = Path(folder)
     path = root / "manifest.csv"
-    rows, digests, problems = _read(root, progress)
+    medium, rows, digests, problems = read_manifest(root, progress)
     has_split = all(row.split for row in rows)
     if not has_split and not problems:
         rows = list(_held_out(rows, test_fraction, f"{seed} "))
@@ -180,6 +133,7 @@ def load_dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
         labels=labels,
         digest=_digest(rows, digests),
+        medium=medium,
     )
 
 
@@ -195,7 +149,9 @@ def load_held_out(folder: str | os.PathLike[str], *, progress: bool | None = Non
         OSError: The manifest can't be read.
     """
     root = Path(folder)
-    rows, _, problems = _read(root, progress)
+    medium, rows, _, problems = read_manifest(root, progress)
+    if medium != IMAGE:
+        raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {medium}")
     if problems:
         raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", problems)
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
@@ -230,14 +186,14 @@ def encode(
 
     def prepare(position: int) -> Problem | None:
         try:
-            images[position] = preprocessor.image(rows[position].image)
-        except InvalidInput as error:
-            return Problem(rows[position].line, error.message)
+            images[position] = preprocessor.decoded(rows[position].image.read_bytes())
+        except (InvalidInput, OSError) as error:
+            return Problem(rows[position].line, str(error))
         return None
 
-    with ThreadPoolExecutor(_DECODERS) as pool:
+    with ThreadPoolExecutor(DECODERS) as pool:
         found = pool.map(prepare, range(len(rows)))
-        problems = [problem for problem in _bar(found, len(rows), description, progress) if problem]
+        problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
     if problems:
         raise DataError("Expected images to stay as they were checked. Received:", problems)
     position = {label: number for number, label in enumerate(spec.labels)}
@@ -249,112 +205,9 @@ def encode(
     )
 
 
-def _read(root: Path, progress: bool | None) -> tuple[list[Row], list[str], list[Problem]]:
-    """The good rows of a folder, the SHA-256 of their images, and what is wrong with the others."""
-    path = root / "manifest.csv"
-    if not path.is_file():
-        raise DataError(f"Expected a file manifest.csv in {root}. Received: none")
-    problems: list[Problem] = []
-    rows = list(_read_rows(path, problems))
-    digests = _check_images(rows, root.resolve(), problems, progress)
-    problems += _divided(rows)
-    rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
-    return rows, digests, problems
-
-
-def _read_rows(path: Path, problems: list[Problem]) -> Iterator[Row]:
-    """The rows that have all that they need; what is wrong with the others goes to `problems`."""
-    reader = csv.reader(_read_lines(path, problems), strict=True)
-    try:
-        header = next(reader, [])
-        if len(set(header)) < len(header) or not {*_COLUMNS} <= {*header} <= {*_COLUMNS, *_MAYBE}:
-            received = ",".join(header) or "none"
-            raise DataError(
-                f"Expected the columns image,text,label and maybe split and group in {path}. Received: {received}"
-            )
-        line = reader.line_num + 1
-        for fields in reader:
-            if fields:
-                if len(fields) != len(header):
-                    problems.append(Problem(line, f"expected {len(header)} columns, received {len(fields)}"))
-                else:
-                    row = dict(zip(header, fields, strict=True))
-                    reasons = list(_reasons(row))
-                    problems.extend(Problem(line, reason) for reason in reasons)
-                    if not reasons:
-                        label, (split, group) = row["label"].strip(), (row.get(name, "") for name in _MAYBE)
-                        yield Row(line, Path(row["image"]), row["text"], label, split, group.strip())
-            line = reader.line_num + 1
-    except csv.Error as error:
-        problems.append(Problem(reader.line_num, f"not CSV: {error}; nothing after it was read"))
-
-
-def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # Excel's byte order mark
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            problems.append(Problem(number, f"not UTF-8: byte {line[error.start]:#04x} at column {error.start + 1}"))
-            text = line.decode("utf-8", errors="replace")
-        if "\0" in text:  # where Python 3.10's csv stops
-            problems.append(Problem(number, f"a NUL character at column {text.index(chr(0)) + 1}"))
-        yield text.replace("\0", "�")
-
-
-def _reasons(row: dict[str, str]) -> Iterator[str]:
-    for column in _COLUMNS:
-        if not row[column].strip():
-            yield f"{column} is empty"
-    if "split" in row and row["split"] not in SPLITS:
-        yield f"expected split to be {' or '.join(SPLITS)}, received {row['split']!r}"
-
-
 def _held_out(rows: Sequence[Row], fraction: float, salt: str) -> tuple[Row, ...]:
     is_test = hold_out([(row.label, row.group) for row in rows], fraction, salt=salt)
     return tuple(dataclasses.replace(row, split=SPLITS[each]) for row, each in zip(rows, is_test, strict=True))
-
-
-def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
-    """Where the manifest has both columns, its split must keep its groups together."""
-    trained = {row.group: row.line for row in rows if row.split == "train" and row.group}
-    for row in rows:
-        if row.split == "test" and row.group in trained:
-            line = trained[row.group]
-            yield Problem(row.line, f"group {row.group!r} is in both splits: line {line} is for training")
-
-
-def _check_images(rows: Sequence[Row], root: Path, problems: list[Problem], progress: bool | None) -> list[str]:
-    """SHA-256 of every image; empty where it is bad."""
-    # Any size does: it is the decoding that counts.
-    spec = PreprocessingSpec(
-        image_height=32, image_width=32, token_length=1, tokenizer=b"unused", labels=("unused",), version=1
-    )
-    preprocessor = Preprocessor(spec)
-
-    def check(row: Row) -> tuple[str, str]:
-        try:
-            path = (root / row.image).resolve()
-            if not path.is_relative_to(root):
-                return "", f"image {str(row.image)!r} is outside the folder"
-            if not path.is_file():
-                return "", f"image {str(row.image)!r} does not exist"
-            data = path.read_bytes()
-            preprocessor.image(data)
-        except InvalidInput as error:
-            return "", f"image {str(row.image)!r}: {error.message}"
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            return "", f"image {str(row.image)!r} can't be read: {error}"
-        return hashlib.sha256(data).hexdigest(), ""
-
-    digests = []
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        checked = _bar(pool.map(check, rows), len(rows), "Checking images", progress)
-        for row, (digest, reason) in zip(rows, checked, strict=True):
-            digests.append(digest)
-            if reason:
-                problems.append(Problem(row.line, reason))
-    return digests
 
 
 def _digest(rows: Sequence[Row], digests: Sequence[str]) -> str:
@@ -371,7 +224,3 @@ def _room(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryFile() as file:
         os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, not a SIGBUS later
         return np.memmap(file, np.uint8, "r+", shape=shape)
-
-
-def _bar(items: Any, total: int, description: str, progress: bool | None) -> Any:
-    return tqdm(items, total=total, desc=description, unit="image", disable=None if progress is None else not progress)

@@ -26,7 +26,7 @@ from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.signing import verify_signature
 from export._defaults import SERVER_VERSION
 from export._ops import forbidden_ops
-from export._probes import probes
+from export._probes import probes, without_one
 from export._session import SessionModel
 from export.errors import ExportError, GateError
 from export.warmup import WARMUP_PATH, read_warmup
@@ -228,17 +228,19 @@ def _keras(subject: _Subject) -> Iterator[str]:
 
 
 def _parity(subject: _Subject) -> Iterator[str]:
-    pairs = [*((sample.image_bytes, sample.text) for sample in subject.samples), *probes()]
+    spec = subject.described
+    odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
+    pairs = [*((sample.encoded, sample.text) for sample in subject.samples), *odd]
     image, tokens = _encode(subject, pairs)
     by_tensors = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
     raw = {
-        "image_bytes": np.array([data for data, _ in pairs], object),
+        spec.bytes_input: np.array([data for data, _ in pairs], object),
         "text": np.array([text.encode("utf-8") for _, text in pairs], object),
     }
     by_bytes = subject.loaded.run(contract.SERVING_BYTES, raw)
     yield from _differences("serving_bytes", by_tensors, by_bytes["probabilities"], TOLERANCE)
     for position, (row, label) in enumerate(zip(by_tensors, by_bytes["label"], strict=True)):
-        expected = subject.described.labels[int(np.argmax(row))]
+        expected = spec.labels[int(np.argmax(row))]
         if label.decode("utf-8") != expected:
             yield f"serving_bytes, sample {position}: expected label {expected!r}. Received: {label.decode('utf-8')!r}"
     yield f"in-graph and client preprocessing agree on {len(pairs)} pairs, odd ones among them"
@@ -281,9 +283,9 @@ _SIGNED: Final = ("signature", _signature, False)
 def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:
     """Images and tokens as the client makes them of the pairs, by default the golden samples."""
     if pairs is None:
-        pairs = ((sample.image_bytes, sample.text) for sample in subject.samples)
+        pairs = ((sample.encoded, sample.text) for sample in subject.samples)
     preprocessor = Preprocessor(subject.described)
-    rows = [(preprocessor.image(data), preprocessor.tokens(text)) for data, text in pairs]
+    rows = [(preprocessor.decoded(data or None), preprocessor.tokens(text or None)) for data, text in pairs]
     return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
 
 

@@ -11,32 +11,45 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import IMAGE, PreprocessingSpec
 from export._orientation import orientation, upright
 from export._resize import resize
 
-__all__ = ["ImageDecoder", "make_tokenizer", "tokenize"]
+__all__ = ["Decoder", "ImageDecoder", "make_tokenizer", "tokenize"]
 
 _JPEG = b"\xff\xd8\xff"
 _RATIOS = (1, 2, 4, 8)
 
 
-class ImageDecoder:
-    """Encoded images to pixels of the size that the spec names."""
+class Decoder:
+    """Files to rows of the `image` input, of the size that the spec names. Base of one for images and one for clips."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         self._height = spec.image_height
         self._width = spec.image_width
+        self._optional = IMAGE in spec.optional
 
-    def __call__(self, image_bytes: tf.Tensor) -> tf.Tensor:
+    def __call__(self, encoded: tf.Tensor) -> tf.Tensor:
         """uint8 array of shape (batch, height, width, 3), RGB, 0-255.
 
         Args:
-            image_bytes: string array of shape (batch,), JPEG or PNG files. TensorFlow's decoder
-                takes GIF (one frame) and BMP too; the client does not promise these.
+            encoded: string array of shape (batch,), files. No bytes are a missing image, zeros,
+                where the spec has it optional; elsewhere they fail.
         """
         shape = tf.TensorSpec([self._height, self._width, 3], tf.uint8)
-        return tf.map_fn(self._decode, image_bytes, fn_output_signature=shape)
+        decode = self._decode_any if self._optional else self._decode
+        return tf.map_fn(decode, encoded, fn_output_signature=shape)
+
+    def _decode_any(self, data: tf.Tensor) -> tf.Tensor:
+        nothing = tf.zeros([self._height, self._width, 3], tf.uint8)
+        return tf.cond(tf.strings.length(data) == 0, lambda: nothing, lambda: self._decode(data))
+
+    def _decode(self, data: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
+
+
+class ImageDecoder(Decoder):
+    """JPEG and PNG files. TensorFlow's decoder takes GIF (one frame) and BMP too; the client does not promise these."""
 
     def _decode(self, data: tf.Tensor) -> tf.Tensor:
         is_jpeg = tf.strings.substr(data, 0, 3) == _JPEG

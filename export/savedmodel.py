@@ -21,6 +21,7 @@ from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.signing import sign_folder
 from export._defaults import BATCH_SIZES, SERVER_VERSION
+from export._probes import without_one
 from export.card import CARD_PATH, make_card
 from export.errors import ExportError
 from export.gate import Array, CheckResult, Reference, check, refuse_unless_passed
@@ -64,7 +65,9 @@ def export_version(
     Args:
         model: Inputs `image` and `tokens`, output the probabilities.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives.
-        samples: Encoded images and texts that become the golden samples; a dozen held-out ones do.
+        samples: Encoded images (WAV files, where the model takes audio) and texts that become the
+            golden samples; a dozen held-out ones do.
+            Where an input is optional, the first one becomes a sample without it too.
         store: Where to.
         version: The number, if not the next one.
         batch_sizes: For the warmup records: the server's `allowed_batch_sizes`.
@@ -85,7 +88,7 @@ def export_version(
     with store.writing(version) as staging:
         spec = dataclasses.replace(spec, version=staging.version)
         reference = _reference(model, spec)
-        golden = _answer(spec, samples, reference)
+        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference)
         _write_graph(model, spec, staging.path)
         _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
@@ -111,11 +114,12 @@ def _reference(model: keras.Model, spec: PreprocessingSpec) -> Reference:
 def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference) -> list[GoldenSample]:
     """The samples with the tokens that the client makes and the Keras model's answers."""
     preprocessor = Preprocessor(spec)
-    image = np.stack([preprocessor.image(data) for data, _ in samples])
-    tokens = np.stack([preprocessor.tokens(text) for _, text in samples])
+    image = np.stack([preprocessor.decoded(data or None) for data, _ in samples])
+    tokens = np.stack([preprocessor.tokens(text or None) for _, text in samples])
     return [
         GoldenSample(
-            image_bytes=data,
+            image_bytes=data if spec.audio is None else b"",
+            audio_bytes=data if spec.audio is not None else b"",
             text=text,
             tokens=tuple(row.tolist()),
             probabilities=tuple(answer.tolist()),

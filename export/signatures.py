@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from duoserve import contract
+from export.audio import AudioDecoder
 from export.errors import ExportError
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
 
@@ -54,15 +55,24 @@ def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras
         ExportError: The model's inputs or output are not those of the contract.
     """
     predict = predict_fn(model, spec)
-    tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec)
+    tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
     labels = tf.constant(spec.labels)
     described = spec.to_json()
+
+    def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tokens = tokenize(tokenizer, spec, text)
+        if len(spec.optional) < 2:
+            return decode(encoded), tokens
+        given = (tf.strings.length(encoded) > 0) | tf.reduce_any(tokens != spec.pad_id, axis=-1)
+        said = f"Expected {spec.bytes_input}, text or both in each row. Received: neither in one"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(given), [said])]):
+            return decode(encoded), tokens
 
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": predict(image, tokens)}
 
-    def serving_bytes(image_bytes: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(decode(image_bytes), tokenize(tokenizer, spec, text))
+    def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = predict(*prepare(encoded, text))
         return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -16,9 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, PRESETS, Preset
+from export.clips import golden_recording, spectrogram_size
 from export.data import Arrays, Dataset, Row, encode, in_turn
 from export.errors import ExportError
 from export.fit import fit
@@ -91,7 +92,7 @@ def train(
     return TrainedModel(
         model=model,
         spec=spec,
-        samples=tuple((row.image.read_bytes(), row.text) for row in in_turn(held_out, _SAMPLES)),
+        samples=tuple((_sample(row, spec), row.text) for row in in_turn(held_out, _SAMPLES)),
         facts={
             "preset": preset.name,
             "fusion": fusion,
@@ -109,15 +110,20 @@ def train(
 
 
 def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optional: tuple[str, ...]) -> Preprocessor:
+    audio = AudioSpec() if dataset.medium == AUDIO else None
+    height = width = preset.image_size
+    if audio is not None:
+        height, width = spectrogram_size((row.image for row in rows), audio, preset.image_size)
     spec = PreprocessingSpec(
-        image_height=preset.image_size,
-        image_width=preset.image_size,
+        image_height=height,
+        image_width=width,
         token_length=preset.most_tokens,
         tokenizer=train_tokenizer((row.text for row in rows), vocabulary=preset.vocabulary),
         labels=dataset.labels,
         version=1,
         pad_id=PAD_ID,
         optional=optional,
+        audio=audio,
     )
     preprocessor = Preprocessor(spec)
     lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
@@ -141,3 +147,8 @@ def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
         "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
         "largest_class": float(np.bincount(tests.classes).max() / len(right)),
     }
+
+
+def _sample(row: Row, spec: PreprocessingSpec) -> bytes:
+    data = row.image.read_bytes()
+    return data if spec.audio is None else golden_recording(data, spec)

@@ -39,17 +39,18 @@ def warmup_inputs(
     """One request of `rows` rows for each signature: its name, and arrays by input name."""
     preprocessor = Preprocessor(spec)
     chosen = [samples[row % len(samples)] for row in range(rows)]
+    pairs = [sample.pair for sample in chosen]
     yield (
         contract.SERVING_DEFAULT,
         {
-            "image": np.stack([preprocessor.image(sample.image_bytes) for sample in chosen]),
-            "tokens": np.stack([preprocessor.tokens(sample.text) for sample in chosen]),
+            "image": np.stack([preprocessor.image(image) for image, _ in pairs]),
+            "tokens": np.stack([preprocessor.tokens(text) for _, text in pairs]),
         },
     )
     yield (
         contract.SERVING_BYTES,
         {
-            "image_bytes": np.array([sample.image_bytes for sample in chosen], object),
+            spec.bytes_input: np.array([sample.encoded for sample in chosen], object),
             "text": np.array([sample.text.encode("utf-8") for sample in chosen], object),
         },
     )

@@ -62,7 +62,7 @@ def check_tokenizer(spec: PreprocessingSpec, texts: list[str], reasons: list[str
     draw = np.random.default_rng(0)
     odd = ["".join(chr(each) for each in draw.choice(_CHARACTERS, draw.integers(1, 40))) for _ in range(200)]
     client = Preprocessor(spec)
-    every = [*texts[:1000], *(text for _, text in probes()), *odd, "", " "]
+    every = [*texts[:1000], *(text for _, text in probes(spec)), *odd, "", " "]
     in_graph = tokenize(make_tokenizer(spec), spec, tf.constant([text.encode() for text in every])).numpy()
     for text, ids in zip(every, in_graph, strict=True):
         if not np.array_equal(client.tokens(text), ids):

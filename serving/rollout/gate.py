@@ -249,7 +249,7 @@ class Gate:
             for position, sample in enumerate(self._package.samples):
                 asked += 1
                 try:
-                    answer = client.predict(sample.image_bytes, sample.text)
+                    answer = client.predict(*sample.pair)
                 except (ServerUnavailable, DeadlineExceeded):
                     raise
                 except DuoserveError as error:
@@ -270,8 +270,9 @@ class Gate:
         def calls(version: int) -> list[Callable[[], object]]:
             client = self._fleet.client(address, version)
             return [
-                lambda sample=sample: client.predict(sample.image_bytes, sample.text)  # type: ignore[misc]
+                lambda sample=sample: client.predict(*sample.pair)  # type: ignore[misc]
                 for sample in self._package.samples
+                if all(sample.pair)  # the other version may need both
             ]
 
         for _ in range(self._limits.latency_tries):

@@ -29,11 +29,13 @@ class Contract:
         signatures: Tensors by signature and then by "input NAME" or "output NAME", each as dtype and shape.
         labels: The classes, in their order.
         digest: Of the whole preprocessing, tokenizer included.
+        optional: The inputs that a caller may leave out.
     """
 
     signatures: Mapping[str, Mapping[str, str]]
     labels: tuple[str, ...]
     digest: str
+    optional: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def contract_of(spec: PreprocessingSpec) -> Contract:
         },
         spec.labels,
         spec.digest,
+        spec.optional,
     )
 
 
@@ -131,6 +134,9 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
     lost = [label for label in old.labels if label not in new.labels]
     if lost:
         findings.append(f"classes: expected {', '.join(lost)} to stay. Received: none")
+    needed = [name for name in old.optional if name not in new.optional]
+    if needed:
+        findings.append(f"inputs: expected {' and '.join(needed)} to stay optional. Received: needed always")
     if clients == "fixed":
         if old.labels != new.labels and not lost:
             findings.append("classes: expected the same ones in the same order. Received: others")
@@ -151,7 +157,8 @@ def _contract(card: Mapping[str, Any]) -> Contract:
     labels = tuple(str(label) for label in content["labels"])
     if not labels or not tensors:
         raise ContractError("Expected signatures and labels in the card. Received: none")
-    return Contract(tensors, labels, str(content["digest"]))
+    optional = tuple(str(name) for name in content.get("optional", ()))
+    return Contract(tensors, labels, str(content["digest"]), optional)
 
 
 def _check_signature(path: Path, policy: Signatures) -> str:

@@ -6,11 +6,11 @@ import csv
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from duoserve import Prediction
+from duoserve import Clip, Prediction
 from duoserve.samples import GoldenSample
 from serving.rollout.errors import SettingsError
 
@@ -20,9 +20,9 @@ _Z: Final = 1.645  # one-sided 95 %: of twenty versions that just keep to a limi
 
 
 class Input(NamedTuple):
-    """An encoded image, a text and, where it is known, the true class."""
+    """An encoded image or Clip, a text and, where it is known, the true class."""
 
-    image: bytes
+    image: bytes | Clip
     text: str
     label: str | None = None
 
@@ -83,9 +83,9 @@ class Comparison:
 
 
 def read_inputs(path: Path, most: int) -> list[Input]:
-    """Inputs from a CSV file with the columns image (path relative to it) and text, at most `most`, evenly chosen.
+    """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
 
-    A column `label` names the true class. Where there is a column `split`, only its rows `test`
+    They are evenly chosen. A column `label` names the true class. Where there is a column `split`, only its rows `test`
     are taken: on what a version was trained with, it is no worse than any other.
 
     Raises:
@@ -95,22 +95,30 @@ def read_inputs(path: Path, most: int) -> list[Input]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("split", "test") == "test"]
         step = max(1, -(-len(rows) // most))
-        found = [
-            Input((path.parent / row["image"]).read_bytes(), row["text"] or "", row.get("label") or None)
-            for row in rows[::step]
-        ]
+        found = [Input(_medium(path.parent, row), row["text"] or "", row.get("label") or None) for row in rows[::step]]
     except KeyError as error:
         raise SettingsError(f"Expected the columns image and text in {path}. Received: no {error}") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise SettingsError(f"Expected {path} to be a CSV file with readable images. Received: {error}") from error
+        raise SettingsError(
+            f"Expected {path} to be a CSV file with readable images or clips. Received: {error}"
+        ) from error
     if not found:
         raise SettingsError(f"Expected inputs in {path}. Received: none")
     return found
 
 
 def from_samples(*groups: Iterable[GoldenSample]) -> list[Input]:
-    """The inputs of golden samples, each once."""
-    return list(dict.fromkeys(Input(sample.image_bytes, sample.text) for group in groups for sample in group))
+    """The inputs of golden samples, each once. Those with a missing input are left out: one version may need both."""
+    found = {}
+    for sample in (sample for group in groups for sample in group):
+        image, text = sample.pair
+        if image is not None and text is not None:
+            found[sample.encoded, text] = Input(image, text)
+    return list(found.values())
+
+
+def _medium(folder: Path, row: Mapping[str, str]) -> bytes | Clip:
+    return Clip((folder / row["audio"]).read_bytes()) if row.get("audio") else (folder / row["image"]).read_bytes()
 
 
 def compare(pairs: Sequence[Answers]) -> Comparison:

@@ -154,7 +154,9 @@ class FakeServer:
         elif signature == "serving_bytes":
             preprocessor = Preprocessor(version.spec)
             try:
-                image = np.stack([preprocessor.image(item) for item in inputs["image_bytes"]])
+                image = np.stack([preprocessor.decoded(item or None) for item in inputs[version.spec.bytes_input]])
+            except KeyError as error:
+                raise Abort(grpc.StatusCode.INVALID_ARGUMENT, f"inputs do not match the signature: {error}") from error
             except ValueError as error:
                 raise Abort(grpc.StatusCode.INVALID_ARGUMENT, f"jpeg::Uncompress failed. {error}") from error
             tokens = np.stack([preprocessor.tokens(item.decode()) for item in inputs["text"]])

@@ -49,7 +49,7 @@ def test_pairs_tuples_and_generators(make_client: MakeClient, server: FakeServer
 
 
 def test_items_that_are_wrong_fail_alone(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
-    bad = [(b"", "x"), (jpeg, None), ("missing.jpg", "x"), jpeg, (jpeg, "x", "y"), (jpeg[:-100], "x"), None]
+    bad = [(b"", "x"), (None, None), ("missing.jpg", "x"), jpeg, (jpeg, "x", "y"), (jpeg[:-100], "x"), None]
     found = make_client(server.address, max_batch_size=4).predict_batch([(jpeg, "a"), *bad, (jpeg, "b")])
     assert set(found.errors) == set(range(1, 8)) and len(found.outcomes) == 9
     assert found[0].version == found[8].version == 3

@@ -81,8 +81,9 @@ def test_failures_have_exit_codes_and_a_line(
     output = capsys.readouterr()
     assert json.loads(output.out)["error"] == "InvalidInput" and "missing.jpg" in output.err
     assert main(["status", "--server=nonsense", "--model=pairs"]) == 2
+    assert main(["predict"]) == 2  # neither an image nor a text
     with pytest.raises(SystemExit) as caught:
-        main(["predict"])
+        main(["predict", "--image", image, "--audio", image])
     assert caught.value.code == 2
 
 

@@ -9,8 +9,9 @@ with Client("localhost:8500", model="pairs", label="stable") as client:
 
 from duoserve._messages import Outputs, VersionStatus
 from duoserve.aio import AsyncClient
+from duoserve.audio import Clip
 from duoserve.client import Client
-from duoserve.contract import ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
+from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
 from duoserve.errors import (
     BadReply,
     ClientClosed,
@@ -34,11 +35,13 @@ from duoserve.routing import Canary, Shadow, ShadowReport
 __all__ = [
     "TLS",
     "AsyncClient",
+    "AudioSpec",
     "BadReply",
     "BatchResult",
     "Canary",
     "Client",
     "ClientClosed",
+    "Clip",
     "Connection",
     "ContractError",
     "DeadlineExceeded",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from duoserve import _inputs
@@ -68,26 +68,30 @@ class Batches:
         mode: SendMode,
         outcomes: list[Outcome | None],
     ) -> list[tuple[Sent, Chunk]]:
-        """Reads the items of a window, and groups them by the way they go out."""
-        chunks: dict[Sent, list[Chunk]] = {}
-        sizes: dict[Sent, int] = {}
+        """Reads the items of a window, and groups them by the way they go out, and by what they are.
+
+        A version that refuses one because an input is missing, or is a clip, refuses all of its group.
+        """
+        chunks: dict[tuple[Sent, Hashable], list[Chunk]] = {}
+        sizes: dict[tuple[Sent, Hashable], int] = {}
         for i in window:
             try:
                 image, text = _split_pair(pairs[i])
                 item = _inputs.read_item(image, text)
                 sent = _inputs.choose(item, expected.spec, mode)
-                if sent == "tensors":
+                if sent == "tensors" and not _inputs.unfit([item], expected.spec):
                     item.tensors(expected)  # a broken image must fail alone, not with its chunk
             except InvalidInput as error:
                 outcomes[i] = error
                 continue
             size = _size(item, sent, expected.spec)
-            if sent not in chunks or sizes[sent] + size > _CHUNK_BYTES:
-                chunks.setdefault(sent, []).append([])
-                sizes[sent] = 0
-            chunks[sent][-1].append((i, item))
-            sizes[sent] += size
-        return [(sent, chunk) for sent, of_kind in chunks.items() for chunk in of_kind]
+            kind = sent, (item.medium, item.missing)
+            if kind not in chunks or sizes[kind] + size > _CHUNK_BYTES:
+                chunks.setdefault(kind, []).append([])
+                sizes[kind] = 0
+            chunks[kind][-1].append((i, item))
+            sizes[kind] += size
+        return [(sent, chunk) for (sent, _), of_kind in chunks.items() for chunk in of_kind]
 
     def _chunk(
         self, context: Context, target: Target, chunk: Chunk, sent: Sent, outcomes: list[Outcome | None]
@@ -118,7 +122,7 @@ class Batches:
 
 def _split_pair(pair: Any) -> tuple[Any, Any]:
     if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
-        raise InvalidInput(f"Expected each item to be a pair (image, text). Received: {type(pair).__name__}")
+        raise InvalidInput(f"Expected each item to be a pair (image or Clip, text). Received: {type(pair).__name__}")
     return pair[0], pair[1]
 
 

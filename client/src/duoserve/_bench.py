@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from duoserve.aio import AsyncClient
+from duoserve.audio import Clip, encode_wav
 from duoserve.errors import DuoserveError, InvalidInput
 
 __all__ = ["Report", "percentiles", "run"]
@@ -73,6 +74,7 @@ async def run(
     client: AsyncClient,
     *,
     image: str | None,
+    audio: str | None,
     text: str,
     concurrency: int,
     rate: float | None,
@@ -84,14 +86,12 @@ async def run(
     """Loads the server for `warmup` and then `duration` seconds.
 
     Raises:
-        InvalidInput: A number out of range, or an image that can't be read.
+        InvalidInput: A number out of range, or a file that can't be read.
         DuoserveError: The first call failed: there is nothing to measure.
     """
     if concurrency < 1 or not 0 < duration <= 86400 or warmup < 0 or (rate is not None and not 0 < rate <= 1e6):
         raise InvalidInput("Expected concurrency, rate and duration above 0. Received: one that is not")
-    data = await asyncio.to_thread(Path(image).read_bytes if image and Path(image).is_file() else _photo)
-    if image and not Path(image).is_file():
-        raise InvalidInput(f"Expected image to be a readable file. Received: {image}")
+    data = await _input(client, image, audio)
     first = await client.predict(data, text)
     sent: str = first.sent
     if prepared:
@@ -135,7 +135,19 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return {**found, "max": float(values[-1])}
 
 
-async def _prepared_call(client: AsyncClient, data: bytes, text: str) -> Callable[[], Awaitable[int]]:
+async def _input(client: AsyncClient, image: str | None, audio: str | None) -> bytes | Clip:
+    """What the files hold, read once; without one what the served version takes."""
+    for name, path in (("image", image), ("audio", audio)):
+        if path:
+            try:
+                data = await asyncio.to_thread(Path(path).read_bytes)
+            except OSError as error:
+                raise InvalidInput(f"Expected {name} to be a readable file. Received: {error}") from error
+            return Clip(data) if audio else data
+    return _noise() if (await client.describe()).audio else await asyncio.to_thread(_photo)
+
+
+async def _prepared_call(client: AsyncClient, data: bytes | Clip, text: str) -> Callable[[], Awaitable[int]]:
     preprocessor = await client.preprocessor()
     image, tokens = preprocessor.image(data)[None], preprocessor.tokens(text)[None]
 
@@ -184,6 +196,11 @@ async def _watch(progress: Progress, tally: _Tally, start: float, duration: floa
         progress(max(share, 0.0), len(tally.latencies), sum(tally.errors.values()))
         await asyncio.sleep(0.2)
     progress(1.0, len(tally.latencies), sum(tally.errors.values()))
+
+
+def _noise() -> Clip:
+    """A second of noise, of 16-bit samples at 16 kHz."""
+    return Clip(encode_wav(Clip(np.random.default_rng(0).integers(-9999, 9999, 16_000, np.int16), 16_000)))
 
 
 def _photo() -> bytes:

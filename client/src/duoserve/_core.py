@@ -21,7 +21,7 @@ from duoserve._inputs import Item
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Rpc
 from duoserve._specs import Specs, Target
-from duoserve.contract import DESCRIBE, SERVING_DEFAULT, ContractError, PreprocessingSpec, SignatureSpec
+from duoserve.contract import DESCRIBE, IMAGE, SERVING_DEFAULT, ContractError, PreprocessingSpec, SignatureSpec
 from duoserve.errors import (
     BadReply,
     DuoserveError,
@@ -136,6 +136,8 @@ class Core:
         """
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
+        # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
+        choosy = any(item.missing or item.medium != IMAGE for item in items)
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -143,6 +145,8 @@ class Core:
             try:
                 if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
+                if _inputs.unfit(items, preprocessor.spec):
+                    preprocessor = yield from self._accepting(context, target, asked, items)
                 inputs = yield from self._prepare(items, preprocessor, sent)
                 outputs = yield from self.run(context, asked, _inputs.SIGNATURES[sent], inputs)
                 answering = yield from self._answering(context, outputs.version)
@@ -157,19 +161,35 @@ class Core:
             except RequestRejected:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
-                if last or asked != target or isinstance(target, int) or sent == "bytes":
+                if last or asked != target or isinstance(target, int) or (sent == "bytes" and not choosy):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
                 continue
-            if sent == "bytes" or answering.digest == preprocessor.digest:
+            fits = sent == "bytes" and not _inputs.unfit(items, answering.spec)
+            if fits or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
                 return self._outcomes(outputs, answering.spec, target, len(items), sent)
             preprocessor, asked = answering, outputs.version
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
+
+    def _accepting(self, context: Context, target: Target, asked: Target, items: Sequence[Item]) -> Steps[Preprocessor]:
+        """The Preprocessor behind a label now, when it takes these items.
+
+        Raises:
+            UnsupportedModel: It does not, or the version that was asked in its place.
+        """
+        if asked == target:  # what is known of a label may be of yesterday
+            preprocessor, asked = yield from self.describe(context, target)
+        else:
+            preprocessor = yield from self.expected(context, asked)
+        reason = _inputs.unfit(items, preprocessor.spec)
+        if reason is not None:
+            raise self._placed(UnsupportedModel(reason), asked)
+        return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
         """The Preprocessor of a version that answered: if one replica lacks it, another has it."""

@@ -1,4 +1,4 @@
-"""From what the caller gave to the tensors of a request. No I/O but reading image files."""
+"""From what the caller gave to the tensors of a request. No I/O but reading files of images and clips."""
 
 from __future__ import annotations
 
@@ -10,12 +10,34 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve._encoded import EncodedImage, inspect
-from duoserve.contract import SERVING_BYTES, SERVING_DEFAULT, PreprocessingSpec, TensorSpec, signatures
+from duoserve._recordings import inspect_audio
+from duoserve._wav import EncodedAudio
+from duoserve.audio import Clip, as_clip
+from duoserve.contract import (
+    AUDIO,
+    IMAGE,
+    SERVING_BYTES,
+    SERVING_DEFAULT,
+    TEXT,
+    PreprocessingSpec,
+    TensorSpec,
+    signatures,
+)
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocess import Preprocessor, read_encoded
 from duoserve.results import Sent
 
-__all__ = ["Item", "SendMode", "check_probabilities", "check_tensors", "choose", "encode_items", "read_item"]
+__all__ = [
+    "Item",
+    "SendMode",
+    "check_probabilities",
+    "check_tensors",
+    "choose",
+    "either",
+    "encode_items",
+    "read_item",
+    "unfit",
+]
 
 SendMode = Literal["auto", "tensors", "bytes"]
 SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
@@ -25,22 +47,32 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 @dataclasses.dataclass(slots=True)
 class Item:
-    """One image and text, read and looked at, but not prepared for any version yet.
+    """One image (or clip) and text, read and looked at, but not prepared for any version yet.
 
     Attributes:
-        source: Array or PIL image, None when the image came encoded.
-        data: The encoded image, None when it came as pixels.
+        source: Array, PIL image or Clip of an array, None when the image came encoded, or is missing.
+        data: The encoded image or clip, None when it came as numbers; no bytes when it is missing.
         facts: What the headers of `data` say.
-        text: The text, as UTF-8.
+        text: The text, None when it is missing.
+        text_bytes: The text, as UTF-8.
+        missing: Which of "image" and "text" is missing: one at most.
         prepared: The last result of `tensors`, with the digest that it was made for.
     """
 
     source: Any
     data: bytes | None
-    facts: EncodedImage | None
-    text: str
+    facts: EncodedImage | EncodedAudio | None
+    text: str | None
     text_bytes: bytes
+    missing: tuple[str, ...] = ()
     prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+
+    @property
+    def medium(self) -> str | None:
+        """IMAGE or AUDIO; None when it is missing, which suits either."""
+        if IMAGE in self.missing:
+            return None
+        return AUDIO if isinstance(self.source, Clip) or isinstance(self.facts, EncodedAudio) else IMAGE
 
     def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """Image and tokens for the versions of the preprocessor's spec; remembered for a retry."""
@@ -51,43 +83,95 @@ class Item:
             else:
                 image = preprocessor.image(self.source)
             self.prepared = digest, image, preprocessor.tokens(self.text)
+            if IMAGE in self.missing and not (self.prepared[2] != preprocessor.spec.pad_id).any():
+                raise InvalidInput("Expected text to have a token, as there is no image. Received: none")
         return self.prepared[1:]
 
 
-def read_item(image: Any, text: Any) -> Item:
-    """Reads the image's file, if it is one, and refuses what no version could take.
+def either(image: Any, audio: Any) -> Any:
+    """The one of the two that was given, audio as a Clip; None when neither was.
 
     Raises:
-        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`.
+        InvalidInput: Both were given, or an array in place of a Clip.
     """
+    if audio is None:
+        return image
+    if image is not None:
+        raise InvalidInput("Expected an image or audio. Received: both")
+    return as_clip(audio)
+
+
+def read_item(image: Any, text: Any) -> Item:
+    """Reads the file of the image or clip, if it is one, and refuses what no version could take.
+
+    Args:
+        image: See `Client.predict`. None: missing. A Clip in its place for models that take audio.
+        text: None: missing.
+
+    Raises:
+        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`; both are missing.
+    """
+    missing = tuple(name for name, value in ((IMAGE, image), (TEXT, text)) if value is None)
+    if len(missing) == 2:
+        raise InvalidInput("Expected an image, a text or both. Received: neither")
+    text_bytes = b"" if text is None else _encode_text(text)
+    if image is None:
+        return Item(None, b"", None, text, text_bytes, missing)
+    if isinstance(image, Clip):
+        data = image.read()
+        facts = None if data is None else inspect_audio(data)
+        return Item(image if data is None else None, data, facts, text, text_bytes, missing)
+    data = read_encoded(image)
+    if data is None:
+        return Item(image, None, None, text, text_bytes, missing)
+    return Item(None, data, inspect(data), text, text_bytes, missing)
+
+
+def _encode_text(text: Any) -> bytes:
     if not isinstance(text, str):
         raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
     if not text.strip():
         raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
     try:
-        text_bytes = text.encode("utf-8")
+        return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
-    data = read_encoded(image)
-    if data is None:
-        return Item(image, None, None, text, text_bytes)
-    return Item(None, data, inspect(data), text, text_bytes)
 
 
 def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     """How the item goes out. `auto` takes what is smaller on the wire.
 
     Raises:
-        InvalidInput: Bytes were demanded, but the image came as pixels.
+        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV.
     """
-    if item.data is None:
-        if mode == "bytes":
-            raise InvalidInput("Expected an encoded image (path, bytes or file object) to send bytes. Received: pixels")
-        return "tensors"
+    if item.data is None or (isinstance(item.facts, EncodedAudio) and item.facts.format != "WAV"):
+        if mode != "bytes":
+            return "tensors"
+        if item.facts is not None:  # no operation in the graph reads those
+            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {item.facts.format}")
+        received = "samples" if item.medium == AUDIO else "pixels"
+        raise InvalidInput(
+            f"Expected an encoded {item.medium} (path, bytes or file object) to send bytes. Received: {received}"
+        )
     if mode != "auto":
         return mode
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
+
+
+def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
+    """What keeps a version of this spec from taking these items, as an error says it; None: nothing."""
+    media = {item.medium for item in items} - {None, spec.medium}
+    if media:
+        return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"
+    missing = {name for item in items for name in item.missing}.difference(spec.optional)
+    if missing:
+        names = sorted(spec.medium if name == IMAGE else name for name in missing)
+        return (
+            f"Expected {spec.medium} and text: this version was trained with both always, without modality dropout."
+            f" Received: no {' or no '.join(names)}"
+        )
+    return None
 
 
 def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) -> Tensors:
@@ -97,7 +181,7 @@ def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) 
         images[:] = [item.data for item in items]
         texts = np.empty(len(items), object)
         texts[:] = [item.text_bytes for item in items]
-        return {"image_bytes": images, "text": texts}
+        return {preprocessor.spec.bytes_input: images, "text": texts}
     pairs = [item.tensors(preprocessor) for item in items]
     if len(pairs) == 1:
         return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}
@@ -108,7 +192,8 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
     """Ready-made tensors, held against the contract: the server checks few of these itself.
 
     Raises:
-        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range.
+        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range, a row with
+            neither image nor text.
     """
     tensors = {"image": image, "tokens": tokens}
     spec = preprocessor.spec
@@ -129,6 +214,8 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
     size = preprocessor.vocabulary_size
     if int(tokens.view(np.uint32).max()) >= size:
         raise InvalidInput(f"Expected tokens from 0 to {size - 1}. Received: {tokens.min()} to {tokens.max()}")
+    if len(spec.optional) == 2 and not (image.any((1, 2, 3)) | (tokens != spec.pad_id).any(1)).all():
+        raise InvalidInput("Expected an image, a text or both in each row. Received: neither in one")
     return tensors
 
 

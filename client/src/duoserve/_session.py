@@ -19,6 +19,7 @@ from duoserve._inputs import Item, SendMode
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Metadata, Rpc, check_metadata
 from duoserve._specs import Target
+from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.observe import CallRecord, Observer
@@ -69,16 +70,24 @@ class Session:
         self._batches = _batches.Batches(self._core, max_batch_size)
 
     def predict(
-        self, image: ImageSource, text: str, *, key: str | None, timeout: float | None, metadata: Metadata
+        self,
+        image: ImageSource | Clip | None,
+        text: str | None,
+        *,
+        audio: AudioSource | None,
+        key: str | None,
+        timeout: float | None,
+        metadata: Metadata,
     ) -> Steps[Prediction]:
-        """One image and text."""
+        """One image or clip, and text."""
         target, fallback = self._route(key)
         context, finish = self._begin("predict", target, timeout, metadata)
         with finish:
-            if isinstance(image, (bytes, np.ndarray)):  # nothing to wait for
-                item = _inputs.read_item(image, text)
+            source = _inputs.either(image, audio)
+            if source is None or isinstance(source, (bytes, np.ndarray)):  # nothing to wait for
+                item = _inputs.read_item(source, text)
             else:
-                item = yield Compute(lambda: _inputs.read_item(image, text))
+                item = yield Compute(lambda: _inputs.read_item(source, text))
             try:
                 found = yield from self._predict_one(context, target, item)
             except DuoserveError as error:
@@ -114,7 +123,11 @@ class Session:
         return self._tally.report()
 
     def predict_batch(
-        self, pairs: Iterable[tuple[ImageSource, str]], *, timeout: float | None, metadata: Metadata
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None,
+        metadata: Metadata,
     ) -> Steps[BatchResult]:
         """Many images and texts; an item that fails does not fail its neighbours."""
         found = list(pairs)

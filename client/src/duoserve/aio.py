@@ -14,6 +14,7 @@ from duoserve._channel import Plan
 from duoserve._lines import Line, Lines
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._shell import Shell
+from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.preprocess import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Prediction, TensorPrediction
@@ -41,20 +42,25 @@ class AsyncClient(Shell[grpc.aio.Channel]):
 
     async def predict(
         self,
-        image: ImageSource,
-        text: str,
+        image: ImageSource | Clip | None = None,
+        text: str | None = None,
         *,
+        audio: AudioSource | None = None,
         key: str | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
         """Like `Client.predict`."""
         return await self._driver.run(
-            self._session.predict(image, text, key=key, timeout=timeout, metadata=tuple(metadata))
+            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=tuple(metadata))
         )
 
     async def predict_batch(
-        self, pairs: Iterable[tuple[ImageSource, str]], *, timeout: float | None = None, metadata: Metadata = ()
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
     ) -> BatchResult:
         """Like `Client.predict_batch`."""
         return await self._driver.run(self._session.predict_batch(pairs, timeout=timeout, metadata=tuple(metadata)))

@@ -13,7 +13,7 @@ from typing import Any
 from duoserve import _bench
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
-from duoserve.contract import SignatureSpec, signatures
+from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.options import TLS
 from duoserve.results import Prediction
@@ -70,15 +70,16 @@ def _parser() -> argparse.ArgumentParser:
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Classify one image with its text.")
-    predict.add_argument("--image", required=True, metavar="FILE", help="JPEG or PNG")
-    predict.add_argument("--text", required=True, help="any text")
+    predict = command("predict", _predict, "Classify one image (or clip) with its text, or one of them alone.")
+    _add_input(predict)
     predict.add_argument("--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
     _add_send(predict)
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
-    bench.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
+    medium = bench.add_mutually_exclusive_group()
+    medium.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
+    medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG (default for a model that takes it: noise)")
     bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
     load = bench.add_mutually_exclusive_group()
     load.add_argument("--concurrency", type=int, metavar="N", help="callers, each waiting for its answer (default: 8)")
@@ -90,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--prepared", action="store_true", help="prepare the tensors once, not for each call")
     _add_send(bench)
     return parser
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    medium = parser.add_mutually_exclusive_group()
+    medium.add_argument("--image", metavar="FILE", help="JPEG or PNG")
+    medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
+    parser.add_argument("--text", help="any text (one of both may be left out where the version can do without)")
 
 
 def _add_send(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +124,7 @@ def _client_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def _predict(options: argparse.Namespace) -> int:
     with Client(**_client_options(options)) as client:
-        answer = client.predict(options.image, options.text)
+        answer = client.predict(options.image, options.text, audio=options.audio)
     top = answer.top(options.top)
     if options.json:
         print(json.dumps(_prediction_record(answer, options.top), ensure_ascii=False))
@@ -150,6 +158,8 @@ def _describe(options: argparse.Namespace) -> int:
             "image": [spec.image_height, spec.image_width, 3],
             "token_length": spec.token_length,
             "pad_id": spec.pad_id,
+            "optional": list(spec.optional),
+            "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
             "labels": list(spec.labels),
             "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
             "follows_contract": all(_follows(served.get(name), promised[name]) for name in promised),
@@ -159,7 +169,10 @@ def _describe(options: argparse.Namespace) -> int:
     print(f"version       {spec.version}")
     print(f"digest        {spec.digest}")
     print(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
+    if spec.audio is not None:
+        print(f"audio         {_audio_text(spec, spec.audio)}")
     print(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
+    print(f"optional      {' or '.join(spec.optional) or 'nothing'}")
     print(f"labels        {', '.join(spec.labels)}")
     for name, signature in served.items():
         note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"
@@ -169,6 +182,14 @@ def _describe(options: argparse.Namespace) -> int:
         for tensor in signature.outputs:
             print(f"  out  {tensor.name:<14} {tensor}")
     return 0
+
+
+def _audio_text(spec: PreprocessingSpec, audio: AudioSpec) -> str:
+    seconds = audio.clip_samples(spec.image_width) / audio.sample_rate
+    return (
+        f"{seconds:.2f} s at {audio.sample_rate} Hz,"
+        f" as {spec.image_height} bands from {audio.low_hz} to {audio.high_hz} Hz in {spec.image_width} frames"
+    )
 
 
 def _follows(served: SignatureSpec | None, promised: SignatureSpec) -> bool:
@@ -204,6 +225,7 @@ def _run_bench(options: argparse.Namespace) -> int:
             return await _bench.run(
                 client,
                 image=options.image,
+                audio=options.audio,
                 text=options.text,
                 concurrency=options.concurrency or 8,
                 rate=options.rate,

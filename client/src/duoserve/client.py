@@ -14,6 +14,7 @@ from duoserve._lines import Line, Lines
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._shell import Shell
 from duoserve._sync import SyncDriver, SyncLine, open_channel
+from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.preprocess import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Prediction, TensorPrediction
@@ -40,34 +41,48 @@ class Client(Shell[grpc.Channel]):
 
     def predict(
         self,
-        image: ImageSource,
-        text: str,
+        image: ImageSource | Clip | None = None,
+        text: str | None = None,
         *,
+        audio: AudioSource | None = None,
         key: str | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
-        """Classifies one image with its text.
+        """Classifies one image (or clip) with its text, or one of them alone where the version can do that.
 
         Args:
             image: A path, the bytes of a JPEG or PNG, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
-            text: Any text but an empty one.
+                None when there is none.
+            text: Any text but an empty one. None when there is none.
+            audio: In place of an image, where the model takes clips: a path, the bytes of a WAV,
+                FLAC or OGG, a binary file object, or a Clip(samples, sample_rate).
             key: Keeps a caller on one side of a canary.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.
 
         Raises:
             InvalidInput: Refused before anything was sent.
+            UnsupportedModel: The version takes clips and got an image, or the other way round; or an
+                input is missing, and the version was trained with both always: `describe().optional`
+                names those that it can do without.
             DuoserveError: The call failed: see `duoserve.errors`.
         """
-        return self._driver.run(self._session.predict(image, text, key=key, timeout=timeout, metadata=tuple(metadata)))
+        return self._driver.run(
+            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=tuple(metadata))
+        )
 
     def predict_batch(
-        self, pairs: Iterable[tuple[ImageSource, str]], *, timeout: float | None = None, metadata: Metadata = ()
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
     ) -> BatchResult:
         """Classifies many images with their texts, in requests side by side; the order is kept.
 
+        None stands for an image or a text that is missing, as in `predict`; Clip(audio) for a clip.
         An item that fails does not fail its neighbours: reading it from the result raises its
         error. `timeout` is for the batch as a whole.
         """

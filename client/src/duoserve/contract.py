@@ -107,8 +107,8 @@ class PreprocessingSpec:
             A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
             alone; in `serving_bytes` an empty byte string stands for either. A picture that is
             black all over therefore counts as missing.
-        audio: How a clip becomes `image`, of a model that takes clips ("audio" in `optional`
-            then) in place of images. None: it takes images.
+        audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
+            in `optional` then means the clip. None: it takes images.
 
     Raises:
         ContractError: A size below 1, no tokenizer, labels missing, empty or repeated, an
@@ -141,12 +141,12 @@ class PreprocessingSpec:
         if len(set(self.labels)) != len(self.labels):
             repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
-        if not isinstance(self.optional, tuple) or not set(self.optional) <= {self.medium, TEXT}:
+        if not isinstance(self.optional, tuple) or not set(self.optional) <= {IMAGE, TEXT}:
             raise ContractError(
-                f"Expected optional to be a tuple of {self.medium!r}, {TEXT!r} or both. Received: {self.optional!r}"
+                f"Expected optional to be a tuple of {IMAGE!r}, {TEXT!r} or both. Received: {self.optional!r}"
             )
         # One order, so that equal specs have equal digests.
-        object.__setattr__(self, "optional", tuple(name for name in (self.medium, TEXT) if name in self.optional))
+        object.__setattr__(self, "optional", tuple(name for name in (IMAGE, TEXT) if name in self.optional))
         if self.audio is not None:
             self.audio.band_edges(self.image_height)
 

@@ -124,7 +124,7 @@ class BadReply(DuoserveError):
 
 
 class UnsupportedModel(DuoserveError):
-    """The model is served, but lacks the signatures of the Duoserve contract."""
+    """The model is served, but lacks what the call needs: a signature, or training without the missing input."""
 
 
 class SpecChanged(DuoserveError):

@@ -1,8 +1,8 @@
 """Raw input to the tensors of one model version, exactly as the model's own graph does it.
 
 Images: JPEG and PNG (as a path, bytes or a file object), numpy arrays and Pillow images
-become uint8 pixels, within 1 level of `serving_bytes`. Text becomes SentencePiece ids,
-identical to it.
+become uint8 pixels, within 1 level of `serving_bytes`; where the model takes clips instead,
+`duoserve.audio` says how. Text becomes SentencePiece ids, identical to it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -18,7 +17,11 @@ import numpy.typing as npt
 
 from duoserve._encoded import MAX_PIXELS, EncodedImage, decode_ratio, exif_orientation, inspect
 from duoserve._fork import Lock
-from duoserve.contract import ContractError, PreprocessingSpec
+from duoserve._recordings import inspect_audio
+from duoserve._sources import kind_of, read_bytes
+from duoserve._wav import EncodedAudio
+from duoserve.audio import AudioSource, Clip, Spectrogram, as_clip
+from duoserve.contract import AUDIO, IMAGE, TEXT, ContractError, PreprocessingSpec
 from duoserve.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -38,25 +41,9 @@ def read_encoded(source: Any) -> bytes | None:
     Raises:
         InvalidInput: A file that can't be read, or a source of no known kind.
     """
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, (bytearray, memoryview)):
-        return bytes(source)
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            return Path(source).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"Expected image to be a readable file. Received: {error}") from error
     if isinstance(source, np.ndarray) or _is_pil(source):
         return None
-    if hasattr(source, "read"):
-        data = source.read()
-        if isinstance(data, bytes):
-            return data
-        raise InvalidInput(f"Expected image file to be opened in binary mode. Received: one that reads {_kind(data)}")
-    raise InvalidInput(
-        f"Expected image to be a path, bytes, a file object, a numpy array or a PIL image. Received: {_kind(source)}"
-    )
+    return read_bytes(source, IMAGE, ", a numpy array or a PIL image")
 
 
 class Preprocessor:
@@ -73,8 +60,11 @@ class Preprocessor:
         self._lock = Lock()
         self._sentencepiece: Any = None
 
-    def image(self, source: ImageSource) -> npt.NDArray[np.uint8]:
+    def image(self, source: ImageSource | Clip | None) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), RGB, 0-255, of the size in the spec.
+
+        A Clip, where the spec has `audio`: see there. None, where the spec's `optional` has
+        "image": a missing image, zeros.
 
         Encoded images: the EXIF orientation of a JPEG is applied (of a PNG it is not: the
         graph does not read it), alpha is dropped, grey and palette images become RGB, 16-bit
@@ -84,8 +74,15 @@ class Preprocessor:
 
         Raises:
             InvalidInput: Another format, an animated, truncated or broken image, more than
-                89 megapixels, an array of another shape or dtype.
+                89 megapixels, an array of another shape or dtype, None where an image is needed,
+                an image where the spec takes audio, or the other way round.
         """
+        if source is None:
+            self._check_optional(IMAGE)
+            return np.zeros((self.spec.image_height, self.spec.image_width, 3), np.uint8)
+        if isinstance(source, Clip):
+            return self.audio(source)
+        self._check_medium(IMAGE)
         data = read_encoded(source)
         if data is not None:
             return self.encoded(data, inspect(data))
@@ -93,8 +90,32 @@ class Preprocessor:
             return self._array(source)
         return self._resized(_upright(_checked(cast("Image.Image", source))))
 
-    def encoded(self, data: bytes, facts: EncodedImage) -> npt.NDArray[np.uint8]:
-        """Like `image`, for bytes that `inspect` has passed."""
+    def audio(self, source: AudioSource) -> npt.NDArray[np.uint8]:
+        """uint8 array of shape (height, width, 3), grey, 0-255: the spectrogram of a clip.
+
+        The channels are mixed, the clip is resampled, cut at the end or followed by silence, as
+        `spec.audio` says, and drawn with high tones above and the loudest white.
+
+        Raises:
+            InvalidInput: Not a WAV, FLAC or OGG, a truncated or broken one, without samples, of
+                more than `duoserve.audio.MOST_SAMPLES`, samples that are not finite, an array
+                without its rate or of another dtype or shape, or the spec takes images.
+        """
+        self._check_medium(AUDIO)
+        clip = as_clip(source)
+        data = clip.read()
+        return self._spectrogram.clip(clip) if data is None else self.encoded(data, inspect_audio(data))
+
+    def decoded(self, data: bytes | None) -> npt.NDArray[np.uint8]:
+        """Like `image`, for the bytes of a file: of an image, or of a clip where the spec has `audio`."""
+        return self.image(data if data is None or self.spec.audio is None else Clip(data))
+
+    def encoded(self, data: bytes, facts: EncodedImage | EncodedAudio) -> npt.NDArray[np.uint8]:
+        """Like `image`, for bytes that `inspect` or `inspect_audio` has passed."""
+        if isinstance(facts, EncodedAudio):
+            self._check_medium(AUDIO)
+            return self._spectrogram.encoded(data, facts)
+        self._check_medium(IMAGE)
         from PIL import Image
 
         target = self.spec.image_height, self.spec.image_width
@@ -110,14 +131,20 @@ class Preprocessor:
         except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, zlib.error …
             raise InvalidInput(f"Expected image to be a whole {facts.format}. Received: {error}") from error
 
-    def tokens(self, text: str) -> npt.NDArray[np.int32]:
+    def tokens(self, text: str | None) -> npt.NDArray[np.int32]:
         """int32 array of shape (token_length,): SentencePiece ids, padded with `pad_id` or cut.
 
+        None, where the spec's `optional` has "text": a missing text, `pad_id` alone.
+
         Raises:
-            InvalidInput: Not a str, or one with lone surrogates, which UTF-8 can't carry.
+            InvalidInput: Not a str, one with lone surrogates, which UTF-8 can't carry, or None
+                where a text is needed.
         """
+        if text is None:
+            self._check_optional(TEXT)
+            return np.full(self.spec.token_length, self.spec.pad_id, np.int32)
         if not isinstance(text, str):
-            raise InvalidInput(f"Expected text to be a str. Received: {_kind(text)}")
+            raise InvalidInput(f"Expected text to be a str. Received: {kind_of(text)}")
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -132,12 +159,25 @@ class Preprocessor:
         """One more than the largest token id, padding included."""
         return max(int(self._processor().get_piece_size()), self.spec.pad_id + 1)
 
+    def _check_optional(self, name: str) -> None:
+        if name not in self.spec.optional:
+            raise InvalidInput(f"Expected {name}: the model was trained with it always. Received: None")
+
     def _processor(self) -> Any:
         if self._sentencepiece is None:
             with self._lock:
                 if self._sentencepiece is None:
                     self._sentencepiece = _load_tokenizer(self.spec.tokenizer)
         return self._sentencepiece
+
+    @functools.cached_property
+    def _spectrogram(self) -> Spectrogram:
+        assert self.spec.audio is not None
+        return Spectrogram(self.spec.audio, self.spec.image_height, self.spec.image_width)
+
+    def _check_medium(self, medium: str) -> None:
+        if self.spec.medium != medium:
+            raise InvalidInput(f"Expected {self.spec.medium}, as the model takes that. Received: {medium}")
 
     def _array(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
@@ -233,7 +273,3 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise InvalidInput(f"Expected image of 8 bits a channel. Received: a PIL image of mode {image.mode}")
     return image.convert("RGB")
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__

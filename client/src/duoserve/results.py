@@ -19,10 +19,13 @@ Sent = Literal["tensors", "bytes"]
 
 
 class Pair(NamedTuple):
-    """One item of a batch. A plain tuple (image, text) does as well."""
+    """One item of a batch; None for what is missing. A plain tuple (image, text) does as well.
+
+    For models that take audio, `image` is a Clip.
+    """
 
     image: Any
-    text: str
+    text: str | None
 
 
 class Scored(NamedTuple):

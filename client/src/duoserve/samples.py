@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from duoserve.audio import Clip
 from duoserve.contract import ContractError
 
 __all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
@@ -28,11 +29,12 @@ class GoldenSample:
     """One raw input and the answer that the exported model gave to it.
 
     Attributes:
-        image_bytes: An encoded image (JPEG or PNG), of any size.
-        text: The text, as a user types it.
+        image_bytes: An encoded image (JPEG or PNG), of any size. Empty when it is missing.
+        text: The text, as a user types it. Empty when it is missing.
         tokens: The ids that the client must make of `text`: token_length of them.
         probabilities: One for each label, from the Keras model in float32.
         label: The most probable class.
+        audio_bytes: For a model that takes audio, a WAV in place of the image.
     """
 
     image_bytes: bytes = dataclasses.field(repr=False)
@@ -40,17 +42,22 @@ class GoldenSample:
     tokens: tuple[int, ...]
     probabilities: tuple[float, ...]
     label: str
+    audio_bytes: bytes = dataclasses.field(default=b"", repr=False)
+
+    @property
+    def encoded(self) -> bytes:
+        """The image or the recording; empty when it is missing."""
+        return self.image_bytes or self.audio_bytes
+
+    @property
+    def pair(self) -> tuple[bytes | Clip | None, str | None]:
+        """Image or Clip and text as `Client.predict` takes them: None for what is missing."""
+        return Clip(self.audio_bytes) if self.audio_bytes else self.image_bytes or None, self.text or None
 
 
 def dump_samples(samples: Sequence[GoldenSample]) -> str:
     """JSON of the samples, one to a line."""
-    lines = ",\n".join(
-        json.dumps(
-            {**dataclasses.asdict(sample), "image_bytes": base64.b64encode(sample.image_bytes).decode("ascii")},
-            ensure_ascii=False,
-        )
-        for sample in samples
-    )
+    lines = ",\n".join(json.dumps(_record(sample), ensure_ascii=False) for sample in samples)
     return f'{{"format": {FORMAT}, "samples": [\n{lines}\n]}}\n'
 
 
@@ -73,6 +80,15 @@ def load_samples(text: str | bytes) -> tuple[GoldenSample, ...]:
     return tuple(_sample(position, row) for position, row in enumerate(rows))
 
 
+def _record(sample: GoldenSample) -> dict[str, Any]:
+    record = dataclasses.asdict(sample)
+    for name in ("image_bytes", "audio_bytes"):
+        record[name] = base64.b64encode(record[name]).decode("ascii")
+    if not sample.audio_bytes:  # as readers before audio expect it
+        del record["audio_bytes"]
+    return record
+
+
 def _sample(position: int, row: Any) -> GoldenSample:
     try:
         return GoldenSample(
@@ -81,8 +97,9 @@ def _sample(position: int, row: Any) -> GoldenSample:
             tokens=tuple(int(token) for token in row["tokens"]),
             probabilities=tuple(float(value) for value in row["probabilities"]),
             label=_text(row["label"]),
+            audio_bytes=base64.b64decode(row.get("audio_bytes", ""), validate=True),
         )
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ContractError(
             f"Expected golden sample {position} to have image_bytes (base64), text, tokens, probabilities and label."
             f" Received: {type(error).__name__}: {error}"

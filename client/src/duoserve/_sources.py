@@ -1,0 +1,46 @@
+"""What a caller gives in place of a file: a path, bytes, a file object."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from duoserve.errors import InvalidInput
+
+__all__ = ["kind_of", "read_bytes"]
+
+
+def read_bytes(source: Any, name: str, others: str) -> bytes:
+    """The bytes behind a path, bytes or a file object.
+
+    Args:
+        source: What the caller gave.
+        name: The input, for errors.
+        others: What else it may be, for errors: ", an array or …".
+
+    Raises:
+        InvalidInput: A file that can't be read, or a source of no known kind.
+    """
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, (bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            return Path(source).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"Expected {name} to be a readable file. Received: {error}") from error
+    if hasattr(source, "read"):
+        data = source.read()
+        if isinstance(data, bytes):
+            return data
+        raise InvalidInput(
+            f"Expected {name} file to be opened in binary mode. Received: one that reads {kind_of(data)}"
+        )
+    raise InvalidInput(f"Expected {name} to be a path, bytes, a file object{others}. Received: {kind_of(source)}")
+
+
+def kind_of(value: Any) -> str:
+    """Name of the value's type, for errors."""
+    return type(value).__name__

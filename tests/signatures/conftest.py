@@ -1,0 +1,57 @@
+"""A version that can do without either input, beside one that needs both, on one embedded server."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from duoserve import Client
+from duoserve.contract import PreprocessingSpec
+from export.savedmodel import Published, export_version
+from export.store import ModelStore
+from export.tokenizer import train_tokenizer
+from serving.local.testing import LocalServer
+from tests.client.fake import wait_until
+from tests.export.conftest import TEXTS, build_model, encoded
+
+__all__ = ["BOTH", "EITHER", "NAME"]
+
+NAME, BOTH, EITHER = "pets", 1, 2
+CONFIG = """
+model_config_list {{ config {{
+  name: "{name}" base_path: "{base}" model_platform: "tensorflow"
+  model_version_policy {{ all {{}} }}
+}} }}
+"""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    return ModelStore(tmp_path_factory.mktemp("signatures"), NAME)
+
+
+@pytest.fixture(scope="session")
+def versions(store: ModelStore) -> dict[int, Published]:
+    """Both versions, by number: BOTH was trained with both inputs always, EITHER not."""
+    spec = PreprocessingSpec(24, 32, 6, train_tokenizer(TEXTS, vocabulary=320), ("animal", "plant", "weather"), BOTH)
+    specs = {BOTH: spec, EITHER: dataclasses.replace(spec, version=EITHER, optional=("image", "text"))}
+    samples = [(encoded(40, 60, "JPEG", seed=1), "red cat"), (encoded(64, 64, "PNG", seed=4), "🌳 tree")]
+    model = build_model(spec)
+    return {
+        version: export_version(model, each, samples, store, version=version, batch_sizes=(1, 2))
+        for version, each in specs.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def server(
+    store: ModelStore, versions: dict[int, Published], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalServer]:
+    config = tmp_path_factory.mktemp("config") / "models.config"
+    config.write_text(CONFIG.format(name=NAME, base=versions[BOTH].path.parent), encoding="utf-8")
+    with LocalServer(f"--model_config_file={config}", rest=True) as started:
+        with Client(started.address, model=NAME) as client:
+            wait_until(lambda: [each.state for each in client.status()] == ["AVAILABLE"] * len(versions))
+        yield started
