@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -33,21 +34,17 @@ def facts() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit, marked when files differ from it; "unknown" outside a repository."""
+    """The commit, with a mark of what differs from it; "unknown" outside a repository."""
     try:
-        command = [
-            "git",
-            "-C",
-            str(ROOT),
-            "describe",
-            "--always",
-            "--dirty=, and changes",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        head = _git("rev-parse", "--short=12", "HEAD").decode().strip()
+        changes = _git("diff", "HEAD", "--", ".", ":!benchmarks/results", ":!*.md")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{head} and changes {hashlib.sha256(changes).hexdigest()[:6]}" if changes else head
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=True).stdout
 
 
 def _processor() -> str:

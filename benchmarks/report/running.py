@@ -18,8 +18,8 @@ from benchmarks.report.parts import Part
 
 __all__ = ["RUNS", "measure", "read_runs"]
 
-WORK: Final = ".work"
-"""In the folder of results: what a benchmark keeps for a second try."""
+WORK: Final = Path("build/report/work")
+"""What a benchmark keeps for a second try, by commit."""
 
 RUNS: Final = "runs.json"
 """In the folder of results: for each part when, where and how it was measured, or how it failed."""
@@ -73,8 +73,11 @@ def _run(part: Part, folder: Path, quick: bool) -> str | None:
         if not (machine.ROOT / path).exists() and (failed := _call([sys.executable, *arguments], subprocess.DEVNULL)):
             return failed
     with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
-        # Trained models stay beside the results, for a second try.
-        out = folder / WORK if part.writes else Path(scratch)
+        out = Path(scratch)
+        if part.writes:  # trained models stay, for a second try
+            name = machine.commit().replace(" ", "-")
+            out = machine.ROOT / WORK / (f"{name}-quick" if quick else name)
+            out.mkdir(parents=True, exist_ok=True)
         with (Path(scratch) / "stdout").open("wb") as stdout:
             if failed := _call(part.command(out.resolve(), quick=quick), stdout):
                 return failed
