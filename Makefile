@@ -18,7 +18,7 @@ demo: env ## Train, export, serve and predict, on real data
 
 .PHONY: test
 test: lint ## Linter, type checker and every test
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: lint
 lint: env ## Linter and type checker
