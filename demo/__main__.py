@@ -7,17 +7,15 @@ the next run; `make clean` starts from nothing.
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from demo.calls import Caller, predict_held_out
 from demo.pairs import held_out
-from serving.local.testing import LocalServer, free_port
+from demo.steps import ROOT, command, free_port_near, show, title, wait_for_interrupt
+from serving.local.testing import LocalServer
 
-ROOT = Path(__file__).resolve().parents[1]
 HOME = Path("build/demo")
 DATA, RUNS, STORE = HOME / "data", HOME / "runs", HOME / "models"
 NAME = "emoji"
@@ -64,33 +62,6 @@ def train(fusion: str) -> None:
     command("train", DATA, "--out", RUNS / fusion, "--fusion", fusion, unless=RUNS / fusion / "run.json")
 
 
-def command(name: str, *arguments: object, unless: Path | None = None) -> None:
-    """Runs `python -m export …`, unless what it would make is there."""
-    words = ["-m", "export", name, *map(str, arguments)]
-    show(*words)
-    if unless is not None and unless.exists():
-        print(f"There already: {unless}")
-    elif code := subprocess.run([sys.executable, *words], check=False).returncode:
-        sys.exit(code)
-
-
-def show(*words: str) -> None:
-    print(f"$ {os.path.relpath(sys.executable)} {shlex.join(words)}", flush=True)
-
-
-def title(text: str) -> None:
-    print(f"\n{text}", flush=True)
-
-
-def free_port_near(port: int) -> int:
-    """The port itself, or any free one when somebody has it."""
-    import socket
-
-    with socket.socket() as probe:
-        taken = probe.connect_ex(("127.0.0.1", port)) == 0
-    return free_port() if taken else port
-
-
 def next_steps(server: LocalServer, flags: list[str]) -> None:
     pair = held_out(DATA)[0]
     running = sys.stdin.isatty()
@@ -107,15 +78,6 @@ def next_steps(server: LocalServer, flags: list[str]) -> None:
   curl -s {server.rest_url}/v1/models/{NAME}:predict -d '{{"signature_name": "serving_bytes",
     "instances": [{{"image_bytes": {{"b64": "'$(base64 -w0 {pair.image})'"}}, "text": "{pair.text}"}}]}}'
 """)
-
-
-def wait_for_interrupt() -> None:
-    print("The server goes on until you press Ctrl-C.", flush=True)
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        print()
 
 
 if __name__ == "__main__":
