@@ -9,16 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 
 from demo.calls import Caller, predict_held_out
 from demo.pairs import held_out
-from demo.steps import ROOT, command, free_port_near, show, title, wait_for_interrupt
+from demo.steps import DATA, NAME, ROOT, RUNS, STORE, command, free_port_near, show, title, train, wait_for_interrupt
 from serving.local.testing import LocalServer
-
-HOME = Path("build/demo")
-DATA, RUNS, STORE = HOME / "data", HOME / "runs", HOME / "models"
-NAME = "emoji"
 
 
 def main() -> int:
@@ -56,10 +51,6 @@ def main() -> int:
         if sys.stdin.isatty():
             wait_for_interrupt()
     return 0
-
-
-def train(fusion: str) -> None:
-    command("train", DATA, "--out", RUNS / fusion, "--fusion", fusion, unless=RUNS / fusion / "run.json")
 
 
 def next_steps(server: LocalServer, flags: list[str]) -> None:

@@ -1,29 +1,49 @@
-"""Steps of a demo: each is a command of the repository, printed before it runs."""
+"""The demo's commands, as a user types them; what is there already is not made again."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from serving.local.testing import free_port
-
-__all__ = ["ROOT", "command", "free_port_near", "run", "show", "title", "wait_for_interrupt"]
+__all__ = [
+    "DATA",
+    "NAME",
+    "ROOT",
+    "RUNS",
+    "STORE",
+    "command",
+    "free_port_near",
+    "run",
+    "show",
+    "title",
+    "train",
+    "wait_for_interrupt",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
+HOME = Path("build/demo")
+DATA, RUNS, STORE = HOME / "data", HOME / "runs", HOME / "models"
+NAME = "emoji"
+
+
+def train(fusion: str, *options: str, out: Path | None = None) -> Path:
+    """Trains on the demo's data; the folder of the run."""
+    folder = out or RUNS / fusion
+    command("train", DATA, "--out", folder, "--fusion", fusion, *options, unless=folder / "run.json")
+    return folder
 
 
 def command(name: str, *arguments: object, unless: Path | None = None) -> None:
-    """Runs `python -m export …`, unless what it would make is there."""
+    """Runs `python -m export …`, unless what it would make is there. Ends the process when it fails."""
     run("-m", "export", name, *arguments, unless=unless)
 
 
 def run(*arguments: object, unless: Path | None = None) -> None:
-    """Runs Python with these arguments, unless what it would make is there. Exits if it fails."""
+    """Runs Python with these arguments, unless what it would make is there. Ends the process when it fails."""
     words = [str(argument) for argument in arguments]
     show(*words)
     if unless is not None and unless.exists():
@@ -33,21 +53,28 @@ def run(*arguments: object, unless: Path | None = None) -> None:
 
 
 def show(*words: str) -> None:
+    """Prints a command."""
     print(f"$ {os.path.relpath(sys.executable)} {shlex.join(words)}", flush=True)
 
 
 def title(text: str) -> None:
+    """Prints a heading."""
     print(f"\n{text}", flush=True)
 
 
 def free_port_near(port: int) -> int:
     """The port itself, or any free one when somebody has it."""
+    import socket
+
+    from serving.local.testing import free_port
+
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", port)) == 0
     return free_port() if taken else port
 
 
 def wait_for_interrupt() -> None:
+    """Leaves a demo's server to its user."""
     print("The server goes on until you press Ctrl-C.", flush=True)
     try:
         while True:

@@ -1,0 +1,71 @@
+"""The demo's data and models, served by the embedded server with the labels stable and canary.
+
+stable is the demo's first model, which needs both inputs; canary is another one, which was trained to
+do without either (`--optional image,text`). They have a store of their own: the demo's is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from demo.steps import DATA, NAME, ROOT, command, free_port_near, title, train
+from serving.local.testing import LocalServer
+
+__all__ = ["Served", "serving"]
+
+HOME: Final = Path("build/playground")
+_CONFIG: Final = """\
+# Move a label while the playground runs: the server reads this file every second, the page shows it.
+model_config_list {{ config {{
+  name: "{name}" base_path: "{base}" model_platform: "tensorflow"
+  model_version_policy {{ specific {{ versions: 1 versions: 2 }} }}
+  version_labels {{ key: "stable" value: 1 }}
+  version_labels {{ key: "canary" value: 2 }}
+}} }}
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs.
+
+    Attributes:
+        server: Its gRPC address.
+        rest_url: Where its REST API is.
+        model: Name of the model.
+        data: The folder of the demo's data.
+    """
+
+    server: str
+    rest_url: str
+    model: str
+    data: Path
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Served]:
+    """Makes what is missing, and serves while the context lasts."""
+    os.chdir(ROOT)
+    store = HOME / "models"
+    title("The demo's data and models; what is there already is not made again")
+    command("data", DATA)
+    runs = train("concat"), train("attention", "--optional", "image,text", out=HOME / "runs" / "attention")
+    for version, run in enumerate(runs, 1):
+        command("export", run, "--name", NAME, "--store", store, unless=store / NAME / str(version))
+    config = HOME / "models.config"
+    config.write_text(_CONFIG.format(name=NAME, base=ROOT / store / NAME), encoding="utf-8")
+    title("The embedded server, with stable at version 1 and canary at version 2")
+    with LocalServer(
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--allow_version_labels_for_unavailable_models",
+        f"--port={free_port_near(8500)}",
+        f"--rest_api_port={free_port_near(8501)}",
+    ) as server:
+        title(f"gRPC at {server.address}, REST at {server.rest_url}, labels in {config}")
+        yield Served(server.address, server.rest_url, NAME, DATA)

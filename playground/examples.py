@@ -1,0 +1,39 @@
+"""Pictures to take: the held-out pairs of a data folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Example", "read_examples"]
+
+
+class Example(NamedTuple):
+    """A picture, its words and its true class."""
+
+    image: Path
+    text: str
+    label: str
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The rows of `manifest.csv` that training has not seen; all of them when it has no column `split`.
+
+    Raises:
+        ValueError: No manifest, or one without the columns image, text and label.
+    """
+    path = folder / "manifest.csv"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [
+                Example(folder / row["image"], row["text"], row["label"])
+                for row in csv.DictReader(file)
+                if row.get("split", "test") == "test"
+            ]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected a folder with manifest.csv. Received: {error}") from error
+    except (KeyError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"Expected {path} to have the columns image, text and label. Received: one without {error}"
+        ) from error

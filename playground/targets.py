@@ -1,0 +1,122 @@
+"""What the page may ask: each target is a label or the latest version, with a client of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from duoserve import TLS, AsyncClient, DuoserveError, PreprocessingSpec
+
+__all__ = ["LATEST", "Target", "Targets", "error_record"]
+
+LATEST: Final = "latest"
+"""The target without a label: the newest version that the server has loaded."""
+
+T = TypeVar("T")
+
+
+class Target:
+    """One thing to ask, and what is known of the version behind it.
+
+    Attributes:
+        name: A version label, or `LATEST`.
+        label: The version label, None for the latest version.
+        client: The production client, as any backend would use it.
+        spec: What the version behind it said last, None before that.
+    """
+
+    def __init__(self, name: str, client: AsyncClient) -> None:
+        self.name = name
+        self.label = None if name == LATEST else name
+        self.client = client
+        self.spec: PreprocessingSpec | None = None
+
+    async def look(self) -> dict[str, Any]:
+        """Asks the server what is behind the target now, as a record for the page."""
+
+        async def ask() -> dict[str, Any]:
+            spec = self.spec = await self.client.describe()
+            return {
+                "version": spec.version,
+                "medium": spec.medium,
+                "size": [spec.image_height, spec.image_width],
+                "tokens": spec.token_length,
+                "labels": list(spec.labels),
+                "optional": list(spec.optional),
+            }
+
+        return {"name": self.name, **await _or_error(ask)}
+
+    async def predict(self, image: bytes | None, text: str | None) -> dict[str, Any]:
+        """The answer and the milliseconds that the client took, or its error, as a record for the page."""
+
+        async def ask() -> dict[str, Any]:
+            begin = time.perf_counter()
+            answer = await self.client.predict(image, text)
+            return {
+                "version": answer.version,
+                "label": answer.label,
+                "probability": answer.probability,
+                "classes": [[scored.label, scored.probability] for scored in answer.top(len(answer.labels))],
+                "sent": answer.sent,
+                "milliseconds": (time.perf_counter() - begin) * 1e3,
+            }
+
+        return {"name": self.name, **await _or_error(ask)}
+
+
+class Targets:
+    """All that the page may ask, by name.
+
+    Args:
+        server: "host:port", or what else `AsyncClient` takes.
+        model: Name of the model.
+        labels: Version labels, in the order of the page. The latest version comes last.
+        timeout: Seconds for a call in all.
+        tls: How to encrypt, None for not at all.
+    """
+
+    def __init__(self, server: str, model: str, labels: Iterable[str], *, timeout: float, tls: TLS | None) -> None:
+        self.server = server
+        self.model = model
+        self._all = {
+            name: Target(
+                name,
+                AsyncClient(server, model=model, label=None if name == LATEST else name, timeout=timeout, tls=tls),
+            )
+            for name in dict.fromkeys((*labels, LATEST))
+        }
+
+    def __getitem__(self, name: str) -> Target:
+        return self._all[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in the order of the page."""
+        return list(self._all)
+
+    async def look(self) -> list[dict[str, Any]]:
+        """A record for each target: what is behind it now, or the client's error."""
+        return await asyncio.gather(*(target.look() for target in self._all.values()))
+
+    async def close(self) -> None:
+        """Closes the clients."""
+        for target in self._all.values():
+            await target.client.close()
+
+
+def error_record(error: DuoserveError) -> dict[str, Any]:
+    """The error as the client says it."""
+    return {"kind": type(error).__name__, "message": str(error), "retryable": error.retryable}
+
+
+async def _or_error(ask: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    try:
+        return await ask()
+    except DuoserveError as error:
+        return {"error": error_record(error)}
