@@ -6,6 +6,13 @@
 # Exit code: 0 after a drain, else the server's own (128 + signal when a signal ended it).
 set -u
 
+# First, and never replaced: until there is a trap, PID 1 is deaf, and bash 5.1 drops a signal that
+# comes while it sets another one. They only count; the loop at the end acts.
+signals=0 signal=
+trap 'signals=$((signals + 1)) signal=TERM' TERM
+trap 'signals=$((signals + 1)) signal=INT' INT
+trap : USR1
+
 server=${DUOSERVE_SERVER:-/usr/bin/tensorflow_model_server}
 drain=${DUOSERVE_DRAIN_SECONDS:-30}
 cgroup=${DUOSERVE_CGROUP:-/sys/fs/cgroup}
@@ -71,46 +78,43 @@ if [[ -n ${DUOSERVE_TLS_DIR:-} ]]; then
 fi
 
 timer=
-# shellcheck disable=SC2329 # the traps call it
-stop() {
-  if [[ -n $timer ]]; then
-    say "signal again: ending now"
-    kill -TERM "$child" 2>/dev/null
-    return
-  fi
-  (
-    trap 'kill "$!" 2>/dev/null; exit' TERM
-    sleep "$drain" &
-    wait "$!"
-    kill -TERM "$child" 2>/dev/null
-    sleep 10 &
-    wait "$!"
-    kill -KILL "$child" 2>/dev/null
-  ) &
+# SIGTERM for the server after so many seconds, SIGKILL ten seconds later.
+end_after() {
+  [[ -n $timer ]] && kill "$timer" 2>/dev/null
+  (sleep "$1" && kill -TERM "$child" && sleep 10 && kill -KILL "$child") >/dev/null 2>&1 &
   timer=$!
-  # Last: who reads this line may send the second signal, and one that comes during a trap is lost.
-  say "SIG$1: serving $drain s more"
 }
 
-early=
-trap 'early=TERM' TERM
-trap 'early=INT' INT
+if ((signals > 0)); then
+  say "SIG$signal before the server started"
+  exit 0
+fi
 "$server" "${arguments[@]}" &
 child=$!
-trap 'stop TERM' TERM
-trap 'stop INT' INT
-[[ -n $early ]] && stop "$early"
+# A signal between the last look at the counter and `wait` would be seen only when the server
+# ends by itself; this wakes `wait` up, so it is seen within two seconds.
+(while sleep 2; do kill -USR1 $$ || exit; done) >/dev/null 2>&1 &
+waker=$!
 
-# A trap interrupts `wait`: only when the server is gone is the second answer its own code.
+seen=0
 while :; do
+  if ((signals > seen)); then
+    if ((signals > 1)); then
+      say "SIG$signal again: ending now"
+      end_after 0
+    else
+      say "SIG$signal: serving $drain s more"
+      end_after "$drain"
+    fi
+    seen=$signals
+  fi
   wait "$child"
   kill -0 "$child" 2>/dev/null || break
 done
+# That `wait` may have been interrupted: only when the server is gone is the answer its own code.
 wait "$child"
 code=$?
-if [[ -n $timer ]]; then
-  kill -TERM "$timer" 2>/dev/null
-  [[ $code -eq 143 ]] && code=0
-fi
+kill "$waker" $timer 2>/dev/null
+[[ -n $timer && $code -eq 143 ]] && code=0
 say "server ended with code $code"
 exit "$code"

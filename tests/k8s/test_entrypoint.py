@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tests.k8s.tools import ROOT
 
 ENTRYPOINT = ROOT / "serving/container/entrypoint.sh"
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+QUICK = Path(__file__).with_name("quick.sh")
 CAN_UNSHARE = subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
 
 
@@ -43,19 +45,44 @@ class Container:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
+        self._coming: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def read_until(self, text: str, within: float = 30.0) -> None:
+    def _read(self) -> None:
         assert self.process.stdout
-        limit = threading.Timer(within, self.process.kill)  # ends the pipe, and so the loop
-        limit.start()
-        try:
-            for line in self.process.stdout:
-                self.lines.append(line.strip())
-                if text in line:
-                    return
-        finally:
-            limit.cancel()
-        raise AssertionError(f"{text!r} never came: {self.lines}")
+        for line in self.process.stdout:
+            self._coming.put(line.strip())
+        self._coming.put(None)
+
+    def read_until(self, text: str | None, within: float = 30.0) -> None:
+        """Reads up to the line with this text; None reads to the end."""
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                line = self._coming.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                tree = [(child.pid, child.status(), child.cmdline()) for child in self.tree()]
+                self.kill()
+                raise AssertionError(f"{text!r} did not come in {within} s: {self.lines}; processes {tree}") from None
+            if line is None:
+                assert text is None, f"{text!r} never came: {self.lines}"
+                return
+            self.lines.append(line)
+            if text is not None and text in line:
+                return
+
+    def tree(self) -> list[psutil.Process]:
+        outer = psutil.Process(self.process.pid)
+        return [outer, *outer.children(recursive=True)]
+
+    def kill(self) -> None:
+        for process in self.tree():
+            process.kill()
+
+    @property
+    def server(self) -> psutil.Process:
+        return next(child for child in self.entrypoint.children() if "standin.py" in " ".join(child.cmdline()))
 
     @property
     def entrypoint(self) -> psutil.Process:
@@ -67,9 +94,8 @@ class Container:
         return time.monotonic()
 
     def end(self, within: float = 20.0) -> int:
-        out, _ = self.process.communicate(timeout=within)
-        self.lines += out.splitlines()
-        return self.process.returncode
+        self.read_until(None, within)
+        return self.process.wait(within)
 
 
 @pytest.fixture(params=[True, False], ids=["pid1", "child"])
@@ -101,6 +127,37 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, pid1: bool) -> None:
     assert container.end() == 0
 
 
+@pytest.mark.slow
+def test_a_server_that_is_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
+    """Ten seconds after the end of its drain, which a second signal brings forward."""
+    container = Container(tmp_path, DUOSERVE_DRAIN_SECONDS="60", SERVER_BEHAVIOUR="deaf")
+    container.read_until("serving")
+    container.signal(signal.SIGTERM)
+    container.read_until("serving 60 s more")
+    container.signal(signal.SIGTERM)
+    assert container.end() == 137
+
+
+def test_there_is_no_moment_that_loses_a_signal(tmp_path: Path, pid1: bool) -> None:
+    """From the first line of the server on, in steps of half a millisecond: each is answered at once."""
+    for step in range(30):
+        container = Container(tmp_path, pid1=pid1, DUOSERVE_SERVER=str(QUICK), DUOSERVE_DRAIN_SECONDS="0")
+        container.read_until("serving")
+        time.sleep(step / 2000)
+        container.signal(signal.SIGTERM)
+        assert container.end(within=10) == 0, step
+
+
+def test_a_signal_before_the_server_starts_starts_none(tmp_path: Path, pid1: bool) -> None:
+    os.mkfifo(tmp_path / "cpu.max")
+    container = Container(tmp_path, pid1=pid1, DUOSERVE_CGROUP=str(tmp_path))
+    with open(tmp_path / "cpu.max", "w") as limit:  # opens when the entrypoint reads
+        container.signal(signal.SIGTERM)
+        limit.write("max 100000\n")
+    assert container.end() == 0
+    assert container.lines == ["duoserve: SIGTERM before the server started"]
+
+
 @pytest.mark.parametrize(("behaviour", "code"), [("exit:0", 0), ("exit:3", 3), ("exit:255", 255), ("abort", 134)])
 def test_a_server_that_ends_by_itself_gives_its_code(tmp_path: Path, pid1: bool, behaviour: str, code: int) -> None:
     container = Container(tmp_path, pid1=pid1, SERVER_BEHAVIOUR=behaviour)
@@ -112,17 +169,8 @@ def test_a_server_that_crashes_while_it_drains_gives_its_code(tmp_path: Path, pi
     container.read_until("serving")
     container.signal(signal.SIGTERM)
     container.read_until("serving 60 s more")
-    server = min(container.entrypoint.children(), key=lambda child: child.create_time())
-    server.send_signal(signal.SIGSEGV)
+    container.server.send_signal(signal.SIGSEGV)
     assert container.end() == 128 + signal.SIGSEGV
-
-
-@pytest.mark.slow
-def test_a_server_that_is_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
-    container = Container(tmp_path, SERVER_BEHAVIOUR="deaf")
-    container.read_until("serving")
-    container.signal(signal.SIGTERM)
-    assert container.end(within=30) == 137
 
 
 @pytest.mark.skipif(not CAN_UNSHARE, reason="orphans come to PID 1, which needs a PID namespace (unshare)")
@@ -130,10 +178,10 @@ def test_orphans_are_reaped(tmp_path: Path) -> None:
     container = Container(tmp_path, SERVER_BEHAVIOUR="orphans")
     container.read_until("serving")
     deadline = time.monotonic() + 10
-    while len(container.entrypoint.children()) > 1:  # zombies count among them; the server itself stays
+    while len(container.entrypoint.children()) > 2:  # zombies count; the server stays, and what wakes `wait` up
         assert time.monotonic() < deadline, container.entrypoint.children()
         time.sleep(0.05)
-    assert len(container.entrypoint.children()) == 1
+    assert container.server in container.entrypoint.children()
     container.signal(signal.SIGTERM)
     assert container.end() == 0
 
@@ -171,7 +219,8 @@ def test_flags_that_are_given_are_left_alone(tmp_path: Path) -> None:
     [
         ({"DUOSERVE_DRAIN_SECONDS": "a minute"}, "Expected DUOSERVE_DRAIN_SECONDS to be whole seconds"),
         ({"DUOSERVE_CPUS": "0"}, "Expected DUOSERVE_CPUS to be a number above 0"),
-        ({"DUOSERVE_SERVER": "/nowhere"}, "Expected /nowhere to be a program"),
+        ({"DUOSERVE_SERVER": "/nowhere/server"}, "Expected /nowhere/server to be a program"),
+        ({"DUOSERVE_SERVER": "/usr"}, "Expected /usr to be a program"),
         ({"DUOSERVE_TLS_DIR": "/nowhere"}, "Expected /nowhere/tls.key"),
     ],
 )
