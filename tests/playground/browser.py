@@ -35,7 +35,8 @@ expect.set_options(timeout=15_000)
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Root, as CI is, may not use Chromium's sandbox; the only page that is opened is ours.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        flags = "--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
 
@@ -52,7 +53,7 @@ class Eyes:
 
     def __init__(self, browser: Browser, playground: Playground, **options: Any) -> None:
         self._context: BrowserContext = browser.new_context(reduced_motion="reduce", **options)
-        self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=playground.url)
+        self._context.grant_permissions(["clipboard-read", "clipboard-write", "microphone"], origin=playground.url)
         self.home = playground.url
         self.complaints: list[str] = []
         self.fetched: list[str] = []
