@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -31,8 +32,9 @@ PHONE: Final[Mapping[str, Any]] = {"viewport": {"width": 390, "height": 844}, "h
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """Chromium, headless."""
     with sync_playwright() as playwright:
         # Root, as CI is, may not use Chromium's sandbox; the only page that is opened is ours.
         flags = "--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"

@@ -18,7 +18,7 @@ from duoserve._recordings import decode_audio, inspect_audio
 from tests.audio.conftest import wav
 from tests.client.conftest import encoded, photo
 from tests.client.fake import FakeServer, Version
-from tests.playground.browser import DESKTOP, PHONE, UPDATE, Eyes, chromium, needs_browser  # noqa: F401  fixture
+from tests.playground.browser import DESKTOP, PHONE, UPDATE, Eyes, needs_browser
 from tests.playground.conftest import Playground
 
 pytestmark = needs_browser
@@ -35,7 +35,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Playground]:
 
 
 @pytest.fixture
-def visit(site: Playground, chromium: Browser) -> Iterator[Callable[..., Eyes]]:  # noqa: F811
+def visit(site: Playground, chromium: Browser) -> Iterator[Callable[..., Eyes]]:
     """Opens the page; in the end it has complained of nothing and fetched nothing from elsewhere."""
     opened: list[Eyes] = []
 

@@ -13,13 +13,13 @@ from benchmarks.report import machine
 from benchmarks.report.__main__ import STORED
 from benchmarks.report.page import page, sections
 from benchmarks.report.parts import PARTS
-from tests.playground.browser import DESKTOP, PHONE, chromium, needs_browser  # noqa: F401  fixture
+from tests.playground.browser import DESKTOP, PHONE, needs_browser
 
 pytestmark = needs_browser
 
 
 @pytest.mark.parametrize(("device", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
-def test_the_page_stands_alone(chromium: Browser, tmp_path: Path, device: Any, scheme: str) -> None:  # noqa: F811
+def test_the_page_stands_alone(chromium: Browser, tmp_path: Path, device: Any, scheme: str) -> None:
     path = tmp_path / "report.html"
     path.write_text(page(sections(PARTS, machine.ROOT / STORED), machine.facts()), encoding="utf-8")
     context = chromium.new_context(**device, color_scheme=scheme, offline=True)
