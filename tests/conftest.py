@@ -15,9 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium; one for all, since Playwright runs once in a process."""
+    """A headless Chromium. No longer than a module: while Playwright runs, no test may call `asyncio.run`."""
     from tests.playground.browser import launched
 
     with launched() as browser:
