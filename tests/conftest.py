@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+# A busy machine is no finding: what is measured is measured in benchmarks/.
+hypothesis.settings.register_profile("duoserve", deadline=None)
+hypothesis.settings.load_profile("duoserve")
 
 
 @pytest.fixture(scope="module")
