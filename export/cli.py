@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     add_json(data)
 
     train = add_command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
-    train.add_argument("folder", type=Path, help="has manifest.csv with the columns image,text,label and maybe split")
+    train.add_argument(
+        "folder", type=Path, help="has manifest.csv: columns image (or audio),text,label and maybe split"
+    )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
     train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
     train.add_argument(
@@ -182,6 +184,7 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from duoserve.contract import IMAGE
     from export.data import load_dataset
     from export.run import check_target
     from export.selection.search import grid, search, table
@@ -220,7 +223,8 @@ def _train(options: argparse.Namespace) -> int:
         accuracy = trained.facts["metrics"]["accuracy"]
         print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
         for name, metrics in trained.facts["missing"].items():
-            print(f"Without the {name}: {metrics['accuracy']:.1%}")
+            missing = trained.spec.medium if name == IMAGE else name
+            print(f"Without the {missing}: {metrics['accuracy']:.1%}")
     return 0
 
 
