@@ -20,6 +20,7 @@ from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
 from export.own.settings import add_arguments, own_model
+from export.running import Running, add_running, running
 from export.selection.cli import add_compare
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--budget", type=duration, metavar="TIME", help="for all of --search, such as 10m or 1h (default: 10m)"
     )
+    add_running(train)
     add_json(train)
 
     add_compare(commands)
@@ -188,6 +190,9 @@ def _train(options: argparse.Namespace) -> int:
     from export.selection.search import grid, search, table
     from export.train import train
 
+    run = running(options)
+    if options.search and run != Running():
+        options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
     dataset = load_dataset(options.folder, seed=options.seed)
     preset = PRESETS[options.preset]
@@ -206,8 +211,10 @@ def _train(options: argparse.Namespace) -> int:
             **common,
         )
     else:
-        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", **common)
+        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", run=run, **common)
     trained.save(options.out)
+    if run.checkpoint is not None:
+        run.checkpoint.unlink(missing_ok=True)
     if options.json:
         print(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
     else:
