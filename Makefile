@@ -16,9 +16,13 @@ env: ## Build .venv, pinned by constraints.txt
 demo: env ## Train, export, serve and predict, on real data
 	@$(RUN) -m demo
 
+.PHONY: playground
+playground: env ## A page to try the demo's model, with a picture and words of your own
+	@$(RUN) -m playground
+
 .PHONY: test
 test: lint ## Linter, type checker and every test
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 2 --dist loadfile
 
 .PHONY: lint
 lint: env ## Linter and type checker

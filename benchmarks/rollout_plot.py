@@ -141,12 +141,13 @@ def plot(load: Load, acts: Sequence[Act], figures: dict[str, Any], path: pathlib
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=30.0, help="calls per second (default: %(default)s)")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder for the JSON and the plot")
     options = parser.parse_args()
+    options.out.mkdir(exist_ok=True)
     load, acts = measure(options.rate)
     figures = summary(load, acts, options.rate)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "rollout.json").write_text(json.dumps(figures, indent=1) + "\n")
-    plot(load, acts, figures, RESULTS / "rollout.png")
+    (options.out / "rollout.json").write_text(json.dumps(figures, indent=1) + "\n")
+    plot(load, acts, figures, options.out / "rollout.png")
     shown = {key: value for key, value in figures.items() if key not in ("bins", "acts")}
     print(json.dumps(shown, indent=1))
     backs = [act.undone for act in acts if act.undone is not None]

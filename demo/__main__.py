@@ -12,7 +12,7 @@ import time
 
 from demo.calls import Caller, predict_held_out
 from demo.pairs import held_out
-from demo.steps import DATA, NAME, ROOT, RUNS, STORE, command, free_port_near, show, title, train
+from demo.steps import DATA, NAME, ROOT, RUNS, STORE, command, free_port_near, show, title, train, wait_for_interrupt
 from serving.local.testing import LocalServer
 
 
@@ -69,15 +69,6 @@ def next_steps(server: LocalServer, flags: list[str]) -> None:
   curl -s {server.rest_url}/v1/models/{NAME}:predict -d '{{"signature_name": "serving_bytes",
     "instances": [{{"image_bytes": {{"b64": "'$(base64 -w0 {pair.image})'"}}, "text": "{pair.text}"}}]}}'
 """)
-
-
-def wait_for_interrupt() -> None:
-    print("The server goes on until you press Ctrl-C.", flush=True)
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        print()
 
 
 if __name__ == "__main__":

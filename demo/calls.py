@@ -25,7 +25,7 @@ def predict_held_out(address: str, name: str, pairs: list[Pair]) -> None:
     with Client(address, model=name) as client:
         print(f"{'text':<32}  {'true class':<18}  {'predicted class':<18}  probability  version")
         for pair in shown:
-            answer = client.predict(image=pair.image, text=pair.text)
+            answer = client.predict(pair.image, pair.text)
             text = pair.text if len(pair.text) <= 32 else pair.text[:31] + "…"
             row = f"{text:<32}  {pair.label:<18}  {answer.label:<18}  {answer.probability:>11.1%}  {answer.version:>7}"
             print(row if answer.label == pair.label else row + "  wrong")
@@ -71,7 +71,7 @@ class Caller:
             if self._stop.is_set():
                 return
             try:
-                answer = self._client.predict(image=pair.image, text=pair.text)
+                answer = self._client.predict(pair.image, pair.text)
             except DuoserveError as error:
                 self._failures.append(error)
             else:

@@ -6,13 +6,15 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from duoserve import Clip
+
 __all__ = ["Pair", "held_out"]
 
 
 class Pair(NamedTuple):
-    """A picture, its text and its true class."""
+    """A picture or a recording, its text and its true class."""
 
-    image: Path
+    image: Path | Clip
     text: str
     label: str
 
@@ -21,7 +23,7 @@ def held_out(folder: Path) -> list[Pair]:
     """The rows of `manifest.csv` that training has not seen, in its order."""
     with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
         return [
-            Pair(folder / row["image"], row["text"], row["label"])
+            Pair(Clip(folder / row["audio"]) if "audio" in row else folder / row["image"], row["text"], row["label"])
             for row in csv.DictReader(file)
             if row["split"] == "test"
         ]

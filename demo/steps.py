@@ -6,9 +6,23 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-__all__ = ["DATA", "NAME", "ROOT", "RUNS", "STORE", "command", "free_port_near", "show", "title", "train"]
+__all__ = [
+    "DATA",
+    "NAME",
+    "ROOT",
+    "RUNS",
+    "STORE",
+    "command",
+    "free_port_near",
+    "run",
+    "show",
+    "title",
+    "train",
+    "wait_for_interrupt",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path("build/demo")
@@ -18,14 +32,19 @@ NAME = "emoji"
 
 def train(fusion: str, *options: str, out: Path | None = None) -> Path:
     """Trains on the demo's data; the folder of the run."""
-    run = out or RUNS / fusion
-    command("train", DATA, "--out", run, "--fusion", fusion, *options, unless=run / "run.json")
-    return run
+    folder = out or RUNS / fusion
+    command("train", DATA, "--out", folder, "--fusion", fusion, *options, unless=folder / "run.json")
+    return folder
 
 
 def command(name: str, *arguments: object, unless: Path | None = None) -> None:
     """Runs `python -m export …`, unless what it would make is there. Ends the process when it fails."""
-    words = ["-m", "export", name, *map(str, arguments)]
+    run("-m", "export", name, *arguments, unless=unless)
+
+
+def run(*arguments: object, unless: Path | None = None) -> None:
+    """Runs Python with these arguments, unless what it would make is there. Ends the process when it fails."""
+    words = [str(argument) for argument in arguments]
     show(*words)
     if unless is not None and unless.exists():
         print(f"There already: {unless}")
@@ -52,3 +71,13 @@ def free_port_near(port: int) -> int:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", port)) == 0
     return free_port() if taken else port
+
+
+def wait_for_interrupt() -> None:
+    """Leaves a demo's server to its user."""
+    print("The server goes on until you press Ctrl-C.", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print()

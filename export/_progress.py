@@ -12,16 +12,26 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
-    """A bar over all steps, with the epoch and the loss. `progress` None draws on a terminal only."""
+    """A bar over all steps, with the epoch and the loss; a context manager around one or more calls of `fit`.
 
-    def __init__(self, progress: bool | None) -> None:
+    Args:
+        progress: Whether to draw it; None draws on a terminal only.
+        epochs: Of the whole training.
+        steps: Of the whole training.
+        done: Steps that are done already.
+    """
+
+    def __init__(self, progress: bool | None, *, epochs: int, steps: int, done: int = 0) -> None:
         super().__init__()
-        self._disable = None if progress is None else not progress
+        disable = None if progress is None else not progress
+        self._epochs = epochs
+        self._bar = tqdm(total=steps, initial=done, desc="Training", unit="step", disable=disable)
 
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._epochs = self.params["epochs"]
-        total = self._epochs * self.params["steps"]
-        self._bar = tqdm(total=total, desc="Training", unit="step", disable=self._disable)
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._bar.set_description(f"Training, epoch {epoch + 1} of {self._epochs}", refresh=False)
@@ -31,6 +41,3 @@ class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._bar.set_postfix(loss=f"{(logs or {}).get('loss', float('nan')):.3f}")
-
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._bar.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
@@ -40,8 +39,11 @@ def segmentations(texts: Sequence[str], spec: PreprocessingSpec, most: int) -> l
     return found
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches:
     """Every row once an epoch, in an order from the seed. The last batch may be smaller.
+
+    A batch depends on the seed, its epoch and its number alone, never on those before it: a
+    training that goes on after a kill sees what it would have seen.
 
     Args:
         arrays: The training rows.
@@ -51,6 +53,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         shift: By how many pixels a picture is moved at most; what leaves comes back in on the other side.
         segmentations: From `segmentations`, or None for the usual tokens.
         seed: Decides all draws.
+        least: Smallest batch: a last one with fewer rows is left out, other rows in every epoch.
     """
 
     def __init__(
@@ -63,8 +66,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         shift: int,
         segmentations: list[Tokens] | None,
         seed: int,
+        least: int = 1,
     ) -> None:
-        super().__init__()
         self._arrays = arrays
         self._targets = np.eye(classes, dtype=np.float32)[arrays.classes]
         self._outputs = outputs
@@ -72,23 +75,27 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._shift = shift
         self._segmentations = segmentations
         self._seed = seed
-        self._epoch = 0
-        self.on_epoch_end()
+        self._least = least
 
     def __len__(self) -> int:
-        return -(-len(self._targets) // self._batch_size)
+        whole, rest = divmod(len(self._targets), self._batch_size)
+        return whole + (rest >= self._least)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        # A generator a batch: the draws don't depend on who asked for which batch before.
-        draw = np.random.default_rng((self._seed, self._epoch, index))
+    def batch(self, epoch: int, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Inputs and targets by name.
+
+        Args:
+            epoch: From 0.
+            index: From 0 to `len(self) - 1`.
+        """
+        rows = self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
+        draw = np.random.default_rng((self._seed, epoch + 1, index))
         target = self._targets[rows]
         inputs = {"image": self._images(rows, draw), "tokens": self._tokens(rows, draw)}
         return inputs, dict.fromkeys(self._outputs, target)
 
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._targets))
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng((self._seed, epoch + 1)).permutation(len(self._targets))
 
     def _images(self, rows: npt.NDArray[np.int64], draw: np.random.Generator) -> npt.NDArray[np.uint8]:
         images = self._arrays.images[rows]

@@ -20,6 +20,7 @@ from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
 from export.own.settings import add_arguments, own_model
+from export.running import Running, add_running, running
 from export.selection.cli import add_compare
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     add_json(data)
 
     train = add_command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
-    train.add_argument("folder", type=Path, help="has manifest.csv with the columns image,text,label and maybe split")
+    train.add_argument(
+        "folder", type=Path, help="has manifest.csv: columns image (or audio),text,label and maybe split"
+    )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
     train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
     train.add_argument(
@@ -101,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--budget", type=duration, metavar="TIME", help="for all of --search, such as 10m or 1h (default: 10m)"
     )
+    add_running(train)
     add_json(train)
 
     add_compare(commands)
@@ -180,11 +184,15 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from duoserve.contract import IMAGE
     from export.data import load_dataset
     from export.run import check_target
     from export.selection.search import grid, search, table
     from export.train import train
 
+    run = running(options)
+    if options.search and run != Running():
+        options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
     dataset = load_dataset(options.folder, seed=options.seed)
     preset = PRESETS[options.preset]
@@ -203,8 +211,10 @@ def _train(options: argparse.Namespace) -> int:
             **common,
         )
     else:
-        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", **common)
+        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", run=run, **common)
     trained.save(options.out)
+    if run.checkpoint is not None:
+        run.checkpoint.unlink(missing_ok=True)
     if options.json:
         print(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
     else:
@@ -213,7 +223,8 @@ def _train(options: argparse.Namespace) -> int:
         accuracy = trained.facts["metrics"]["accuracy"]
         print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
         for name, metrics in trained.facts["missing"].items():
-            print(f"Without the {name}: {metrics['accuracy']:.1%}")
+            missing = trained.spec.medium if name == IMAGE else name
+            print(f"Without the {missing}: {metrics['accuracy']:.1%}")
     return 0
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "Problem",
     "Row",
     "encode",
+    "encode_texts",
     "in_turn",
     "load_dataset",
     "load_held_out",
@@ -196,12 +197,19 @@ def encode(
         problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
     if problems:
         raise DataError("Expected images to stay as they were checked. Received:", problems)
+    return Arrays(images, *encode_texts(rows, preprocessor))
+
+
+def encode_texts(
+    rows: Sequence[Row], preprocessor: Preprocessor
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """`tokens` and `classes` of `Arrays`."""
+    spec = preprocessor.spec
     position = {label: number for number, label in enumerate(spec.labels)}
     tokens = [preprocessor.tokens(row.text) for row in rows]
-    return Arrays(
-        images=images,
-        tokens=np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32),
-        classes=np.array([position[row.label] for row in rows], np.int64),
+    return (
+        np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32),
+        np.array([position[row.label] for row in rows], np.int64),
     )
 
 

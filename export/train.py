@@ -18,14 +18,17 @@ import tensorflow as tf
 
 from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocess import Preprocessor
+from export._devices import share_statistics, strategy
 from export._presets import BASELINES, PRESETS, Preset
 from export.clips import golden_recording, spectrogram_size
 from export.data import Arrays, Dataset, Row, encode, in_turn
 from export.errors import ExportError
-from export.fit import fit
+from export.fit import computing_in, fit
 from export.missing import check_optional, without
 from export.model import build_model
 from export.run import TrainedModel
+from export.running import Running
+from export.streaming import stream
 from export.tokenizer import PAD_ID, train_tokenizer
 
 __all__ = ["TrainedModel", "train"]
@@ -41,6 +44,7 @@ def train(
     seed: int = 0,
     epochs: int | None = None,
     optional: Sequence[str] = (),
+    run: Running | None = None,
     progress: bool | None = None,
 ) -> TrainedModel:
     """Trains on the training rows and measures on the held-out ones, which nothing else looks at.
@@ -53,11 +57,12 @@ def train(
         epochs: Passes over the training rows; None takes the preset's.
         optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
             in one row). The facts then have the accuracy without each under `missing`.
+        run: How it runs: precision, devices, checkpoints … None: in float32 on one device, without.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        ExportError: No such preset, fusion or optional input, epochs or seed out of range, or a training
-            that diverged.
+        ExportError: No such preset, fusion or optional input, epochs or seed out of range, a checkpoint
+            that can't be continued, or a training that diverged.
         TokenizerError: The training texts are no use for a tokenizer.
         DataError: An image has changed since the dataset was loaded.
     """
@@ -75,17 +80,53 @@ def train(
     optional = check_optional(optional, dropout=preset.modality_dropout)
     if optional and fusion in BASELINES:
         raise ExportError(f"Expected a fusion of two inputs where one may be missing. Received: {fusion!r}")
+    run = run or Running()
+    replicas = strategy(run.devices)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
     rows, held_out = dataset.select("train"), dataset.select("test")
     preprocessor = _preprocessor(dataset, rows, preset, optional)
     spec = preprocessor.spec
-    arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
+    if run.stream:
+        arrays = stream(rows, preprocessor)
+    else:
+        arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
-    model = build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
     texts = [row.text for row in rows]
-    history = fit(model, arrays, texts, spec, preset=preset, fusion=fusion, seed=seed, progress=progress)
+
+    def build() -> keras.Model:
+        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
+
+    settings = {
+        "preset": preset.name,
+        "fusion": fusion,
+        "seed": seed,
+        "settings": dataclasses.asdict(preset),
+        "data_digest": dataset.digest,
+        "optional": list(optional),
+        "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
+    }
+    with replicas.scope(), computing_in(run.precision):
+        model = build()
+        if run.devices > 1:
+            share_statistics(model)
+        history = fit(
+            model,
+            arrays,
+            texts,
+            spec,
+            preset=preset,
+            fusion=fusion,
+            seed=seed,
+            progress=progress,
+            run=run,
+            training=settings,
+        )
+    if run.precision != "float32" or run.devices > 1:
+        # Served in float32 on one device, whatever it was trained in and on.
+        weights, model = model.get_weights(), build()
+        model.set_weights(weights)
     metrics = _measure(model, tests, len(dataset.labels))
     if not np.isfinite(metrics["loss"]):
         raise ExportError("Expected training to converge. Received: a loss that is not a number")
@@ -94,14 +135,9 @@ def train(
         spec=spec,
         samples=tuple((_sample(row, spec), row.text) for row in in_turn(held_out, _SAMPLES)),
         facts={
-            "preset": preset.name,
-            "fusion": fusion,
-            "seed": seed,
-            "settings": dataclasses.asdict(preset),
-            "data_digest": dataset.digest,
+            **settings,
             "rows": {"train": len(rows), "test": len(held_out)},
             "metrics": metrics,
-            "optional": list(optional),
             "missing": {name: _measure(model, without(tests, name, PAD_ID), len(dataset.labels)) for name in optional},
             "history": history,
             "seconds": round(time.monotonic() - started, 1),

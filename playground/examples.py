@@ -1,4 +1,4 @@
-"""Pictures to take: the held-out pairs of a data folder."""
+"""Pictures or clips to take: the held-out pairs of a data folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from duoserve.contract import AUDIO, IMAGE
+
 __all__ = ["Example", "read_examples"]
 
 
 class Example(NamedTuple):
-    """A picture, its words and its true class."""
+    """A picture or clip, its words and its true class."""
 
-    image: Path
+    file: Path
     text: str
     label: str
 
@@ -21,19 +23,21 @@ def read_examples(folder: Path) -> list[Example]:
     """The rows of `manifest.csv` that training has not seen; all of them when it has no column `split`.
 
     Raises:
-        ValueError: No manifest, or one without the columns image, text and label.
+        ValueError: No manifest, or one without the columns image (or audio), text and label.
     """
     path = folder / "manifest.csv"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            medium = AUDIO if AUDIO in (reader.fieldnames or ()) else IMAGE
             return [
-                Example(folder / row["image"], row["text"], row["label"])
-                for row in csv.DictReader(file)
+                Example(folder / row[medium], row["text"], row["label"])
+                for row in reader
                 if row.get("split", "test") == "test"
             ]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected a folder with manifest.csv. Received: {error}") from error
     except (KeyError, TypeError, csv.Error) as error:
         raise ValueError(
-            f"Expected {path} to have the columns image, text and label. Received: one without {error}"
+            f"Expected {path} to have the columns image (or audio), text and label. Received: one without {error}"
         ) from error

@@ -62,7 +62,8 @@ def curl(asked: Asked) -> str:
         path += f"/labels/{urllib.parse.quote(asked.label, safe='')}"
     return f"""curl -s {shlex.quote(asked.rest_url + path + ":predict")} -d @- <<END
 {{"signature_name": "{SERVING_BYTES}",
- "instances": [{{"{asked.medium}_bytes": {{"b64": "{_encoded(asked)}"}}, "text": {_in_here(asked.text)}}}]}}
+ "instances": [{{"{asked.medium}_bytes": {{"b64": "{_encoded(asked)}"}},
+                "text": {_in_here(asked.text)}}}]}}
 END
 """
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from duoserve import TLS, AsyncClient, DuoserveError, PreprocessingSpec
+from PIL import Image
+
+from duoserve import TLS, AsyncClient, Clip, DuoserveError, PreprocessingSpec
 
 __all__ = ["LATEST", "Target", "Targets", "error_record"]
 
@@ -49,12 +52,18 @@ class Target:
 
         return {"name": self.name, **await _or_error(ask)}
 
-    async def predict(self, image: bytes | None, text: str | None) -> dict[str, Any]:
-        """The answer and the milliseconds that the client took, or its error, as a record for the page."""
+    async def predict(self, data: bytes | None, text: str | None) -> dict[str, Any]:
+        """The answer and the milliseconds that the client took, or its error, as a record for the page.
+
+        Args:
+            data: A file: a picture, or a clip where the version takes clips. None without one.
+            text: The words, None without any.
+        """
 
         async def ask() -> dict[str, Any]:
+            spec = self.spec or await self.client.describe()
             begin = time.perf_counter()
-            answer = await self.client.predict(image, text)
+            answer = await self.client.predict(Clip(data) if spec.audio and data is not None else data, text)
             return {
                 "version": answer.version,
                 "label": answer.label,
@@ -65,6 +74,18 @@ class Target:
             }
 
         return {"name": self.name, **await _or_error(ask)}
+
+    async def seen(self, data: bytes) -> bytes:
+        """A PNG of what the version sees of a file: the picture in its size, or the clip's spectrogram.
+
+        Raises:
+            DuoserveError: The version can't read the file, or the server did not say how.
+        """
+        preprocessor = await self.client.preprocessor()
+        pixels = await asyncio.to_thread(preprocessor.decoded, data)
+        png = io.BytesIO()
+        Image.fromarray(pixels).save(png, "PNG")
+        return png.getvalue()
 
 
 class Targets:

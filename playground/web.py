@@ -12,19 +12,26 @@ from typing import Any, Final, NoReturn
 
 import tornado.web
 
+from duoserve import DuoserveError
 from playground import snippets
 from playground.examples import Example
 from playground.protoset import protoset
-from playground.targets import Target, Targets
+from playground.targets import Target, Targets, error_record
 
 __all__ = ["MAX_BODY_BYTES", "Site", "application"]
 
 MAX_BODY_BYTES: Final = 64 << 20
+_KINDS: Final = (
+    (b"\x89PNG", "image/png"),
+    (b"\xff\xd8", "image/jpeg"),
+    (b"fLaC", "audio/flac"),
+    (b"OggS", "audio/ogg"),
+)
 _PAGE: Final = Path(__file__).with_name("page")
 _HEADERS: Final = {
     # The browser itself refuses what would come from elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self' blob:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -38,7 +45,7 @@ class Site:
     Attributes:
         targets: What may be asked.
         rest_url: Where the server's REST API is, for the curl snippet.
-        examples: Pictures to take.
+        examples: Pictures or clips to take.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -63,8 +70,9 @@ def application(site: Site, *, any_host: bool = False) -> tornado.web.Applicatio
         (r"/serving\.protoset", _Protoset, given),
         (r"/api/about", _About, given),
         (r"/api/examples", _Examples, given),
-        (r"/api/examples/([0-9]{1,9})", _Picture, given),
+        (r"/api/examples/([0-9]{1,9})", _File, given),
         (r"/api/predict", _Predict, given),
+        (r"/api/seen", _Seen, given),
         (r"/api/request", _Request, given),
     ]
     made = tornado.web.Application(log_function=lambda _: None)
@@ -125,30 +133,44 @@ class _About(_Handler):
 
 
 class _Examples(_Handler):
-    """The pictures to take; their numbers are their places."""
+    """The pictures or clips to take; their numbers are their places."""
 
     def get(self) -> None:
         self.reply([{"text": example.text, "label": example.label} for example in self.site.examples])
 
 
-class _Picture(_Handler):
+class _File(_Handler):
     def get(self, number: str) -> None:
         try:
-            path = self.site.examples[int(number)].image
-            data = path.read_bytes()
+            data = self.site.examples[int(number)].file.read_bytes()
         except (IndexError, OSError) as error:
             raise tornado.web.HTTPError(404, "Expected the number of an example. Received: %s", number) from error
-        self.set_header("Content-Type", "image/png" if data.startswith(b"\x89PNG") else "image/jpeg")
+        self.set_header("Content-Type", next((kind for head, kind in _KINDS if data.startswith(head)), "audio/wav"))
         self.finish(data)
 
 
 class _Predict(_Handler):
-    """`{"target", "image": base64 or null, "text"}` -> the answer, or the client's error."""
+    """`{"target", "data": base64 or null, "text"}` -> the answer, or the client's error."""
 
     async def post(self) -> None:
         body = self.asked()
-        target, image, text = self.target(body), _decoded(body.get("image")), _text(body.get("text"))
-        self.reply(await target.predict(image, text or None))
+        target, data, text = self.target(body), _decoded(body.get("data")), _text(body.get("text"))
+        self.reply(await target.predict(data, text or None))
+
+
+class _Seen(_Handler):
+    """`{"target", "data": base64}` -> a PNG of what the version sees of it, or the client's error."""
+
+    async def post(self) -> None:
+        body = self.asked()
+        target, data = self.target(body), _decoded(body.get("data"))
+        try:
+            png = await target.seen(data or b"")
+        except DuoserveError as error:
+            self.reply({"error": error_record(error)})
+        else:
+            self.set_header("Content-Type", "image/png")
+            self.finish(png)
 
 
 class _Request(_Handler):
@@ -158,7 +180,7 @@ class _Request(_Handler):
         body, site = self.asked(), self.site
         target, file, number = self.target(body), body.get("file"), body.get("example")
         if isinstance(number, int) and 0 <= number < len(site.examples):
-            file = str(site.examples[number].image)
+            file = str(site.examples[number].file)
         if not (file is None or isinstance(file, str)):
             _refuse(f"Expected file to be a name or null. Received: {type(file).__name__}")
         asked = snippets.Asked(
@@ -200,7 +222,7 @@ def _decoded(value: Any) -> bytes | None:
             raise TypeError(type(value).__name__)
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
-        _refuse(f"Expected image to be base64 or null. Received: {error}")
+        _refuse(f"Expected data to be base64 or null. Received: {error}")
 
 
 def _text(value: Any) -> str:

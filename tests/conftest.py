@@ -3,6 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+# A busy machine is no finding: what is measured is measured in benchmarks/.
+hypothesis.settings.register_profile("duoserve", deadline=None)
+hypothesis.settings.load_profile("duoserve")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium. No longer than a module: while Playwright runs, no test may call `asyncio.run`."""
+    from tests.playground.browser import launched
+
+    with launched() as browser:
+        yield browser

@@ -87,12 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a Keras model of your own, instead of RUN (export/OWN_MODEL.md)")
     group.add_argument("--settings", type=Path, metavar="TOML", help="the options below in a file, '_' for '-'")
     for name, (read, metavar, said) in _OPTIONS.items():
-        flag = f"--{name.replace('_', '-')}"
+        flag = "--argument" if name == "arguments" else f"--{name.replace('_', '-')}"
         if name in _REPEATED:
-            dest, said = name, f"{said}; may be repeated"
-            group.add_argument(
-                flag.removesuffix("s"), dest=dest, type=read, action="append", metavar=metavar, help=said
-            )
+            said += "; may be repeated"
+            group.add_argument(flag, dest=name, type=read, action="append", metavar=metavar, help=said)
         else:
             group.add_argument(flag, type=read, metavar=metavar, help=said)
 

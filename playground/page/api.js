@@ -1,9 +1,10 @@
-// The playground's own server. Answers are JSON; an error is { error: { kind, message } }.
+// The playground's own server. Answers are JSON, a picture is { blob }, an error is { error: { kind, message } }.
 
 async function call(path, options) {
   let reply;
   try {
     reply = await fetch(path, options);
+    if (reply.headers.get("Content-Type")?.startsWith("image/")) return { blob: await reply.blob() };
   } catch (error) {
     if (error.name === "AbortError") throw error;
     return { error: { kind: "PlaygroundGone", message: "The playground itself does not answer: was it stopped?" } };

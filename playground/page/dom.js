@@ -46,7 +46,7 @@ export function tabs(list, show) {
     show(tab.id);
   };
   for (const tab of all) tab.addEventListener("click", () => choose(tab));
-  roving(list, "[role=tab]", choose);
+  roving(list, "[role=tab]:not([hidden])", choose);
   return (id) => choose(byId(id));
 }
 

@@ -42,9 +42,9 @@ export function drawing(changed) {
     at = to;
   }
 
-  const picture = (blob) => ({ picture: { blob, name: "drawing.png" } });
+  const picture = (blob) => ({ file: { blob, name: "drawing.png" } });
   const done = () => changed(new Promise((resolve) => canvas.toBlob((blob) => resolve(picture(blob)), "image/png")));
-  const gone = () => changed(Promise.resolve({ picture: null }));
+  const gone = () => changed(Promise.resolve({ file: null }));
 
   function place(event) {
     const box = canvas.getBoundingClientRect();

@@ -1,11 +1,12 @@
-// Held-out pairs of the data folder, some at a time. `taken` gets the promise of a picture with its words.
+// Held-out pairs of the data folder, some at a time. `taken` gets the promise of a picture or clip with
+// its words; `clips` says whether they are clips.
 
 import { get } from "./api.js";
 import { byId, make, roving } from "./dom.js";
 
 const SHOWN = 24;
 
-export async function examples(taken) {
+export async function examples(taken, clips) {
   const all = await get("/api/examples");
   const none = all.error || !all.length;
   byId("example-none").hidden = !none;
@@ -32,8 +33,8 @@ export async function examples(taken) {
 
   function thumbnail(example, first) {
     const url = `/api/examples/${example.number}`;
-    const picture = make("img", { src: url, alt: example.text, width: 56, height: 56, loading: "lazy" });
-    return make("button", { type: "button", title: example.text, tabindex: first ? 0 : -1, onclick: take }, picture);
+    const inside = clips() ? example.text : make("img", { src: url, alt: example.text, width: 56, height: 56, loading: "lazy" });
+    return make("button", { type: "button", title: example.text, tabindex: first ? 0 : -1, onclick: take }, inside);
 
     function take(event) {
       for (const other of grid.children) other.removeAttribute("aria-pressed");
@@ -44,7 +45,7 @@ export async function examples(taken) {
     async function pair() {
       const blob = await (await fetch(url)).blob();
       const { text: words, number, label } = example;
-      return { picture: { blob, name: words, example: number, label, words }, words };
+      return { file: { blob, name: words, example: number, label, words }, words };
     }
   }
 

@@ -5,43 +5,34 @@ import { base64, get, post } from "./api.js";
 import { byId, make, tabs } from "./dom.js";
 import { drawing } from "./draw.js";
 import { examples } from "./examples.js";
+import { present, refused, speak } from "./input.js";
+import { recording } from "./record.js";
 import { request } from "./request.js";
 
 const PAUSE = 200; // milliseconds without a key before asking
 const LOOK = 3000; // between looks at what is served, to see a rollout happen
-const LARGEST = 45 << 20; // bytes of a picture: as base64 it must fit the playground's 64 MiB
 
-const state = { picture: null, words: "", targets: [], chosen: null, coming: null };
+const state = { file: null, words: "", medium: "image", targets: [], chosen: null, coming: null };
 const snippets = request(state);
 let asking = new AbortController();
 let timer = 0;
 
-function give(picture, words = state.words) {
-  if (picture && picture.blob.size > LARGEST) {
-    trouble({ kind: "Too large", message: `Expected a picture of at most ${LARGEST >> 20} MiB. Received: ${picture.name}` });
-    return;
-  }
-  state.picture = picture;
+function give(file, words = state.words) {
+  const error = refused(file);
+  if (error) return trouble(error);
+  state.file = file;
   state.words = words;
   if (byId("words").value !== words) byId("words").value = words;
-  const preview = byId("preview");
-  if (preview.src) URL.revokeObjectURL(preview.src);
-  preview.hidden = byId("no-picture").hidden = !picture;
-  if (picture) {
-    preview.src = URL.createObjectURL(picture.blob);
-    preview.alt = picture.name;
-  } else preview.removeAttribute("src");
-  byId("picture-name").textContent = picture ? picture.name : "no picture";
-  if (picture?.example === undefined) for (const thumb of byId("example-grid").children) thumb.removeAttribute("aria-pressed");
+  present(file, state.medium, there()[0]?.name ?? state.targets[0].name);
   later(0);
 }
 
-// A picture that is still on its way: of several, the last one counts.
+// A file that is still on its way: of several, the last one counts.
 async function receive(coming) {
   busy();
   const mine = (state.coming = coming);
-  const { picture, words } = await coming;
-  if (state.coming === mine) give(picture, words);
+  const { file, words } = await coming;
+  if (state.coming === mine) give(file, words);
 }
 
 function busy() {
@@ -55,44 +46,45 @@ function later(pause = PAUSE) {
   timer = setTimeout(ask, pause);
 }
 
-// The true class, while the pair is still the data's own.
-const truth = () => (state.picture?.example !== undefined && state.words === state.picture.words ? state.picture.label : undefined);
-
 async function ask() {
   const { signal } = (asking = new AbortController());
-  const box = byId("answers");
+  const { file, words } = state;
   const shown = snippets.update();
-  if (!state.picture && !state.words.trim()) {
-    box.replaceChildren();
-    byId("verdict").textContent = "Take a picture, or type words.";
-    await shown;
-    box.setAttribute("aria-busy", "false");
-    return;
-  }
   try {
-    const image = state.picture && (await base64(state.picture.blob));
     const answers = [];
-    // One after the other, so that the times are not each other's.
-    for (const target of chosen()) {
-      answers.push({ name: target, ...(await post("/api/predict", { target, image, text: state.words }, signal)) });
+    if (file || words.trim()) {
+      const data = file && (await base64(file.blob));
+      // One after the other, so that the times are not each other's.
+      for (const target of chosen()) {
+        answers.push({ name: target, ...(await post("/api/predict", { target, data, text: words }, signal)) });
+      }
     }
     await shown;
     if (signal.aborted) return;
     show(answers);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
-    return;
   }
-  box.setAttribute("aria-busy", "false");
 }
 
 function show(answers) {
   const order = (answers.find((answer) => !answer.error)?.classes ?? []).map(([name]) => name);
-  byId("answers").replaceChildren(...answers.map((answer) => card(answer, hue(answer.name), order, truth())));
-  byId("verdict").textContent = answers.length ? verdict(answers) : "Choose whom to ask.";
+  const box = byId("answers");
+  box.replaceChildren(...answers.map((answer) => card(answer, hue(answer.name), order, truth())));
+  byId("verdict").textContent = answers.length ? verdict(answers) : nothing();
+  box.setAttribute("aria-busy", "false");
   if (answers.some((answer) => answer.version && answer.version !== served(answer.name)?.version)) look();
 }
 
+function nothing() {
+  if (state.file || state.words.trim()) return "Choose whom to ask.";
+  return `Take a ${state.medium === "audio" ? "clip" : "picture"}, or type words.`;
+}
+
+// The true class, while the pair is still the data's own.
+const truth = () => (state.file?.example !== undefined && state.words === state.file.words ? state.file.label : undefined);
+
+const there = () => state.targets.filter((target) => !target.error);
 const served = (name) => state.targets.find((target) => target.name === name);
 const chosen = () => state.targets.map((target) => target.name).filter((name) => state.chosen?.has(name));
 
@@ -104,17 +96,18 @@ async function look() {
   if (about.error) return trouble(about.error);
   const { model, server, targets } = about;
   byId("where").replaceChildren("model ", make("strong", {}, model), " at ", make("code", {}, server));
-  const there = targets.filter((target) => !target.error);
   const before = state.targets.map((target) => [target.name, target.version]).join();
   state.targets = targets;
-  trouble(there.length ? null : targets[0].error);
-  if (!state.chosen && there.length) {
-    const labelled = there.filter((target) => target.name !== "latest");
-    state.chosen = new Set((labelled.length ? labelled : there).map((target) => target.name));
+  trouble(there().length ? null : targets[0].error);
+  if (!state.chosen && there().length) {
+    const labelled = there().filter((target) => target.name !== "latest");
+    state.chosen = new Set((labelled.length ? labelled : there()).map((target) => target.name));
   }
+  const medium = there()[0]?.medium ?? state.medium;
+  if (medium !== state.medium) speak((state.medium = medium));
   if (before === targets.map((target) => [target.name, target.version]).join()) return;
   byId("targets").replaceChildren(...targets.map(choice));
-  snippets.offer((there.length ? there : targets).map((target) => target.name));
+  snippets.offer((there().length ? there() : targets).map((target) => target.name));
   later(0);
 }
 
@@ -150,10 +143,10 @@ const chooseSource = tabs(document.querySelector(".input [role=tablist]"), (id) 
   }
 });
 
-function takeFile(file, name) {
-  if (!file) return;
+function takeFile(blob, name = blob?.name) {
+  if (!blob) return;
   chooseSource("tab-file");
-  give({ blob: file, name: name ?? file.name });
+  give({ blob, name });
 }
 
 byId("file").addEventListener("change", (event) => {
@@ -173,8 +166,8 @@ addEventListener("drop", (event) => {
   takeFile(event.dataTransfer.files[0]);
 });
 addEventListener("paste", (event) => {
-  const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith("image/"));
-  if (file) takeFile(file, "pasted.png");
+  const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith(`${state.medium}/`));
+  if (file) takeFile(file, file.type === "image/png" ? "pasted.png" : file.name);
 });
 byId("no-picture").addEventListener("click", () => {
   give(null);
@@ -187,6 +180,7 @@ byId("words").addEventListener("input", (event) => {
 byId("again").addEventListener("click", () => later(0));
 
 drawing(receive);
-examples(receive);
-look();
+recording(receive);
+await look();
+examples(receive, () => state.medium === "audio");
 setInterval(() => document.hidden || look(), LOOK);

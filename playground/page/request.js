@@ -3,7 +3,8 @@
 import { post } from "./api.js";
 import { byId, make, tabs } from "./dom.js";
 
-const SAMPLE = { file: "photo.jpg", text: "a red heart" }; // until there is something to ask
+// Until there is something to ask.
+const SAMPLE = { image: { file: "photo.jpg", text: "a red heart" }, audio: { file: "clip.wav", text: "a red heart" } };
 
 export function request(state) {
   const target = byId("request-target");
@@ -24,19 +25,20 @@ export function request(state) {
   }
 
   async function update() {
-    const { picture, words } = state;
-    const given = { target: target.value, file: picture?.name ?? null, example: picture?.example ?? null, text: words };
-    if (!picture && !words.trim()) Object.assign(given, SAMPLE);
+    const { file, words, medium } = state;
+    const given = { target: target.value, file: file?.name ?? null, example: file?.example ?? null, text: words };
+    if (!file && !words.trim()) Object.assign(given, SAMPLE[medium]);
     snippets = await post("/api/request", given);
     show();
-    const own = picture && picture.example === undefined;
+    const own = file && file.example === undefined;
     byId("save-hint").hidden = !own;
-    if (own && saved !== picture) {
-      saved = picture;
+    byId("wav-hint").hidden = medium !== "audio" || !own || file.name.endsWith(".wav");
+    if (own && saved !== file) {
+      saved = file;
       const link = byId("save");
       URL.revokeObjectURL(link.href);
-      link.href = URL.createObjectURL(picture.blob);
-      link.download = link.textContent = picture.name;
+      link.href = URL.createObjectURL(file.blob);
+      link.download = link.textContent = file.name;
     }
   }
 

@@ -22,6 +22,7 @@ from export.errors import GateError
 from export.savedmodel import Published, export_version
 from export.store import ModelStore
 from serving.local.testing import LocalServer
+from serving.rollout.package import contract_of, incompatible
 from serving.rollout.shadow import from_samples, read_inputs
 from tests.audio.conftest import NAME, melody, packed, wav
 from tests.client.fake import FakeServer, Version
@@ -130,6 +131,12 @@ def test_a_label_that_moves_to_clips_is_followed(spec: PreprocessingSpec, send: 
         with pytest.raises(UnsupportedModel, match="Expected image"):
             client.predict(audio=wav(), text=TEXT)
         assert client.predict(PICTURE, TEXT).version == 1
+
+
+def test_a_rollout_from_images_to_clips_is_incompatible(spec: PreprocessingSpec) -> None:
+    images, clips = contract_of(dataclasses.replace(spec, audio=None)), contract_of(spec)
+    findings = incompatible(images, clips, "follow")
+    assert "serving_bytes, input image_bytes: expected string array of shape (batch,). Received: none" in findings
 
 
 def test_golden_samples_and_shadow_inputs_are_clips(published: Published, tmp_path: Path) -> None:

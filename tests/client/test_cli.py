@@ -81,10 +81,30 @@ def test_failures_have_exit_codes_and_a_line(
     output = capsys.readouterr()
     assert json.loads(output.out)["error"] == "InvalidInput" and "missing.jpg" in output.err
     assert main(["status", "--server=nonsense", "--model=pairs"]) == 2
-    assert main(["predict"]) == 2  # neither an image nor a text
-    with pytest.raises(SystemExit) as caught:
-        main(["predict", "--image", image, "--audio", image])
-    assert caught.value.code == 2
+    assert main(["predict", *where(server)]) == 2  # neither an image nor a text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["predict", "--text=x"], "--model"),
+        (["predict", "--model=m", "--image=a", "--audio=b"], "--audio"),
+        (["predict", "--model=m", "--text=x", "--top=0"], "--top"),
+        (["predict", "--model=m", "--text=x", "--top=-2"], "--top"),
+        (["bench", "--model=m", "--concurrency=0"], "--concurrency"),
+        (["bench", "--model=m", "--concurrency=2.5"], "--concurrency"),
+        (["bench", "--model=m", "--rate=0"], "rate"),
+        (["bench", "--model=m", "--duration=0"], "duration"),
+        (["bench", "--model=m", "--warmup=-1"], "warmup"),
+    ],
+)
+def test_wrong_usage_names_the_option(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    assert code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["describe"], ["status"], ["bench"]])

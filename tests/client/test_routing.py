@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duoserve import Canary, Client, InvalidInput, ModelNotFound, PreprocessingSpec, Shadow
+from duoserve import Canary, Client, InvalidInput, ModelNotFound, PreprocessingSpec, Retry, Shadow
 from tests.client.fake import Abort, FakeServer, Version, wait_until
 
 MakeClient = Callable[..., Any]
@@ -49,6 +49,46 @@ def test_a_canary_that_fails_costs_no_call(make_client: MakeClient, server: Fake
     strict = Canary(label="gone", percent=100, fallback=False)
     with pytest.raises(ModelNotFound, match="label gone"):
         make_client(server.address, label="stable", canary=strict).predict(jpeg, "x")
+
+
+def test_a_batch_follows_the_canary_as_a_whole(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    canary = Canary(label="canary", percent=50)
+    client = make_client(server.address, label="stable", canary=canary, max_batch_size=2)
+    for i in range(8):
+        wanted = 2 if canary.takes(str(i)) else 1
+        assert {answer.version for answer in client.predict_batch([(jpeg, "x")] * 5, key=str(i))} == {wanted}
+
+
+def test_what_a_canary_fails_on_in_a_batch_is_answered_by_the_main_version(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    def broken(request: Any, context: Any) -> None:
+        asked = request.model_spec
+        rows = request.inputs["tokens"].tensor_shape.dim[0].size if "tokens" in request.inputs else 0
+        if rows == 2 and (asked.version_label == "canary" or asked.version.value == 2):
+            raise Abort(grpc.StatusCode.INTERNAL, "broken")
+
+    server.on_predict = broken
+    pairs = [(jpeg, "x"), (b"no image", "x"), *[(jpeg, str(i)) for i in range(6)]]
+    client = make_client(
+        server.address,
+        label="stable",
+        canary=Canary(label="canary", percent=100),
+        max_batch_size=2,
+        retry=Retry(attempts=1),
+    )
+    found = client.predict_batch(pairs)
+    assert list(found.errors) == [1] and isinstance(found.errors[1], InvalidInput)
+    assert [answer.version for i, answer in enumerate(found.outcomes) if i != 1] == [2, 1, 1, 1, 1, 1, 1]
+    gone = make_client(server.address, label="stable", canary=Canary(label="gone", percent=100))
+    assert {answer.version for answer in gone.predict_batch([(jpeg, "x")] * 3)} == {1}
+
+
+def test_a_batch_is_shadowed_item_by_item(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    client = make_client(server.address, label="stable", shadow=Shadow(label="canary"), max_batch_size=4)
+    assert len(client.predict_batch([(jpeg, f"text {i}") for i in range(10)])) == 10
+    wait_until(lambda: client.shadow_report().compared == 10)
+    assert client.shadow_report().failed == client.shadow_report().dropped == 0
 
 
 @pytest.mark.parametrize("kind", [Canary, Shadow])

@@ -85,7 +85,7 @@ def test_the_client_readme_async_snippet(server: LocalServer) -> None:
     assert answer.version == 1
 
 
-@pytest.mark.parametrize("readme", ["README.md", "client/README.md"])
+@pytest.mark.parametrize("readme", ["README.md", "client/README.md", "export/OWN_MODEL.md"])
 def test_the_links_lead_somewhere(readme: str) -> None:
     path = ROOT / readme
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):

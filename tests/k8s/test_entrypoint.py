@@ -32,7 +32,8 @@ class Container:
         server = folder / "tensorflow_model_server"
         server.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("standin.py")} "$@"\n')
         server.chmod(0o755)
-        command = [str(ENTRYPOINT), *arguments]
+        # A shell can't trap what was ignored when it began, as SIGINT is under a job in the background.
+        command = ["env", "--default-signal=INT", str(ENTRYPOINT), *arguments]
         self.pid1 = pid1 and CAN_UNSHARE
         self.process = subprocess.Popen(
             [*NAMESPACE, *command] if self.pid1 else command,
@@ -41,8 +42,6 @@ class Container:
             text=True,
             bufsize=1,
             env={"PATH": os.environ["PATH"], "DUOSERVE_SERVER": str(server), "DUOSERVE_DRAIN_SECONDS": "1", **env},
-            # A shell can't trap what was ignored when it began, as SIGINT is under a job in the background.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.lines: list[str] = []
         self._coming: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from keras.applications.imagenet_utils import preprocess_input
 
+from demo import own_model
 from export.own._scaling import scale
-from export.own.prepare import Prepared
+from export.own.prepare import Prepared, prepare
+from export.own.settings import OwnModel
 from tests.own import zoo
 
 Array = np.ndarray
@@ -108,16 +111,18 @@ def test_a_model_that_was_never_called_is_called_as_the_options_say(prepared: Ca
 
 
 def test_a_backbone_of_keras_applications_with_its_weights_from_a_file(
-    prepared: Callable[..., Prepared], tmp_path: Path
+    own: Callable[..., OwnModel], tmp_path: Path
 ) -> None:
+    """The model of export/OWN_MODEL.md."""
     keras.utils.set_random_seed(3)
-    model = zoo.mobile()
-    model.save_weights(tmp_path / "mobile.weights.h5")
-    found = prepared("mobile", weights=tmp_path / "mobile.weights.h5")
-    given = rows((32, 32), 7)
-    expected = model([floats(given["image"]), given["tokens"]], training=False).numpy()
+    model = own_model.build(3, zoo.IDS)
+    model.save_weights(tmp_path / "mine.weights.h5")
+    described = own("plain", arguments={"classes": 3, "vocabulary": zoo.IDS}, weights=tmp_path / "mine.weights.h5")
+    found = prepare(dataclasses.replace(described, model="demo.own_model:build"))
+    given = rows((own_model.SIZE, own_model.SIZE), own_model.LENGTH)
+    expected = softmax(model([given["tokens"].astype(np.int64), floats(given["image"])], training=False).numpy())
     np.testing.assert_allclose(answers(found, given), expected, atol=1e-5)
-    assert dict(found.notes)["image"] == "input 'photo', float32, 32x32, pixels as 0..255"
+    assert dict(found.notes)["image"] == "input 'photo', float32, 64x64, pixels as 0..255"
 
 
 def test_a_file_with_layers_that_nobody_registered(prepared: Callable[..., Prepared], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_file_and_options_say_the_same(tmp_path: Path) -> None:
         *("--pad-id", "0", "--labels", paths["labels.txt"], "--samples", str(tmp_path / "held-out")),
         *("--image-input", "photo", "--text-input", "ids", "--output", "scores", "--output-is", "logits"),
         *("--image-scale", "caffe", "--image-size", "224x192", "--token-length", "48", "--optional", "text"),
-        *("--argument", "depth=3", "--argument", "name=b0", "--custom-object", "mine.layers"),
+        *("--argument", "depth=3", "--argument", "name=b0", "--custom-objects", "mine.layers"),
     )
     assert from_file is not None and options is not None
     assert {**vars_of(from_file), "folder": None} == {**vars_of(options), "folder": None}

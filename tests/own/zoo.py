@@ -64,15 +64,6 @@ def two_outputs_in_a_list() -> Model:
     return Model([image, tokens], [layers.Dense(3, name="mood")(read), joined(seen, read)])
 
 
-def mobile(weights: str | None = None) -> Model:
-    """A backbone of keras.applications, which scales by itself, as a layer."""
-    tokens, image = words(), photo(shape=(32, 32, 3), dtype="float32")
-    backbone = keras.applications.MobileNetV3Small(
-        input_shape=(32, 32, 3), include_top=False, weights=weights, pooling="avg", alpha=0.35, minimalistic=True
-    )
-    return Model([image, tokens], joined(backbone(image), reading(tokens)))
-
-
 def bare() -> Model:
     """Pixels go straight into a convolution: nobody can tell how they should be scaled."""
     image, tokens = photo(dtype="float32"), words()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -31,11 +32,13 @@ PHONE: Final[Mapping[str, Any]] = {"viewport": {"width": 390, "height": 844}, "h
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """Chromium, headless."""
     with sync_playwright() as playwright:
         # Root, as CI is, may not use Chromium's sandbox; the only page that is opened is ours.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        flags = "--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
 
@@ -52,7 +55,7 @@ class Eyes:
 
     def __init__(self, browser: Browser, playground: Playground, **options: Any) -> None:
         self._context: BrowserContext = browser.new_context(reduced_motion="reduce", **options)
-        self._context.grant_permissions(["clipboard-read", "clipboard-write"], origin=playground.url)
+        self._context.grant_permissions(["clipboard-read", "clipboard-write", "microphone"], origin=playground.url)
         self.home = playground.url
         self.complaints: list[str] = []
         self.fetched: list[str] = []

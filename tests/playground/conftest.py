@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from duoserve import PreprocessingSpec
+from duoserve import AudioSpec, PreprocessingSpec
+from tests.audio.conftest import wav
 from tests.client.conftest import encoded, photo, train
 from tests.client.fake import FakeServer, Version
 
@@ -57,12 +58,13 @@ class Playground:
             return bytes(reply.read())
 
     def post(self, path: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
-        """Status and JSON that a body gets."""
+        """Status, and the JSON or PNG that a body gets."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": kind})
         try:
             with urllib.request.urlopen(request, timeout=20) as reply:
-                return reply.status, json.load(reply)
+                data = reply.read()
+                return reply.status, data if reply.headers["Content-Type"] == "image/png" else json.loads(data)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
@@ -75,17 +77,25 @@ class Playground:
         self.process.communicate(timeout=20)
 
 
+def make_data(folder: Path, medium: str, suffix: str, files: list[bytes]) -> Path:
+    """A data folder of held-out pairs, but the last, which training had."""
+    (folder / "images").mkdir()
+    rows = []
+    for number, file in enumerate(files):
+        name = f"images/{number}.{suffix}"
+        (folder / name).write_bytes(file)
+        split = "train" if number == len(files) - 1 else "test"
+        rows.append((name, f"{WORDS[number % 4]} {number}", LABELS[number % 4], split))
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([(medium, "text", "label", "split"), *rows])
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder of eight held-out pairs and one that training had."""
-    folder = tmp_path_factory.mktemp("data with 'quotes'")
-    (folder / "images").mkdir()
-    rows = [(f"images/{n}.png", f"{WORDS[n % 4]} {n}", LABELS[n % 4], "train" if n == 8 else "test") for n in range(9)]
-    for number, (name, *_) in enumerate(rows):
-        (folder / name).write_bytes(encoded(photo(64, 64, seed=number), "PNG"))
-    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("image", "text", "label", "split"), *rows])
-    return folder
+    """Eight held-out pictures with words, and one that training had."""
+    files = [encoded(photo(64, 64, seed=seed), "PNG") for seed in range(9)]
+    return make_data(tmp_path_factory.mktemp("data with 'quotes'"), "image", "png", files)
 
 
 @pytest.fixture(scope="session")
@@ -107,4 +117,20 @@ def server(specs: dict[int, PreprocessingSpec]) -> Iterator[FakeServer]:
 def playground(server: FakeServer, data: Path) -> Iterator[Playground]:
     flags = f"--server={server.address}", "--model=pairs", f"--examples={data}", "--timeout=5"
     with Playground(*flags, "--rest=http://127.0.0.1:8501/") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clip_server() -> Iterator[FakeServer]:
+    spec = PreprocessingSpec(16, 24, 8, train(list(WORDS), 300), LABELS, 1, audio=AudioSpec())
+    with FakeServer(Version(spec), labels={"stable": 1}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clips(clip_server: FakeServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """Before a version that takes clips."""
+    data = make_data(tmp_path_factory.mktemp("clips"), "audio", "wav", [wav(seed=seed) for seed in range(4)])
+    flags = f"--server={clip_server.address}", "--model=pairs", f"--examples={data}", "--label=stable"
+    with Playground(*flags) as running:
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import subprocess
 import sys
 import urllib.error
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from duoserve import Client, DuoserveError
+from duoserve import Client, DuoserveError, PreprocessingSpec, Preprocessor
+from tests.audio.conftest import wav
 from tests.client.conftest import encoded, photo
 from tests.client.fake import FakeServer
 from tests.playground.conftest import LABELS, ROOT, Playground
@@ -22,7 +25,7 @@ PICTURE = encoded(photo(64, 64, seed=1), "PNG")
 
 
 def body(image: bytes | None = PICTURE, text: Any = "red cat", target: Any = "stable") -> dict[str, Any]:
-    return {"target": target, "image": image and base64.b64encode(image).decode(), "text": text}
+    return {"target": target, "data": image and base64.b64encode(image).decode(), "text": text}
 
 
 @pytest.mark.parametrize("label", ["stable", "canary", None])
@@ -48,6 +51,33 @@ def test_an_error_is_said_as_the_client_says_it(
         client.predict(image, text or None)
     assert status == 200
     assert found["error"] == {"kind": type(raised.value).__name__, "message": str(raised.value), "retryable": False}
+
+
+def test_what_the_version_sees_is_the_clients_preparation(
+    playground: Playground, specs: dict[int, PreprocessingSpec]
+) -> None:
+    for label, version in (("stable", 1), ("canary", 2)):
+        png = playground.post("/api/seen", body(target=label))[1]
+        with Image.open(io.BytesIO(png)) as seen:
+            np.testing.assert_array_equal(np.asarray(seen), Preprocessor(specs[version]).image(PICTURE))
+    assert playground.post("/api/seen", body(b"GIF89a"))[1]["error"]["kind"] == "InvalidInput"
+
+
+def test_clips_are_taken_where_the_version_takes_clips(clips: Playground, clip_server: FakeServer) -> None:
+    sound = wav(seed=3)
+    about = clips.get("/api/about")["targets"][0]
+    assert (about["medium"], about["version"]) == ("audio", 1)
+    found = clips.post("/api/predict", body(sound))[1]
+    with Client(clip_server.address, model="pairs") as client:
+        answer = client.predict(audio=sound, text="red cat")
+        spectrogram = client.preprocessor().audio(sound)
+    assert dict(found["classes"]) == dict(answer.top(9))
+    with Image.open(io.BytesIO(clips.post("/api/seen", body(sound))[1])) as seen:
+        np.testing.assert_array_equal(np.asarray(seen), spectrogram)
+    assert clips.post("/api/predict", body(PICTURE))[1]["error"]["kind"] == "InvalidInput"
+    assert clips.raw("/api/examples/1") == wav(seed=1)
+    snippets = clips.post("/api/request", {"target": "stable", "text": "red cat", "example": 1})[1]
+    assert 'images/1.wav", text="red cat")' in snippets["python"] and "audio_bytes" in snippets["curl"]
 
 
 def test_the_targets_follow_a_rollout(playground: Playground, server: FakeServer) -> None:
@@ -84,8 +114,8 @@ def test_the_examples_are_the_held_out_pairs(playground: Playground, data: Path)
         (body(target="nope"), "Expected target to be one of stable, canary, latest. Received: 'nope'"),
         (body(target=["stable"]), "Expected target to be one of"),
         (body(text=7), "Expected text to be a string. Received: int"),
-        ({**body(), "image": "%%%"}, "Expected image to be base64 or null"),
-        ({**body(), "image": 5}, "Expected image to be base64 or null. Received: int"),
+        ({**body(), "data": "%%%"}, "Expected data to be base64 or null"),
+        ({**body(), "data": 5}, "Expected data to be base64 or null. Received: int"),
     ],
 )
 def test_a_request_that_is_none_is_refused(playground: Playground, wrong: Any, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from duoserve import Client, DuoserveError, PreprocessingSpec
+from duoserve._recordings import decode_audio, inspect_audio
+from tests.audio.conftest import wav
 from tests.client.conftest import encoded, photo
 from tests.client.fake import FakeServer, Version
-from tests.playground.browser import DESKTOP, PHONE, UPDATE, Eyes, chromium, needs_browser  # noqa: F401  fixture
+from tests.playground.browser import DESKTOP, PHONE, UPDATE, Eyes, needs_browser
 from tests.playground.conftest import Playground
 
 pytestmark = needs_browser
@@ -32,7 +35,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Playground]:
 
 
 @pytest.fixture
-def visit(site: Playground, chromium: Browser) -> Iterator[Callable[..., Eyes]]:  # noqa: F811
+def visit(site: Playground, chromium: Browser) -> Iterator[Callable[..., Eyes]]:
     """Opens the page; in the end it has complained of nothing and fetched nothing from elsewhere."""
     opened: list[Eyes] = []
 
@@ -98,7 +101,7 @@ def test_errors_are_the_clients(eyes: Eyes, site: Playground, tmp_path: Path) ->
         with pytest.raises(DuoserveError) as raised:
             client.predict(broken, "a red car")
         assert eyes.answer("stable") == {"error": str(raised.value)}
-        eyes.page.get_by_role("button", name="Remove the picture").click()
+        eyes.page.get_by_role("button", name="Remove it").click()
         with pytest.raises(DuoserveError) as raised:
             client.predict(None, "a red car")
         assert eyes.answer("stable") == {"error": str(raised.value)}
@@ -131,7 +134,8 @@ def test_a_drawing_is_classified_stroke_by_stroke(eyes: Eyes, site: Playground) 
 
     body = stroke((60, 180), (60, 130), (120, 120), (150, 80), (220, 80), (250, 125), (280, 130), (280, 180), (60, 180))
     eyes.page.get_by_role("radio", name="black").click()
-    wheels = [stroke((x, 185), (x + 16, 200), (x, 215), (x - 16, 200), (x, 185)) for x in (110, 230)]
+    circle = [(14 * math.cos(angle / 3), 14 * math.sin(angle / 3)) for angle in range(20)]
+    wheels = [stroke(*((x + dx, 195 + dy) for dx, dy in circle)) for x in (110, 230)]
     assert len({body, *wheels}) == 3
     eyes.screenshot("drawing")
     eyes.page.get_by_role("button", name="Undo").click()
@@ -221,13 +225,47 @@ def test_what_is_copied_runs_and_says_the_same(eyes: Eyes, tmp_path: Path) -> No
         expect(eyes.page.get_by_role("button", name="Copied")).to_be_visible()
         copied[language] = eyes.page.evaluate("navigator.clipboard.readText()")
         expect(eyes.page.get_by_role("button", name="Copy", exact=True)).to_be_visible()
-        if language == "curl":
-            eyes.screenshot("request")
     assert copied["curl"].startswith("curl -s http://") and "grpcurl -plaintext" in copied["grpcurl"]
     command = [sys.executable, "-c", copied["Python"]]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert said.startswith(f"{eyes.answer('canary')['label']} ") and said.split()[-1] == "2"
     assert eyes.saved() == picture.read_bytes()
+
+
+def test_clips_are_chosen_taken_and_recorded(
+    visit: Callable[..., Eyes], clips: Playground, clip_server: FakeServer, tmp_path: Path
+) -> None:
+    eyes = visit(clips)
+    page = eyes.page
+    expect(page.get_by_role("heading", name="A clip and words")).to_be_visible()
+    expect(page.get_by_role("tab", name="Draw")).to_be_hidden()
+
+    def heard(clip: bytes) -> None:
+        with Client(clip_server.address, model="pairs", label="stable") as client:
+            answer = client.predict(audio=clip, text="green tree")
+        seen = eyes.answer("stable")
+        assert seen["label"] == answer.label and seen["classes"][answer.label] == f"{answer.probability * 100:.1f} %"
+        expect(page.get_by_alt_text("Spectrogram of")).to_be_visible()
+
+    eyes.take_example(1)
+    eyes.write("green tree")
+    heard(wav(seed=1))
+    (tmp_path / "mine.wav").write_bytes(wav(seed=5, rate=44_100))
+    page.locator("#file").set_input_files(tmp_path / "mine.wav")
+    heard(wav(seed=5, rate=44_100))
+    page.get_by_role("tab", name="Record").click()
+    page.get_by_role("button", name="Record").click()  # Chromium's own microphone: it beeps
+    expect(page.locator("#recording")).to_have_text("Recording …")
+    page.wait_for_timeout(1200)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#picture-name")).to_have_text("recording.wav")
+    recorded = eyes.saved()
+    heard(recorded)
+    facts = inspect_audio(recorded)
+    assert 0.5 < facts.frames / facts.sample_rate < 10
+    assert decode_audio(recorded, facts, facts.frames).any(), "not silence"
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 @pytest.mark.skipif(UPDATE, reason="moves labels of the scripted server")

@@ -15,6 +15,7 @@ import pytest
 
 from serving.local import _flags
 from serving.local.testing import LocalServer, ServerDiedError
+from tests.client.fake import wait_until
 from tests.conformance.pair import predict_request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -121,10 +122,10 @@ def test_told_to_wait_it_serves_once_the_base_path_is_there(
 ) -> None:
     shutil.rmtree(store)
     server = serve("--wait_for_base_path", wait=False)
+    wait_until(lambda: "Could not find base path" in server.log, within=60)
     with pytest.raises(TimeoutError):
-        server.timeout = 6.0
+        server.timeout = 1.0
         server.wait_until_ready()
-    assert "Could not find base path" in server.log
     shutil.copytree(pair_models / "1", store / "1")
     server.timeout = 30.0
     server.wait_until_ready()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from duoserve import _inputs
@@ -24,6 +24,7 @@ _CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: more requests rather
 
 Outcome = Prediction | DuoserveError
 Chunk = list[tuple[int, Item]]
+After = Callable[[Sequence[tuple[Item, Prediction]]], Steps[None]]
 
 
 class Batches:
@@ -33,32 +34,61 @@ class Batches:
         self._core = core
         self._limit = max_batch_size
 
-    def predict(self, context: Context, target: Target, pairs: Sequence[Any], mode: SendMode) -> Steps[list[Outcome]]:
-        """An outcome for each pair, in order."""
+    def predict(
+        self,
+        context: Context,
+        target: Target,
+        pairs: Sequence[Any],
+        mode: SendMode,
+        fallbacks: Sequence[Target],
+        after: After | None,
+    ) -> Steps[list[Outcome]]:
+        """An outcome for each pair, in order.
+
+        Args:
+            context: Of the call.
+            target: Whom to ask.
+            pairs: Images and texts.
+            mode: How they go out.
+            fallbacks: Whom to ask then, for the items that fail.
+            after: Given the items of each request, with their answers.
+        """
         if not pairs:
             return []
         expected = yield from self._core.expected(context, target)
         outcomes: list[Outcome | None] = [None] * len(pairs)
         size = self._limit
         windows = [range(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
-        steps = [self._window(context, target, pairs, window, expected, mode, outcomes) for window in windows]
+        steps = [
+            self._window(context, (target, *fallbacks), pairs, window, expected, mode, outcomes, after)
+            for window in windows
+        ]
         yield Gather(steps, _CONCURRENT)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _window(
         self,
         context: Context,
-        target: Target,
+        targets: Sequence[Target],
         pairs: Sequence[Any],
         window: range,
         expected: Preprocessor,
         mode: SendMode,
         outcomes: list[Outcome | None],
+        after: After | None,
     ) -> Steps[None]:
         """Reads and sends some neighbouring items. Only these are in memory, prepared, at a time."""
         groups = yield Compute(lambda: self._read(pairs, window, expected, mode, outcomes))
         for sent, chunk in groups:
-            yield from self._chunk(context, target, chunk, sent, outcomes)
+            left = chunk
+            for target in targets:
+                yield from self._chunk(context, target, left, sent, outcomes)
+                left = [(i, item) for i, item in left if _failed(outcomes[i])]
+                if not left:
+                    break
+            if after is not None:
+                found = [(item, outcomes[i]) for i, item in chunk]
+                yield from after([(item, answer) for item, answer in found if isinstance(answer, Prediction)])
 
     def _read(
         self,
@@ -118,6 +148,10 @@ class Batches:
         else:
             for (i, _), outcome in zip(chunk, found, strict=True):
                 outcomes[i] = outcome
+
+
+def _failed(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, DuoserveError) and not isinstance(outcome, InvalidInput)
 
 
 def _split_pair(pair: Any) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from duoserve._checks import expect_number, expect_whole
 from duoserve.aio import AsyncClient
 from duoserve.audio import Clip, encode_wav
 from duoserve.errors import DuoserveError, InvalidInput
@@ -89,8 +90,11 @@ async def run(
         InvalidInput: A number out of range, or a file that can't be read.
         DuoserveError: The first call failed: there is nothing to measure.
     """
-    if concurrency < 1 or not 0 < duration <= 86400 or warmup < 0 or (rate is not None and not 0 < rate <= 1e6):
-        raise InvalidInput("Expected concurrency, rate and duration above 0. Received: one that is not")
+    expect_whole("concurrency", concurrency, 1, 10_000)
+    expect_number("duration", duration, 0.01, 86400)
+    expect_number("warmup", warmup, 0, 86400)
+    if rate is not None:
+        expect_number("rate", rate, 0.001, 1e6)
     data = await _input(client, image, audio)
     first = await client.predict(data, text)
     sent: str = first.sent

@@ -138,5 +138,5 @@ def _other(data: bytes) -> str:
         return "no bytes"
     for offset, magic, name in _OTHER_FORMATS:
         if data[offset : offset + len(magic)] == magic:
-            return f"{name} ({_HINT})"
+            return name if name.endswith("image") else f"{name} ({_HINT})"
     return f"{len(data)} bytes that start with {data[:8]!r}"

@@ -6,30 +6,33 @@ import dataclasses
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import grpc
 
+from duoserve._checks import expect_kind
 from duoserve._effects import Call, Compute, Sleep, Steps
 from duoserve._failures import classify
 from duoserve._fork import Lock
-from duoserve.errors import DeadlineExceeded, InvalidInput
+from duoserve.errors import DeadlineExceeded, DuoserveError, InvalidInput, PermissionDenied
 from duoserve.observe import CallRecord
 from duoserve.options import Hedge, Retry
 
-__all__ = ["Budget", "Context", "Metadata", "Rpc", "check_metadata"]
+__all__ = ["Budget", "Context", "Metadata", "Pairs", "Rpc", "check_metadata"]
 
 Metadata = tuple[tuple[str, str], ...]
+Pairs = Sequence[tuple[str, str]]
 _KEY = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
 _VALUE = re.compile(r"[ -~]*")  # printable ASCII
 
 
-def check_metadata(pairs: Sequence[tuple[str, str]]) -> Metadata:
+def check_metadata(pairs: Pairs) -> Metadata:
     """The pairs as gRPC wants them. Messages name no value: it may be a secret.
 
     Raises:
         InvalidInput: No pairs of str, a key that is not in lower case, a value that is not ASCII.
     """
+    expect_kind("metadata", pairs, Iterable, "pairs of str")
     found = tuple(pairs)
     for pair in found:
         if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
@@ -119,8 +122,7 @@ class Rpc:
         for attempt in range(1, self._retry.attempts + 1):
             metadata = self._metadata + context.metadata if context.metadata else self._metadata
             if self._token is not None:
-                token: str = yield Compute(self._token)
-                metadata = (*metadata, *check_metadata([("authorization", f"Bearer {token}")]))
+                metadata = (*metadata, (yield from self._bearer(self._token)))
             record.attempts += 1
             record.request_bytes += len(request)
             call = Call(method, request, context.left(), metadata or None)
@@ -143,6 +145,17 @@ class Rpc:
                 return reply
             yield Sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _bearer(self, source: Callable[[], str | Awaitable[str]]) -> Steps[tuple[str, str]]:
+        try:
+            token: object = yield Compute(source)
+        except DuoserveError:
+            raise
+        except Exception as error:
+            raise PermissionDenied(f"Expected token() to give a token. Received: {type(error).__name__}") from error
+        if not isinstance(token, str) or not token:
+            raise InvalidInput(f"Expected token() to give a non-empty str. Received: {type(token).__name__}")
+        return check_metadata([("authorization", f"Bearer {token}")])[0]
 
     def _backoff(self, attempt: int) -> float:
         most = min(self._retry.max_backoff, self._retry.initial_backoff * 2 ** (attempt - 1))

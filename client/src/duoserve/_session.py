@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from duoserve import _batches, _inputs, observe
+from duoserve._checks import expect_kind, expect_name, expect_whole, resolve_target, timeout_seconds
 from duoserve._core import Core
 from duoserve._effects import Background, Compute, Steps
 from duoserve._inputs import Item, SendMode
 from duoserve._messages import Outputs, VersionStatus
-from duoserve._rpc import Context, Metadata, Rpc, check_metadata
+from duoserve._rpc import Context, Pairs, Rpc, check_metadata
 from duoserve._specs import Target
 from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
@@ -30,7 +30,7 @@ from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 __all__ = ["Session"]
 
 T = TypeVar("T")
-_LONGEST: Final = 3600.0  # seconds; a deadline is always finite
+_MOST_ROWS = 1 << 20  # of a request
 
 
 class Session:
@@ -51,14 +51,12 @@ class Session:
         shadow: Shadow | None,
         observers: Sequence[Observer],
     ) -> None:
-        if not isinstance(model, str) or not model:
-            raise InvalidInput(f"Expected model to be the name of a model. Received: {model!r}")
+        expect_name("model", model)
         if send not in ("auto", "tensors", "bytes"):
-            raise InvalidInput(f"Expected send to be auto, tensors or bytes. Received: {send!r}")
-        if not isinstance(max_batch_size, int) or max_batch_size < 1:
-            raise InvalidInput(f"Expected max_batch_size of at least 1. Received: {max_batch_size!r}")
+            raise InvalidInput(f"Expected send to be auto, tensors or bytes. Received: {send!r:.80}")
+        expect_whole("max_batch_size", max_batch_size, 1, _MOST_ROWS)
         self.target = resolve_target(label, version)
-        self.timeout = check_timeout(timeout)
+        self.timeout = timeout_seconds(timeout)
         self.server = server
         self.model = model
         self._send = send
@@ -77,7 +75,7 @@ class Session:
         audio: AudioSource | None,
         key: str | None,
         timeout: float | None,
-        metadata: Metadata,
+        metadata: Pairs,
     ) -> Steps[Prediction]:
         """One image or clip, and text."""
         target, fallback = self._route(key)
@@ -95,10 +93,7 @@ class Session:
                     raise
                 context.record.target = self.target
                 found = yield from self._predict_one(context, self.target, item)
-            if self._shadow is not None and random.random() * 100 < self._shadow.percent:  # noqa: S311 -- a share
-                accepted = yield Background(self._compare(self._shadow, item, found), self._shadow.max_pending)
-                if not accepted:
-                    self._tally.dropped()
+            yield from self._copy([(item, found)])
             return found
 
     def _predict_one(self, context: Context, target: Target, item: Item) -> Steps[Prediction]:
@@ -109,39 +104,80 @@ class Session:
             raise outcomes[0]
         return outcomes[0]
 
-    def _compare(self, shadow: Shadow, item: Item, main: Prediction) -> Steps[None]:
+    def _copy(self, answered: Sequence[tuple[Item, Prediction]]) -> Steps[None]:
+        """Sends a share of what was answered to the shadow too, off the caller's path."""
+        shadow = self._shadow
+        if shadow is None:
+            return
+        taken = [pair for pair in answered if random.random() * 100 < shadow.percent]  # noqa: S311 -- a share
+        if not taken:
+            return
+        self._tally.sent(len(taken))
+        accepted = yield Background(self._compare(shadow, taken), shadow.max_pending)
+        if not accepted:
+            self._tally.dropped(len(taken))
+
+    def _compare(self, shadow: Shadow, pairs: Sequence[tuple[Item, Prediction]]) -> Steps[None]:
+        items = [item for item, _ in pairs]
+        outcomes: Sequence[Prediction | DuoserveError]
         try:
             context, finish = self._begin("shadow", shadow.target, None, ())
+            context.record.rows = len(items)
             with finish:
-                found = yield from self._predict_one(context, shadow.target, item)
-            self._tally.compare(main, found)
-        except DuoserveError:
-            self._tally.failed()
+                expected = yield from self._core.expected(context, shadow.target)
+                ways = {_inputs.choose(item, expected.spec, self._send) for item in items}
+                context.record.sent = sent = ways.pop() if len(ways) == 1 else "tensors"
+                outcomes = yield from self._core.predict_items(context, shadow.target, items, sent)
+        except DuoserveError as error:
+            outcomes = [error] * len(items)
+        for (_, main), outcome in zip(pairs, outcomes, strict=True):
+            if isinstance(outcome, DuoserveError):
+                self._tally.failed()
+            else:
+                self._tally.compare(main, outcome)
 
     def shadow_report(self) -> ShadowReport:
         """What the shadow was compared to so far."""
         return self._tally.report()
 
+    def close(self) -> None:
+        """No copy will be compared any more."""
+        self._tally.close()
+
     def predict_batch(
         self,
         pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
         *,
+        key: str | None,
         timeout: float | None,
-        metadata: Metadata,
+        metadata: Pairs,
     ) -> Steps[BatchResult]:
         """Many images and texts; an item that fails does not fail its neighbours."""
+        expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
         found = list(pairs)
-        context, finish = self._begin("predict_batch", self.target, timeout, metadata)
+        target, fallback = self._route(key)
+        context, finish = self._begin("predict_batch", target, timeout, metadata)
         context.record.rows = len(found)
+        after = None if self._shadow is None else self._copy
         with finish:
-            outcomes = yield from self._batches.predict(context, self.target, found, self._send)
+            try:
+                outcomes = yield from self._batches.predict(
+                    context, target, found, self._send, (self.target,) if fallback else (), after
+                )
+            except DuoserveError as error:
+                if not fallback or isinstance(error, InvalidInput):
+                    raise
+                context.record.target = self.target
+                outcomes = yield from self._batches.predict(context, self.target, found, self._send, (), after)
             context.record.item_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
             return BatchResult(outcomes)
 
     def predict_tensors(
-        self, image: Any, tokens: Any, preprocessor: Preprocessor, *, timeout: float | None, metadata: Metadata
+        self, image: Any, tokens: Any, preprocessor: Preprocessor, *, timeout: float | None, metadata: Pairs
     ) -> Steps[TensorPrediction]:
         """Tensors that `preprocessor` made."""
+        if type(preprocessor) is not Preprocessor:
+            expect_kind("preprocessor", preprocessor, Preprocessor, "a Preprocessor")
         context, finish = self._begin("predict_tensors", self.target, timeout, metadata)
         with finish:
             context.record.sent = "tensors"
@@ -156,51 +192,58 @@ class Session:
         *,
         outputs: Sequence[str],
         timeout: float | None,
-        metadata: Metadata,
+        metadata: Pairs,
     ) -> Steps[Outputs]:
         """Any signature with any tensors."""
+        expect_name("signature", signature)
+        expect_kind("inputs", inputs, Mapping, "a mapping of arrays by input name")
+        if isinstance(outputs, str):
+            raise InvalidInput("Expected outputs to be names of outputs. Received: one str")
+        expect_kind("outputs", outputs, Sequence, "names of outputs")
+        for name in (*inputs, *outputs):
+            expect_name("a name of inputs or outputs", name)
         context, finish = self._begin("run", self.target, timeout, metadata)
         with finish:
             context.record.sent = "tensors"
             return (yield from self._core.run(context, self.target, signature, inputs, outputs))
 
-    def preprocessor(self, *, timeout: float | None, metadata: Metadata) -> Steps[Preprocessor]:
+    def preprocessor(self, *, timeout: float | None, metadata: Pairs) -> Steps[Preprocessor]:
         """Asks for the spec that stands behind the label now."""
         context, finish = self._begin("describe", self.target, timeout, metadata)
         with finish:
             found, _ = yield from self._core.describe(context, self.target)
             return found
 
-    def describe(self, *, timeout: float | None, metadata: Metadata) -> Steps[PreprocessingSpec]:
+    def describe(self, *, timeout: float | None, metadata: Pairs) -> Steps[PreprocessingSpec]:
         """The spec that stands behind the label now, with the version that answered."""
         context, finish = self._begin("describe", self.target, timeout, metadata)
         with finish:
             found, version = yield from self._core.describe(context, self.target)
             return dataclasses.replace(found.spec, version=version)
 
-    def status(self, *, timeout: float | None, metadata: Metadata) -> Steps[list[VersionStatus]]:
+    def status(self, *, timeout: float | None, metadata: Pairs) -> Steps[list[VersionStatus]]:
         """State of the model's versions on one server."""
         context, finish = self._begin("status", self.target, timeout, metadata)
         with finish:
             return (yield from self._core.status(context, self.target))
 
-    def signatures(self, *, timeout: float | None, metadata: Metadata) -> Steps[dict[str, SignatureSpec]]:
+    def signatures(self, *, timeout: float | None, metadata: Pairs) -> Steps[dict[str, SignatureSpec]]:
         """The signatures of the version behind the label."""
         context, finish = self._begin("signatures", self.target, timeout, metadata)
         with finish:
             return (yield from self._core.signatures(context, self.target))
 
     def _route(self, key: str | None) -> tuple[Target, bool]:
+        if key is not None:
+            expect_kind("key", key, str, "a str")
         if self._canary is not None and self._canary.takes(key):
             return self._canary.target, self._canary.fallback
         return self.target, False
 
-    def _begin(
-        self, operation: str, target: Target, timeout: float | None, metadata: Metadata
-    ) -> tuple[Context, _Finish]:
+    def _begin(self, operation: str, target: Target, timeout: float | None, metadata: Pairs) -> tuple[Context, _Finish]:
         record = CallRecord(operation, self.server, self.model, target)
-        seconds = self.timeout if timeout is None else check_timeout(timeout)
-        checked = check_metadata(metadata) if metadata else ()
+        seconds = self.timeout if timeout is None else timeout_seconds(timeout)
+        checked = check_metadata(metadata) if metadata != () else ()
         finish = _Finish(record, self._observers)
         return Context(time.monotonic() + seconds, seconds, record, checked + finish.metadata), finish
 
@@ -231,23 +274,3 @@ class _Finish:
         for observer, state in self._states:
             observer.finished(state, record)
         observe.log(record)
-
-
-def resolve_target(label: str | None, version: int | None) -> Target:
-    """The label or version to ask for, None for the latest version."""
-    if label is not None and version is not None:
-        raise InvalidInput(f"Expected a label or a version. Received: label={label!r} and version={version!r}")
-    if label is not None and (not isinstance(label, str) or not label):
-        raise InvalidInput(f"Expected label to be a non-empty str. Received: {label!r}")
-    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 1):
-        raise InvalidInput(f"Expected version to be an integer of at least 1. Received: {version!r}")
-    return label if label is not None else version
-
-
-def check_timeout(timeout: float) -> float:
-    """A finite, positive number of seconds."""
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not math.isfinite(timeout):
-        raise InvalidInput(f"Expected timeout in seconds, finite. Received: {timeout!r}")
-    if not 0 < timeout <= _LONGEST:
-        raise InvalidInput(f"Expected timeout above 0 and up to {_LONGEST:g} seconds. Received: {timeout!r}")
-    return float(timeout)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from duoserve._channel import Plan, make_plan, parse_address
+from duoserve._checks import expect_kind
 from duoserve._inputs import SendMode
 from duoserve._lines import Line, Lines
 from duoserve._rpc import Rpc, check_metadata
@@ -72,6 +73,26 @@ class Shell(Generic[ChannelT]):
         Raises:
             InvalidInput: An option that is not one.
         """
+        for name, option, kind in (
+            ("retry", retry, Retry),
+            ("hedge", hedge, Hedge),
+            ("canary", canary, Canary),
+            ("shadow", shadow, Shadow),
+            ("tls", tls, TLS),
+            ("connection", connection, Connection),
+        ):
+            if option is not None or name in ("retry", "connection"):
+                expect_kind(name, option, kind, f"a {kind.__name__}")
+        if token is not None and not callable(token):
+            raise InvalidInput(f"Expected token to be a function that gives a token. Received: {type(token).__name__}")
+        expect_kind("observers", observers, Iterable, "a list of observers")
+        observers = tuple(observers)
+        for observer in observers:
+            if not (hasattr(observer, "started") and hasattr(observer, "finished")):
+                raise InvalidInput(
+                    "Expected observers with the methods started and finished."
+                    f" Received: {observer.__name__ if isinstance(observer, type) else type(observer).__name__}"
+                )
         if (address is None) == (channel is None):
             raise InvalidInput("Expected an address or a channel. Received: both or neither")
         if channel is not None:

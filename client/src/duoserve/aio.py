@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from duoserve._async import AsyncDriver, AsyncLine, open_channel
 from duoserve._channel import Plan
+from duoserve._checks import expect_kind
 from duoserve._lines import Line, Lines
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._shell import Shell
@@ -32,6 +33,7 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     """
 
     def _wrap(self, channel: grpc.aio.Channel) -> Line:
+        expect_kind("channel", channel, grpc.aio.Channel, "a grpc.aio.Channel")
         return AsyncLine(channel, owned=False)
 
     def _open(self, plan: Plan) -> Line:
@@ -52,18 +54,19 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Prediction:
         """Like `Client.predict`."""
         return await self._driver.run(
-            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=tuple(metadata))
+            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
         )
 
     async def predict_batch(
         self,
         pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
         *,
+        key: str | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> BatchResult:
         """Like `Client.predict_batch`."""
-        return await self._driver.run(self._session.predict_batch(pairs, timeout=timeout, metadata=tuple(metadata)))
+        return await self._driver.run(self._session.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
 
     async def predict_tensors(
         self,
@@ -76,7 +79,7 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> TensorPrediction:
         """Like `Client.predict_tensors`."""
         return await self._driver.run(
-            self._session.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=tuple(metadata))
+            self._session.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
         )
 
     async def run(
@@ -90,27 +93,28 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Outputs:
         """Like `Client.run`."""
         return await self._driver.run(
-            self._session.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=tuple(metadata))
+            self._session.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
         )
 
     async def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
         """Like `Client.preprocessor`."""
-        return await self._driver.run(self._session.preprocessor(timeout=timeout, metadata=tuple(metadata)))
+        return await self._driver.run(self._session.preprocessor(timeout=timeout, metadata=metadata))
 
     async def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
         """Like `Client.describe`."""
-        return await self._driver.run(self._session.describe(timeout=timeout, metadata=tuple(metadata)))
+        return await self._driver.run(self._session.describe(timeout=timeout, metadata=metadata))
 
     async def status(self, *, timeout: float | None = None, metadata: Metadata = ()) -> list[VersionStatus]:
         """Like `Client.status`."""
-        return await self._driver.run(self._session.status(timeout=timeout, metadata=tuple(metadata)))
+        return await self._driver.run(self._session.status(timeout=timeout, metadata=metadata))
 
     async def signatures(self, *, timeout: float | None = None, metadata: Metadata = ()) -> dict[str, SignatureSpec]:
         """Like `Client.signatures`."""
-        return await self._driver.run(self._session.signatures(timeout=timeout, metadata=tuple(metadata)))
+        return await self._driver.run(self._session.signatures(timeout=timeout, metadata=metadata))
 
     async def close(self) -> None:
         """Like `Client.close`."""
+        self._session.close()
         await self._driver.close()
 
     async def __aenter__(self) -> AsyncClient:

@@ -47,8 +47,13 @@ def _fail(options: argparse.Namespace, error: DuoserveError, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     add = shared.add_argument
-    add("--server", default="localhost:8500", metavar="HOST:PORT", help="or dns:///name:port, or several by commas")
-    add("--model", default="duoserve", help="name of the model (default: %(default)s)")
+    add(
+        "--server",
+        default="localhost:8500",
+        metavar="HOST:PORT",
+        help="or dns:///name:port, or several by commas (default: %(default)s)",
+    )
+    add("--model", required=True, help="name of the model")
     which = shared.add_mutually_exclusive_group()
     which.add_argument("--label", help="version label, such as stable (default: the latest version)")
     which.add_argument("--version", type=int, help="version number")
@@ -72,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = command("predict", _predict, "Classify one image (or clip) with its text, or one of them alone.")
     _add_input(predict)
-    predict.add_argument("--top", type=int, default=5, metavar="K", help="classes to show (default: %(default)s)")
+    predict.add_argument("--top", type=_count, default=5, metavar="K", help="classes to show (default: %(default)s)")
     _add_send(predict)
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
@@ -82,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG (default for a model that takes it: noise)")
     bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
     load = bench.add_mutually_exclusive_group()
-    load.add_argument("--concurrency", type=int, metavar="N", help="callers, each waiting for its answer (default: 8)")
+    load.add_argument(
+        "--concurrency", type=_count, metavar="N", help="callers, each waiting for its answer (default: 8)"
+    )
     load.add_argument("--rate", type=float, metavar="PER_SECOND", help="open loop: calls start on time, come what may")
     bench.add_argument("--duration", type=float, default=10.0, metavar="SECONDS", help="default: %(default)s")
     bench.add_argument(
@@ -91,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--prepared", action="store_true", help="prepare the tensors once, not for each call")
     _add_send(bench)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
+    return int(text)
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:

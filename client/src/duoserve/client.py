@@ -10,6 +10,7 @@ import grpc
 import numpy.typing as npt
 
 from duoserve._channel import Plan
+from duoserve._checks import expect_kind
 from duoserve._lines import Line, Lines
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._shell import Shell
@@ -31,6 +32,7 @@ class Client(Shell[grpc.Channel]):
     """
 
     def _wrap(self, channel: grpc.Channel) -> Line:
+        expect_kind("channel", channel, grpc.Channel, "a grpc.Channel")
         return SyncLine(channel, owned=False)
 
     def _open(self, plan: Plan) -> Line:
@@ -70,13 +72,14 @@ class Client(Shell[grpc.Channel]):
             DuoserveError: The call failed: see `duoserve.errors`.
         """
         return self._driver.run(
-            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=tuple(metadata))
+            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
         )
 
     def predict_batch(
         self,
         pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
         *,
+        key: str | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> BatchResult:
@@ -84,9 +87,9 @@ class Client(Shell[grpc.Channel]):
 
         None stands for an image or a text that is missing, as in `predict`; Clip(audio) for a clip.
         An item that fails does not fail its neighbours: reading it from the result raises its
-        error. `timeout` is for the batch as a whole.
+        error. `key` and `timeout` are for the batch as a whole.
         """
-        return self._driver.run(self._session.predict_batch(pairs, timeout=timeout, metadata=tuple(metadata)))
+        return self._driver.run(self._session.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
 
     def predict_tensors(
         self,
@@ -106,7 +109,7 @@ class Client(Shell[grpc.Channel]):
                 gives SpecChanged, never a wrong answer.
         """
         return self._driver.run(
-            self._session.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=tuple(metadata))
+            self._session.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
         )
 
     def run(
@@ -126,7 +129,7 @@ class Client(Shell[grpc.Channel]):
             outputs: Names of the outputs to return; all when empty.
         """
         return self._driver.run(
-            self._session.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=tuple(metadata))
+            self._session.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
         )
 
     def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
@@ -134,22 +137,23 @@ class Client(Shell[grpc.Channel]):
 
         Versions that prepare alike share one: its `spec.version` can be an earlier one's.
         """
-        return self._driver.run(self._session.preprocessor(timeout=timeout, metadata=tuple(metadata)))
+        return self._driver.run(self._session.preprocessor(timeout=timeout, metadata=metadata))
 
     def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
         """The spec of the version that is served now, asked for anew."""
-        return self._driver.run(self._session.describe(timeout=timeout, metadata=tuple(metadata)))
+        return self._driver.run(self._session.describe(timeout=timeout, metadata=metadata))
 
     def status(self, *, timeout: float | None = None, metadata: Metadata = ()) -> list[VersionStatus]:
         """The states of the model's versions on one of the servers, newest first."""
-        return self._driver.run(self._session.status(timeout=timeout, metadata=tuple(metadata)))
+        return self._driver.run(self._session.status(timeout=timeout, metadata=metadata))
 
     def signatures(self, *, timeout: float | None = None, metadata: Metadata = ()) -> dict[str, SignatureSpec]:
         """The signatures of the version that is served now, by name."""
-        return self._driver.run(self._session.signatures(timeout=timeout, metadata=tuple(metadata)))
+        return self._driver.run(self._session.signatures(timeout=timeout, metadata=metadata))
 
     def close(self) -> None:
         """Closes the connections. Calls under way fail; further ones raise ClientClosed."""
+        self._session.close()
         self._driver.close()
 
     def __enter__(self) -> Client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
+from duoserve._checks import expect_flag, expect_kind, expect_name, expect_number, expect_whole
 from duoserve.errors import InvalidInput
 
 __all__ = ["TLS", "Connection", "Hedge", "Retry"]
@@ -32,10 +33,10 @@ class Retry:
     budget: int = 200
 
     def __post_init__(self) -> None:
-        _expect("attempts", self.attempts, 1, 5)
-        _expect("initial_backoff", self.initial_backoff, 0.001, 60)
-        _expect("max_backoff", self.max_backoff, self.initial_backoff, 60)
-        _expect("budget", self.budget, 1, 1000)
+        expect_whole("attempts", self.attempts, 1, 5)
+        expect_number("initial_backoff", self.initial_backoff, 0.001, 60)
+        expect_number("max_backoff", self.max_backoff, self.initial_backoff, 60)
+        expect_whole("budget", self.budget, 1, 1000)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Hedge:
     after: float
 
     def __post_init__(self) -> None:
-        _expect("after", self.after, 0.001, 600)
+        expect_number("after", self.after, 0.001, 600)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,9 +79,11 @@ class Connection:
     health_check: bool = False
 
     def __post_init__(self) -> None:
-        _expect("refresh", self.refresh, 0.1, 86400)
-        _expect("keepalive", self.keepalive, 1, 7200)
-        _expect("max_message_bytes", self.max_message_bytes, 1 << 10, (1 << 31) - 1)
+        expect_number("refresh", self.refresh, 0.1, 86400)
+        expect_number("keepalive", self.keepalive, 1, 7200)
+        expect_whole("max_message_bytes", self.max_message_bytes, 1 << 10, (1 << 31) - 1)
+        expect_flag("wait_for_ready", self.wait_for_ready)
+        expect_flag("health_check", self.health_check)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,11 +108,12 @@ class TLS:
     reload: float = 30.0
 
     def __post_init__(self) -> None:
+        for name in ("ca", "cert", "key"):
+            path = getattr(self, name)
+            if path is not None:
+                expect_kind(f"TLS {name}", path, (str, os.PathLike), "the path of a PEM file")
+        if self.server_name is not None:
+            expect_name("server_name", self.server_name)
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("Expected TLS cert and key together. Received: only one of them")
-        _expect("reload", self.reload, 0.1, 86400)
-
-
-def _expect(name: str, value: float, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise InvalidInput(f"Expected {name} between {least} and {most}. Received: {value!r}")
+        expect_number("reload", self.reload, 0.1, 86400)

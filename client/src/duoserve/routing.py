@@ -7,7 +7,8 @@ import hashlib
 import random
 from collections.abc import Mapping
 
-from duoserve._fork import Lock
+from duoserve._checks import expect_flag, expect_number, expect_whole, resolve_target
+from duoserve._fork import Lock, forget_in_child
 from duoserve.errors import InvalidInput
 from duoserve.results import Prediction
 
@@ -17,20 +18,20 @@ __all__ = ["Canary", "Shadow", "ShadowReport"]
 def _check_share(label: str | None, version: int | None, percent: float) -> None:
     if (label is None) == (version is None):
         raise InvalidInput("Expected a label or a version. Received: both or neither")
-    if not 0 <= percent <= 100:
-        raise InvalidInput(f"Expected percent between 0 and 100. Received: {percent!r}")
+    resolve_target(label, version)
+    expect_number("percent", percent, 0, 100)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Canary:
-    """Sends a share of the `predict` calls to another label or version.
+    """Sends a share of the `predict` and `predict_batch` calls to another label or version.
 
     Attributes:
         label: The label of the canary, or
         version: its version.
         percent: Share of the calls, 0 to 100. Sticky by the `key` of a call: raising the
             percentage adds keys to the canary and takes none away. Without a key: at random.
-        fallback: Answer from the main version when the canary fails.
+        fallback: Answer from the main version when the canary fails; in a batch, item by item.
     """
 
     label: str | None = None
@@ -40,6 +41,7 @@ class Canary:
 
     def __post_init__(self) -> None:
         _check_share(self.label, self.version, self.percent)
+        expect_flag("fallback", self.fallback)
 
     @property
     def target(self) -> int | str | None:
@@ -56,13 +58,14 @@ class Canary:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shadow:
-    """Sends copies of `predict` calls to another label or version, and compares after the caller was answered.
+    """Sends copies of what `predict` and `predict_batch` answered to another label or version, and compares.
 
     Attributes:
         label: The label of the shadow, or
         version: its version.
-        percent: Share of the calls that are copied, 0 to 100.
-        max_pending: Copies that may wait or run; further ones are dropped and counted.
+        percent: Share of the items that are copied, 0 to 100.
+        max_pending: Requests with copies that may wait or run; what comes on top is dropped and
+            counted. A batch's requests are copied as such: up to max_batch_size items each.
     """
 
     label: str | None = None
@@ -72,8 +75,7 @@ class Shadow:
 
     def __post_init__(self) -> None:
         _check_share(self.label, self.version, self.percent)
-        if self.max_pending < 1:
-            raise InvalidInput(f"Expected max_pending of at least 1. Received: {self.max_pending!r}")
+        expect_whole("max_pending", self.max_pending, 1, 1 << 20)
 
     @property
     def target(self) -> int | str | None:
@@ -89,7 +91,7 @@ class ShadowReport:
         compared: Pairs of answers.
         agreed: Pairs with the same most probable class.
         failed: Copies that the shadow did not answer.
-        dropped: Copies that were not sent because too many were pending.
+        dropped: Copies that were not compared: too many were pending, or the client was closed.
         same_version: Answers that came from the main version itself: nothing was compared.
         largest_difference: Largest difference of a probability of a class that both know.
         disagreements: Count by (class of the main version, class of the shadow).
@@ -114,20 +116,44 @@ class ShadowTally:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._compared = self._agreed = self._failed = self._dropped = self._same = 0
+        self._compared = self._agreed = self._failed = self._dropped = self._same = self._pending = 0
+        self._closed = False
         self._largest = 0.0
         self._disagreements: dict[tuple[str, str], int] = {}
+        forget_in_child(self)
+
+    def after_fork(self) -> None:
+        """What is pending stayed in the parent."""
+        self._pending = 0
+
+    def sent(self, count: int) -> None:
+        """Copies are on their way."""
+        with self._lock:
+            self._pending += count
+
+    def close(self) -> None:
+        """What is on its way will not be compared."""
+        with self._lock:
+            self._dropped += self._pending
+            self._pending, self._closed = 0, True
+
+    def _arrived(self) -> bool:
+        """Under the lock: whether a copy that ends still counts."""
+        self._pending -= not self._closed
+        return not self._closed
 
     def compare(self, main: Prediction, shadow: Prediction) -> None:
         """Takes in one pair of answers."""
         if main.version == shadow.version:
             with self._lock:
-                self._same += 1
+                self._same += self._arrived()
             return
         theirs = dict(zip(shadow.labels, shadow.probabilities.tolist(), strict=True))
         ours = zip(main.labels, main.probabilities.tolist(), strict=True)
         largest = max((abs(value - theirs[label]) for label, value in ours if label in theirs), default=1.0)
         with self._lock:
+            if not self._arrived():
+                return
             self._compared += 1
             self._largest = max(self._largest, largest)
             if main.label == shadow.label:
@@ -139,12 +165,13 @@ class ShadowTally:
     def failed(self) -> None:
         """The shadow did not answer."""
         with self._lock:
-            self._failed += 1
+            self._failed += self._arrived()
 
-    def dropped(self) -> None:
-        """A copy was not sent."""
+    def dropped(self, count: int) -> None:
+        """Copies were not sent after all."""
         with self._lock:
-            self._dropped += 1
+            for _ in range(count):
+                self._dropped += self._arrived()
 
     def report(self) -> ShadowReport:
         """The counts so far."""

@@ -1,0 +1,68 @@
+"""Checks of options and arguments, for every module: what was expected, and what came instead."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from duoserve.errors import InvalidInput
+
+__all__ = [
+    "expect_flag",
+    "expect_kind",
+    "expect_name",
+    "expect_number",
+    "expect_whole",
+    "resolve_target",
+    "timeout_seconds",
+]
+
+_LONGEST: Final = 3600.0  # seconds; a deadline is always finite
+_LARGEST_VERSION: Final = (1 << 63) - 1  # an int64 on the wire
+
+
+def expect_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
+    """Refuses a value of another type. The message does not show the value: it may be a secret, or long."""
+    if not isinstance(value, kind):
+        raise InvalidInput(f"Expected {name} to be {what}. Received: {type(value).__name__}")
+
+
+def expect_flag(name: str, value: Any) -> None:
+    """Refuses all but True and False."""
+    expect_kind(name, value, bool, "True or False")
+
+
+def expect_number(name: str, value: Any, least: float, most: float) -> None:
+    """Refuses what is no number, not finite, or out of range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise InvalidInput(f"Expected {name} between {least} and {most}. Received: {value!r:.80}")
+
+
+def expect_whole(name: str, value: Any, least: int, most: int) -> None:
+    """Refuses what is no whole number, or out of range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(f"Expected {name} as a whole number from {least} to {most}. Received: {value!r:.80}")
+
+
+def expect_name(name: str, value: Any) -> None:
+    """Refuses what is no str, an empty one, and lone surrogates, which UTF-8 can't carry."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InvalidInput(f"Expected {name} to be a non-empty str. Received: {value!r:.80}")
+
+
+def resolve_target(label: Any, version: Any) -> int | str | None:
+    """The label or version to ask for, None for the latest version."""
+    if label is not None and version is not None:
+        raise InvalidInput(f"Expected a label or a version. Received: label={label!r} and version={version!r}")
+    if label is not None:
+        expect_name("label", label)
+    if version is not None:
+        expect_whole("version", version, 1, _LARGEST_VERSION)
+    found: int | str | None = label if label is not None else version
+    return found
+
+
+def timeout_seconds(value: Any) -> float:
+    """A finite, positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST:
+        raise InvalidInput(f"Expected timeout above 0 and up to {_LONGEST:g} seconds. Received: {value!r:.80}")
+    return float(value)

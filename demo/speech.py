@@ -1,0 +1,94 @@
+"""`python -m demo.speech`: from speech to answers. One half of a name is heard, the other read.
+
+Every step is a command of the repository, printed before it runs. What a step wrote is reused by
+the next run; `make clean` starts from nothing. Needs espeak-ng on the PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from demo.calls import predict_held_out
+from demo.pairs import Pair, held_out
+from demo.steps import ROOT, command, free_port_near, run, show, title, wait_for_interrupt
+from duoserve import Client
+from serving.local.testing import LocalServer
+
+HOME = Path("build/speech")
+DATA, RUN, STORE = HOME / "data", HOME / "run", HOME / "models"
+NAME = "spoken"
+
+
+def main() -> int:
+    os.chdir(ROOT)
+    begin = time.monotonic()
+    title("1. Data: espeak-ng says the first half of every emoji's name; the second half is the text")
+    run("-m", "demo.spoken", DATA)
+
+    title("2. Train a model on both, which learns to do without either too")
+    command("train", DATA, "--out", RUN, "--optional", "image,text", unless=RUN / "run.json")
+
+    title("3. Export version 1: the graph draws the same spectrograms, or the gate stays shut")
+    command("export", RUN, "--name", NAME, "--store", STORE, unless=STORE / NAME / "1")
+
+    title("4. Serve it")
+    port, rest_port = free_port_near(8500), free_port_near(8501)
+    flags = [f"--port={port}", f"--rest_api_port={rest_port}", f"--model_name={NAME}"]
+    flags.append(f"--model_base_path={ROOT / STORE / NAME}")
+    show("-m", "serving.local", *flags)
+    with LocalServer(*flags) as server:
+        title("5. Predict held-out pairs: emoji that training has not seen, by voices that it has not heard")
+        pairs = held_out(DATA)
+        predict_held_out(server.address, NAME, pairs)
+
+        title("6. What does each input add?")
+        with Client(server.address, model=NAME) as client:
+            compare(client, pairs)
+        print(f"\nAll of it took {time.monotonic() - begin:.0f} s.")
+        next_steps(server, flags)
+        if sys.stdin.isatty():
+            wait_for_interrupt()
+    return 0
+
+
+def compare(client: Client, pairs: list[Pair]) -> None:
+    """Prints how many of the pairs are right with both inputs, and with each alone."""
+    largest = max(sum(pair.label == other.label for other in pairs) for pair in pairs)
+    print(f"{'always the largest class':<26} {largest / len(pairs):.1%}")
+    for what, items in (
+        ("heard alone", [(pair.image, None) for pair in pairs]),
+        ("read alone", [(None, pair.text) for pair in pairs]),
+        ("heard and read", [(pair.image, pair.text) for pair in pairs]),
+    ):
+        answers = client.predict_batch(items, timeout=60)
+        right = sum(answer.label == pair.label for answer, pair in zip(answers, pairs, strict=True))
+        print(f"{what:<26} {right / len(pairs):.1%}")
+
+
+def next_steps(server: LocalServer, flags: list[str]) -> None:
+    row = next((DATA / "audio").glob("*.wav"))
+    if sys.stdin.isatty():
+        print("\nWhat to try next:")
+    else:
+        print("\nWhat to try next (first start the server again):")
+        show("-m", "serving.local", *flags)
+    print(f"""
+  duoserve predict --server {server.address} --model {NAME} --audio {row} --text "of joy"
+
+  curl -s {server.rest_url}/v1/models/{NAME}:predict -d '{{"signature_name": "serving_bytes",
+    "instances": [{{"audio_bytes": {{"b64": "'$(base64 -w0 {row})'"}}, "text": "of joy"}}]}}'
+
+  {Path(sys.executable).name} -m export compare {DATA}      # each input alone and every fusion, trained one by one
+""")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; what is made already stays, and the next run goes on from there")
+    except TimeoutError as error:  # the server did not come up: its log is in the message
+        sys.exit(f"error: {error}")

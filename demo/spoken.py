@@ -1,0 +1,125 @@
+"""Spoken emoji: espeak-ng says the first half of each name, the second half is the text, the group is the class.
+
+"face with tears of joy" is heard as "face with tears" and read as "of joy"; a name of one word is
+both heard and read. So each input has half of what there is to know, and a model has to use both.
+
+What is held out: whole families of emoji, as in the demo with pictures (`export.emoji`), and the
+voices that say them. No test clip has a voice that training heard, nor a name whose emoji it knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from tqdm import tqdm
+
+from export._folders import writing_folder
+from export.emoji import Emoji, EmojiDataError, read_emoji, split_families
+
+__all__ = ["SpeechError", "halves", "make_spoken_dataset"]
+
+_RECIPE: Final = 1
+"""Raise it when the same espeak-ng would give other files."""
+
+_ACCENTS: Final = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
+_VOICES: Final = {"train": ("m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3"), "test": ("m6", "m7", "f4")}
+_SPEEDS: Final = (140, 200)  # words a minute
+_PITCHES: Final = (30, 70)
+_JOBS: Final = 4
+
+
+class SpeechError(RuntimeError):
+    """The clips can't be made: espeak-ng is missing or fails, or the folder holds something else."""
+
+
+def make_spoken_dataset(folder: Path, *, test_fraction: float = 0.2, progress: bool | None = None) -> Path:
+    """Makes the clips and `manifest.csv` in `folder`, or does nothing if they are there already.
+
+    The same espeak-ng makes the same files. The folder appears complete or not at all.
+
+    Args:
+        folder: Where to put them. If it exists, it has to be empty or made by this function.
+        test_fraction: Share of every group to hold out.
+        progress: Whether to draw a progress bar; None draws one on a terminal only.
+
+    Raises:
+        SpeechError: espeak-ng is not on the PATH or fails, or `folder` holds something else.
+        EmojiDataError: The package emoji-data is missing or not as expected.
+        OSError: The folder can't be written; nothing is left behind.
+    """
+    target = folder.resolve()
+    command = shutil.which("espeak-ng")
+    if command is None:
+        raise SpeechError(
+            "Expected espeak-ng on the PATH (apt-get install espeak-ng, brew install espeak-ng). Received: none"
+        )
+    said = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
+    emoji = read_emoji()
+    stamp = hashlib.sha256(repr([_RECIPE, said.split("Data at")[0], test_fraction, emoji]).encode()).hexdigest() + "\n"
+    if (target / ".complete").is_file():
+        if (target / ".complete").read_text(encoding="utf-8") == stamp:
+            return target
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SpeechError(f"Expected the folder for the clips to be empty or new. Received: {target}")
+    splits = split_families(emoji, test_fraction)
+    with writing_folder(target) as scratch, ThreadPoolExecutor(_JOBS) as pool:
+        (scratch / "audio").mkdir()
+
+        def speak(one: Emoji) -> None:
+            _speak(command, halves(one.name)[0], splits[one], scratch / _file(one))
+
+        spoken = pool.map(speak, emoji)
+        for _ in tqdm(spoken, "Speaking", len(emoji), unit="clip", disable=None if progress is None else not progress):
+            pass
+        with (scratch / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["audio", "text", "label", "split"])
+            writer.writerows([_file(one), halves(one.name)[1], one.group, splits[one]] for one in emoji)
+        (scratch / ".complete").write_text(stamp, encoding="utf-8")
+    return target
+
+
+def halves(name: str) -> tuple[str, str]:
+    """What of a name is heard, and what is read."""
+    words = name.split()
+    middle = (len(words) + 1) // 2
+    return " ".join(words[:middle]), " ".join(words[middle:] or words)
+
+
+def _file(emoji: Emoji) -> str:
+    return f"audio/{emoji.file_stem}.wav"
+
+
+def _speak(command: str, text: str, split: str, path: Path) -> None:
+    draw = random.Random(path.name)
+    voice = f"{draw.choice(_ACCENTS)}+{draw.choice(_VOICES[split])}"
+    options = ["-v", voice, "-s", str(draw.randint(*_SPEEDS)), "-p", str(draw.randint(*_PITCHES)), "-w", str(path)]
+    done = subprocess.run([command, *options, "--", text], capture_output=True, text=True, check=False)
+    if done.returncode or not path.is_file():
+        raise SpeechError(f"Expected espeak-ng to say {text!r}. Received: {done.stderr.strip() or done.returncode}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo.spoken", description="Makes spoken emoji with espeak-ng.")
+    parser.add_argument("folder", type=Path, help="where to put audio/ and manifest.csv")
+    try:
+        folder = make_spoken_dataset(parser.parse_args(arguments).folder)
+    except (SpeechError, EmojiDataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Spoken emoji in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
