@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-__all__ = ["Replica", "VersionCollector", "ask", "main"]
+__all__ = ["Replica", "VersionCollector", "ask", "main", "parser"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,13 +164,13 @@ def _target(text: str) -> str:
     return text
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="python -m serving.exporter",
         description="Versions, labels and failed loads of every server, as Prometheus metrics at /metrics.",
     )
-    parser.add_argument(
+    made.add_argument(
         "--target",
         type=_target,
         action="append",
@@ -178,12 +178,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="HOST:PORT",
         help="REST API; a name stands for all its addresses, so name the headless Service (may be repeated)",
     )
-    parser.add_argument("--model", required=True, help="the model's name")
-    parser.add_argument("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=9108, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=3.0, help="seconds for each answer (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    made.add_argument("--model", required=True, help="the model's name")
+    made.add_argument("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    made.add_argument("--port", type=int, default=9108, help="port to listen on (default: %(default)s)")
+    made.add_argument("--timeout", type=float, default=3.0, help="seconds for each answer (default: %(default)s)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code."""
+    options = parser().parse_args(arguments)
     registry = CollectorRegistry()
     registry.register(VersionCollector(options.target, options.model, options.label or ["stable"], options.timeout))
     ended = threading.Event()

@@ -11,7 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serving.check import config, flags, probes, references, resources, security, selectors, shutdown
+from serving.check import (
+    batching,
+    config,
+    flags,
+    images,
+    listening,
+    monitors,
+    network,
+    probes,
+    rbac,
+    references,
+    resources,
+    routes,
+    scaling,
+    security,
+    selectors,
+    shutdown,
+    tools,
+    values,
+    workloads,
+)
 from serving.check._load import LoadError, load, parse
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import servers
@@ -23,7 +43,7 @@ def check(
     manifests: Manifests,
     *,
     for_apply: bool = False,
-    warmed_up: Iterable[int] = config.WARMED_UP,
+    warmed_up: Iterable[int] = batching.WARMED_UP,
     client_batch: int | None = None,
 ) -> list[Finding]:
     """Every finding, in the order of the families; none for clean manifests.
@@ -35,13 +55,24 @@ def check(
         client_batch: Most rows that clients send in one request, when known.
     """
     found = [
+        *values.check(manifests),
         *references.check(manifests),
         *selectors.check(manifests),
+        *network.check(manifests),
+        *routes.check(manifests),
+        *scaling.check(manifests),
+        *workloads.check(manifests),
         *probes.check(manifests),
         *shutdown.check(manifests),
         *flags.check(manifests),
-        *config.check(manifests, tuple(warmed_up), client_batch),
-        *security.check(manifests, for_apply=for_apply),
+        *listening.check(manifests),
+        *config.check(manifests),
+        *batching.check(manifests, tuple(warmed_up), client_batch),
+        *monitors.check(manifests),
+        *tools.check(manifests),
+        *rbac.check(manifests),
+        *security.check(manifests),
+        *images.check(manifests, for_apply=for_apply),
         *resources.check(manifests),
     ]
     if not any(True for _ in servers(manifests)):

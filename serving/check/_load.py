@@ -14,7 +14,10 @@ import yaml
 
 from serving.check._manifests import Manifests
 
-__all__ = ["LoadError", "find_kubectl", "load", "parse", "render"]
+__all__ = ["LoadError", "find_kubectl", "load", "parse", "read", "render"]
+
+
+_MOST_VALUES = 1_000_000
 
 
 class LoadError(ValueError):
@@ -51,15 +54,35 @@ def parse(text: str, source: str = "manifests") -> Manifests:
     """
     try:
         documents = list(yaml.load_all(text, _Loader))
-    except yaml.YAMLError as error:
-        raise LoadError(f"Expected YAML in {source}. Received: {error}") from error
+        _size(documents)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise LoadError(f"Expected YAML in {source}. Received: {_shown(error)}") from error
     for document in documents:
         if document is not None and not isinstance(document, dict):
             raise LoadError(f"Expected objects in {source}. Received: {type(document).__name__} {document!r:.60}")
     manifests = Manifests(documents)
-    if not manifests.objects:
-        raise LoadError(f"Expected at least one object in {source}. Received: none")
+    if not any(found.kind and found.data.get("apiVersion") for found in manifests.objects):
+        seen = f"{len(manifests.objects)} documents without them" if manifests.objects else "none"
+        raise LoadError(f"Expected at least one object in {source}, with apiVersion and kind. Received: {seen}")
     return manifests
+
+
+def _size(node: Any, so_far: int = 0) -> int:
+    """Values of a tree, aliases counted as often as they are used: a small file can stand for a huge one.
+
+    Raises:
+        ValueError: More than a million.
+    """
+    so_far += 1
+    if so_far > _MOST_VALUES:
+        raise ValueError(f"more than {_MOST_VALUES} values")
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        so_far = _size(inner, so_far)
+    return so_far
+
+
+def _shown(error: Exception) -> str:
+    return "values nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def load(source: str) -> Manifests:
@@ -73,10 +96,19 @@ def load(source: str) -> Manifests:
     path = Path(source)
     if path.is_dir():
         return parse(render(path), f"the rendering of {source}")
+    return parse(read(path, "a YAML file or a folder"), source)
+
+
+def read(path: Path, what: str = "a text file") -> str:
+    """The text of a file.
+
+    Raises:
+        LoadError: It can't be read, or is no UTF-8.
+    """
     try:
-        return parse(path.read_text(encoding="utf-8"), source)
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"Expected {source} to be a YAML file or a folder. Received: {error}") from error
+        raise LoadError(f"Expected {path} to be {what}. Received: {error}") from error
 
 
 def find_kubectl() -> str | None:

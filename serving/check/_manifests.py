@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from serving.check._data import dig, integer, items, mapping, quantity, strings, text
+from serving.check._data import dig, integer, items, mapping, matches, quantity, strings, text
 
 __all__ = ["Container", "Finding", "Manifests", "Object", "Pod"]
 
@@ -166,6 +166,8 @@ class Container:
         entry = self.env.get(name, {})
         if "value" in entry:
             return str(entry["value"])
+        if dig(entry, "valueFrom", "fieldRef", "fieldPath") == "metadata.namespace":
+            return self.pod.owner.namespace
         reference = dig(entry, "valueFrom", "resourceFieldRef")
         group, _, resource = text(dig(reference, "resource")).partition(".")
         named = text(dig(reference, "containerName")) or text(self.data.get("name"))
@@ -207,6 +209,13 @@ class Manifests:
         return any(
             wanted in re.split(r"[,\s]+", text(dig(found.data, "metadata", "annotations", "duoserve.dev/external")))
             for found in self.objects
+        )
+
+    def behind(self, service: Object) -> list[Pod]:
+        """Pods that a Service selects."""
+        chosen = mapping(service.spec.get("selector"))
+        return (
+            self.selected(service.namespace, lambda labels: matches({"matchLabels": chosen}, labels)) if chosen else []
         )
 
     def selected(self, namespace: str, choose: Any) -> list[Pod]:

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator
 
 from serving import _textproto, modelfile
-from serving.check._data import dig, items, mapping, text
+from serving.check._data import dig, items, mapping, strings, text
 from serving.check._manifests import Container, Manifests
 from serving.local._flags import Flags
 
@@ -55,6 +55,16 @@ class Server:
     def object(self) -> str:
         return self.container.object
 
+    @property
+    def bare(self) -> bool:
+        """The command is the server itself, without our entrypoint."""
+        return any("tensorflow_model_server" in part for part in strings(self.container.data.get("command")))
+
+    @property
+    def tls(self) -> bool:
+        """gRPC over TLS, by the flag or by the entrypoint's variable."""
+        return "ssl_config_file" in self.flags or (not self.bare and "DUOSERVE_TLS_DIR" in self.container.env)
+
     def number(self, flag: str) -> int | None:
         """The integer of a flag, its default without it; None when it is none."""
         try:
@@ -79,10 +89,10 @@ class Server:
             name = text(dig(volume, "configMap", "name"))
             if not base or not name or not (path == base or path.startswith(base + "/")):
                 continue
-            key = text(mount.get("subPath")) or posixpath.relpath(path, base)
-            for item in items(dig(volume, "configMap", "items")):
-                if item.get("path") == key:
-                    key = text(item.get("key"))
+            key = text(mount.get("subPath")) or text(mount.get("subPathExpr")) or posixpath.relpath(path, base)
+            chosen = items(dig(volume, "configMap", "items"))
+            if chosen:  # these and no others are there, under their own paths
+                key = next((text(item.get("key")) for item in chosen if item.get("path") == key), "")
             found = self.manifests.find("ConfigMap", name, pod.owner.namespace)
             content = dig(found.data, "data", key) if found else None
             return ConfigFile(path, content if isinstance(content, str) else None, f"ConfigMap/{name}", f"data.{key}")

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.check import Finding, check
-from serving.check._load import LoadError, load
-from serving.check.config import WARMED_UP, batching, models
+from serving.check import Finding, Manifests, check
+from serving.check._load import LoadError, load, read
+from serving.check.batching import WARMED_UP, batching
+from serving.check.config import models
+from serving.check.images import placeholders
 
 __all__ = ["main"]
 
@@ -41,20 +43,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batching", type=Path, action="append", default=[], metavar="FILE", help="also a batching.config"
     )
-    parser.add_argument("--for-apply", action="store_true", help="also refuse images that are still placeholders")
+    parser.add_argument(
+        "--for-apply", action="store_true", help="also refuse the placeholder images that the overlays ship with"
+    )
     parser.add_argument(
         "--warmup-sizes", type=_sizes, default=WARMED_UP, metavar="N,N", help="batch sizes that exports warm up"
     )
-    parser.add_argument("--client-batch", type=int, metavar="N", help="most rows that clients send in one request")
+    parser.add_argument("--client-batch", type=_positive, metavar="N", help="most rows of a client's request")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     options = parser.parse_args(arguments)
     if not (options.source or options.models or options.batching):
         parser.error("expected a source, --models or --batching")
     try:
-        found = _findings(options)
+        manifests = _manifests(options.source)
+        found = _findings(options, manifests)
     except (LoadError, OSError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    shipped = placeholders(manifests) if manifests and not options.for_apply else []
+    if shipped:
+        print(
+            f"note: images that are placeholders: {', '.join(shipped)}. Before you apply, set your own by digest "
+            '(k8s/RUNBOOK.md, "Set up") and check with --for-apply, which refuses these',
+            file=sys.stderr,
+        )
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
     else:
@@ -64,14 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if found else 0
 
 
-def _findings(options: argparse.Namespace) -> list[Finding]:
+def _manifests(sources: Sequence[str]) -> Manifests | None:
+    """Several sources count as one set."""
+    loaded = [load(source) for source in sources]
+    return Manifests([found.data for part in loaded for found in part.objects]) if loaded else None
+
+
+def _findings(options: argparse.Namespace, manifests: Manifests | None) -> list[Finding]:
     found: list[Finding] = []
-    if options.source:
-        manifests = load(options.source[0])
-        for source in options.source[1:]:
-            more = load(source)
-            manifests.objects += more.objects
-            manifests.pods += more.pods
+    if manifests:
         found += check(
             manifests,
             for_apply=options.for_apply,
@@ -79,16 +92,17 @@ def _findings(options: argparse.Namespace) -> list[Finding]:
             client_batch=options.client_batch,
         )
     for path in options.models:
-        found += models(path.read_text(encoding="utf-8"), str(path), "line")
+        found += models(read(path), str(path), "line")
     for path in options.batching:
-        found += batching(
-            path.read_text(encoding="utf-8"), str(path), "line", options.warmup_sizes, options.client_batch, None
-        )
+        found += batching(read(path), str(path), "line", options.warmup_sizes, options.client_batch, None)
     return found
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers with commas, received {text!r}") from error
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _positive(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers of at least 1, received {text!r}")
+    return int(text)

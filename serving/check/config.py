@@ -1,37 +1,20 @@
-"""The server's config files: labels, versions, batching, metrics."""
+"""models.config: labels, versions, and a store that is where it says."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from serving import _textproto, modelfile
-from serving.check._data import items, matches, text
+from serving.check._data import text
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import ConfigFile, Server, servers
 
-__all__ = ["WARMED_UP", "batching", "check", "models"]
-
-WARMED_UP = (1, 2, 4, 8, 16, 32)
-"""Batch sizes that an export warms up unless told otherwise (`python -m export export --batch-sizes`)."""
-
-_BATCHING = {
-    "max_batch_size",
-    "batch_timeout_micros",
-    "max_enqueued_batches",
-    "num_batch_threads",
-    "thread_pool_name",
-    "allowed_batch_sizes",
-    "pad_variable_length_inputs",
-    "enable_large_batch_splitting",
-    "max_execution_batch_size",
-}
+__all__ = ["check", "models"]
 
 
-def check(
-    manifests: Manifests, warmed_up: Iterable[int] = WARMED_UP, client_batch: int | None = None
-) -> Iterator[Finding]:
+def check(manifests: Manifests) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
     for server in servers(manifests):
         file = server.file("model_config_file")
@@ -41,11 +24,7 @@ def check(
             seen.add((file.where, file.text))
             yield from _paths(server, file)
             yield from _hashes(server, file)
-        file = server.file("batching_parameters_file")
-        if server.on("enable_batching") and file is not None and file.text is not None:
-            cpus = server.container.limit("cpu")
-            yield from batching(file.text, file.where, file.field, warmed_up, client_batch, cpus)
-        yield from _metrics(server)
+            yield from _frozen(server, file)
 
 
 def models(content: str, where: str, field: str) -> Iterator[Finding]:
@@ -73,6 +52,7 @@ def models(content: str, where: str, field: str) -> Iterator[Finding]:
             "The servers unload everything.",
             "Add a config.",
         )
+    yield from _labels_twice(content, where, field)
     for name, count in Counter(model.name for model in found).items():
         if count > 1 or not name:
             yield Finding(
@@ -96,6 +76,16 @@ def models(content: str, where: str, field: str) -> Iterator[Finding]:
                 "The server refuses the config.",
                 "Write /models/NAME.",
             )
+        elif model.base_path.rstrip("/").rpartition("/")[2].isdecimal():
+            yield Finding(
+                "models-path",
+                where,
+                place,
+                "the folder of the model, which has a folder for each version",
+                repr(model.base_path),
+                "It looks like one version: the server finds no version in it and waits for ever, with closed ports.",
+                f"Write {model.base_path.rstrip('/').rpartition('/')[0]}.",
+            )
         if model.platform != "tensorflow":
             yield Finding(
                 "models-platform",
@@ -107,6 +97,23 @@ def models(content: str, where: str, field: str) -> Iterator[Finding]:
                 "Set it.",
             )
         yield from _versions(model, where, place)
+
+
+def _labels_twice(content: str, where: str, field: str) -> Iterator[Finding]:
+    for listed, config in _textproto.parse(content).messages("model_config_list"):
+        for _, model in config.messages("config"):
+            labels = Counter(label.text("key") for _, label in model.messages("version_labels"))
+            for label, count in labels.items():
+                if count > 1:
+                    yield Finding(
+                        "label-twice",
+                        where,
+                        f"{field}:{listed.line}",
+                        "each label once",
+                        f"{label!r} {count} times",
+                        "The last one counts: the label may name another version than the one you look at.",
+                        "Remove the others.",
+                    )
 
 
 def _versions(model: modelfile.ModelConfig, where: str, place: str) -> Iterator[Finding]:
@@ -134,6 +141,16 @@ def _versions(model: modelfile.ModelConfig, where: str, place: str) -> Iterator[
             "Name the versions to serve.",
         )
     for label, version in model.labels.items():
+        if not label:
+            yield Finding(
+                "label-name",
+                where,
+                place,
+                "a name for each label",
+                "an empty one",
+                "No client can ask for it.",
+                "Name it, as `stable`.",
+            )
         if version not in versions:
             yield Finding(
                 "label-version",
@@ -178,6 +195,21 @@ def _hashes(server: Server, models_file: ConfigFile) -> Iterator[Finding]:
             )
 
 
+def _frozen(server: Server, models_file: ConfigFile) -> Iterator[Finding]:
+    name = models_file.where.removeprefix("ConfigMap/")
+    found = server.manifests.find("ConfigMap", name, server.container.pod.owner.namespace)
+    if found is not None and found.data.get("immutable") is True:
+        yield Finding(
+            "models-immutable",
+            models_file.where,
+            "immutable",
+            "false",
+            "true",
+            "No rollout can change it, and the kubelet does not look at it again.",
+            "Remove it.",
+        )
+
+
 def _paths(server: Server, file: ConfigFile) -> Iterator[Finding]:
     mounts = {text(mount.get("mountPath")).rstrip("/"): mount for mount in server.container.mounts}
     for model in server.models():
@@ -213,167 +245,4 @@ def _paths(server: Server, file: ConfigFile) -> Iterator[Finding]:
                     str(mounts[path].get("readOnly")),
                     "A server that is broken into can change or delete the versions that all others load.",
                     "Mount the store read-only.",
-                )
-
-
-def batching(
-    content: str, where: str, field: str, warmed_up: Iterable[int], client_batch: int | None, cpus: float | None
-) -> Iterator[Finding]:
-    """What is wrong with a batching.config, for an export's warmup, the client's batches and the CPUs."""
-    try:
-        root = _textproto.parse(content)
-        wrapped = {
-            name: _wrapped(root, name)
-            for name in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-        }
-        sizes = [_textproto.integer(entry) for entry in root.all("allowed_batch_sizes")]
-    except _textproto.TextProtoError as error:
-        yield _batching(
-            where,
-            field,
-            "syntax",
-            "BatchingParameters in text form",
-            str(error),
-            "The server does not start.",
-            "Correct the line.",
-        )
-        return
-    for entry in root.fields:
-        if entry.name not in _BATCHING:
-            yield _batching(
-                where,
-                f"{field}:{entry.line}",
-                "field",
-                "a field of BatchingParameters",
-                entry.name,
-                "The server does not start.",
-                "Correct its name.",
-            )
-    largest, threads = wrapped["max_batch_size"], wrapped["num_batch_threads"]
-    for name, value in wrapped.items():
-        if value is None or value < (0 if name == "batch_timeout_micros" else 1):
-            yield _batching(
-                where,
-                field,
-                "value",
-                f"{name} {{ value: N }}",
-                str(value),
-                "The scheduler's default fits no CPU limit and no deadline.",
-                "Set it.",
-            )
-    if sizes and (sizes != sorted(set(sizes)) or (largest is not None and sizes[-1] != largest)):
-        yield _batching(
-            where,
-            field,
-            "sizes",
-            f"allowed_batch_sizes ascending, the last {largest} (max_batch_size)",
-            str(sizes),
-            "The server does not load the model.",
-            "Correct the sizes.",
-        )
-    cold = sorted(set(sizes) - set(warmed_up))
-    if cold or not sizes:
-        yield _batching(
-            where,
-            field,
-            "warmup",
-            f"allowed_batch_sizes that an export warms up {tuple(warmed_up)}",
-            str(cold or "none, so every size"),
-            "The first batch of such a size is slow for all in it.",
-            "Take those sizes, or export with --batch-sizes.",
-        )
-    if client_batch is not None and largest is not None and client_batch > largest:
-        yield _batching(
-            where,
-            field,
-            "client",
-            f"max_batch_size of at least {client_batch}, the client's batches",
-            str(largest),
-            "Larger requests are INVALID_ARGUMENT.",
-            "Raise it.",
-        )
-    if threads is not None and cpus is not None and threads > max(1.0, cpus):
-        yield _batching(
-            where,
-            field,
-            "threads",
-            f"num_batch_threads of at most {max(1, int(cpus))}, the CPU limit",
-            str(threads),
-            "Batches run against each other, and every one is slower.",
-            "Lower it.",
-        )
-    timeout = wrapped["batch_timeout_micros"]
-    if timeout is not None and timeout > 100_000:
-        yield _batching(
-            where,
-            field,
-            "timeout",
-            "batch_timeout_micros of at most 100000 (0.1 s)",
-            str(timeout),
-            "Without load every call waits so long.",
-            "Near the time of one run.",
-        )
-    padded = [entry for entry in root.all("pad_variable_length_inputs") if isinstance(entry.value, _textproto.Scalar)]
-    if padded and str(padded[-1].value.value).lower() in ("true", "t", "1"):  # type: ignore[union-attr]
-        yield _batching(
-            where,
-            field,
-            "padding",
-            "pad_variable_length_inputs: false",
-            "true",
-            "Short token rows are filled with their own first token: wrong answers, no error.",
-            "Remove it; clients pad.",
-        )
-
-
-def _batching(where: str, field: str, rule: str, expected: str, received: str, why: str, fix: str) -> Finding:
-    return Finding(f"batching-{rule}", where, field, expected, received, why, fix)
-
-
-def _wrapped(root: _textproto.Message, name: str) -> int | None:
-    found = root.message(name)
-    return None if found is None else found[1].integer("value", 0)
-
-
-def _metrics(server: Server) -> Iterator[Finding]:
-    file = server.file("monitoring_config_file")
-    if file is None or file.text is None:
-        return
-    try:
-        found = _textproto.parse(file.text).message("prometheus_config")
-        path = (found[1].text("path") if found else "") or "/monitoring/prometheus/metrics"
-        enabled = found is not None and any(
-            isinstance(entry.value, _textproto.Scalar) and entry.value.value in ("true", "True", "t", 1)
-            for entry in found[1].all("enable")
-        )
-    except _textproto.TextProtoError as error:
-        path, enabled, shown = "", False, str(error)
-    else:
-        shown = "off"
-    if not enabled:
-        yield Finding(
-            "monitoring",
-            file.where,
-            file.field,
-            "prometheus_config { enable: true }",
-            shown,
-            "There is no metrics page: alerts stay silent.",
-            "Switch it on.",
-        )
-        return
-    for monitor in server.manifests.of("PodMonitor"):
-        chosen = server.manifests.selected(
-            monitor.namespace, lambda labels, m=monitor: matches(m.spec.get("selector"), labels)
-        )
-        for endpoint in items(monitor.spec.get("podMetricsEndpoints")):
-            scraped = text(endpoint.get("path")) or "/metrics"
-            if server.container.pod in chosen and scraped != path:
-                yield Finding(
-                    "monitoring-path",
-                    str(monitor),
-                    "spec.podMetricsEndpoints.path",
-                    f"{path!r}, as in {file.where}",
-                    repr(scraped),
-                    "Every scrape is 404: alerts stay silent.",
-                    "Make both the same.",
                 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator
 
-from serving.check._data import items, text
+from serving.check._data import strings, text
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import KNOWN_FLAGS, Server, servers
 
-__all__ = ["check"]
+__all__ = ["check", "finding"]
 
 _FILES = ("model_config_file", "batching_parameters_file", "monitoring_config_file")
 
@@ -27,12 +28,11 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         yield from _written(server)
         yield from _wanted(server)
         yield from _polls(server)
-        yield from _threads(server)
-        yield from _ports(server)
         yield from _files(server)
 
 
-def _finding(server: Server, rule: str, expected: str, received: str, why: str, fix: str) -> Finding:
+def finding(server: Server, rule: str, expected: str, received: str, why: str, fix: str) -> Finding:
+    """A finding about the command line."""
     return Finding(rule, server.object, f"{server.container.path}.args", expected, received, why, fix)
 
 
@@ -40,7 +40,7 @@ def _written(server: Server) -> Iterator[Finding]:
     for name, count in Counter(flag.lstrip("-").partition("=")[0] for flag in server.written).items():
         if name not in KNOWN_FLAGS:
             near = difflib.get_close_matches(name, KNOWN_FLAGS, 1)
-            yield _finding(
+            yield finding(
                 server,
                 "flag-unknown",
                 "a flag of tensorflow_model_server",
@@ -49,7 +49,7 @@ def _written(server: Server) -> Iterator[Finding]:
                 f"Write --{near[0]}." if near else "Remove it.",
             )
         elif count > 1:
-            yield _finding(
+            yield finding(
                 server,
                 "flag-twice",
                 f"--{name} once",
@@ -57,12 +57,24 @@ def _written(server: Server) -> Iterator[Finding]:
                 "Which of them counts is up to the parser.",
                 "Remove the others.",
             )
+    words = strings(server.container.data.get("args")) if server.container.data.get("args") else []
+    for before, argument in zip(["", *words], words, strict=False):
+        stray = not argument.startswith("-") and "=" in before
+        if stray or (argument.startswith("-") and re.search(r"\s--\w", argument)):
+            yield finding(
+                server,
+                "flag-argument",
+                "one --flag=value in each argument",
+                repr(argument),
+                "The server does not read it.",
+                "Write one list entry a flag.",
+            )
     for argument in server.written:
         name, _, value = argument.lstrip("-").partition("=")
         default = KNOWN_FLAGS.get(name)
         if default is None or "$(" in value:
             if "$(" in value:
-                yield _finding(
+                yield finding(
                     server,
                     "flag-variable",
                     "a variable of the container",
@@ -72,9 +84,9 @@ def _written(server: Server) -> Iterator[Finding]:
                 )
             continue
         if not argument.startswith("--"):
-            yield _finding(server, "flag-dash", f"--{name}", argument, "The server ignores it.", "Write two dashes.")
+            yield finding(server, "flag-dash", f"--{name}", argument, "The server ignores it.", "Write two dashes.")
         if "=" not in argument and not isinstance(default, bool):
-            yield _finding(
+            yield finding(
                 server,
                 "flag-value",
                 f"--{name}=VALUE in one argument",
@@ -83,7 +95,7 @@ def _written(server: Server) -> Iterator[Finding]:
                 f"Write --{name}=VALUE.",
             )
         elif not _fits(value, default) and "=" in argument:
-            yield _finding(
+            yield finding(
                 server,
                 "flag-type",
                 f"--{name} to be {_kind(default)}",
@@ -98,6 +110,8 @@ def _kind(default: object) -> str:
 
 
 def _fits(value: str, default: object) -> bool:
+    if value != value.strip() or (value[:1] in "'\"" and value):
+        return False
     try:
         return value in ("true", "false") if isinstance(default, bool) else type(default)(value) is not None  # type: ignore[call-arg]
     except ValueError:
@@ -107,7 +121,7 @@ def _fits(value: str, default: object) -> bool:
 def _wanted(server: Server) -> Iterator[Finding]:
     for name, on, why in _NEEDED:
         if server.on(name) != on:
-            yield _finding(
+            yield finding(
                 server,
                 "flag-needed",
                 f"--{name}={str(on).lower()}",
@@ -116,7 +130,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
                 "Set it.",
             )
     if any(model.labels for model in server.models()) and not server.on("allow_version_labels_for_unavailable_models"):
-        yield _finding(
+        yield finding(
             server,
             "flag-labels",
             "--allow_version_labels_for_unavailable_models=true, since the config has labels",
@@ -125,7 +139,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
             "Set it.",
         )
     if "batching_parameters_file" in server.flags and not server.on("enable_batching"):
-        yield _finding(
+        yield finding(
             server,
             "flag-batching",
             "--enable_batching=true with --batching_parameters_file",
@@ -134,7 +148,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
             "Set both or neither.",
         )
     if server.on("enable_batching") and "batching_parameters_file" not in server.flags:
-        yield _finding(
+        yield finding(
             server,
             "flag-batching",
             "--batching_parameters_file with --enable_batching",
@@ -143,7 +157,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
             "Name the file.",
         )
     if "monitoring_config_file" not in server.flags:
-        yield _finding(
+        yield finding(
             server,
             "flag-monitoring",
             "--monitoring_config_file",
@@ -152,7 +166,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
             "Name the file.",
         )
     if "model_config_file" in server.flags and {"model_name", "model_base_path"} & server.flags.keys():
-        yield _finding(
+        yield finding(
             server,
             "flag-ignored",
             "no --model_name or --model_base_path beside --model_config_file",
@@ -164,7 +178,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
 
 def _polls(server: Server) -> Iterator[Finding]:
     if "model_config_file" in server.flags and (server.number("model_config_file_poll_wait_seconds") or 0) < 1:
-        yield _finding(
+        yield finding(
             server,
             "flag-config-poll",
             "--model_config_file_poll_wait_seconds of at least 1",
@@ -173,7 +187,7 @@ def _polls(server: Server) -> Iterator[Finding]:
             "Set 30.",
         )
     if (server.number("file_system_poll_wait_seconds") or 0) < 1:
-        yield _finding(
+        yield finding(
             server,
             "flag-poll",
             "--file_system_poll_wait_seconds of at least 1",
@@ -184,7 +198,7 @@ def _polls(server: Server) -> Iterator[Finding]:
     retries = server.number("max_num_load_retries") or 0
     wait = (server.number("load_retry_interval_micros") or 0) / 1e6
     if (server.number("num_load_threads") or 0) < 1:
-        yield _finding(
+        yield finding(
             server,
             "flag-load-threads",
             "--num_load_threads of at least 1",
@@ -193,7 +207,7 @@ def _polls(server: Server) -> Iterator[Finding]:
             "Set 2.",
         )
     if retries * wait > 60:
-        yield _finding(
+        yield finding(
             server,
             "flag-retries",
             "load retries of a minute in all at most",
@@ -203,77 +217,6 @@ def _polls(server: Server) -> Iterator[Finding]:
         )
 
 
-def _threads(server: Server) -> Iterator[Finding]:
-    cpus = server.container.limit("cpu")
-    for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
-        number = server.number(name)
-        if not number or number < 0:
-            yield _finding(
-                server,
-                "threads-unset",
-                f"--{name} from the CPU limit",
-                str(server.flags.get(name, "unset")),
-                "The server takes the node's cores: it is throttled, and latency jumps.",
-                f"Set --{name}=$(CPU_LIMIT).",
-            )
-        elif cpus is not None and number > max(1.0, -(-cpus // 1)):
-            yield _finding(
-                server,
-                "threads-many",
-                f"--{name} of at most {max(1, int(-(-cpus // 1)))}, the CPU limit",
-                str(number),
-                "More threads than CPUs: the container is throttled, and latency jumps.",
-                f"Set --{name}=$(CPU_LIMIT).",
-            )
-    number = server.number("grpc_max_threads") if "grpc_max_threads" in server.flags else None
-    if number is None or number < 16:
-        yield _finding(
-            server,
-            "threads-grpc",
-            "--grpc_max_threads of at least 16; 64 is good",
-            str(number or "unset"),
-            'Callers beyond it are answered RESOURCE_EXHAUSTED "Server Threadpool Exhausted".',
-            "Set 64.",
-        )
-
-
-def _ports(server: Server) -> Iterator[Finding]:
-    if server.number("port") == server.number("rest_api_port"):
-        yield _finding(
-            server,
-            "flag-port",
-            "two ports, --port and --rest_api_port",
-            str(server.number("port")),
-            "One of the two APIs is not there.",
-            "Set 8500 and 8501.",
-        )
-    if not {"model_config_file", "model_base_path"} & server.flags.keys():
-        yield _finding(
-            server,
-            "flag-model",
-            "--model_config_file",
-            "none",
-            "The server has no model to serve, and ends.",
-            "Name the file.",
-        )
-    declared = [port.get("containerPort") for port in items(server.container.data.get("ports"))]
-    for flag in ("port", "rest_api_port"):
-        number = server.number(flag)
-        if number and number not in declared:
-            yield _finding(
-                server,
-                "flag-port",
-                f"--{flag} to be a containerPort ({', '.join(map(str, declared)) or 'none'})",
-                str(number),
-                "Services, probes and policies point to another port.",
-                "Make both the same.",
-            )
-        elif not number and flag == "rest_api_port":
-            yield _finding(
-                server, "flag-rest", "--rest_api_port", "0", "No probes and no metrics: both are REST.", "Set 8501."
-            )
-
-
 def _files(server: Server) -> Iterator[Finding]:
     for flag in _FILES:
         file = server.file(flag)
@@ -281,7 +224,7 @@ def _files(server: Server) -> Iterator[Finding]:
             continue
         if file.text is None and not server.manifests.external("ConfigMap", file.where.partition("/")[2]):
             mounts = ", ".join(text(mount.get("mountPath")) for mount in server.container.mounts) or "none"
-            yield _finding(
+            yield finding(
                 server,
                 "flag-file",
                 f"--{flag} to be a file of a mounted ConfigMap (mounts: {mounts})",
@@ -290,17 +233,14 @@ def _files(server: Server) -> Iterator[Finding]:
                 "Correct the path, the mount or the ConfigMap's key.",
             )
         for mount in server.container.mounts:
-            if (
-                flag == "model_config_file"
-                and mount.get("subPath")
-                and file.path.startswith(text(mount.get("mountPath")))
-            ):
+            part = mount.get("subPath") or mount.get("subPathExpr")
+            if flag == "model_config_file" and part and file.path.startswith(text(mount.get("mountPath"))):
                 yield Finding(
                     "subpath",
                     server.object,
                     f"{server.container.path}.volumeMounts[{mount.get('name')}].subPath",
                     "the ConfigMap mounted as a folder",
-                    f"subPath {mount['subPath']!r}",
+                    f"subPath {part!r}",
                     "A subPath mount never follows its ConfigMap: a rollout never arrives.",
                     "Mount the folder.",
                 )

@@ -6,13 +6,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import integer, items, mapping, text
+from serving.check._data import integer, items, mapping, strings, text
 from serving.check._manifests import Container, Finding, Manifests
 from serving.check._server import Server, servers
+from serving.check.workloads import startup_seconds
 
 __all__ = ["check"]
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?/?")
+_HANDLERS = {"httpGet", "grpc", "tcpSocket", "exec"}
+_ABSENT = {"curl", "wget", "grpc_health_probe", "nc", "python", "python3"}
+_LATEST = 300
 _KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
@@ -21,11 +25,16 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for container in pod.containers(init=False):
             for kind in _KINDS:
                 yield from _port(container, kind)
+                yield from _handlers(container, kind)
     for server in servers(manifests):
         if server.container.pod.runs_for_ever:
             yield from _readiness(server)
             yield from _liveness(server)
             yield from _startup(server)
+            yield from _pace(server, "readinessProbe", most=60, least=1)
+            yield from _pace(server, "livenessProbe", most=600, least=30)
+            for kind in _KINDS:
+                yield from _program(server, kind)
 
 
 def _probe(container: Container, kind: str) -> dict[str, Any]:
@@ -66,6 +75,57 @@ def _port(container: Container, kind: str) -> Iterator[Finding]:
         )
 
 
+def _handlers(container: Container, kind: str) -> Iterator[Finding]:
+    found = [key for key, value in _probe(container, kind).items() if key in _HANDLERS and value is not None]
+    if len(found) > 1:
+        yield Finding(
+            "probe-handlers",
+            container.object,
+            f"{container.path}.{kind}",
+            "one way to ask",
+            " and ".join(sorted(found)),
+            "The API server refuses it.",
+            "Remove the others.",
+        )
+
+
+def _program(server: Server, kind: str) -> Iterator[Finding]:
+    """A probe's program that the stock image does not have."""
+    command = strings(mapping(_probe(server.container, kind).get("exec")).get("command"))
+    for word in re.split(r"[\s;&|]+", " ".join(command)):
+        if word.rpartition("/")[2] in _ABSENT:
+            yield Finding(
+                "probe-program",
+                server.object,
+                f"{server.container.path}.{kind}.exec.command",
+                "a program of the image, which has bash and no curl",
+                word,
+                "The probe always fails: the pod never gets ready, or is restarted for ever.",
+                "Use httpGet for readiness and grpc for liveness.",
+            )
+
+
+def _pace(server: Server, kind: str, most: float, least: float) -> Iterator[Finding]:
+    """How long a probe fails before the kubelet acts."""
+    probe = _probe(server.container, kind)
+    period, tries = integer(probe.get("periodSeconds")) or 10, integer(probe.get("failureThreshold")) or 3
+    first = integer(probe.get("initialDelaySeconds")) or 0
+    if not probe or (least <= period * tries <= most and first <= _LATEST):
+        return
+    strict = period * tries < least
+    yield Finding(
+        "probe-strict" if strict else "probe-late",
+        server.object,
+        f"{server.container.path}.{kind}",
+        f"periodSeconds x failureThreshold of {least:g} to {most:g} s, initialDelaySeconds of at most {_LATEST} s",
+        f"{period * tries} s, after {first} s",
+        "A load that takes all CPUs for some seconds restarts the server, and its load begins anew."
+        if strict
+        else "A server that does not serve gets calls, or one that does gets none, for so long.",
+        "Leave the first load to the startup probe, and take the base's numbers.",
+    )
+
+
 def _readiness(server: Server) -> Iterator[Finding]:
     container = server.container
     for kind in ("readinessProbe", "startupProbe"):
@@ -95,6 +155,17 @@ def _readiness(server: Server) -> Iterator[Finding]:
                     "httpGet /v1/models/NAME/labels/stable/metadata at the REST port.",
                 )
             continue
+        scheme = text(mapping(_probe(container, kind)["httpGet"]).get("scheme"))
+        if scheme not in ("", "HTTP"):
+            yield Finding(
+                "probe-scheme",
+                server.object,
+                f"{field}.httpGet.scheme",
+                "HTTP",
+                scheme,
+                "REST knows no TLS, also where gRPC does: the probe always fails.",
+                "Remove it.",
+            )
         number = _number(container, port)
         if number is not None and number != server.number("rest_api_port"):
             yield Finding(
@@ -160,7 +231,6 @@ def _liveness(server: Server) -> Iterator[Finding]:
     container = server.container
     way, port = _target(container, "livenessProbe")
     field = f"{container.path}.livenessProbe"
-    tls = "ssl_config_file" in server.flags
     if not way:
         yield Finding(
             "no-liveness",
@@ -181,7 +251,7 @@ def _liveness(server: Server) -> Iterator[Finding]:
             "A version that does not load restarts every server, and takes the good versions down too.",
             "Use grpc at the gRPC port.",
         )
-    elif way == "grpc" and tls:
+    elif way == "grpc" and server.tls:
         yield Finding(
             "liveness-tls",
             server.object,
@@ -238,8 +308,7 @@ def _startup(server: Server) -> Iterator[Finding]:
             "Add one with the readiness path and time for the load and its warmup.",
         )
         return
-    allowed = (integer(probe.get("periodSeconds")) or 10) * (integer(probe.get("failureThreshold")) or 3)
-    allowed += integer(probe.get("initialDelaySeconds")) or 0
+    allowed = startup_seconds(probe)
     if allowed < 60:
         yield Finding(
             "startup-short",

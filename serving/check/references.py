@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, integer, items, mapping, text
+from serving.check._data import dig, items, mapping, text
 from serving.check._manifests import Container, Finding, Manifests, Object, Pod
 from serving.check._server import servers
 
@@ -19,10 +19,9 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for container in pod.containers():
             yield from _mounts(container)
             yield from _environment(manifests, container)
-    yield from _exporter(manifests)
-    yield from _targets(manifests)
-    yield from _routes(manifests)
     yield from _twice(manifests)
+    yield from _unused(manifests)
+    yield from _namespaces(manifests)
 
 
 def _missing(manifests: Manifests, kind: str, name: str, namespace: str) -> bool:
@@ -77,7 +76,8 @@ def _volumes(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 def _config_map(
     manifests: Manifests, owner: Object, reference: dict[str, Any], name: str, keys: list[str], field: str
 ) -> Iterator[Finding]:
-    if reference.get("optional") is True or manifests.external("ConfigMap", name):
+    # Kubernetes puts its own certificate into every namespace.
+    if reference.get("optional") is True or name == "kube-root-ca.crt" or manifests.external("ConfigMap", name):
         return
     found = manifests.find("ConfigMap", name, owner.namespace)
     if found is None:
@@ -177,134 +177,40 @@ def _environment(manifests: Manifests, container: Container) -> Iterator[Finding
             )
 
 
-def _exporter(manifests: Manifests) -> Iterator[Finding]:
-    """`serving.exporter` asks a Service for a model: both have to be those of the servers."""
-    names = {name for server in servers(manifests) for name in server.names()}
-    for container in [container for pod in manifests.pods for container in pod.containers()]:
-        if "serving.exporter" not in container.arguments:
-            continue
-        given = [argument.partition("=")[::2] for argument in container.arguments if argument.startswith("--")]
-        for name, value in given:
-            host, _, port = value.rpartition(":")
-            service = manifests.find("Service", host.partition(".")[0], container.pod.owner.namespace)
-            ports = [str(entry.get("port")) for entry in items(service.spec.get("ports"))] if service else []
-            if name == "--target" and port not in ports:
-                expected = "NAME:PORT of a Service of this namespace"
-                received = f"{value!r}" + (f" (its ports: {', '.join(ports)})" if service else ", no Service")
-            elif name == "--model" and names and value not in names:
-                expected, received = f"a model of models.config ({', '.join(sorted(names))})", repr(value)
-            else:
-                continue
+def _unused(manifests: Manifests) -> Iterator[Finding]:
+    """A config file that no pod reads: the pods have another one, or none."""
+    named = {text(dig(volume, "configMap", "name")) for pod in manifests.pods for volume in pod.volumes.values()}
+    for pod in manifests.pods:
+        for volume in pod.volumes.values():
+            named |= {text(dig(part, "configMap", "name")) for part in items(dig(volume, "projected", "sources"))}
+    for found in manifests.of("ConfigMap"):
+        keys = sorted(key for key in mapping(found.data.get("data")) if str(key).endswith(".config"))
+        if keys and found.name not in named:
             yield Finding(
-                "exporter",
-                container.object,
-                f"{container.path}.args",
-                expected,
-                received,
-                "The metrics of versions and labels are empty, and their alerts wrong.",
-                f"Correct {name}.",
-            )
-
-
-def _targets(manifests: Manifests) -> Iterator[Finding]:
-    for scaler in manifests.of("HorizontalPodAutoscaler", "ScaledObject"):
-        target = mapping(scaler.spec.get("scaleTargetRef"))
-        kind, name = text(target.get("kind")) or "Deployment", text(target.get("name"))
-        found = manifests.find(kind, name, scaler.namespace)
-        if found is None:
-            yield Finding(
-                "scaler-target",
-                str(scaler),
-                "spec.scaleTargetRef",
-                f"a {kind} of this namespace ({_names(manifests, kind, scaler.namespace)})",
-                repr(name),
-                "It scales nothing: load grows and the replicas stay.",
-                "Name the workload that serves.",
-            )
-            continue
-        if "replicas" in found.spec:
-            yield Finding(
-                "replicas-and-scaler",
+                "configmap-unused",
                 str(found),
-                "spec.replicas",
-                f"no replicas, since {scaler} owns them",
-                str(found.spec["replicas"]),
-                "Every apply resets the size and cuts capacity under load.",
-                "Remove spec.replicas.",
+                "metadata.name",
+                f"a pod that mounts it ({', '.join(keys)})",
+                "none",
+                "The servers read another file than this one, or none.",
+                "Name it in the volumes of the Deployment, or remove it.",
             )
-        containers = {
-            text(c.data.get("name")) for pod in manifests.pods if pod.owner is found for c in pod.containers()
-        }
-        for metric in items(scaler.spec.get("metrics")):
-            wanted = text(dig(metric, "containerResource", "container"))
-            if wanted and wanted not in containers:
-                yield Finding(
-                    "scaler-container",
-                    str(scaler),
-                    "spec.metrics.containerResource.container",
-                    f"a container of {found} ({', '.join(sorted(containers))})",
-                    repr(wanted),
-                    "The metric is never there, so nothing is scaled.",
-                    "Correct the container's name.",
-                )
 
 
-def _routes(manifests: Manifests) -> Iterator[Finding]:
-    for route in manifests.of("GRPCRoute", "HTTPRoute", "TLSRoute", "TCPRoute"):
-        for parent in items(route.spec.get("parentRefs")):
-            namespace = text(parent.get("namespace")) or route.namespace
-            if text(parent.get("kind")) not in ("", "Gateway") or namespace != route.namespace:
-                continue
-            gateway = manifests.find("Gateway", text(parent.get("name")), namespace)
-            listeners = (
-                {text(entry.get("name")) for entry in items(gateway.spec.get("listeners"))} if gateway else set()
+def _namespaces(manifests: Manifests) -> Iterator[Finding]:
+    """Servers in a namespace beside the one that is made here."""
+    made = {namespace.name for namespace in manifests.of("Namespace")}
+    for owner in {str(s.container.pod.owner): s.container.pod.owner for s in servers(manifests)}.values():
+        if made and owner.namespace not in made and not manifests.external("Namespace", owner.namespace):
+            yield Finding(
+                "namespace",
+                str(owner),
+                "metadata.namespace",
+                f"the namespace that is made here ({', '.join(sorted(made))})",
+                repr(owner.namespace),
+                "The apply fails, or the servers run without the namespace's Pod Security labels.",
+                "Make both the same.",
             )
-            section = text(parent.get("sectionName"))
-            if (gateway is None and not manifests.external("Gateway", text(parent.get("name")))) or (
-                gateway and section and section not in listeners
-            ):
-                yield Finding(
-                    "route-parent",
-                    str(route),
-                    "spec.parentRefs",
-                    "a Gateway of this namespace, and a listener of it",
-                    f"{parent.get('name')!r}, listener {section or 'any'!r}",
-                    "The route is attached to nothing.",
-                    "Correct the Gateway's name or sectionName.",
-                )
-        for rule in items(route.spec.get("rules")):
-            backends = items(rule.get("backendRefs"))
-            for backend in backends:
-                yield from _backend(manifests, route, backend)
-            weights = [integer(backend.get("weight", 1)) or 0 for backend in backends]
-            if backends and not sum(weights):
-                yield Finding(
-                    "route-weights",
-                    str(route),
-                    "spec.rules.backendRefs.weight",
-                    "a sum above 0",
-                    str(weights),
-                    "The gateway answers every call with an error.",
-                    "Give the stable Service its weight.",
-                )
-
-
-def _backend(manifests: Manifests, route: Object, backend: dict[str, Any]) -> Iterator[Finding]:
-    name, port = text(backend.get("name")), backend.get("port")
-    if text(backend.get("kind")) not in ("", "Service") or backend.get("namespace") not in (None, route.namespace):
-        return
-    service = manifests.find("Service", name, route.namespace)
-    ports = [entry.get("port") for entry in items(service.spec.get("ports"))] if service else []
-    if service is None or port not in ports:
-        yield Finding(
-            "route-backend",
-            str(route),
-            "spec.rules.backendRefs",
-            f"a Service of this namespace ({_names(manifests, 'Service', route.namespace)}) and one of its ports",
-            f"{name!r}, port {port}" + (f" (it has {', '.join(map(str, ports))})" if service else ""),
-            "The gateway answers this share of the calls with an error.",
-            "Correct the Service's name or port.",
-        )
 
 
 def _twice(manifests: Manifests) -> Iterator[Finding]:

@@ -2,76 +2,121 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, integer, items, mapping, matches, quantity, strings, text
-from serving.check._manifests import Container, Finding, Manifests, Object
-from serving.check._server import servers
+from serving.check._data import dig, integer, items, mapping, quantity, strings
+from serving.check._manifests import Container, Finding, Manifests, Object, Pod
+from serving.check._server import Server, servers
+from serving.check.tools import module
 
 __all__ = ["check"]
+
+_MIB = 2.0**20
+_SMALLEST = {"cpu": 0.1, "memory": 400 * _MIB}
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     for pod in manifests.pods:
         for container in pod.containers():
             yield from _container(container)
-        for volume in items(pod.spec.get("volumes")):
-            size = dig(volume, "emptyDir", "sizeLimit")
-            field = f"{pod.path}.volumes[{volume.get('name')}].emptyDir.sizeLimit"
-            if size is not None:
-                yield from _quantity(str(pod.owner), field, size, least=2**20)
-            elif dig(volume, "emptyDir", "medium") == "Memory":
-                yield Finding(
-                    "memory-volume",
-                    str(pod.owner),
-                    field,
-                    "a sizeLimit, since it is memory",
-                    "none",
-                    "It may fill the container's memory: the server is killed.",
-                    "Set 64Mi.",
-                )
+        yield from _volumes(pod)
     for claim in manifests.of("PersistentVolumeClaim"):
         field = "spec.resources.requests.storage"
-        yield from _quantity(str(claim), field, dig(claim.spec, "resources", "requests", "storage"), least=2**20)
+        yield from _quantity(str(claim), field, dig(claim.spec, "resources", "requests", "storage"), least=_MIB)
         yield from _access(manifests, claim)
-    for job in manifests.of("CronJob"):
-        schedule = text(job.spec.get("schedule"))
-        if not re.fullmatch(
-            r"@(hourly|daily|midnight|weekly|monthly|yearly|annually)|(?:[\w*/,?-]+\s+){4}[\w*/,?-]+", schedule
-        ):
-            yield Finding(
-                "schedule",
-                str(job),
-                "spec.schedule",
-                "five fields of cron, or @weekly and the like",
-                repr(schedule),
-                "The API server refuses it.",
-                "Correct the schedule.",
-            )
-    for scaler in manifests.of("InferenceService"):
-        predictor = mapping(scaler.spec.get("predictor"))
-        yield from _scaler(manifests, scaler, predictor.get("minReplicas", 1), predictor.get("maxReplicas", 1))
-    for scaler in manifests.of("HorizontalPodAutoscaler"):
-        yield from _scaler(manifests, scaler, scaler.spec.get("minReplicas", 1), scaler.spec.get("maxReplicas"))
-    for scaler in manifests.of("ScaledObject"):
-        yield from _scaler(
-            manifests, scaler, scaler.spec.get("minReplicaCount", 0), scaler.spec.get("maxReplicaCount", 100)
-        )
-    yield from _budgets(manifests)
+        yield from _written(manifests, claim)
     for server in servers(manifests):
-        for resource in ("cpu", "memory"):
-            if dig(server.container.data, "resources", "limits", resource) is None:
+        yield from _server(server)
+
+
+def _volumes(pod: Pod) -> Iterator[Finding]:
+    for volume in items(pod.spec.get("volumes")):
+        at = f"{pod.path}.volumes[{volume.get('name')}]"
+        size, memory = dig(volume, "emptyDir", "sizeLimit"), dig(volume, "emptyDir", "medium") == "Memory"
+        if size is not None:
+            yield from _quantity(str(pod.owner), f"{at}.emptyDir.sizeLimit", size, least=_MIB)
+        mounting = [c for c in pod.containers() if volume.get("name") in [mount.get("name") for mount in c.mounts]]
+        limits = [limit for container in mounting if (limit := container.limit("memory"))]
+        if memory and (size is None or (quantity(size) or 0) >= min(limits, default=float("inf"))):
+            yield Finding(
+                "memory-volume",
+                str(pod.owner),
+                f"{at}.emptyDir.sizeLimit",
+                "a sizeLimit far below the container's memory, since it is memory",
+                str(size or "none"),
+                "It may fill the container's memory: the server is killed.",
+                "Set 64Mi.",
+            )
+        for kind in ("configMap", "secret", "projected"):
+            mode = integer(dig(volume, kind, "defaultMode"))
+            if mode is not None and (not mode & 0o044 or mode > 0o777):
                 yield Finding(
-                    "no-limit",
-                    server.object,
-                    f"{server.container.path}.resources.limits.{resource}",
-                    "a limit",
-                    "none",
-                    "Thread counts come from the CPU limit; without a memory limit one server takes the node.",
-                    "Set it (`python -m serving.capacity`).",
+                    "volume-mode",
+                    str(pod.owner),
+                    f"{at}.{kind}.defaultMode",
+                    "a mode that group or all may read, such as 0440 (288 in JSON)",
+                    f"{mode:#o}",
+                    "The files belong to root, and the container is not root: it can't read them.",
+                    "Correct the mode.",
                 )
+
+
+def _server(server: Server) -> Iterator[Finding]:
+    container = server.container
+    for resource, least in _SMALLEST.items():
+        written, limit = dig(container.data, "resources", "limits", resource), container.limit(resource)
+        if written is None and resource == "cpu":
+            yield Finding(
+                "no-limit",
+                server.object,
+                f"{container.path}.resources.limits.cpu",
+                "a limit",
+                "none",
+                "Thread counts come from the CPU limit: without one the server takes the node's cores.",
+                "Set it (`python -m serving.capacity`).",
+            )
+        elif limit is not None and (_MIB if resource == "memory" else 0) <= limit < least:
+            yield Finding(
+                "limit-small",
+                server.object,
+                f"{container.path}.resources.limits.{resource}",
+                "at least 100m CPU and 400Mi of memory, which the server takes without a model",
+                str(written),
+                "It is killed, or too slow for its own probes, before it serves.",
+                "Plan with `python -m serving.capacity`.",
+            )
+
+
+def _mounts(manifests: Manifests, claim: Object) -> list[tuple[Pod, bool]]:
+    """The pods that mount a claim, and whether they write to it."""
+    found = []
+    for pod in manifests.pods:
+        for name, volume in pod.volumes.items():
+            reference = mapping(volume.get("persistentVolumeClaim"))
+            if reference.get("claimName") == claim.name and pod.owner.namespace == claim.namespace:
+                mounts = [m for c in pod.containers() for m in c.mounts if m.get("name") == name]
+                writes = reference.get("readOnly") is not True and any(m.get("readOnly") is not True for m in mounts)
+                found.append((pod, writes))
+    return found
+
+
+def _written(manifests: Manifests, claim: Object) -> Iterator[Finding]:
+    """A store that is to be filled by a job, which can't."""
+    mounts = _mounts(manifests, claim)
+    reads = [c.pod for pod, _ in mounts for c in pod.containers() if module(c)[0] == "serving.rollout"]
+    jobs = [(pod, writes) for pod, writes in mounts if not pod.runs_for_ever and pod not in reads]
+    read_only = strings(claim.spec.get("accessModes")) == ["ReadOnlyMany"]
+    if jobs and (read_only or not any(writes for _, writes in jobs)):
+        yield Finding(
+            "claim-writer",
+            str(claim) if read_only else str(jobs[0][0].owner),
+            "spec.accessModes" if read_only else f"{jobs[0][0].path}.volumes",
+            "the job that fills the store to mount it for writing",
+            "ReadOnlyMany" if read_only else "readOnly: true in every job",
+            "The export fails, and the servers wait for ever, with closed ports.",
+            "Let the job alone write.",
+        )
 
 
 def _access(manifests: Manifests, claim: Object) -> Iterator[Finding]:
@@ -80,20 +125,18 @@ def _access(manifests: Manifests, claim: Object) -> Iterator[Finding]:
         return
     if dig(claim.data, "metadata", "annotations", "duoserve.dev/single-node") == "true":
         return
-    for server in servers(manifests):
-        pod = server.container.pod
-        mounted = [dig(volume, "persistentVolumeClaim", "claimName") for volume in pod.volumes.values()]
-        if claim.name in mounted and claim.namespace == pod.owner.namespace:
-            yield Finding(
-                "claim-access",
-                str(claim),
-                "spec.accessModes",
-                "ReadWriteMany or ReadOnlyMany, since the servers are spread over nodes",
-                str(claim.spec["accessModes"]),
-                "Servers on a second node stay in ContainerCreating.",
-                "Take a class that many nodes can mount, or image volumes; on a one-node cluster annotate the claim "
-                'with duoserve.dev/single-node: "true".',
-            )
+    serving = [server.container.pod for server in servers(manifests)]
+    if any(pod in serving for pod, _ in _mounts(manifests, claim)):
+        yield Finding(
+            "claim-access",
+            str(claim),
+            "spec.accessModes",
+            "ReadWriteMany or ReadOnlyMany, since the servers are spread over nodes",
+            str(claim.spec["accessModes"]),
+            "Servers on a second node stay in ContainerCreating.",
+            "Take a class that many nodes can mount, or image volumes; on a one-node cluster annotate the claim "
+            'with duoserve.dev/single-node: "true".',
+        )
 
 
 def _quantity(owner: str, field: str, value: Any, *, least: float = 0.0) -> Iterator[Finding]:
@@ -129,6 +172,16 @@ def _container(container: Container) -> Iterator[Finding]:
                     "No node has so many: the pod stays Pending.",
                     "Did you mean m (a thousandth)?",
                 )
+            if "/" in name and not str(value).isdecimal():
+                yield Finding(
+                    "quantity",
+                    container.object,
+                    f"{at}.{group}.{name}",
+                    "a whole number, for a device",
+                    repr(value),
+                    "The API server refuses it.",
+                    "Devices are not shared by fractions.",
+                )
     for name in requests.keys() & limits.keys():
         asked, most = quantity(requests[name]), quantity(limits[name])
         if asked is not None and most is not None and asked > most:
@@ -141,6 +194,16 @@ def _container(container: Container) -> Iterator[Finding]:
                 "The API server refuses the workload.",
                 "Lower the request.",
             )
+    if "memory" not in limits:
+        yield Finding(
+            "no-limit",
+            container.object,
+            f"{at}.limits.memory",
+            "a limit",
+            "none",
+            "One container may take the node's memory, and its neighbours are killed.",
+            "Set it (`python -m serving.capacity` for the server).",
+        )
     for name in ("cpu", "memory"):
         if name not in requests and name not in limits:
             yield Finding(
@@ -152,79 +215,3 @@ def _container(container: Container) -> Iterator[Finding]:
                 "The scheduler packs it onto a full node, and autoscaling by CPU has no base.",
                 "Set it.",
             )
-
-
-def _scaler(manifests: Manifests, scaler: Object, least: Any, most: Any) -> Iterator[Finding]:
-    low, high = integer(least), integer(most)
-    if low is None or high is None or low < 1 or low > high:
-        yield Finding(
-            "scaler-range",
-            str(scaler),
-            "spec",
-            "1 <= minimum <= maximum replicas",
-            f"{least} to {most}",
-            "It is refused, or scales the servers away.",
-            "Correct the range.",
-        )
-    for metric in items(scaler.spec.get("metrics")):
-        source = mapping(metric.get(_camel(text(metric.get("type")))))
-        if not source:
-            yield Finding(
-                "scaler-metric",
-                str(scaler),
-                "spec.metrics",
-                f"a metric in the field of its type, {metric.get('type')}",
-                str(sorted(metric.keys() - {"type"})),
-                "The API server refuses it.",
-                "Correct the field.",
-            )
-        used = integer(dig(source, "target", "averageUtilization"))
-        if used is not None and not 10 <= used <= 90:
-            yield Finding(
-                "scaler-utilization",
-                str(scaler),
-                "spec.metrics.target.averageUtilization",
-                "10 to 90 percent",
-                str(used),
-                "Above 90 calls queue before a pod is added; over 100 it may never be.",
-                "Take 60.",
-            )
-
-
-def _camel(kind: str) -> str:
-    return kind[:1].lower() + kind[1:]
-
-
-def _budgets(manifests: Manifests) -> Iterator[Finding]:
-    for budget in manifests.of("PodDisruptionBudget"):
-        most, least = budget.spec.get("maxUnavailable"), budget.spec.get("minAvailable")
-        if most in (0, "0", "0%") or least == "100%":
-            yield Finding(
-                "budget-blocks",
-                str(budget),
-                "spec",
-                "maxUnavailable: 1",
-                f"maxUnavailable {most}, minAvailable {least}",
-                "No pod may ever be evicted: node upgrades hang.",
-                "Set maxUnavailable: 1.",
-            )
-        if integer(least) is None:
-            continue
-        owners = [
-            pod.owner
-            for pod in manifests.pods
-            if pod.owner.namespace == budget.namespace and matches(budget.spec.get("selector"), pod.labels)
-        ]
-        for scaler in manifests.of("HorizontalPodAutoscaler", "ScaledObject"):
-            floor = integer(scaler.spec.get("minReplicas", scaler.spec.get("minReplicaCount", 1)))
-            scaled = any(dig(scaler.spec, "scaleTargetRef", "name") == owner.name for owner in owners)
-            if scaled and floor is not None and floor <= (integer(least) or 0):
-                yield Finding(
-                    "budget-blocks",
-                    str(budget),
-                    "spec.minAvailable",
-                    f"less than the fewest replicas ({floor})",
-                    str(least),
-                    "At the smallest size no pod may be evicted: node upgrades hang.",
-                    "Set maxUnavailable: 1.",
-                )

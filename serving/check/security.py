@@ -1,16 +1,15 @@
-"""Pod Security "restricted", and who reaches the server's ports."""
+"""Pod Security "restricted", and nothing that the server does not need."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, integer, items, mapping, matches, strings, text
-from serving.check._manifests import Container, Finding, Manifests, Object, Pod
+from serving.check._data import dig, integer, items, mapping, strings, text
+from serving.check._manifests import Container, Finding, Manifests, Pod
 from serving.check._server import Server, servers
 
-__all__ = ["PLACEHOLDER", "check"]
+__all__ = ["check"]
 
 _VOLUMES = {
     "configMap",
@@ -37,25 +36,18 @@ _SYSCTLS = {
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
 }
+_SELINUX = ("container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 _RESTRICTED = 'The namespace enforces Pod Security "restricted": no pod is created.'
-PLACEHOLDER = re.compile(r"registry\.example\.com|@sha256:0{64}$")
 
 
-def check(manifests: Manifests, *, for_apply: bool = False) -> Iterator[Finding]:
+def check(manifests: Manifests) -> Iterator[Finding]:
     for pod in manifests.pods:
         yield from _pod(pod)
         for container in pod.containers():
             yield from _container(container)
-            yield from _image(container, for_apply)
-        for volume in items(pod.spec.get("volumes")):
-            reference = text(dig(volume, "image", "reference"))
-            if for_apply and PLACEHOLDER.search(reference):
-                yield _placeholder(
-                    str(pod.owner), f"{pod.path}.volumes[{volume.get('name')}].image.reference", reference
-                )
     for server in servers(manifests):
-        yield from _exposure(manifests, server)
         yield from _temporary(server)
+        yield from _links(server)
     for namespace in manifests.of("Namespace"):
         level = namespace.labels.get("pod-security.kubernetes.io/enforce")
         if level != "restricted":
@@ -83,6 +75,10 @@ def _pod(pod: Pod) -> Iterator[Finding]:
             yield _finding(
                 pod, "volume-type", f"{pod.path}.volumes[{volume.get('name')}]", "a volume without the host", kind
             )
+    yield from _profiles(pod, mapping(pod.spec.get("securityContext")), f"{pod.path}.securityContext")
+    for name, value in pod.annotations.items():
+        if name.startswith("container.apparmor.security.beta.kubernetes.io/") and value == "unconfined":
+            yield _finding(pod, "apparmor", f"metadata.annotations[{name}]", "runtime/default", value)
     for sysctl in items(dig(pod.spec, "securityContext", "sysctls")):
         if sysctl.get("name") not in _SYSCTLS:
             yield _finding(pod, "sysctl", f"{pod.path}.securityContext.sysctls", "safe ones only", sysctl.get("name"))
@@ -95,6 +91,20 @@ def _pod(pod: Pod) -> Iterator[Finding]:
             pod.spec.get("automountServiceAccountToken", "true (the default)"),
             "Who breaks into the server speaks to the API server. Nothing here needs to.",
         )
+
+
+def _profiles(pod: Pod, context: dict[str, Any], at: str) -> Iterator[Finding]:
+    """What a pod's and a container's security context have in common."""
+    if dig(context, "appArmorProfile", "type") == "Unconfined":
+        yield _finding(pod, "apparmor", f"{at}.appArmorProfile.type", "RuntimeDefault", "Unconfined")
+    linux = mapping(context.get("seLinuxOptions"))
+    wrong = {key: linux[key] for key in ("user", "role") if linux.get(key)}
+    if linux.get("type") not in (None, "", *_SELINUX):
+        wrong["type"] = linux["type"]
+    if wrong:
+        yield _finding(pod, "selinux", f"{at}.seLinuxOptions", "no user, no role, a container's type", wrong)
+    if dig(context, "windowsOptions", "hostProcess"):
+        yield _finding(pod, "host-process", f"{at}.windowsOptions.hostProcess", "false", True)
 
 
 def _container(container: Container) -> Iterator[Finding]:
@@ -126,6 +136,13 @@ def _container(container: Container) -> Iterator[Finding]:
         yield _finding(
             pod, "capabilities", f"{at}.capabilities", "drop: [ALL], nothing added", f"drop {dropped}, add {added}"
         )
+    yield from _profiles(pod, context, at)
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        for way in ("httpGet", "tcpSocket"):
+            if dig(container.data, kind, way, "host"):
+                field, host = f"{container.path}.{kind}.{way}.host", container.data[kind][way]["host"]
+                why = f"The kubelet asks that host from the node, not the pod; from Kubernetes 1.34 on: {_RESTRICTED}"
+                yield _finding(pod, "probe-host", field, "no host, which is the pod", host, why)
     profile = dig(context, "seccompProfile", "type") or dig(outer, "seccompProfile", "type")
     if profile not in ("RuntimeDefault", "Localhost"):
         yield _finding(pod, "seccomp", f"{at}.seccompProfile.type", "RuntimeDefault", profile)
@@ -145,26 +162,6 @@ def _container(container: Container) -> Iterator[Finding]:
         )
 
 
-def _image(container: Container, for_apply: bool) -> Iterator[Finding]:
-    image = text(container.data.get("image"))
-    name, _, digest = image.partition("@")
-    tag = name.rpartition("/")[2].partition(":")[2]
-    field = f"{container.path}.image"
-    if not digest and tag in ("", "latest"):
-        # kustomize sets it: the base alone has the bare name.
-        yield Finding(
-            "image-tag",
-            container.object,
-            field,
-            "a digest, or at least a tag that names a build",
-            repr(image),
-            "The image changes under you: two pods of one Deployment may run two builds.",
-            "Set `images` in the overlay, with a digest.",
-        )
-    elif for_apply and PLACEHOLDER.search(image):
-        yield _placeholder(container.object, field, image)
-
-
 def _temporary(server: Server) -> Iterator[Finding]:
     container = server.container
     writable = [text(mount.get("mountPath")) for mount in container.mounts if mount.get("readOnly") is not True]
@@ -179,130 +176,9 @@ def _temporary(server: Server) -> Iterator[Finding]:
         )
 
 
-def _placeholder(owner: str, field: str, image: str) -> Finding:
-    return Finding(
-        "placeholder",
-        owner,
-        field,
-        "your image",
-        repr(image),
-        "There is no such image: ImagePullBackOff.",
-        "Set `images` in the overlay's kustomization.yaml.",
-    )
-
-
-def _exposure(manifests: Manifests, server: Server) -> Iterator[Finding]:
+def _links(server: Server) -> Iterator[Finding]:
     pod = server.container.pod
-    namespace = pod.owner.namespace
-    policies = [
-        policy
-        for policy in manifests.of("NetworkPolicy")
-        if policy.namespace == namespace and matches(policy.spec.get("podSelector"), pod.labels)
-    ]
-    if not any("Ingress" in strings(policy.spec.get("policyTypes")) or "ingress" in policy.spec for policy in policies):
-        yield Finding(
-            "no-policy",
-            server.object,
-            "metadata.labels",
-            "a NetworkPolicy that selects its pods",
-            "none",
-            "Every pod of the cluster can reload its config: the gRPC port asks for no authentication.",
-            "Add one.",
-        )
-    if not any("Egress" in strings(policy.spec.get("policyTypes")) for policy in policies):
-        yield Finding(
-            "egress-open",
-            server.object,
-            "metadata.labels",
-            "a NetworkPolicy of it with policyTypes Egress and no egress",
-            "none",
-            "The server needs to call nobody; a model that is not yours could.",
-            "Add Egress to policyTypes.",
-        )
-    yield from _closed(manifests, server, policies)
-    for policy in policies:
-        for rule in items(policy.spec.get("egress")):
-            if not items(rule.get("to")):
-                yield Finding(
-                    "egress-open",
-                    str(policy),
-                    "spec.egress",
-                    "no egress for the server",
-                    f"a rule to everywhere: {rule}",
-                    "The server needs to call nobody; a model that is not yours could.",
-                    "Write egress: [].",
-                )
-        for rule in items(policy.spec.get("ingress")):
-            peers = items(rule.get("from"))
-            if not peers or any(_everybody(peer) for peer in peers):
-                yield Finding(
-                    "ingress-open",
-                    str(policy),
-                    "spec.ingress.from",
-                    "labelled callers only",
-                    str(peers or "everybody"),
-                    "Anybody can reload the config over the gRPC port: it asks for no authentication.",
-                    "Name the callers by a label.",
-                )
-            elif not items(rule.get("ports")):
-                yield Finding(
-                    "ingress-ports",
-                    str(policy),
-                    "spec.ingress.ports",
-                    "the one port that these callers need",
-                    "all ports",
-                    "Callers reach REST and metrics too, or Prometheus the reload call.",
-                    "Name the port.",
-                )
-    for service in manifests.of("Service"):
-        selector = mapping(service.spec.get("selector"))
-        if (
-            service.spec.get("type") in ("NodePort", "LoadBalancer")
-            and service.namespace == namespace
-            and selector
-            and matches({"matchLabels": selector}, pod.labels)
-        ):
-            yield Finding(
-                "service-exposed",
-                str(service),
-                "spec.type",
-                "ClusterIP",
-                str(service.spec["type"]),
-                "The gRPC port takes config reloads without authentication, and leaves the cluster with it.",
-                "Put a gateway with authentication in front.",
-            )
-
-
-def _closed(manifests: Manifests, server: Server, policies: list[Object]) -> Iterator[Finding]:
-    """Ports that nobody may reach, though somebody has to."""
-    pod = server.container.pod
-    allowed: list[Any] = []
-    for rule in [rule for policy in policies for rule in items(policy.spec.get("ingress"))]:
-        allowed += [port.get("port") for port in items(rule.get("ports"))] or [server.number("port")]
-    numbers = [pod.port_numbers().get(port, port) if isinstance(port, str) else port for port in allowed]
-    scraped = any(
-        monitor.namespace == pod.owner.namespace and matches(monitor.spec.get("selector"), pod.labels)
-        for monitor in manifests.of("PodMonitor")
-    )
-    for flag, needed, why in (
-        ("port", True, "Every call is dropped without an answer."),
-        ("rest_api_port", scraped, "Every scrape is dropped: alerts stay silent."),
-    ):
-        if policies and needed and server.number(flag) not in numbers:
-            yield Finding(
-                "port-closed",
-                str(policies[0]),
-                "spec.ingress",
-                f"a rule that lets callers reach port {server.number(flag)} (--{flag})",
-                f"ports {allowed or 'none'}",
-                why,
-                "Add the port to the rule of its callers.",
-            )
-
-
-def _everybody(peer: dict[str, Any]) -> bool:
-    """A peer of a NetworkPolicy that takes in a whole namespace, the cluster or the world."""
-    if dig(peer, "ipBlock", "cidr") in ("0.0.0.0/0", "::/0"):
-        return True
-    anyone, anywhere = not mapping(peer.get("podSelector")), not mapping(peer.get("namespaceSelector"))
-    return anyone and anywhere and "ipBlock" not in peer
+    if pod.spec.get("enableServiceLinks") is not False:
+        why = "Every Service of the namespace adds variables: one may have the name of one that is read."
+        shown = pod.spec.get("enableServiceLinks", "true (the default)")
+        yield _finding(pod, "service-links", f"{pod.path}.enableServiceLinks", "false", shown, why)

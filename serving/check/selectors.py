@@ -9,16 +9,14 @@ from serving.check._data import dig, items, mapping, matches, text
 from serving.check._manifests import Finding, Manifests, Object, Pod
 from serving.check._server import servers
 
-__all__ = ["check"]
+__all__ = ["check", "nothing", "port_of"]
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     yield from _workloads(manifests)
     yield from _services(manifests)
     yield from _headless(manifests)
-    yield from _budgets(manifests)
     yield from _policies(manifests)
-    yield from _monitors(manifests)
 
 
 def _labels(manifests: Manifests, namespace: str) -> str:
@@ -30,7 +28,8 @@ def _labels(manifests: Manifests, namespace: str) -> str:
     return "; ".join(sorted(shown)) or "no pods"
 
 
-def _nothing(manifests: Manifests, found: Object, field: str, selector: Any, why: str) -> Finding:
+def nothing(manifests: Manifests, found: Object, field: str, selector: Any, why: str) -> Finding:
+    """A selector that selects no pod."""
     return Finding(
         "selects-nothing",
         str(found),
@@ -88,11 +87,11 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
         selector = mapping(service.spec.get("selector"))
         if not selector:
             if service.spec.get("type") != "ExternalName":
-                yield _nothing(manifests, service, "spec.selector", selector or "none", "It has no endpoints.")
+                yield nothing(manifests, service, "spec.selector", selector or "none", "It has no endpoints.")
             continue
         chosen = manifests.selected(service.namespace, lambda labels, s=selector: matches({"matchLabels": s}, labels))
         if not chosen:
-            yield _nothing(
+            yield nothing(
                 manifests, service, "spec.selector", selector, "It has no endpoints: every call is UNAVAILABLE."
             )
             continue
@@ -109,12 +108,23 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
             )
         for port in items(service.spec.get("ports")):
             target = port.get("targetPort", port.get("port"))
+            if port.get("protocol") not in (None, "TCP") and any(s.container.pod in chosen for s in servers(manifests)):
+                yield Finding(
+                    "port-protocol",
+                    str(service),
+                    f"spec.ports[{port.get('name')}].protocol",
+                    "TCP, for gRPC and REST",
+                    repr(port["protocol"]),
+                    "No call gets through.",
+                    "Remove it.",
+                )
             for pod in chosen:
-                yield from _port(service, f"spec.ports[{port.get('name')}].targetPort", target, pod)
+                yield from port_of(service, f"spec.ports[{port.get('name')}].targetPort", target, pod)
                 yield from _protocol(service, port, target, pod, manifests)
 
 
-def _port(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
+def port_of(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
+    """A port, by name or number, that the pod does not have."""
     ports = pod.port_numbers()
     if target not in [*ports, *ports.values()]:
         yield Finding(
@@ -134,7 +144,7 @@ def _protocol(service: Object, port: dict[str, Any], target: Any, pod: Pod, mani
         if server.container.pod is not pod:
             continue
         number = pod.port_numbers().get(target, target) if isinstance(target, str) else target
-        hint, tls = text(port.get("appProtocol")), "ssl_config_file" in server.flags
+        hint, tls = text(port.get("appProtocol")), server.tls
         grpc = number == server.number("port")
         if grpc and ((not tls and hint != "kubernetes.io/h2c") or (tls and hint == "kubernetes.io/h2c")):
             wanted = "no kubernetes.io/h2c on a TLS port" if tls else "kubernetes.io/h2c on the gRPC port"
@@ -188,51 +198,12 @@ def _headless(manifests: Manifests) -> Iterator[Finding]:
                 )
 
 
-def _budgets(manifests: Manifests) -> Iterator[Finding]:
-    budgets = manifests.of("PodDisruptionBudget")
-    for budget in budgets:
-        selector = budget.spec.get("selector")
-        if not mapping(selector):
-            yield Finding(
-                "selects-all",
-                str(budget),
-                "spec.selector",
-                "labels of the server's pods",
-                str(selector),
-                "An empty selector takes in every pod of the namespace, jobs too.",
-                "Copy the labels of the template.",
-            )
-        elif not manifests.selected(budget.namespace, lambda labels, s=selector: matches(s, labels)):
-            yield _nothing(
-                manifests,
-                budget,
-                "spec.selector",
-                selector,
-                "It protects nothing: a node drain may take every replica.",
-            )
-    for server in servers(manifests):
-        pod = server.container.pod
-        covered = [
-            b for b in budgets if b.namespace == pod.owner.namespace and matches(b.spec.get("selector"), pod.labels)
-        ]
-        if pod.runs_for_ever and pod.owner.kind != "Pod" and not covered:
-            yield Finding(
-                "no-budget",
-                server.object,
-                "metadata.labels",
-                "a PodDisruptionBudget that selects its pods",
-                "none",
-                "A node drain may take every replica at once.",
-                "Add one with maxUnavailable: 1.",
-            )
-
-
 def _policies(manifests: Manifests) -> Iterator[Finding]:
     for policy in manifests.of("NetworkPolicy"):
         selector = policy.spec.get("podSelector")
         chosen = manifests.selected(policy.namespace, lambda labels, s=selector: matches(s, labels))
         if not chosen:
-            yield _nothing(
+            yield nothing(
                 manifests,
                 policy,
                 "spec.podSelector",
@@ -243,7 +214,7 @@ def _policies(manifests: Manifests) -> Iterator[Finding]:
             for port in items(rule.get("ports")):
                 for pod in chosen:
                     if port.get("port") is not None and mapping(selector):
-                        yield from _port(policy, "spec.ingress.ports", port["port"], pod)
+                        yield from port_of(policy, "spec.ingress.ports", port["port"], pod)
             for peer in items(rule.get("from")):
                 yield from _callers(manifests, policy, peer)
 
@@ -263,23 +234,3 @@ def _callers(manifests: Manifests, policy: Object, peer: dict[str, Any]) -> Iter
             "No caller has the server's labels, so every call is dropped.",
             "Remove them; kustomize's includeSelectors adds them: list the fields instead.",
         )
-
-
-def _monitors(manifests: Manifests) -> Iterator[Finding]:
-    for monitor in manifests.of("PodMonitor", "ServiceMonitor"):
-        selector = monitor.spec.get("selector")
-        if dig(monitor.spec, "namespaceSelector"):
-            continue
-        if monitor.kind == "ServiceMonitor":
-            services = [
-                s for s in manifests.of("Service") if s.namespace == monitor.namespace and matches(selector, s.labels)
-            ]
-            if not services:
-                yield _nothing(manifests, monitor, "spec.selector", selector, "Nothing is scraped: alerts stay silent.")
-            continue
-        chosen = manifests.selected(monitor.namespace, lambda labels, s=selector: matches(s, labels))
-        if not chosen or not mapping(selector):
-            yield _nothing(manifests, monitor, "spec.selector", selector, "Nothing is scraped: alerts stay silent.")
-        for endpoint in items(monitor.spec.get("podMetricsEndpoints")):
-            for pod in chosen:
-                yield from _port(monitor, "spec.podMetricsEndpoints.port", endpoint.get("port"), pod)

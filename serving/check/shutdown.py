@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from serving.check._data import dig, integer, mapping, quantity, strings, text
+from serving.check._data import dig, integer, mapping, quantity, strings
 from serving.check._manifests import Container, Finding, Manifests
 from serving.check._server import Server, servers
 
 __all__ = ["check"]
 
 _MARGIN = 5
+_SHORTEST_AGE_MS = 10_000
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
@@ -21,7 +22,6 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for server in servers(manifests):
         if server.container.pod.runs_for_ever:
             yield from _drain(server)
-            yield from _strategy(server)
 
 
 def _pre_stop(container: Container) -> float:
@@ -75,6 +75,16 @@ def _drain(server: Server) -> Iterator[Finding]:
             "Set the flag.",
         )
         return
+    if age < _SHORTEST_AGE_MS:
+        yield Finding(
+            "connection-age-short",
+            server.object,
+            field,
+            f"grpc.max_connection_age_ms of at least {_SHORTEST_AGE_MS} (milliseconds)",
+            f"{age:g}",
+            "Clients spend their time on new connections.",
+            "Set 30000.",
+        )
     if not grace:
         yield Finding(
             "no-age-grace",
@@ -88,9 +98,7 @@ def _drain(server: Server) -> Iterator[Finding]:
     serving = _pre_stop(container) + _seconds(container)
     total = integer(pod.spec.get("terminationGracePeriodSeconds"))
     # PID 1 without our entrypoint ignores SIGTERM and so serves for the whole grace period.
-    if "DUOSERVE_DRAIN_SECONDS" not in container.env and any(
-        "tensorflow_model_server" in part for part in strings(container.data.get("command"))
-    ):
+    if server.bare:
         serving = float(total if total is not None else 30)
     needed = (1.1 * age + grace) / 1000
     if serving < needed:
@@ -103,46 +111,4 @@ def _drain(server: Server) -> Iterator[Finding]:
             f"{serving:g} s",
             "The server ends while clients still hold their connection: their calls are cut.",
             "Raise the drain, or lower the connection age.",
-        )
-
-
-def _strategy(server: Server) -> Iterator[Finding]:
-    owner = server.container.pod.owner
-    if owner.kind != "Deployment":
-        return
-    strategy = mapping(owner.spec.get("strategy"))
-    if strategy.get("type") == "Recreate":
-        yield Finding(
-            "strategy-recreate",
-            str(owner),
-            "spec.strategy.type",
-            "RollingUpdate",
-            "Recreate",
-            "Every change stops all servers before a new one starts.",
-            "Use RollingUpdate, maxUnavailable 0.",
-        )
-        return
-    unavailable = dig(strategy, "rollingUpdate", "maxUnavailable")
-    if unavailable not in (0, "0", "0%"):
-        yield Finding(
-            "strategy-unavailable",
-            str(owner),
-            "spec.strategy.rollingUpdate.maxUnavailable",
-            "0",
-            "25% (the default)" if unavailable is None else repr(unavailable),
-            "A roll takes servers away before their successors serve.",
-            "Set maxUnavailable: 0 and maxSurge: 1.",
-        )
-    if (
-        text(dig(strategy, "rollingUpdate", "maxSurge")) in ("0", "0%")
-        or dig(strategy, "rollingUpdate", "maxSurge") == 0
-    ):
-        yield Finding(
-            "strategy-surge",
-            str(owner),
-            "spec.strategy.rollingUpdate.maxSurge",
-            "at least 1",
-            "0",
-            "With maxUnavailable 0 a roll can't begin.",
-            "Set maxSurge: 1.",
         )

@@ -106,6 +106,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                     [
                         "automountServiceAccountToken",
                         "enableServiceLinks",
+                        "nodeSelector",
                         "securityContext",
                         "serviceAccountName",
                         "terminationGracePeriodSeconds",

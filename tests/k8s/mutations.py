@@ -222,7 +222,8 @@ MUTATIONS = [
     Mutation("scaler-range", "a minimum over the maximum", at(kind("HorizontalPodAutoscaler"), "minReplicas", 20)),
     Mutation("scaler-utilization", "a target of 100 percent", at(kind("HorizontalPodAutoscaler"), "metrics|0|containerResource|target|averageUtilization", 100)),
     Mutation("budget-blocks", "a budget of nothing", at(kind("PodDisruptionBudget"), "maxUnavailable", 0)),
-    Mutation("budget-blocks", "a budget of all", at(kind("PodDisruptionBudget"), "minAvailable", 3)),
+    Mutation("budget-both", "a budget of two kinds", at(kind("PodDisruptionBudget"), "minAvailable", 3)),
+    Mutation("budget-blocks", "a budget of all", lambda documents: spec(documents, "PodDisruptionBudget").update(minAvailable=3, maxUnavailable=None)),
     # Second look.
     Mutation("no-headless", "a headless Service with an address", at(kind("Service", "duoserve-headless"), "clusterIP", None)),
     Mutation("not-ready-addresses", "addresses that are not ready", at(kind("Service", "duoserve-headless"), "publishNotReadyAddresses", True)),

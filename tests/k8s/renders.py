@@ -5,6 +5,7 @@ python -m tests.k8s.renders     writes the golden files and compose/rules.yml an
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import subprocess
@@ -59,9 +60,14 @@ def render(name: str) -> str:
 ALL = [*OVERLAYS, *(f"component:{name}" for name in COMPONENTS)]
 
 
+@functools.cache
+def _parsed(name: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(render(name)) if document]
+
+
 def documents(name: str) -> list[dict[str, Any]]:
     """The objects of a rendering, parsed; a fresh copy at every call."""
-    return [document for document in yaml.safe_load_all(render(name)) if document]
+    return copy.deepcopy(_parsed(name))
 
 
 def rules() -> str:

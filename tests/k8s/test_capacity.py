@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.capacity import Load, Measured, plan
-from serving.check.config import batching
+from serving.check.batching import batching
 from tests.k8s.tools import ROOT
 
 CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}

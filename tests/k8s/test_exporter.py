@@ -19,7 +19,7 @@ from tests.k8s.tools import ROOT
 
 @pytest.fixture(scope="module")
 def pod(store: Path) -> Iterator[Pod]:
-    with Pod(store) as running:
+    with Pod(store, load_retry_interval_micros="100000") as running:  # a failed load is known soon
         yield running
 
 
