@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +17,31 @@ import numpy as np
 
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, Preset
-from export.data import Arrays, Dataset, encode
+from export.data import Arrays, Dataset, encode, load_dataset
+from export.selection.statistics import gain, resampled
 from export.train import train
 
-__all__ = ["SHARE", "Case", "collect", "groups", "right", "split"]
+__all__ = [
+    "UNFINISHED",
+    "Case",
+    "Collected",
+    "add_options",
+    "ahead",
+    "collect",
+    "dots",
+    "percent",
+    "points",
+    "shown",
+    "summary",
+    "write",
+]
 
-SHARE: Final = 0.2
-"""Of every class, what is held out."""
+UNFINISHED: Final = 3
+"""Exit code of a run that leaves trainings to the next one."""
 
+_SHARE: Final = 0.2  # of every class is held out
 _SHUFFLES: Final = {"train": 1, "test": 5}
+_RESULTS: Final = Path(__file__).with_name("results")
 Record = dict[str, Any]
 
 
@@ -35,63 +54,143 @@ class Case:
     preset: Preset
 
 
-def split(dataset: Dataset, seed: int) -> Dataset:
-    """What this seed holds out: whole groups (of the demo data: a base emoji with its variants)."""
-    return dataset.resplit(SHARE, salt=f"seed {seed} ")
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collected:
+    """Every training, in the order of the seeds.
+
+    Attributes:
+        trainings: By the name of the case.
+        splits: The dataset as each seed splits it, by seed.
+    """
+
+    trainings: dict[str, list[Record]]
+    splits: dict[int, Dataset]
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The group of every held-out row, for each seed."""
+        return [[row.group for row in data.select("test")] for data in self.splits.values()]
+
+    def facts(self) -> dict[str, Any]:
+        """When, how many of what: for the head of a report."""
+        return {
+            "when": time.strftime("%Y-%m-%d"),
+            "seeds": [str(seed) for seed in self.splits],
+            "held_out": [f"{len(rows):,}" for rows in self.groups],
+        }
 
 
-def groups(dataset: Dataset, seed: int) -> list[str]:
-    """The group of every row that this seed holds out."""
-    return [row.group for row in split(dataset, seed).select("test")]
+def add_options(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """What every benchmark of trainings takes."""
+    add = parser.add_argument
+    add("data", type=Path, help="a folder with manifest.csv")
+    add("--seeds", type=int, default=seeds, metavar="N", help="how many (default: %(default)s)")
+    add("--epochs", type=int, metavar="N", help="default: the preset's")
+    add("--keep-split", action="store_true", help="hold out what the manifest says, with every seed")
+    add("--most", type=int, metavar="N", help="train no more than so many in this run; another one goes on")
+    add(
+        "--work", type=Path, default=Path("build/fusion/trainings.json"), metavar="FILE",
+        help="the trainings that are done, of all runs (default: %(default)s)",
+    )  # fmt: skip
+    add("--out", type=Path, default=_RESULTS, metavar="FOLDER", help="default: %(default)s")
+    add("--json", action="store_true", help="print the JSON instead of a table")
 
 
-def right(record: Mapping[str, Any]) -> Any:
-    """Which held-out rows a training got right: a bool array of shape (rows,)."""
-    return np.array([each == "1" for each in record["right"]])
-
-
-def collect(
-    dataset: Dataset,
-    cases: Sequence[Case],
-    seeds: Iterable[int],
-    path: Path,
-    *,
-    most: int | None,
-    say: Callable[[str], None],
-) -> dict[str, list[Record]] | None:
+def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | None:
     """Trains every case with every seed, on the same rows within a seed.
 
     Args:
-        dataset: Is split anew by every seed.
+        options: Of `add_options`.
         cases: With names of their own.
-        seeds: Of the splits and of the trainings.
-        path: Has the trainings that are done, and gets each when it ends.
-        most: How many to train before it is another run's turn; None trains all.
-        say: Called with a line for people before and after each.
 
     Returns:
-        The trainings of each case, in the order of the seeds; None if some are still to do.
+        None if trainings are left after as many as `--most` allows.
 
     Raises:
         ExportError, DataError, TokenizerError: As `train` does.
     """
-    kept: dict[str, Record] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    dataset = load_dataset(options.data, progress=False)
+    splits = {
+        seed: dataset if options.keep_split else dataset.resplit(_SHARE, salt=f"seed {seed} ")
+        for seed in range(options.seeds)
+    }
+    kept: dict[str, Record] = json.loads(options.work.read_text(encoding="utf-8")) if options.work.exists() else {}
     found: dict[str, list[Record]] = {case.name: [] for case in cases}
-    work = [(split(dataset, seed), seed, case) for seed in seeds for case in cases]
+    work = [(data, seed, case) for seed, data in splits.items() for case in cases]
     trained = 0
     for number, (data, seed, case) in enumerate(work, 1):
         key = _key(data, seed, case)
         head = f"{number} of {len(work)}: {case.name}, seed {seed}"
         if key not in kept:
-            if trained == most:
+            if trained == options.most:
+                _say(f"{head} is for another run")
                 return None
-            say(f"{head} …")
+            _say(f"{head} …")
             kept[key] = _train(data, seed, case)
-            _write(path, kept)
+            write(kept, options.work)
             trained += 1
-            say(f"{head}: {kept[key]['test']['accuracy']:.3f} held out, {kept[key]['seconds']:.0f} s")
+            _say(f"{head}: {kept[key]['test']['accuracy']:.3f} held out, {kept[key]['seconds']:.0f} s")
         found[case.name].append(kept[key])
-    return found
+    options.out.mkdir(parents=True, exist_ok=True)
+    return Collected(found, splits)
+
+
+def summary(records: Sequence[Record]) -> dict[str, Any]:
+    """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, and the time."""
+    return {
+        "accuracy": _interval([each["test"]["accuracy"] for each in records]),
+        "train_accuracy": float(np.mean([each["train"]["accuracy"] for each in records])),
+        "seconds": float(np.mean([each["seconds"] for each in records])),
+    }
+
+
+def ahead(ours: Sequence[Record], theirs: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """By how much one case is more accurate than another, in pairs: over the seeds, and by the bootstrap."""
+    of_seeds = [one["test"]["accuracy"] - other["test"]["accuracy"] for one, other in zip(ours, theirs, strict=True)]
+    drawn = gain([_right(each) for each in ours], [_right(each) for each in theirs], groups)
+    return {"gain": _interval(of_seeds), "gain_bootstrap": drawn._asdict(), "gain_of_seeds": of_seeds}
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """The figures of one training."""
+    return {
+        "seed": str(record["seed"]),
+        "accuracy": record["test"]["accuracy"],
+        "balanced_accuracy": record["balanced_accuracy"],
+        "loss": record["loss"],
+        "train_accuracy": record["train"]["accuracy"],
+        "seconds": record["seconds"],
+    }
+
+
+def percent(found: Mapping[str, float | None]) -> str:
+    """A share with its interval."""
+    return _spread(found, "", "%")
+
+
+def points(found: Mapping[str, float | None] | None) -> str:
+    """A difference with its interval."""
+    return "-" if found is None else _spread(found, "+", "")
+
+
+def dots(axis: Any, place: float, values: Sequence[float], mean: Mapping[str, Any], colour: str) -> None:
+    """A row of a plot: a dot for each seed, and below them the mean with its interval."""
+    axis.plot(values, [place + 0.18] * len(values), "o", ms=4, alpha=0.5, color=colour)
+    low, high = (mean[end] if mean[end] is not None else mean["value"] for end in ("low", "high"))
+    axis.plot([low, high], [place - 0.08] * 2, color=colour, lw=2)
+    axis.plot(mean["value"], place - 0.08, "D", ms=6, color=colour)
+
+
+def write(found: Any, path: Path) -> None:
+    """Writes JSON under another name first: what is there is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _key(data: Dataset, seed: int, case: Case) -> str:
@@ -116,20 +215,20 @@ def _train(data: Dataset, seed: int, case: Case) -> Record:
         hits = _hits(trained.model, arrays)
         record[which] = {"accuracy": float(hits.mean())}
         if case.fusion not in BASELINES:
-            record[which] |= _with_one_input(trained.model, arrays, shuffles)
+            record[which] |= _shuffled(trained.model, arrays, shuffles)
         record["right"] = "".join("01"[int(hit)] for hit in hits)
     return record
 
 
-def _with_one_input(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, float]:
-    """Accuracy when the other input comes from another row, mean over so many shuffles."""
+def _shuffled(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, float]:
+    """Accuracy when one input comes from another row, mean over so many shuffles: what the other one is good for."""
     draw = np.random.default_rng(0)
     orders = [draw.permutation(len(arrays.classes)) for _ in range(shuffles)]
-    other = {
+    found = {
         "text_shuffled": [dataclasses.replace(arrays, tokens=arrays.tokens[order]) for order in orders],
         "image_shuffled": [dataclasses.replace(arrays, images=arrays.images[order]) for order in orders],
     }
-    return {name: float(np.mean([_hits(model, each).mean() for each in found])) for name, found in other.items()}
+    return {name: float(np.mean([_hits(model, each).mean() for each in cases])) for name, cases in found.items()}
 
 
 def _hits(model: keras.Model, arrays: Arrays) -> Any:
@@ -137,8 +236,16 @@ def _hits(model: keras.Model, arrays: Arrays) -> Any:
     return probabilities.argmax(axis=-1) == arrays.classes
 
 
-def _write(path: Path, kept: Mapping[str, Record]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+def _right(record: Mapping[str, Any]) -> Any:
+    return np.array([each == "1" for each in record["right"]])
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    if len(values) < 2:
+        return {"value": values[0], "low": None, "high": None}
+    return dict(resampled(values, _SHARE)._asdict())
+
+
+def _spread(found: Mapping[str, float | None], sign: str, unit: str) -> str:
+    value, *ends = (None if found[each] is None else f"{found[each] * 100:{sign}.1f}" for each in ("value", "low", "high"))  # type: ignore[operator]
+    return f"{value}{unit}" if None in ends else f"{value}{unit} ({ends[0]} to {ends[1]})"
