@@ -18,7 +18,7 @@ import numpy as np
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, Preset
 from export.data import Arrays, Dataset, encode, load_dataset
-from export.selection.statistics import gain, resampled
+from export.selection.statistics import gain, proportion, resampled
 from export.train import train
 
 __all__ = [
@@ -29,8 +29,6 @@ __all__ = [
     "ahead",
     "collect",
     "dots",
-    "percent",
-    "points",
     "shown",
     "summary",
     "write",
@@ -135,10 +133,12 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
     return Collected(found, splits)
 
 
-def summary(records: Sequence[Record]) -> dict[str, Any]:
+def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, and the time."""
+    accuracies = [each["test"]["accuracy"] for each in records]
+    single = proportion(_right(records[0]), groups[0])
     return {
-        "accuracy": _interval([each["test"]["accuracy"] for each in records]),
+        "accuracy": (resampled(accuracies, _SHARE) if len(records) > 1 else single)._asdict(),
         "train_accuracy": float(np.mean([each["train"]["accuracy"] for each in records])),
         "seconds": float(np.mean([each["seconds"] for each in records])),
     }
@@ -148,7 +148,11 @@ def ahead(ours: Sequence[Record], theirs: Sequence[Record], groups: Sequence[Seq
     """By how much one case is more accurate than another, in pairs: over the seeds, and by the bootstrap."""
     of_seeds = [one["test"]["accuracy"] - other["test"]["accuracy"] for one, other in zip(ours, theirs, strict=True)]
     drawn = gain([_right(each) for each in ours], [_right(each) for each in theirs], groups)
-    return {"gain": _interval(of_seeds), "gain_bootstrap": drawn._asdict(), "gain_of_seeds": of_seeds}
+    return {
+        "gain": (resampled(of_seeds, _SHARE) if len(of_seeds) > 1 else drawn)._asdict(),
+        "gain_bootstrap": drawn._asdict(),
+        "gain_of_seeds": of_seeds,
+    }
 
 
 def shown(record: Record) -> dict[str, Any]:
@@ -163,21 +167,10 @@ def shown(record: Record) -> dict[str, Any]:
     }
 
 
-def percent(found: Mapping[str, float | None]) -> str:
-    """A share with its interval."""
-    return _spread(found, "", "%")
-
-
-def points(found: Mapping[str, float | None] | None) -> str:
-    """A difference with its interval."""
-    return "-" if found is None else _spread(found, "+", "")
-
-
 def dots(axis: Any, place: float, values: Sequence[float], mean: Mapping[str, Any], colour: str) -> None:
     """A row of a plot: a dot for each seed, and below them the mean with its interval."""
     axis.plot(values, [place + 0.18] * len(values), "o", ms=4, alpha=0.5, color=colour)
-    low, high = (mean[end] if mean[end] is not None else mean["value"] for end in ("low", "high"))
-    axis.plot([low, high], [place - 0.08] * 2, color=colour, lw=2)
+    axis.plot([mean["low"], mean["high"]], [place - 0.08] * 2, color=colour, lw=2)
     axis.plot(mean["value"], place - 0.08, "D", ms=6, color=colour)
 
 
@@ -238,14 +231,3 @@ def _hits(model: keras.Model, arrays: Arrays) -> Any:
 
 def _right(record: Mapping[str, Any]) -> Any:
     return np.array([each == "1" for each in record["right"]])
-
-
-def _interval(values: Sequence[float]) -> dict[str, float | None]:
-    if len(values) < 2:
-        return {"value": values[0], "low": None, "high": None}
-    return dict(resampled(values, _SHARE)._asdict())
-
-
-def _spread(found: Mapping[str, float | None], sign: str, unit: str) -> str:
-    value, *ends = (None if found[each] is None else f"{found[each] * 100:{sign}.1f}" for each in ("value", "low", "high"))  # type: ignore[operator]
-    return f"{value}{unit}" if None in ends else f"{value}{unit} ({ends[0]} to {ends[1]})"

@@ -30,6 +30,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from benchmarks import _trainings
 from benchmarks._trainings import Case
+from benchmarks.report.page import markdown
+from benchmarks.report.training_tables import fusion
 from export._presets import BASELINES, FUSIONS, PRESETS
 
 PRIMARY: Final = "attention"
@@ -51,12 +53,12 @@ def main() -> int:
     report = {**collected.facts(), "preset": options.preset, **_compared(collected.trainings, collected.groups)}
     _trainings.write(report, options.out / f"{NAME}.json")
     _draw(report, options.out / f"{NAME}.png")
-    print(json.dumps(report) if options.json else _table(report))
+    print(json.dumps(report) if options.json else markdown(fusion(report)))
     return 0
 
 
 def _compared(trainings: Mapping[str, Sequence[Any]], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    models = {name: _trainings.summary(records) for name, records in trainings.items()}
+    models = {name: _trainings.summary(records, groups) for name, records in trainings.items()}
     alone = [name for name in models if name in BASELINES]
     yardstick = max(alone, key=lambda name: models[name]["accuracy"]["value"], default=None)
     for name, model in models.items():
@@ -68,21 +70,6 @@ def _compared(trainings: Mapping[str, Sequence[Any]], groups: Sequence[Sequence[
         "models": [{"name": name, **model} for name, model in models.items()],
         "trainings": [{"name": name, **_trainings.shown(each)} for name in models for each in trainings[name]],
     }
-
-
-def _table(report: Mapping[str, Any]) -> str:
-    lines = [
-        f"| {report['preset']} | held out | points against {report['yardstick']} | bootstrap | training rows | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for model in report["models"]:
-        name = model["name"] + (" (decided on before)" if model["name"] == report["primary"] else "")
-        gains = [_trainings.points(model.get(which)) for which in ("gain", "gain_bootstrap")]
-        accuracy = _trainings.percent(model["accuracy"])
-        lines.append(
-            f"| {name} | {accuracy} | {' | '.join(gains)} | {model['train_accuracy']:.1%} | {model['seconds']:.0f} |"
-        )
-    return "\n".join(lines)
 
 
 def _draw(report: Mapping[str, Any], path: Path) -> None:

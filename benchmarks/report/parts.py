@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.report import tables
+from benchmarks.report import tables, training_tables
 from benchmarks.report.tables import Table
 
 __all__ = ["DATA", "PARTS", "Part"]
@@ -75,6 +75,32 @@ PARTS: Final[Sequence[Part]] = (
         tables.comparison,
         "compare.png",
         writes="compare",
+        needs=(_DATA_NEEDED,),
+    ),
+    Part(
+        "fusion",
+        "Whether two inputs are better than one",
+        "Each input alone and every fusion, with another split and training for every seed.",
+        "fusion_accuracy.json",
+        "benchmarks.fusion_accuracy",
+        ("{data}", "--work", "{out}/trainings.json", "--out", "{out}/fusion"),
+        ("--seeds", "2", "--epochs", "2"),
+        training_tables.fusion,
+        "fusion_accuracy.png",
+        writes="fusion",
+        needs=(_DATA_NEEDED,),
+    ),
+    Part(
+        "ablation",
+        "Why naive fusion loses",
+        "One fusion with each part of the training left out, and with all of them.",
+        "fusion_ablation.json",
+        "benchmarks.fusion_ablation",
+        ("{data}", "--work", "{out}/trainings.json", "--out", "{out}/fusion"),
+        ("--seeds", "1", "--epochs", "2"),
+        training_tables.ablation,
+        "fusion_ablation.png",
+        writes="fusion",
         needs=(_DATA_NEEDED,),
     ),
     Part(
