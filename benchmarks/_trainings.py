@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, Preset
@@ -107,6 +108,7 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
     Raises:
         ExportError, DataError, TokenizerError: As `train` does.
     """
+    tf.get_logger().setLevel("ERROR")  # every model is a new one to trace, which it warns of
     dataset = load_dataset(options.data, progress=False)
     splits = {
         seed: dataset if options.keep_split else dataset.resplit(_SHARE, salt=f"seed {seed} ")

@@ -138,6 +138,17 @@ PARTS: Final[Sequence[Part]] = (
         "server_speed_reference.png",
     ),
     Part(
+        "speech",
+        "How long a clip takes to become the model's input",
+        "In the client and in the served graph, and whether both come to the same pixels.",
+        "speech.json",
+        "benchmarks.speech",
+        ("--json",),
+        ("--rounds", "1", "--clips", "100"),
+        training_tables.speech,
+        stdout=True,
+    ),
+    Part(
         "memory",
         "Whether the server's memory stays flat",
         "Over hot loads of new versions, then over calls from eight callers.",

@@ -99,7 +99,8 @@ def _points(values: Iterable[float]) -> Cell:
 
 
 def _seeds(found: Json) -> str:
-    return f"{len(found['seeds'])} seeds"
+    count = len(found["seeds"])
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _rows(found: Json) -> str:
