@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import _trainings
 from benchmarks._trainings import Case, Collected, collect
 from benchmarks.fusion_ablation import NAIVE, PARTS
 from export._presets import PRESETS
-from export.data import Dataset, Row
+from export.data import Arrays, Dataset, Row
 
 CASES = [Case("text", "text_only", PRESETS["compact"]), Case("both", "concat", PRESETS["compact"])]
 
@@ -83,3 +84,19 @@ def test_naive_is_all_off() -> None:
     assert all(getattr(reference, name) == value for name, value in NAIVE.items())
     off = {name for settings in PARTS.values() for name in settings}
     assert {name for name in off if getattr(compact, name) == NAIVE[name]} == set()
+
+
+class ByPicture:
+    """A model that answers by the brightness of the picture, whatever the text says."""
+
+    def predict(self, inputs: dict[str, Any], **options: Any) -> Any:
+        return np.eye(2)[inputs["image"].mean(axis=(1, 2, 3)).astype(int)]
+
+
+def test_an_input_that_does_not_count_can_be_shuffled() -> None:
+    classes = np.arange(200) % 2
+    images = np.broadcast_to(classes[:, None, None, None], (200, 2, 2, 3)).astype(np.uint8)
+    arrays = Arrays(images, np.zeros((200, 8), np.int32), classes)
+    found = _trainings._shuffled(ByPicture(), arrays, 5)
+    assert found["text_shuffled"] == 1, "by the picture alone"
+    assert found["image_shuffled"] == pytest.approx(0.5, abs=0.1), "by chance"
