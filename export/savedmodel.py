@@ -23,6 +23,7 @@ from duoserve.signing import sign_folder
 from export._defaults import BATCH_SIZES, SERVER_VERSION
 from export._probes import without_one
 from export.card import CARD_PATH, make_card
+from export.embedding import embed_fn, embedding_length
 from export.errors import ExportError
 from export.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.signatures import build_archive, predict_fn
@@ -63,8 +64,10 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities.
-        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives.
+        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+            with (`export.embedding`), the version gets the signature `embed`.
+        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
+            `spec.embedding_length` by the model's.
         samples: Encoded images (WAV files, where the model takes audio) and texts that become the
             golden samples; a dozen held-out ones do.
             Where an input is optional, the first one becomes a sample without it too.
@@ -86,9 +89,10 @@ def export_version(
         raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
     predict_fn(model, spec)  # a model that does not fit is refused before a version is taken
     with store.writing(version) as staging:
-        spec = dataclasses.replace(spec, version=staging.version)
-        reference = _reference(model, spec)
-        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference)
+        spec = dataclasses.replace(spec, version=staging.version, embedding_length=embedding_length(model))
+        reference = _reference(predict_fn(model, spec))
+        embed = _reference(embed_fn(model)) if spec.embedding_length else None
+        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference, embed)
         _write_graph(model, spec, staging.path)
         _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
@@ -102,20 +106,23 @@ def export_version(
         return Published(staging.publish(), spec, tuple(checks))
 
 
-def _reference(model: keras.Model, spec: PreprocessingSpec) -> Reference:
-    predict = tf.function(predict_fn(model, spec), reduce_retracing=True)
+def _reference(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Reference:
+    run = tf.function(function, reduce_retracing=True)
 
     def reference(image: Array, tokens: Array) -> Array:
-        return predict(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
+        return run(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
 
     return reference
 
 
-def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference) -> list[GoldenSample]:
+def _answer(
+    spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference, embed: Reference | None
+) -> list[GoldenSample]:
     """The samples with the tokens that the client makes and the Keras model's answers."""
     preprocessor = Preprocessor(spec)
     image = np.stack([preprocessor.decoded(data or None) for data, _ in samples])
     tokens = np.stack([preprocessor.tokens(text or None) for _, text in samples])
+    embedded = embed(image, tokens) if embed else np.zeros((len(samples), 0))
     return [
         GoldenSample(
             image_bytes=data if spec.audio is None else b"",
@@ -124,8 +131,9 @@ def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], refer
             tokens=tuple(row.tolist()),
             probabilities=tuple(answer.tolist()),
             label=spec.labels[int(answer.argmax())],
+            embedding=tuple(vector.tolist()),
         )
-        for (data, text), row, answer in zip(samples, tokens, reference(image, tokens), strict=True)
+        for (data, text), row, answer, vector in zip(samples, tokens, reference(image, tokens), embedded, strict=True)
     ]
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from duoserve import contract
 from export.audio import AudioDecoder
+from export.embedding import embed_fn
 from export.errors import ExportError
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
 
@@ -83,6 +84,9 @@ def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras
         contract.SERVING_BYTES: serving_bytes,
         contract.DESCRIBE: describe,
     }
+    if spec.embedding_length:
+        embed = embed_fn(model)
+        functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.track(tokenizer)
