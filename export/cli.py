@@ -121,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         default=BATCH_SIZES,
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
+    export.add_argument(
+        "--explain", action="store_true", help="add the signature `explain`: what falls without each part of the input"
+    )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
     export.add_argument("--dry-run", action="store_true", help="check everything, publish nothing")
     add_arguments(export)
@@ -232,6 +235,7 @@ def _export(options: argparse.Namespace) -> int:
     own = own_model(options)
     if (options.run is None) == (own is None):
         options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
+    from export.explain import explained
     from export.savedmodel import export_version
     from export.store import ModelStore
     from export.train import TrainedModel
@@ -249,7 +253,7 @@ def _export(options: argparse.Namespace) -> int:
         root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
         published = export_version(
             trained.model,
-            trained.spec,
+            explained(trained.spec) if options.explain else trained.spec,
             trained.samples,
             ModelStore(root, options.name),
             version=options.version,

@@ -16,6 +16,7 @@ from duoserve import contract
 from export.audio import AudioDecoder
 from export.embedding import embed_fn
 from export.errors import ExportError
+from export.explain import explain_fn
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
 
 __all__ = ["build_archive", "predict_fn"]
@@ -87,6 +88,8 @@ def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras
     if spec.embedding_length:
         embed = embed_fn(model)
         functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
+    if spec.explain_grid is not None:
+        functions[contract.EXPLAIN] = explain_fn(predict, spec)
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.track(tokenizer)
