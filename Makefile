@@ -35,6 +35,10 @@ bench: env ## Measure client and server against floors and peers; plots in bench
 	@$(RUN) -m benchmarks.client_speed
 	@$(RUN) -m benchmarks.server_speed
 
+.PHONY: report
+report: env ## Run every benchmark, for an hour or so, and write one HTML page with tables and plots
+	@$(RUN) -m benchmarks.report
+
 .PHONY: clean
 clean: ## Remove what the demo and the benchmarks wrote; .venv stays
 	rm -rf build

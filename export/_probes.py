@@ -72,7 +72,7 @@ def wav_file(
         coding: One of `duoserve._wav.CODINGS`.
         extensible: Whether its header is a WAVE_FORMAT_EXTENSIBLE.
         before: Names and contents of chunks before the samples.
-        size: What it says in place of the size of its samples.
+        size: What it says in place of the size of its samples, as what writes into a pipe does: no padding then.
     """
     tag, bits = next(key for key, value in CODINGS.items() if value == coding)
     numbers = (
@@ -91,14 +91,14 @@ def wav_file(
     )
     if extensible:
         layout += struct.pack("<HHIH", 22, bits, 0, tag) + GUID_TAIL
-    chunks = [(b"fmt ", layout), *before, (b"data", data)]
+    chunks = [(b"fmt ", layout), *before]
+    if size is None:
+        chunks.append((b"data", data))
     body = b"".join(
-        name
-        + struct.pack("<I", size if size is not None and name == b"data" else len(content))
-        + content
-        + b"\0" * (len(content) % 2)
-        for name, content in chunks
+        name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2) for name, content in chunks
     )
+    if size is not None:
+        body += b"data" + struct.pack("<I", size) + data
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
 
 

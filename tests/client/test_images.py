@@ -235,7 +235,7 @@ def test_bytes_that_are_no_still_image_are_refused_by_name(data: bytes, named: s
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        (None, "NoneType"),
+        (None, "trained with it always. Received: None"),
         (3, "int"),
         ("no/such/file.jpg", "No such file"),
         (".", "directory"),

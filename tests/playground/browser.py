@@ -96,7 +96,8 @@ class Eyes:
         self.answered()
 
     def saved(self) -> bytes:
-        """The picture, by the link that offers to save it."""
+        """The picture, by the link that offers to save it, which is renewed with the answers."""
+        self.answered()
         with self.page.expect_download() as download:
             self.page.locator("#save").click()
         return Path(download.value.path()).read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import threading
 import time
@@ -37,6 +38,10 @@ FLAGS = (
     "--tensorflow_inter_op_parallelism=1",
 )
 
+STOCK = "stock"
+"""In place of a fault: the stock server in its container."""
+IMAGE = os.environ.get("STOCK_IMAGE", "tensorflow/serving:2.20.0")
+
 # Shared machines are noisy: these limits tell a slow version from a slow moment.
 LIMITS = Limits(latency_calls=10, median_ratio=3.0, p99_ratio=10.0, slack_ms=20.0)
 WAITS = Waits(step=40, missing=25, poll=0.2, call=10, bake=1, watch=1)
@@ -45,8 +50,9 @@ WAITS = Waits(step=40, missing=25, poll=0.2, call=10, bake=1, watch=1)
 class Replica:
     """A server that is started again when it ends, at the same address, as a kubelet does."""
 
-    def __init__(self, config: Path, fault: str | None) -> None:
+    def __init__(self, config: Path, store: Path, fault: str | None) -> None:
         self._flags = (f"--model_config_file={config}", f"--port={free_port()}", *FLAGS)
+        self._folders = (config.parent, store)
         self._fault = fault
         self._ended = threading.Event()
         self.starts = 0
@@ -60,15 +66,15 @@ class Replica:
 
     def _start(self) -> LocalServer:
         self.starts += 1
-        options = (
-            {}
-            if self._fault is None
-            else {
-                "command": (sys.executable, "-m", "tests.rollout.faulty"),
-                "env": {"DUOSERVE_TEST_FAULT": self._fault},
-            }
-        )
-        return LocalServer(*self._flags, wait=False, **options)
+        if self._fault is None:
+            return LocalServer(*self._flags, wait=False)
+        if self._fault == STOCK:
+            mounts = [f"--volume={folder}:{folder}:ro" for folder in self._folders]
+            command = ["docker", "run", "--rm", "--init", "--network=host", f"--user={os.getuid()}:{os.getgid()}"]
+            command += [*mounts, "--entrypoint=tensorflow_model_server", IMAGE]
+            return LocalServer(*self._flags, wait=False, timeout=120, command=tuple(command))
+        command = [sys.executable, "-m", "tests.rollout.faulty"]
+        return LocalServer(*self._flags, wait=False, command=tuple(command), env={"DUOSERVE_TEST_FAULT": self._fault})
 
     def _keep(self) -> None:
         while not self._ended.wait(0.2):
@@ -80,7 +86,8 @@ class Replica:
     def stop(self) -> None:
         self._ended.set()
         self._keeper.join()
-        self.server.stop(kill=True)
+        # Killing `docker run` would leave its container.
+        self.server.stop(kill=self._fault != STOCK)
 
 
 @dataclasses.dataclass
@@ -154,7 +161,7 @@ class Site:
 def running(store: Path, folder: Path, faults: list[str | None]) -> Iterator[Site]:
     config = folder / "models.config"
     config.write_text(CONFIG.format(store=store))
-    replicas = [Replica(config, fault) for fault in faults]
+    replicas = [Replica(config, store, fault) for fault in faults]
     site = Site(store, config, replicas)
     try:
         for replica in replicas:

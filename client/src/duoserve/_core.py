@@ -265,8 +265,9 @@ class Core:
 
 
 def _all_finite(values: npt.NDArray[np.float32]) -> bool:
-    # A sum is cheaper than a mask; only where it overflows or is not a number, the mask decides.
-    return math.isfinite(values.sum()) or bool(np.isfinite(values).all())
+    # A sum of squares is cheaper than a mask; only where it overflows or is not a number, the mask decides.
+    flat = values.ravel()
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 
 def _is_moving(error: ModelNotFound) -> bool:

@@ -1,0 +1,42 @@
+"""The rollout against two replicas of the stock server: `-m docker`, in the GitHub workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from duoserve import Client
+from serving.rollout import Stopped
+from tests.rollout import models
+from tests.rollout.site import STOCK, Site
+
+pytestmark = pytest.mark.docker
+
+
+def answering(site: Site) -> set[int]:
+    """Which versions answer `stable`, asked at every replica."""
+    found = set()
+    for replica in site.replicas:
+        with Client(replica.address, model=models.MODEL, label="stable") as client:
+            found.add(client.predict(*models.SAMPLES[0]).version)
+    return found
+
+
+def test_a_good_version_goes_out_and_comes_back(make_site: Callable[..., Site]) -> None:
+    site = make_site(STOCK, STOCK)
+    with site.rollout() as rollout:
+        rollout.run(models.GOOD)
+    assert answering(site) == {models.GOOD}
+    with site.rollout() as rollout:
+        rollout.rollback()
+    site.wait_until_calm()
+    assert answering(site) == {models.OLD}
+
+
+def test_a_worse_version_is_stopped_at_the_gate(make_site: Callable[..., Site]) -> None:
+    site = make_site(STOCK, STOCK)
+    with site.rollout() as rollout, pytest.raises(Stopped) as stopped:
+        rollout.run(models.WORSE)
+    assert stopped.value.step == "gate" and stopped.value.undone
+    assert answering(site) == {models.OLD}
