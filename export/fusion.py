@@ -13,7 +13,10 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-__all__ = ["FUSE", "Alone", "Fusion", "WeightedSum"]
+__all__ = ["FUSE", "FUSED", "Alone", "Fusion", "WeightedSum"]
+
+FUSED: Final = "fused"
+"""The layer that gives the vector which has both inputs in it."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Fusion = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -21,13 +24,13 @@ Fusion = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 def concat(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
     """Both vectors, one after the other."""
-    return layers.Concatenate(name="fused")([image, text])
+    return layers.Concatenate(name=FUSED)([image, text])
 
 
 def weighted_sum(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
     """Both vectors brought to one width and added with learned weights that add up to 1."""
     image, text = layers.Dense(width, name="image_in_sum")(image), layers.Dense(width, name="text_in_sum")(text)
-    return WeightedSum(name="fused")([image, text])
+    return WeightedSum(name=FUSED)([image, text])
 
 
 def attention(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
@@ -42,7 +45,7 @@ def attention(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tenso
     # Scaled by a learned factor that starts at 1/sqrt(width): without it softmax saturates.
     query = layers.Rescaling(width**-0.5, name="scaled_query")(query)
     seen = layers.Attention(use_scale=True, name="attention")([query, values, keys])
-    return layers.Concatenate(name="fused")([layers.Reshape((width,), name="seen")(seen), image, text])
+    return layers.Concatenate(name=FUSED)([layers.Reshape((width,), name="seen")(seen), image, text])
 
 
 @keras.saving.register_keras_serializable(package="duoserve")

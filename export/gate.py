@@ -236,6 +236,23 @@ def _keras(subject: _Subject) -> Iterator[str]:
     yield f"equals the Keras model at batch sizes {sizes[0]} and {sizes[1]}, within {TOLERANCE}"
 
 
+def _embed(subject: _Subject) -> Iterator[str]:
+    length = subject.described.embedding_length
+    if not length:
+        yield "left out: the version has no such signature"
+        return
+    image, tokens = _encode(subject)
+    expected = np.array([sample.embedding for sample in subject.samples], np.float32)
+    received = subject.loaded.run(contract.EMBED, {"image": image, "tokens": tokens})["embedding"]
+    alone = subject.loaded.run(contract.EMBED, {"image": image[:1], "tokens": tokens[:1]})["embedding"]
+    yield from _off("embed", "vectors", expected, received, TOLERANCE)
+    yield from _off("embed of one row alone", "vectors", expected[:1], alone, TOLERANCE)
+    lengths = np.linalg.norm(received, axis=1)
+    for row in np.flatnonzero((np.abs(lengths - 1) > TOLERANCE) & received.any(axis=1)):
+        yield f"embed, row {row}: expected a vector of length 1. Received: {lengths[row]:.6f}"
+    yield f"vectors of {length} numbers equal the Keras model's on {len(image)} samples, within {TOLERANCE}"
+
+
 def _parity(subject: _Subject) -> Iterator[str]:
     spec = subject.described
     odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
@@ -287,6 +304,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
     ("contract", _contract, True),
     ("golden", _golden, True),
     ("keras", _keras, False),
+    ("embed", _embed, False),
     ("parity", _parity, False),
     ("warmup", _warmup, False),
 )
@@ -304,17 +322,23 @@ def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None)
 
 
 def _differences(what: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:
+    yield from _off(what, "probabilities", expected, received, tolerance)
+    if expected.shape == received.shape and np.isfinite(received).all():
+        for row in np.flatnonzero(expected.argmax(axis=1) != received.argmax(axis=1)):
+            wanted, found = expected[row].argmax(), received[row].argmax()
+            yield f"{what}, row {row}: expected class {wanted}. Received: class {found}"
+
+
+def _off(what: str, name: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:
     if expected.shape != received.shape:
-        yield f"{what}: expected probabilities of shape {expected.shape}. Received: {received.shape}"
+        yield f"{what}: expected {name} of shape {expected.shape}. Received: {received.shape}"
         return
     if not np.isfinite(received).all():
-        yield f"{what}: expected finite probabilities. Received: NaN or infinity"
+        yield f"{what}: expected finite {name}. Received: NaN or infinity"
         return
-    worst = np.abs(expected - received).max(axis=1)
+    worst = np.abs(expected - received).reshape(len(expected), -1).max(axis=1)
     for row in np.flatnonzero(worst > tolerance):
-        yield f"{what}, row {row}: expected probabilities within {tolerance}. Received: {worst[row]:.2g} off"
-    for row in np.flatnonzero(expected.argmax(axis=1) != received.argmax(axis=1)):
-        yield f"{what}, row {row}: expected class {expected[row].argmax()}. Received: class {received[row].argmax()}"
+        yield f"{what}, row {row}: expected {name} within {tolerance}. Received: {worst[row]:.2g} off"
 
 
 def _tensor_spec(key: str, info: Any) -> contract.TensorSpec:

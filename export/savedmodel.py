@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec
@@ -24,12 +25,13 @@ from export._probes import without_one
 from export.card import CARD_PATH, make_card
 from export.cost import measure_cost
 from export.data import Row, encode_pairs
+from export.embedding import embed_fn, embedding_length
 from export.errors import ExportError
 from export.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.signatures import build_archive, predict_fn
 from export.store import ModelStore
 from export.warmup import WARMUP_PATH, write_warmup
-from export.weights import PackedWeights, Predict
+from export.weights import PackedWeights, Predict, served
 
 __all__ = ["Published", "export_version"]
 
@@ -67,8 +69,10 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities.
-        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives.
+        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+            with (`export.embedding`), the version gets the signature `embed`.
+        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
+            `spec.embedding_length` by the model's.
         samples: Encoded images (WAV files, where the model takes audio) and texts that become the
             golden samples; a dozen held-out ones do.
             Where an input is optional, the first one becomes a sample without it too.
@@ -96,10 +100,11 @@ def export_version(
     predict = predict_fn(model, spec)  # a model that does not fit is refused before a version is taken
     packed = None if weights == "float32" else PackedWeights(model, weights)
     with store.writing(version) as staging:
-        spec = dataclasses.replace(spec, version=staging.version)
+        spec = dataclasses.replace(spec, version=staging.version, embedding_length=embedding_length(model))
         # What is stored gives the golden answers; the cost is how far they are from the model's own.
-        reference = _runner(predict if packed is None else packed.serve(predict))
-        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference)
+        reference = _runner(served(predict, packed))
+        embed = _runner(served(embed_fn(model), packed)) if spec.embedding_length else None
+        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference, embed)
         cost, stored = None, {}
         if packed is not None:
             cost = measure_cost(packed.kind, spec, held_out or samples, _runner(predict), reference)
@@ -123,18 +128,21 @@ def export_version(
         return Published(staging.publish(), spec, tuple(checks))
 
 
-def _runner(predict: Predict) -> Reference:
-    function = tf.function(predict, reduce_retracing=True)
+def _runner(function: Predict) -> Reference:
+    graph = tf.function(function, reduce_retracing=True)
 
     def run(image: Array, tokens: Array) -> Array:
-        return function(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
+        return graph(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
 
     return run
 
 
-def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference) -> list[GoldenSample]:
+def _answer(
+    spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference, embed: Reference | None
+) -> list[GoldenSample]:
     """The samples with the tokens that the client makes and the Keras model's answers."""
     image, tokens = encode_pairs(samples, Preprocessor(spec))
+    embedded = embed(image, tokens) if embed else np.zeros((len(samples), 0))
     return [
         GoldenSample(
             image_bytes=data if spec.audio is None else b"",
@@ -143,8 +151,9 @@ def _answer(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], refer
             tokens=tuple(row.tolist()),
             probabilities=tuple(answer.tolist()),
             label=spec.labels[int(answer.argmax())],
+            embedding=tuple(vector.tolist()),
         )
-        for (data, text), row, answer in zip(samples, tokens, reference(image, tokens), strict=True)
+        for (data, text), row, answer, vector in zip(samples, tokens, reference(image, tokens), embedded, strict=True)
     ]
 
 

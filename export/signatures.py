@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from duoserve import contract
 from export.audio import AudioDecoder
+from export.embedding import embed_fn
 from export.errors import ExportError
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
-from export.weights import PackedWeights, Predict
+from export.weights import PackedWeights, Predict, served
 
 __all__ = ["build_archive", "predict_fn"]
 
@@ -60,9 +61,7 @@ def build_archive(
     Raises:
         ExportError: The model's inputs or output are not those of the contract.
     """
-    predict = predict_fn(model, spec)
-    if packed is not None:
-        predict = packed.serve(predict)
+    predict = served(predict_fn(model, spec), packed)
     tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
     labels = tf.constant(spec.labels)
     described = spec.to_json()
@@ -91,6 +90,9 @@ def build_archive(
         contract.SERVING_BYTES: serving_bytes,
         contract.DESCRIBE: describe,
     }
+    if spec.embedding_length:
+        embed = served(embed_fn(model), packed)
+        functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
     archive = keras.export.ExportArchive()
     # Tables and assets are found through a module: of a model itself, Keras would store every
     # variable a second time, beside those that the signatures read.

@@ -40,13 +40,11 @@ def warmup_inputs(
     preprocessor = Preprocessor(spec)
     chosen = [samples[row % len(samples)] for row in range(rows)]
     pairs = [sample.pair for sample in chosen]
-    yield (
-        contract.SERVING_DEFAULT,
-        {
-            "image": np.stack([preprocessor.image(image) for image, _ in pairs]),
-            "tokens": np.stack([preprocessor.tokens(text) for _, text in pairs]),
-        },
-    )
+    tensors: Inputs = {
+        "image": np.stack([preprocessor.image(image) for image, _ in pairs]),
+        "tokens": np.stack([preprocessor.tokens(text) for _, text in pairs]),
+    }
+    yield contract.SERVING_DEFAULT, tensors
     yield (
         contract.SERVING_BYTES,
         {
@@ -55,6 +53,8 @@ def warmup_inputs(
         },
     )
     yield contract.DESCRIBE, {"key": np.array([b""] * rows, object)}
+    if spec.embedding_length:
+        yield contract.EMBED, tensors
 
 
 def write_warmup(
@@ -75,7 +75,8 @@ def write_warmup(
     requests = [each for rows in sorted(set(batch_sizes)) for each in warmup_inputs(spec, samples, rows)]
     if len(requests) > _MOST_RECORDS:
         raise ExportError(
-            f"Expected at most {_MOST_RECORDS} warmup records, three for each batch size. Received: {len(requests)}"
+            f"Expected at most {_MOST_RECORDS} warmup records, one for each signature and batch size."
+            f" Received: {len(requests)}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

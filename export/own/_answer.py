@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.embedding import EMBEDDING
 from export.own._assets import Tokenizer
+from export.own._features import find_features
 from export.own._graph import functional
 from export.own._inputs import Inputs
 from export.own._outputs import check_output, declared_kind, pick_output
@@ -25,13 +27,17 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """The output of a model that is called with the inputs of the contract; `kind` is one of ANSWERS."""
+    """The output of a model that is called with the inputs of the contract; `kind` is one of ANSWERS.
+
+    `features` is what the layer gives that is to be embedded with; None where none was named.
+    """
 
     image: Tensor
     tokens: Tensor
     output: Tensor
     name: str
     kind: str
+    features: Tensor | None = None
 
 
 def find_answer(
@@ -62,8 +68,9 @@ def find_answer(
     image = keras.Input((inputs.height, inputs.width, 3), dtype="uint8", name="image")
     tokens = keras.Input((inputs.token_length,), dtype="int32", name="tokens")
     pixels = keras.ops.cast(scale(image, inputs.scale), inputs.image_dtype)
+    ids_as_taken = keras.ops.cast(tokens, inputs.tokens_dtype)
     try:
-        outputs = inputs.call(pixels, keras.ops.cast(tokens, inputs.tokens_dtype))
+        outputs = inputs.call(pixels, ids_as_taken)
     except Exception as error:  # a user's own code may raise anything
         mend = "call it in Python with keras.Input tensors to see where it fails"
         reasons.append(reason(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), mend))
@@ -73,6 +80,7 @@ def find_answer(
         return None
     name, tensor = picked
     check_output(name, tensor, classes, reasons)
+    features = None if own.embed is None else find_features(model, inputs, own, pixels, ids_as_taken, reasons)
     if len(reasons) > before:
         return None
     output = keras.ops.cast(tensor, "float32")
@@ -89,7 +97,7 @@ def find_answer(
     if tried is None:
         return None
     kind = _kind(declared_kind(name, tensor), own, tried, rounding, reasons)
-    return None if kind is None else Answer(image, tokens, output, name, kind)
+    return None if kind is None else Answer(image, tokens, output, name, kind, features)
 
 
 def _kind(declared: str | None, own: OwnModel, tried: Array, rounding: float, reasons: list[str]) -> str | None:
@@ -118,15 +126,20 @@ def _kind(declared: str | None, own: OwnModel, tried: Array, rounding: float, re
 
 
 def adapt(answer: Answer) -> keras.Model:
-    """The model of the contract: inputs `image` and `tokens`, output `probabilities`."""
+    """The model of the contract: inputs `image` and `tokens`, output `probabilities`, and `embedding` if it has one."""
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
     as_is = keras.layers.Identity(dtype="float32", name="probabilities")
     probabilities = (softmax if answer.kind == "logits" else as_is)(answer.output)
-    return keras.Model({"image": answer.image, "tokens": answer.tokens}, probabilities, name="own")
+    outputs = probabilities
+    if answer.features is not None:
+        outputs = {"probabilities": probabilities, EMBEDDING: keras.ops.cast(answer.features, "float32")}
+    return keras.Model({"image": answer.image, "tokens": answer.tokens}, outputs, name="own")
 
 
 def predictor(model: keras.Model) -> Predict:
-    """Runs a model of the contract's inputs on arrays, as a graph for any number of rows."""
+    """Runs a model of the contract's inputs on arrays, as a graph for any number of rows: its probabilities."""
+    if isinstance(model.output, dict):
+        model = keras.Model(model.input, model.output["probabilities"])
     signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
     run = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature])
 

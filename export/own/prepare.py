@@ -128,10 +128,14 @@ def _notes(
     tokens = f"{inputs.token_length} ids of {ids}, padded with {spec.pad_id}"
     softmax = "; a softmax follows" if answer.kind == "logits" else ""
     golden = min(len(rows), _GOLDEN)
+    embedded: tuple[tuple[str, str], ...] = ()
+    if answer.features is not None:
+        embedded = (("embed", f"what the layer {own.embed!r} gives, {answer.features.shape[-1]} numbers"),)
     return (
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
         ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
         ("output", f"{answer.name!r}, {answer.kind} of {len(spec.labels)} classes{softmax}"),
+        *embedded,
         ("samples", f"{len(rows)} held-out pairs, {accuracy:.1%} right; {golden} become golden samples"),
     )
 

@@ -55,6 +55,7 @@ class OwnModel:
         image_size: Height and width in pixels.
         token_length: Length of a row of tokens.
         optional: Which of "image" and "text" may be missing, because the model was trained for it.
+        embed: The layer whose output is what the signature `embed` gives; None: no such signature.
         folder: Where modules are looked for, beside the current folder.
     """
 
@@ -74,6 +75,7 @@ class OwnModel:
     image_size: tuple[int, int] | None = None
     token_length: int | None = None
     optional: tuple[str, ...] = ()
+    embed: str | None = None
     folder: Path = Path()
 
 
@@ -206,6 +208,7 @@ _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingPr
         "image_size": (_size, "HxW", "default: the model's"),
         "token_length": (positive, "N", "default: the model's"),
         "optional": (names, "image,text", "may be missing, one or both: the model was trained for it"),
+        "embed": (str, "LAYER", "has the joined features, for the signature `embed`; default: none"),
     }
 )
 """By name, a field of `OwnModel`: how its text is read, what stands for it, and the help."""

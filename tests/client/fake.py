@@ -44,6 +44,13 @@ class Version:
         exp = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
 
+    def embedding(self, image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Vectors of length 1, likewise."""
+        numbers = np.arange(1, self.spec.embedding_length + 1)
+        seed = image.reshape(len(image), -1).astype(np.int64).sum(axis=1) + 7 * tokens.astype(np.int64).sum(axis=1)
+        found = 1 + np.outer(seed, numbers) % 13
+        return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
 
 class FakeServer:
     """Serves `versions` under the name "pairs" on a free port of 127.0.0.1."""
@@ -149,9 +156,11 @@ class FakeServer:
             rows = [version.spec.to_json().encode()] * len(inputs["key"])
             put(reply, "spec", np.array(rows, object))
             return reply.SerializeToString()
-        if signature == "serving_default":
+        if signature not in signatures(version.spec):
+            raise Abort(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')
+        if signature != "serving_bytes":
             image, tokens = inputs["image"], inputs["tokens"]
-        elif signature == "serving_bytes":
+        else:
             preprocessor = Preprocessor(version.spec)
             try:
                 image = np.stack([preprocessor.decoded(item or None) for item in inputs[version.spec.bytes_input]])
@@ -160,11 +169,12 @@ class FakeServer:
             except ValueError as error:
                 raise Abort(grpc.StatusCode.INVALID_ARGUMENT, f"jpeg::Uncompress failed. {error}") from error
             tokens = np.stack([preprocessor.tokens(item.decode()) for item in inputs["text"]])
-        else:
-            raise Abort(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')
         size = (version.spec.image_height, version.spec.image_width, 3)
         if image.shape[1:] != size:
             raise Abort(grpc.StatusCode.INVALID_ARGUMENT, f"Incompatible shapes: {list(image.shape)} vs. {list(size)}")
+        if signature == "embed":
+            put(reply, "embedding", version.embedding(image, tokens), version.tensor_content)
+            return reply.SerializeToString()
         probabilities = version.probabilities(image, tokens)
         put(reply, "probabilities", probabilities, version.tensor_content)
         if signature == "serving_bytes":

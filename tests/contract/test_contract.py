@@ -24,6 +24,7 @@ pictures = st.builds(
     version=st.integers(1, 2**63 - 1),
     pad_id=st.integers(0, 9),
     optional=st.lists(st.sampled_from(["image", "text"]), max_size=2).map(tuple),
+    embedding_length=st.integers(0, 99),
 )
 audio_specs = st.builds(
     AudioSpec,
@@ -70,6 +71,7 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
         ({"optional": ("image", "tokens")}, "Expected optional to be a tuple of 'image', 'text' or both"),
         ({"optional": "text"}, "Expected optional to be a tuple of 'image', 'text' or both. Received: 'text'"),
+        ({"embedding_length": -1}, "Expected embedding_length to be an integer of at least 0. Received: -1"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: str) -> None:
@@ -88,6 +90,7 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
         ({"optional": "text"}, "Expected optional of type list in the PreprocessingSpec. Received: 'text'"),
         ({"labels": ["dog", "cat"]}, "(the specification was changed after it was written)"),
         ({"tokenizer": "@@"}, "Expected tokenizer in base64"),
+        ({"embedding_length": "5"}, "Expected embedding_length of type int in the PreprocessingSpec. Received: '5'"),
         ({"image_width": None}, "Expected image_width of type int in the PreprocessingSpec. Received: None"),
     ],
 )
@@ -100,7 +103,7 @@ def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -
 def test_a_spec_without_anything_optional_is_as_it_always_was() -> None:
     written = json.loads(SPEC.to_json())
     assert written["format"] == 1
-    assert "optional" not in written
+    assert written.keys() & {"optional", "audio", "embedding_length"} == set()
     # Versions that were published before carry this one.
     assert SPEC.digest == "a5811f702687faf23ed98182bd5daa78e4f5f84caf950164a760826c3fa98844"
 
@@ -141,6 +144,15 @@ def test_an_audio_spec_that_makes_no_sense_is_refused(change: dict[str, object],
         AudioSpec.from_record({**dataclasses.asdict(AudioSpec()), "hop": None})
 
 
+def test_a_signature_more_is_no_reason_to_prepare_otherwise_or_to_update() -> None:
+    spec = dataclasses.replace(SPEC, embedding_length=8)
+    assert json.loads(spec.to_json())["format"] == 1
+    assert spec.digest == SPEC.digest and spec != SPEC
+    added = signatures(spec).keys() - signatures(SPEC).keys()
+    assert added == {"embed"} and signatures(spec)["embed"].inputs == signatures(spec)["serving_default"].inputs
+    assert signatures(spec)["embed"].outputs == (TensorSpec("embedding", "float32", (None, 8)),)
+
+
 @given(junk=st.one_of(st.text(max_size=40), st.binary(max_size=40), st.just("[]"), st.just("null")))
 def test_junk_is_refused_and_nothing_else_happens(junk: str | bytes) -> None:
     with pytest.raises(ContractError):
@@ -173,6 +185,7 @@ def test_signatures_have_the_shapes_of_the_spec() -> None:
             tokens=st.lists(st.integers(0, 9999), max_size=6).map(tuple),
             probabilities=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
             label=TEXT,
+            embedding=st.lists(st.floats(-1, 1, width=32), max_size=4).map(tuple),
         ),
         min_size=1,
         max_size=3,

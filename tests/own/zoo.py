@@ -28,7 +28,7 @@ def reading(tokens: Any, **options: Any) -> Any:
 
 
 def joined(image: Any, tokens: Any, activation: str | None = "softmax", classes: int = 3) -> Any:
-    both = layers.Concatenate()([image, tokens])
+    both = layers.Concatenate(name="both")([image, tokens])
     return layers.Dense(classes, activation=activation, name="classes")(both)
 
 

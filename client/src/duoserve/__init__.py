@@ -29,7 +29,7 @@ from duoserve.errors import (
 )
 from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.preprocess import Preprocessor
-from duoserve.results import BatchResult, Pair, Prediction, Scored, TensorPrediction
+from duoserve.results import BatchResult, Embedding, Pair, Prediction, Scored, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "ContractError",
     "DeadlineExceeded",
     "DuoserveError",
+    "Embedding",
     "Hedge",
     "InvalidInput",
     "MessageTooLarge",

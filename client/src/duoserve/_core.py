@@ -21,7 +21,17 @@ from duoserve._inputs import Item
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Rpc
 from duoserve._specs import Specs, Target
-from duoserve.contract import DESCRIBE, IMAGE, SERVING_DEFAULT, ContractError, PreprocessingSpec, SignatureSpec
+from duoserve.contract import (
+    DESCRIBE,
+    EMBED,
+    IMAGE,
+    SERVING_BYTES,
+    SERVING_DEFAULT,
+    ContractError,
+    PreprocessingSpec,
+    SignatureSpec,
+    TensorSpec,
+)
 from duoserve.errors import (
     BadReply,
     DuoserveError,
@@ -32,7 +42,7 @@ from duoserve.errors import (
     UnsupportedModel,
 )
 from duoserve.preprocess import Preprocessor
-from duoserve.results import Prediction, Sent, TensorPrediction, predictions
+from duoserve.results import Embedding, Prediction, Sent, TensorPrediction, predictions
 
 __all__ = ["Core"]
 
@@ -134,10 +144,22 @@ class Core:
         Raises:
             DuoserveError: The request as a whole failed.
         """
+        outputs, answering = yield from self.ask_items(context, target, items, _inputs.SIGNATURES[sent])
+        return self._outcomes(outputs, answering.spec, target, len(items), sent)
+
+    def ask_items(
+        self, context: Context, target: Target, items: Sequence[Item], signature: str
+    ) -> Steps[tuple[Outputs, Preprocessor]]:
+        """What a signature gives for all items, and the Preprocessor of the version that answered.
+
+        Raises:
+            DuoserveError: The request as a whole failed.
+        """
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
         choosy = any(item.missing or item.medium != IMAGE for item in items)
+        as_bytes, everywhere = signature == SERVING_BYTES, signature in _inputs.SIGNATURES.values()
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -145,10 +167,10 @@ class Core:
             try:
                 if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
-                if _inputs.unfit(items, preprocessor.spec):
-                    preprocessor = yield from self._accepting(context, target, asked, items)
-                inputs = yield from self._prepare(items, preprocessor, sent)
-                outputs = yield from self.run(context, asked, _inputs.SIGNATURES[sent], inputs)
+                if _inputs.unfit(items, preprocessor.spec, signature):
+                    preprocessor = yield from self._accepting(context, target, asked, items, signature)
+                inputs = yield from self._prepare(items, preprocessor, as_bytes)
+                outputs = yield from self.run(context, asked, signature, inputs)
                 answering = yield from self._answering(context, outputs.version)
             except ModelNotFound as error:
                 # The version behind the label was unloaded, or is not on this replica (yet).
@@ -158,25 +180,30 @@ class Core:
                 if asked == target or misses % _REPLICAS_TRIED == 0:
                     preprocessor = None
                 continue
-            except RequestRejected:
+            except (RequestRejected, UnsupportedModel) as error:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
-                if last or asked != target or isinstance(target, int) or (sent == "bytes" and not choosy):
+                if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
+                    raise
+                # Not every version has every signature: the label may name one without by now.
+                if isinstance(error, UnsupportedModel) and (everywhere or error.code is None):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
                 continue
-            fits = sent == "bytes" and not _inputs.unfit(items, answering.spec)
+            fits = as_bytes and not _inputs.unfit(items, answering.spec)
             if fits or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
-                return self._outcomes(outputs, answering.spec, target, len(items), sent)
+                return outputs, answering
             preprocessor, asked = answering, outputs.version
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
 
-    def _accepting(self, context: Context, target: Target, asked: Target, items: Sequence[Item]) -> Steps[Preprocessor]:
+    def _accepting(
+        self, context: Context, target: Target, asked: Target, items: Sequence[Item], signature: str
+    ) -> Steps[Preprocessor]:
         """The Preprocessor behind a label now, when it takes these items.
 
         Raises:
@@ -186,7 +213,7 @@ class Core:
             preprocessor, asked = yield from self.describe(context, target)
         else:
             preprocessor = yield from self.expected(context, asked)
-        reason = _inputs.unfit(items, preprocessor.spec)
+        reason = _inputs.unfit(items, preprocessor.spec, signature)
         if reason is not None:
             raise self._placed(UnsupportedModel(reason), asked)
         return preprocessor
@@ -209,17 +236,34 @@ class Core:
             return None
 
     def _prepare(
-        self, items: Sequence[Item], preprocessor: Preprocessor, sent: Sent
+        self, items: Sequence[Item], preprocessor: Preprocessor, as_bytes: bool
     ) -> Steps[dict[str, npt.NDArray[Any]]]:
-        if sent == "bytes":
-            return _inputs.encode_items(items, preprocessor, sent)
-        found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: _inputs.encode_items(items, preprocessor, sent))
+        if as_bytes:
+            return _inputs.encode_items(items, preprocessor, "bytes")
+        found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: _inputs.encode_items(items, preprocessor, "tensors"))
         return found
+
+    def embed(self, context: Context, target: Target, item: Item) -> Steps[Embedding]:
+        """The vector of one item."""
+        outputs, answering = yield from self.ask_items(context, target, [item], EMBED)
+        length = answering.spec.embedding_length
+        vectors = self._tensor(outputs, TensorSpec("embedding", "float32", (1, length)))
+        if not _all_finite(vectors):
+            raise self._placed(BadReply("Expected a finite embedding. Received: NaN"), outputs.version)
+        vectors.flags.writeable = False
+        return Embedding(vectors[0], outputs.version, target)
+
+    def _tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
+        """One output, held against the contract."""
+        try:
+            return _inputs.check_output(outputs.tensors, expected)
+        except BadReply as error:
+            raise self._placed(error, outputs.version) from None
 
     def _outcomes(
         self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
     ) -> list[Prediction | DuoserveError]:
-        probabilities = self._checked(outputs, rows, spec)
+        probabilities = self._tensor(outputs, TensorSpec("probabilities", "float32", (rows, len(spec.labels))))
         found: list[Prediction | DuoserveError] = [*predictions(probabilities, spec, outputs.version, target, sent)]
         if not _all_finite(probabilities):
             for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
@@ -241,17 +285,12 @@ class Core:
                 ),
                 outputs.version,
             )
-        probabilities = self._checked(outputs, len(image), answering.spec)
+        labels = answering.spec.labels
+        probabilities = self._tensor(outputs, TensorSpec("probabilities", "float32", (len(image), len(labels))))
         if not _all_finite(probabilities):
             raise self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
         probabilities.flags.writeable = False
-        return TensorPrediction(probabilities, answering.spec.labels, outputs.version)
-
-    def _checked(self, outputs: Outputs, rows: int, spec: PreprocessingSpec) -> npt.NDArray[np.float32]:
-        try:
-            return _inputs.check_probabilities(outputs.tensors, rows, spec)
-        except BadReply as error:
-            raise self._placed(error, outputs.version) from None
+        return TensorPrediction(probabilities, labels, outputs.version)
 
     def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
         try:

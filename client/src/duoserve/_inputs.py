@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ from duoserve.results import Sent
 __all__ = [
     "Item",
     "SendMode",
-    "check_probabilities",
+    "check_output",
     "check_tensors",
     "choose",
     "either",
@@ -159,8 +159,10 @@ def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
 
 
-def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
+def unfit(items: Sequence[Item], spec: PreprocessingSpec, signature: str = SERVING_DEFAULT) -> str | None:
     """What keeps a version of this spec from taking these items, as an error says it; None: nothing."""
+    if signature not in SIGNATURES.values() and signature not in signatures(spec):
+        return f"Expected a version with the signature {signature}. Received: one that was exported without"
     media = {item.medium for item in items} - {None, spec.medium}
     if media:
         return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"
@@ -233,19 +235,17 @@ def _check_tensor(spec: TensorSpec, array: Any) -> None:
         raise InvalidInput(f"Expected {spec.name} to have at least one row. Received: none")
 
 
-def check_probabilities(tensors: Any, rows: int, spec: PreprocessingSpec) -> npt.NDArray[np.float32]:
-    """The probabilities of a reply: float32 array of shape (rows, classes).
+def check_output(tensors: Mapping[str, npt.NDArray[Any]], expected: TensorSpec) -> npt.NDArray[Any]:
+    """An output of a reply.
 
     Raises:
         BadReply: Missing, or of another dtype or shape.
     """
-    array = tensors.get("probabilities")
+    array = tensors.get(expected.name)
     if array is None:
-        raise BadReply(f"Expected the reply to hold probabilities. Received: {', '.join(tensors) or 'nothing'}")
-    if array.dtype != np.float32 or array.shape != (rows, len(spec.labels)):
+        raise BadReply(f"Expected the reply to hold {expected.name}. Received: {', '.join(tensors) or 'nothing'}")
+    if array.dtype != expected.dtype or array.shape != expected.shape:
         raise BadReply(
-            f"Expected probabilities to be float32 array of shape ({rows}, {len(spec.labels)})."
-            f" Received: {array.dtype.name} array of shape {array.shape}"
+            f"Expected {expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
         )
-    found: npt.NDArray[np.float32] = array
-    return found
+    return array

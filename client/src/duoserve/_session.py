@@ -24,7 +24,7 @@ from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 
 __all__ = ["Session"]
@@ -81,11 +81,7 @@ class Session:
         target, fallback = self._route(key)
         context, finish = self._begin("predict", target, timeout, metadata)
         with finish:
-            source = _inputs.either(image, audio)
-            if source is None or isinstance(source, (bytes, np.ndarray)):  # nothing to wait for
-                item = _inputs.read_item(source, text)
-            else:
-                item = yield Compute(lambda: _inputs.read_item(source, text))
+            item = yield from self._read(image, text, audio)
             try:
                 found = yield from self._predict_one(context, target, item)
             except DuoserveError as error:
@@ -95,6 +91,29 @@ class Session:
                 found = yield from self._predict_one(context, self.target, item)
             yield from self._copy([(item, found)])
             return found
+
+    def _read(self, image: ImageSource | Clip | None, text: str | None, audio: AudioSource | None) -> Steps[Item]:
+        source = _inputs.either(image, audio)
+        if source is None or isinstance(source, (bytes, np.ndarray)):  # nothing to wait for
+            return _inputs.read_item(source, text)
+        found: Item = yield Compute(lambda: _inputs.read_item(source, text))
+        return found
+
+    def embed(
+        self,
+        image: ImageSource | Clip | None,
+        text: str | None,
+        *,
+        audio: AudioSource | None,
+        timeout: float | None,
+        metadata: Pairs,
+    ) -> Steps[Embedding]:
+        """One image or clip, and text, as a vector. Never a canary's: vectors of two versions can't be compared."""
+        context, finish = self._begin("embed", self.target, timeout, metadata)
+        with finish:
+            item = yield from self._read(image, text, audio)
+            context.record.sent = "tensors"
+            return (yield from self._core.embed(context, self.target, item))
 
     def _predict_one(self, context: Context, target: Target, item: Item) -> Steps[Prediction]:
         expected = yield from self._core.expected(context, target)

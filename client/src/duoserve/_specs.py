@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 from duoserve._fork import Lock
@@ -17,7 +18,7 @@ _KEPT: Final = 16  # versions; a spec holds a tokenizer of some hundred kilobyte
 class Specs:
     """A cache of Preprocessors by version. A published version never changes, so nothing expires.
 
-    Versions that preprocess alike share one Preprocessor, hence one loaded tokenizer.
+    Versions that differ in their number alone share one Preprocessor, hence one loaded tokenizer.
     """
 
     def __init__(self) -> None:
@@ -36,9 +37,11 @@ class Specs:
 
     def add(self, version: int, spec: PreprocessingSpec) -> Preprocessor:
         """Keeps a spec that the server gave for a version."""
-        digest = spec.digest
         with self._lock:
-            known = next((one for one in self._by_version.values() if one.digest == digest), None)
+            alike = (
+                one for one in self._by_version.values() if dataclasses.replace(one.spec, version=spec.version) == spec
+            )
+            known = next(alike, None)
             found = self._by_version[version] = known or Preprocessor(spec)
             while len(self._by_version) > _KEPT:
                 del self._by_version[next(iter(self._by_version))]

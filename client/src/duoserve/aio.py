@@ -18,7 +18,7 @@ from duoserve._shell import Shell
 from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
 
 __all__ = ["AsyncClient"]
 
@@ -67,6 +67,18 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> BatchResult:
         """Like `Client.predict_batch`."""
         return await self._driver.run(self._session.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
+
+    async def embed(
+        self,
+        image: ImageSource | Clip | None = None,
+        text: str | None = None,
+        *,
+        audio: AudioSource | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> Embedding:
+        """Like `Client.embed`."""
+        return await self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
 
     async def predict_tensors(
         self,

@@ -1,4 +1,4 @@
-"""`duoserve`: predict, describe, status and bench from a shell."""
+"""`duoserve`: predict, embed, describe, status and bench from a shell."""
 
 from __future__ import annotations
 
@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_input(predict)
     predict.add_argument("--top", type=_count, default=5, metavar="K", help="classes to show (default: %(default)s)")
     _add_send(predict)
+    _add_input(
+        command("embed", _embed, "Make a vector of one image (or clip) with its text, to compare by dot product.")
+    )
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
@@ -146,6 +149,18 @@ def _predict(options: argparse.Namespace) -> int:
     for scored in top:
         print(f"{scored.label:<{width}}  {scored.probability:.4f}")
     print(f"version {answer.version}, sent as {answer.sent}")
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    with Client(**_client_options(options)) as client:
+        found = client.embed(options.image, options.text, audio=options.audio)
+    if options.json:
+        record = {"vector": found.vector.tolist(), "version": found.version, "target": found.target}
+        print(json.dumps(record))
+        return 0
+    print(" ".join(f"{number:.6f}" for number in found.vector))
+    print(f"version {found.version}, {len(found.vector)} numbers")
     return 0
 
 

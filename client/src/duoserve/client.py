@@ -18,7 +18,7 @@ from duoserve._sync import SyncDriver, SyncLine, open_channel
 from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
 
 __all__ = ["Client"]
 
@@ -90,6 +90,26 @@ class Client(Shell[grpc.Channel]):
         error. `key` and `timeout` are for the batch as a whole.
         """
         return self._driver.run(self._session.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
+
+    def embed(
+        self,
+        image: ImageSource | Clip | None = None,
+        text: str | None = None,
+        *,
+        audio: AudioSource | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> Embedding:
+        """Makes a vector of one image (or clip) and its text, for search and for finding duplicates.
+
+        Takes what `predict` takes. It is sent as tensors, and never to a canary: vectors of two
+        versions can't be compared.
+
+        Raises:
+            UnsupportedModel: As `predict`; or the version has no signature `embed`.
+            InvalidInput, DuoserveError: As `predict`.
+        """
+        return self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
 
     def predict_tensors(
         self,

@@ -23,6 +23,7 @@ from duoserve._records import ContractError, check_int, head, take, take_base64,
 __all__ = [
     "AUDIO",
     "DESCRIBE",
+    "EMBED",
     "IMAGE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
@@ -46,6 +47,9 @@ DESCRIBE: Final = "describe"
 
 The dummy row is there because a batching server refuses a signature without inputs.
 """
+
+EMBED: Final = "embed"
+"""Tensors in, a vector out: the features where both inputs are joined. Of length 1: a dot product is a cosine."""
 
 IMAGE: Final = "image"
 AUDIO: Final = "audio"
@@ -109,9 +113,12 @@ class PreprocessingSpec:
             black all over therefore counts as missing.
         audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
             in `optional` then means the clip. None: it takes images.
+        embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
+            signature. Not part of `digest` either, and no reason for a newer format: a client that
+            does not know of it prepares input and reads answers as before.
 
     Raises:
-        ContractError: A size below 1, no tokenizer, labels missing, empty or repeated, an
+        ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
             optional input that is none, more mel bands than the clip's windows tell apart.
     """
 
@@ -124,6 +131,7 @@ class PreprocessingSpec:
     pad_id: int = 0
     optional: tuple[str, ...] = ()
     audio: AudioSpec | None = None
+    embedding_length: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -132,6 +140,7 @@ class PreprocessingSpec:
             ("token_length", 1),
             ("version", 1),
             ("pad_id", 0),
+            ("embedding_length", 0),
         ):
             check_int(name, getattr(self, name), least)
         if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
@@ -180,11 +189,15 @@ class PreprocessingSpec:
             content["audio"] = dataclasses.asdict(self.audio)
         return content
 
+    def _extras(self) -> dict[str, Any]:
+        """What is written beside the content, where it is not the default: signatures that not every version has."""
+        return {"embedding_length": self.embedding_length} if self.embedding_length else {}
+
     def to_json(self) -> str:
-        """One line of JSON with `format`, `version`, `digest` and the content."""
+        """One line of JSON with `format`, `version`, `digest`, the content and what there is beside it."""
         content = self._content()
         needed = max(_SINCE.get(key, 1) for key in content)
-        record = {"format": needed, "version": self.version, "digest": _digest(content), **content}
+        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **self._extras()}
         return json.dumps(record, ensure_ascii=False, sort_keys=True)
 
     @classmethod
@@ -216,6 +229,7 @@ class PreprocessingSpec:
             pad_id=take(record, "pad_id", int),
             optional=take_strings(record, "optional") if "optional" in record else (),
             audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
+            embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
@@ -234,16 +248,15 @@ def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
     def strings(name: str) -> TensorSpec:
         return TensorSpec(name, "string", (None,))
 
-    return {
-        signature.name: signature
-        for signature in (
-            SignatureSpec(SERVING_DEFAULT, (image, tokens), (probabilities,)),
-            SignatureSpec(
-                SERVING_BYTES, (strings(spec.bytes_input), strings("text")), (probabilities, strings("label"))
-            ),
-            SignatureSpec(DESCRIBE, (strings("key"),), (strings("spec"),)),
-        )
-    }
+    found = [
+        SignatureSpec(SERVING_DEFAULT, (image, tokens), (probabilities,)),
+        SignatureSpec(SERVING_BYTES, (strings(spec.bytes_input), strings("text")), (probabilities, strings("label"))),
+        SignatureSpec(DESCRIBE, (strings("key"),), (strings("spec"),)),
+    ]
+    if spec.embedding_length:
+        embedding = TensorSpec("embedding", "float32", (None, spec.embedding_length))
+        found.append(SignatureSpec(EMBED, (image, tokens), (embedding,)))
+    return {signature.name: signature for signature in found}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

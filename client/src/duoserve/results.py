@@ -12,7 +12,7 @@ import numpy.typing as npt
 from duoserve.contract import PreprocessingSpec
 from duoserve.errors import DuoserveError
 
-__all__ = ["BatchResult", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
+__all__ = ["BatchResult", "Embedding", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
 
 Sent = Literal["tensors", "bytes"]
 """How the input went out: preprocessed here, or as it is for the graph to preprocess."""
@@ -76,6 +76,22 @@ class TensorPrediction:
     probabilities: npt.NDArray[np.float32] = dataclasses.field(repr=False)
     labels: tuple[str, ...] = dataclasses.field(repr=False)
     version: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """One image and text as a vector: alike inputs have alike ones.
+
+    Attributes:
+        vector: float32 array of shape (length,), read-only, of length 1: `a.vector @ b.vector` is the
+            cosine of the angle between two, 1 for the same direction.
+        version: The servable version that made it. Vectors of two versions can't be compared.
+        target: The label or version that was asked for, None for the latest.
+    """
+
+    vector: npt.NDArray[np.float32] = dataclasses.field(repr=False)
+    version: int
+    target: int | str | None
 
 
 class BatchResult(Sequence[Prediction]):

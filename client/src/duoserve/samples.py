@@ -35,6 +35,7 @@ class GoldenSample:
         probabilities: One for each label, from the Keras model in float32.
         label: The most probable class.
         audio_bytes: For a model that takes audio, a WAV in place of the image.
+        embedding: What the Keras model gives for `embed`; empty where the version has no such signature.
     """
 
     image_bytes: bytes = dataclasses.field(repr=False)
@@ -43,6 +44,7 @@ class GoldenSample:
     probabilities: tuple[float, ...]
     label: str
     audio_bytes: bytes = dataclasses.field(default=b"", repr=False)
+    embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def encoded(self) -> bytes:
@@ -84,8 +86,9 @@ def _record(sample: GoldenSample) -> dict[str, Any]:
     record = dataclasses.asdict(sample)
     for name in ("image_bytes", "audio_bytes"):
         record[name] = base64.b64encode(record[name]).decode("ascii")
-    if not sample.audio_bytes:  # as readers before audio expect it
-        del record["audio_bytes"]
+    for name in ("audio_bytes", "embedding"):  # as readers before them expect it
+        if not record[name]:
+            del record[name]
     return record
 
 
@@ -98,6 +101,7 @@ def _sample(position: int, row: Any) -> GoldenSample:
             probabilities=tuple(float(value) for value in row["probabilities"]),
             label=_text(row["label"]),
             audio_bytes=base64.b64decode(row.get("audio_bytes", ""), validate=True),
+            embedding=tuple(float(value) for value in row.get("embedding", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ContractError(

@@ -1,0 +1,59 @@
+"""A layer that the user names becomes the signature `embed`; one that is no use is refused with those that are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from export.embedding import embed_fn, embedding_length
+from export.own.prepare import MisfitError, Prepared
+from tests.own import zoo
+from tests.own.test_fitting import CASES, floats, rows
+
+
+@pytest.mark.parametrize("name", ["plain", "swapped_logits"])
+def test_the_named_layer_is_embedded_with(
+    prepared: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made: list[keras.Model] = []
+    build = getattr(zoo, name)
+    monkeypatch.setattr(zoo, name, lambda: made.append(build()) or made[0])
+    found = prepared(name, embed="both", **CASES[name][0])
+    model = found.trained.model
+    assert embedding_length(model) == 12
+    assert dict(found.notes)["embed"] == "what the layer 'both' gives, 12 numbers"
+    given = rows((20, 24), 7)
+    part = keras.Model(made[0].input, made[0].get_layer("both").output)
+    order = [given["image"], given["tokens"]] if name == "plain" else [given["tokens"], floats(given["image"])]
+    features = part(order).numpy()
+    expected = features / np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(embed_fn(model)(given["image"], given["tokens"]), expected, atol=1e-6)
+
+
+def test_without_a_name_there_is_none(prepared: Callable[..., Prepared]) -> None:
+    assert embedding_length(prepared("plain").trained.model) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        (
+            "plain",
+            {"embed": "nope"},
+            "Received: 'nope', which the model has not. To mend: layers that give one: 'both'",
+        ),
+        ("plain", {"embed": "photo"}, "Received: 'photo', of shape (batch, 20, 24, 3)"),
+        ("nested_dict", {"embed": "mood", "output": "answer"}, "'mood', of shape (batch, 2), made of one input"),
+        ("code", {"embed": "both"}, "Expected a model that says what its layers are, for --embed. Received: "),
+    ],
+)
+def test_a_layer_that_is_no_use_is_named(
+    prepared: Callable[..., Prepared], model: str, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(MisfitError) as caught:
+        prepared(model, **{**CASES.get(model, ({},))[0], **changes})
+    assert said in str(caught.value)
