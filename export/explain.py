@@ -16,10 +16,10 @@ import tensorflow as tf
 from duoserve.contract import IMAGE, PreprocessingSpec
 from duoserve.preprocess import Preprocessor
 from export._defaults import EXPLAIN_GRID
+from export.weights import Predict
 
 __all__ = ["Explain", "explain_fn", "explained"]
 
-Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Explain = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 _AT_ONCE: Final = 32

@@ -29,6 +29,8 @@ from export._occlusion import relevances
 from export._ops import forbidden_ops
 from export._probes import probes, without_one
 from export._session import SessionModel
+from export.cost import Cost
+from export.data import encode_pairs
 from export.errors import ExportError, GateError
 from export.warmup import WARMUP_PATH, read_warmup, warmed_up
 
@@ -71,6 +73,7 @@ class _Subject:
     server_version: str
     reference: Reference | None
     public_keys: tuple[Path, ...] = ()
+    cost: Cost | None = None
     model: SessionModel | None = None
     spec: PreprocessingSpec | None = None
     samples: tuple[GoldenSample, ...] = ()
@@ -91,6 +94,7 @@ def check(
     *,
     server_version: str = SERVER_VERSION,
     reference: Reference | None = None,
+    cost: Cost | None = None,
     public_keys: Sequence[Path] = (),
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> list[CheckResult]:
@@ -102,7 +106,8 @@ def check(
     Args:
         folder: A SavedModel with its `assets.extra/`.
         server_version: The TensorFlow of the server that it is meant for.
-        reference: The Keras model that it was made from, where it is at hand.
+        reference: The Keras model that it was made from, where it is at hand; with the weights as they are stored.
+        cost: How far that is from the model with its own weights, where they are stored in fewer bytes.
         public_keys: PEM files; when there are some, one of them has to have signed it.
         progress: Called with each result as it comes.
 
@@ -112,10 +117,14 @@ def check(
     if not folder.is_dir():
         raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
     _minor_release(server_version)
-    subject = _Subject(folder, server_version, reference, tuple(public_keys))
+    subject = _Subject(folder, server_version, reference, tuple(public_keys), cost)
     results = []
     try:
-        for name, function, fatal in (*_CHECKS, *([_SIGNED] if public_keys else [])):
+        for name, function, fatal in (
+            *_CHECKS,
+            *([_COST] if cost is not None else []),
+            *([_SIGNED] if public_keys else []),
+        ):
             begin = time.monotonic()
             try:
                 *findings, note = function(subject)
@@ -302,6 +311,12 @@ def _warmup(subject: _Subject) -> Iterator[str]:
     yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}"
 
 
+def _weights(subject: _Subject) -> Iterator[str]:
+    assert subject.cost is not None
+    yield from subject.cost.findings()
+    yield str(subject.cost)
+
+
 _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]] = (
     ("files", _files, False),
     ("loads", _loads, True),
@@ -317,6 +332,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
 )
 """Name, function, and whether the later ones stand on it."""
 
+_COST: Final = ("weights", _weights, False)
 _SIGNED: Final = ("signature", _signature, False)
 
 
@@ -324,9 +340,7 @@ def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None)
     """Images and tokens as the client makes them of the pairs, by default the golden samples."""
     if pairs is None:
         pairs = ((sample.encoded, sample.text) for sample in subject.samples)
-    preprocessor = Preprocessor(subject.described)
-    rows = [(preprocessor.decoded(data or None), preprocessor.tokens(text or None)) for data, text in pairs]
-    return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
+    return encode_pairs(pairs, Preprocessor(subject.described))
 
 
 def _differences(what: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.report import tables
+from benchmarks.report import tables, training_tables
 from benchmarks.report.tables import Table
 
 __all__ = ["DATA", "PARTS", "Part"]
@@ -110,6 +110,17 @@ PARTS: Final[Sequence[Part]] = (
         ("--rounds", "2", "--seconds", "0.5"),
         tables.server_speed,
         "server_speed_reference.png",
+    ),
+    Part(
+        "speech",
+        "How long a clip takes to become the model's input",
+        "In the client and in the served graph, and whether both come to the same pixels.",
+        "speech.json",
+        "benchmarks.speech",
+        ("--json",),
+        ("--rounds", "1", "--clips", "100"),
+        training_tables.speech,
+        stdout=True,
     ),
     Part(
         "memory",

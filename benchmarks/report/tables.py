@@ -11,11 +11,13 @@ __all__ = [
     "Table",
     "client_speed",
     "comparison",
+    "interval",
     "memory",
     "number",
     "rollout",
     "server_speed",
     "spread",
+    "table",
     "text",
 ]
 
@@ -79,7 +81,8 @@ def interval(found: Mapping[str, float] | None, *, signed: bool = False) -> Cell
     return Cell(f"{shown[0]}{unit} ({shown[1]} to {shown[2]})", values)
 
 
-def _table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[Cell]]) -> Table:
+def table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[Cell]]) -> Table:
+    """A table of whatever can be gone through once."""
     return Table(caption, tuple(columns), tuple(tuple(row) for row in rows))
 
 
@@ -112,7 +115,7 @@ def comparison(found: Json) -> list[Table]:
     caption = f"On {found['rows']} held-out rows. * is the fastest of those that are as good as the best."
     if found["left_out"]:
         caption += f" The budget had no time for {', '.join(found['left_out'])}."
-    return [_table(caption, columns, rows)]
+    return [table(caption, columns, rows)]
 
 
 def _milliseconds(found: Mapping[str, float]) -> Cell:
@@ -126,20 +129,20 @@ def client_speed(found: Json) -> list[Table]:
         for name in ("import", "encode", "decode", "images", "calls", "throughput")
         for row in found[name]["rows"]
     ]
-    tables = [_table("Ratios: median (least to most) over the rounds", ("what", "against", "ratio", "aim"), rows)]
+    tables = [table("Ratios: median (least to most) over the rounds", ("what", "against", "ratio", "aim"), rows)]
     times = [
         [text(where), text(case), number(each["p50"], 0, " µs"), number(each["p95"], 0, " µs")]
         for name in ("encode", "decode", "images", "calls")
         for where, case, each in _timed(name, found[name]["microseconds"])
     ]
-    tables.append(_table("The times behind them", ("what", "who", "p50", "p95"), times))
+    tables.append(table("The times behind them", ("what", "who", "p50", "p95"), times))
     measured = found["import"]["measured"]
     imports = [[text(who), spread(each["seconds"]), spread(each["mib"], 1)] for who, each in measured.items()]
-    tables.append(_table("Importing it", ("who", "seconds", "MiB of memory"), imports))
+    tables.append(table("Importing it", ("who", "seconds", "MiB of memory"), imports))
     per_second = found["throughput"]["per_second"]
     callers = list(next(iter(per_second.values())))
-    table = [[text(who), *(spread(each[n], 0) for n in callers)] for who, each in per_second.items()]
-    tables.append(_table("Calls a second, by callers", ("who", *callers), table))
+    rates = [[text(who), *(spread(each[n], 0) for n in callers)] for who, each in per_second.items()]
+    tables.append(table("Calls a second, by callers", ("who", *callers), rates))
     return tables
 
 
@@ -161,7 +164,7 @@ def server_speed(found: Json) -> list[Table]:
     """`benchmarks.server_speed`."""
     rows = [[text(what), spread(ratio)] for what, ratio in found["ratios"].items()]
     caption = f"Model {found['model']}, {found['request_bytes']:,} bytes a request: median (least to most)"
-    return [_table(caption, ("what", "figure"), rows)]
+    return [table(caption, ("what", "figure"), rows)]
 
 
 def memory(found: Json) -> list[Table]:
@@ -182,7 +185,7 @@ def memory(found: Json) -> list[Table]:
         ],
     ]
     columns = ("over", "growth from the second to the last quarter", "most", "calls a second")
-    return [_table("Resident memory of the embedded server", columns, rows)]
+    return [table("Resident memory of the embedded server", columns, rows)]
 
 
 def rollout(found: Json) -> list[Table]:
@@ -208,14 +211,14 @@ def rollout(found: Json) -> list[Table]:
     ]
     columns = ("version", "ended", "took", "rolled back in", "first finding")
     return [
-        _table("What the callers noticed", ("what", "figure"), [[text(name), cell] for name, cell in counted]),
-        _table("What became of each version", columns, acts),
+        table("What the callers noticed", ("what", "figure"), [[text(name), cell] for name, cell in counted]),
+        table("What became of each version", columns, acts),
     ]
 
 
 def anything(found: Any) -> list[Table]:
     """A JSON that no part of the report knows: its figures, by their place."""
-    return [_table("Its figures", ("where", "value"), [[text(where), cell] for where, cell in _leaves(found, "")])]
+    return [table("Its figures", ("where", "value"), [[text(where), cell] for where, cell in _leaves(found, "")])]
 
 
 def _leaves(found: Any, where: str) -> Iterable[tuple[str, Cell]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.selection.statistics import calibration, gain, proportion
+from export.selection.statistics import calibration, gain, proportion, resampled
 
 
 def names(count: int) -> list[str]:
@@ -62,6 +62,29 @@ def test_the_interval_of_a_gain_covers_the_truth_as_often_as_it_says() -> None:
         covered += found.low <= truth <= found.high
     # The density of the sum is 1/0.7 in the middle, so 0.07 on the scale is a gain of 0.10.
     assert 0.87 <= covered / rounds <= 1
+
+
+@pytest.mark.parametrize(("count", "student"), [(2, 12.706), (3, 4.303), (5, 2.776), (10, 2.262), (101, 1.984)])
+def test_splits_that_share_rows_get_the_corrected_interval(count: int, student: float) -> None:
+    """The quantiles are those of the usual table; the correction is test/train more than 1/n."""
+    values = np.random.default_rng(count).normal(0.7, 0.02, count)
+    found = resampled(list(values), 0.2)
+    reach = student * np.std(values, ddof=1) * np.sqrt(1 / count + 0.2 / 0.8)
+    assert found == pytest.approx((values.mean(), values.mean() - reach, values.mean() + reach), abs=1e-4)
+
+
+def test_the_corrected_interval_covers_the_truth_where_splits_share_rows() -> None:
+    """The truth is the mean over many data sets; the plain t interval of the same splits misses it more often."""
+    draw, covered, plainly, rounds = np.random.default_rng(2), 0, 0, 400
+    for _ in range(rounds):
+        data = draw.normal(0, 1, 400)
+        parts = [draw.permutation(400) for _ in range(10)]
+        # What a model learns, here the mean of its rows, and how far held-out rows are from it.
+        values = [float(data[order[:80]].mean() - data[order[80:]].mean() / 2) for order in parts]
+        found = resampled(values, 0.2)
+        covered += found.low <= 0 <= found.high
+        plainly += abs(found.value) <= (found.high - found.value) / np.sqrt(1 + 10 * 0.2 / 0.8)
+    assert plainly < covered and covered / rounds > 0.9
 
 
 def test_calibration_is_the_distance_between_sure_and_right() -> None:

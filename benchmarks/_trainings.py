@@ -1,0 +1,235 @@
+"""Many trainings, one after the other, each kept as it ends: a run that is stopped goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from duoserve.preprocess import Preprocessor
+from export._presets import BASELINES, Preset
+from export.data import Arrays, Dataset, encode, load_dataset
+from export.selection.statistics import gain, proportion, resampled
+from export.train import train
+
+__all__ = [
+    "UNFINISHED",
+    "Case",
+    "Collected",
+    "add_options",
+    "ahead",
+    "collect",
+    "dots",
+    "shown",
+    "summary",
+    "write",
+]
+
+UNFINISHED: Final = 3
+"""Exit code of a run that leaves trainings to the next one."""
+
+_SHARE: Final = 0.2  # of every class is held out
+_SHUFFLES: Final = {"train": 1, "test": 5}
+_RESULTS: Final = Path(__file__).with_name("results")
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """What is trained: a fusion, or a branch alone, with these settings."""
+
+    name: str
+    fusion: str
+    preset: Preset
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collected:
+    """Every training, in the order of the seeds.
+
+    Attributes:
+        trainings: By the name of the case.
+        splits: The dataset as each seed splits it, by seed.
+    """
+
+    trainings: dict[str, list[Record]]
+    splits: dict[int, Dataset]
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The group of every held-out row, for each seed."""
+        return [[row.group for row in data.select("test")] for data in self.splits.values()]
+
+    def facts(self) -> dict[str, Any]:
+        """When, how many of what: for the head of a report."""
+        return {
+            "when": time.strftime("%Y-%m-%d"),
+            "seeds": [str(seed) for seed in self.splits],
+            "held_out": [f"{len(rows):,}" for rows in self.groups],
+        }
+
+
+def add_options(parser: argparse.ArgumentParser, *, seeds: int) -> None:
+    """What every benchmark of trainings takes."""
+    add = parser.add_argument
+    add("data", type=Path, help="a folder with manifest.csv")
+    add("--seeds", type=int, default=seeds, metavar="N", help="how many (default: %(default)s)")
+    add("--epochs", type=int, metavar="N", help="default: the preset's")
+    add("--keep-split", action="store_true", help="hold out what the manifest says, with every seed")
+    add("--most", type=int, metavar="N", help="train no more than so many in this run; another one goes on")
+    add(
+        "--work", type=Path, default=Path("build/fusion/trainings.json"), metavar="FILE",
+        help="the trainings that are done, of all runs (default: %(default)s)",
+    )  # fmt: skip
+    add("--out", type=Path, default=_RESULTS, metavar="FOLDER", help="default: %(default)s")
+    add("--json", action="store_true", help="print the JSON instead of a table")
+
+
+def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | None:
+    """Trains every case with every seed, on the same rows within a seed.
+
+    Args:
+        options: Of `add_options`.
+        cases: With names of their own.
+
+    Returns:
+        None if trainings are left after as many as `--most` allows.
+
+    Raises:
+        ExportError, DataError, TokenizerError: As `train` does.
+    """
+    tf.get_logger().setLevel("ERROR")  # every model is a new one to trace, which it warns of
+    dataset = load_dataset(options.data, progress=False)
+    splits = {
+        seed: dataset if options.keep_split else dataset.resplit(_SHARE, salt=f"seed {seed} ")
+        for seed in range(options.seeds)
+    }
+    kept: dict[str, Record] = json.loads(options.work.read_text(encoding="utf-8")) if options.work.exists() else {}
+    found: dict[str, list[Record]] = {case.name: [] for case in cases}
+    work = [(data, seed, case) for seed, data in splits.items() for case in cases]
+    trained = 0
+    for number, (data, seed, case) in enumerate(work, 1):
+        key = _key(data, seed, case)
+        head = f"{number} of {len(work)}: {case.name}, seed {seed}"
+        if key not in kept:
+            if trained == options.most:
+                _say(f"{head} is for another run")
+                return None
+            _say(f"{head} …")
+            kept[key] = _train(data, seed, case)
+            write(kept, options.work)
+            trained += 1
+            _say(f"{head}: {kept[key]['test']['accuracy']:.3f} held out, {kept[key]['seconds']:.0f} s")
+        found[case.name].append(kept[key])
+    options.out.mkdir(parents=True, exist_ok=True)
+    return Collected(found, splits)
+
+
+def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, and the time."""
+    accuracies = [each["test"]["accuracy"] for each in records]
+    single = proportion(_right(records[0]), groups[0])
+    return {
+        "accuracy": (resampled(accuracies, _SHARE) if len(records) > 1 else single)._asdict(),
+        "train_accuracy": float(np.mean([each["train"]["accuracy"] for each in records])),
+        "seconds": float(np.mean([each["seconds"] for each in records])),
+    }
+
+
+def ahead(ours: Sequence[Record], theirs: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """By how much one case is more accurate than another, in pairs: over the seeds, and by the bootstrap."""
+    of_seeds = [one["test"]["accuracy"] - other["test"]["accuracy"] for one, other in zip(ours, theirs, strict=True)]
+    drawn = gain([_right(each) for each in ours], [_right(each) for each in theirs], groups)
+    return {
+        "gain": (resampled(of_seeds, _SHARE) if len(of_seeds) > 1 else drawn)._asdict(),
+        "gain_bootstrap": drawn._asdict(),
+        "gain_of_seeds": of_seeds,
+    }
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """The figures of one training."""
+    return {
+        "seed": str(record["seed"]),
+        "accuracy": record["test"]["accuracy"],
+        "balanced_accuracy": record["balanced_accuracy"],
+        "loss": record["loss"],
+        "train_accuracy": record["train"]["accuracy"],
+        "seconds": record["seconds"],
+    }
+
+
+def dots(axis: Any, place: float, values: Sequence[float], mean: Mapping[str, Any], colour: str) -> None:
+    """A row of a plot: a dot for each seed, and below them the mean with its interval."""
+    axis.plot(values, [place + 0.18] * len(values), "o", ms=4, alpha=0.5, color=colour)
+    axis.plot([mean["low"], mean["high"]], [place - 0.08] * 2, color=colour, lw=2)
+    axis.plot(mean["value"], place - 0.08, "D", ms=6, color=colour)
+
+
+def write(found: Any, path: Path) -> None:
+    """Writes JSON under another name first: what is there is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _key(data: Dataset, seed: int, case: Case) -> str:
+    """Another one whenever the training would be another one."""
+    return hashlib.sha256(repr((data.digest, seed, case.fusion, case.preset)).encode()).hexdigest()[:16]
+
+
+def _train(data: Dataset, seed: int, case: Case) -> Record:
+    keras.utils.clear_session()
+    trained = train(data, preset=case.preset, fusion=case.fusion, seed=seed, progress=False)
+    preprocessor = Preprocessor(trained.spec)
+    record: Record = {
+        "fusion": case.fusion,
+        "seed": seed,
+        "epochs": case.preset.epochs,
+        "seconds": trained.facts["seconds"],
+        "balanced_accuracy": trained.facts["metrics"]["balanced_accuracy"],
+        "loss": trained.facts["metrics"]["loss"],
+    }
+    for which, shuffles in _SHUFFLES.items():
+        arrays = encode(data.select(which), preprocessor, progress=False)
+        hits = _hits(trained.model, arrays)
+        record[which] = {"accuracy": float(hits.mean())}
+        if case.fusion not in BASELINES:
+            record[which] |= _shuffled(trained.model, arrays, shuffles)
+        record["right"] = "".join("01"[int(hit)] for hit in hits)
+    return record
+
+
+def _shuffled(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, float]:
+    """Accuracy when one input comes from another row, mean over so many shuffles: what the other one is good for."""
+    draw = np.random.default_rng(0)
+    orders = [draw.permutation(len(arrays.classes)) for _ in range(shuffles)]
+    found = {
+        "text_shuffled": [dataclasses.replace(arrays, tokens=arrays.tokens[order]) for order in orders],
+        "image_shuffled": [dataclasses.replace(arrays, images=arrays.images[order]) for order in orders],
+    }
+    return {name: float(np.mean([_hits(model, each).mean() for each in cases])) for name, cases in found.items()}
+
+
+def _hits(model: keras.Model, arrays: Arrays) -> Any:
+    probabilities = model.predict({"image": arrays.images, "tokens": arrays.tokens}, batch_size=128, verbose=0)
+    return probabilities.argmax(axis=-1) == arrays.classes
+
+
+def _right(record: Mapping[str, Any]) -> Any:
+    return np.array([each == "1" for each in record["right"]])

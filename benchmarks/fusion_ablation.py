@@ -1,0 +1,147 @@
+"""Why does fusing lose when it is done naively? Each part of the training left out, and all of them.
+
+    python -m benchmarks.fusion_ablation build/demo/data
+
+One fusion, `concat`, with the settings of the preset, then with one of them off, then with all off
+at the rate of the reference preset ("naive": Adam at a constant 0.001 on the plain rows); beside
+them each branch alone, regularised and naive. All have the same epochs and, within a seed, the same
+rows. Of the fusions it is also measured how many rows are right when one input comes from another
+row: what is right by the text when the picture is wrong, and the other way round, on training
+rows and on held-out ones. A branch that is right on the first and not on the second has learnt by heart.
+The differences have the bootstrap interval over seeds and groups.
+
+Writes fusion_ablation.json and .png. Every training is kept as it ends, those of
+`benchmarks.fusion_accuracy` are not repeated, and the same command goes on from there.
+Exit codes: 0 all is written, 3 trainings are left after --most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import numpy as np
+
+from benchmarks import _trainings
+from benchmarks._trainings import Case, Collected
+from benchmarks.report.page import markdown
+from benchmarks.report.training_tables import ablation
+from export._presets import BASELINES, PRESETS, Preset
+
+NAME: Final = "fusion_ablation"
+FUSION: Final = "concat"
+WHOLE: Final = "as trained"
+PARTS: Final[Mapping[str, dict[str, Any]]] = {
+    "losses of the branches": {"branch_loss": 0.0},
+    "dropout": {"dropout": 0.0},
+    "moved pictures": {"shift": 0.0},
+    "other cuts of the text": {"segmentations": 1},
+    "label smoothing": {"label_smoothing": 0.0},
+    "falling rate": {"decay": False},
+}
+"""What is left out, one at a time, and the settings that leave it out."""
+
+NAIVE: Final[dict[str, Any]] = {
+    **{key: value for settings in PARTS.values() for key, value in settings.items()},
+    "weight_decay": 0.0,
+    "learning_rate": PRESETS["reference"].learning_rate,
+}
+ADDED: Final = ("losses of the branches", "dropout")
+"""What is added to the naive training, one at a time."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    _trainings.add_options(parser, seeds=3)
+    options = parser.parse_args()
+    preset = PRESETS["compact"]
+    cases = _cases(dataclasses.replace(preset, epochs=options.epochs or preset.epochs))
+    collected = _trainings.collect(options, cases)
+    if collected is None:
+        return _trainings.UNFINISHED
+    report = {**collected.facts(), **_compared(cases, collected)}
+    _trainings.write(report, options.out / f"{NAME}.json")
+    _draw(report, options.out / f"{NAME}.png")
+    print(json.dumps(report) if options.json else markdown(ablation(report)))
+    return 0
+
+
+def _cases(whole: Preset) -> list[Case]:
+    naive = dataclasses.replace(whole, **NAIVE)
+
+    def with_part(part: str) -> Preset:
+        return dataclasses.replace(naive, **{key: getattr(whole, key) for key in PARTS[part]})
+
+    return [
+        Case(WHOLE, FUSION, whole),
+        Case("naive", FUSION, naive),
+        *(Case(f"naive, {name}", name, naive) for name in BASELINES),
+        *(Case(f"{WHOLE}, {name}", name, whole) for name in BASELINES),
+        *(Case(f"naive with {part}", FUSION, with_part(part)) for part in ADDED),
+        *(Case(f"without {part}", FUSION, dataclasses.replace(whole, **off)) for part, off in PARTS.items()),
+    ]
+
+
+def _compared(cases: list[Case], collected: Collected) -> dict[str, Any]:
+    models = []
+    for case in cases:
+        records = collected.trainings[case.name]
+        summary = _trainings.summary(records, collected.groups)
+        model = {"name": case.name, **summary, "accuracy": summary["accuracy"]["value"]}
+        if case.name != WHOLE:
+            gain = _trainings.ahead(records, collected.trainings[WHOLE], collected.groups)
+            # So few seeds are too few for a t interval.
+            model |= {"gain": gain["gain_bootstrap"], "gain_of_seeds": gain["gain_of_seeds"]}
+        if case.fusion not in BASELINES:
+            model["right_by"] = {
+                which: {
+                    "text": float(np.mean([each[which]["image_shuffled"] for each in records])),
+                    "image": float(np.mean([each[which]["text_shuffled"] for each in records])),
+                }
+                for which in ("train", "test")
+            }
+        models.append(model)
+    return {"yardstick": WHOLE, "models": models}
+
+
+def _draw(report: Mapping[str, Any], path: Path) -> None:
+    """Held-out accuracy of every case, and what each input is good for on training rows and on held-out ones."""
+    from matplotlib.figure import Figure
+
+    models = list(reversed(report["models"]))
+    figure = Figure(figsize=(13, 0.4 * len(models) + 1.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for place, model in enumerate(models):
+        value = model["accuracy"]
+        left.plot([value, model["train_accuracy"]], [place, place], color="0.7", lw=2)
+        left.plot(model["train_accuracy"], place, "o", mfc="white", color="0.3")
+        left.plot(value, place, "o", color="0.3")
+        for name, colour, up in (("text", "tab:orange", 0.14), ("image", "tab:blue", -0.14)):
+            if by := model.get("right_by"):
+                ends = by["train"][name], by["test"][name]
+                right.plot(ends, [place + up] * 2, color=colour, lw=2, alpha=0.4)
+                right.plot(ends[0], place + up, "o", mfc="white", color=colour)
+                right.plot(ends[1], place + up, "o", color=colour, label=None if place else f"by the {name}")
+    left.set_yticks(range(len(models)), [model["name"] for model in models])
+    left.set_xlabel("right; hollow: training rows, full: held-out rows")
+    right.set_yticks(range(len(models)), [""] * len(models))
+    right.set_ylim(left.get_ylim())
+    right.set_xlabel("right when the other input comes from another row")
+    right.legend()
+    for axis in (left, right):
+        axis.grid(axis="x", alpha=0.3)
+        axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

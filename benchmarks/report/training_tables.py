@@ -1,0 +1,108 @@
+"""What the benchmarks of trainings say as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.report.tables import Cell, Table, interval, number, table, text
+
+__all__ = ["ablation", "fusion", "speech"]
+
+Json = Mapping[str, Any]
+
+
+def fusion(found: Json) -> list[Table]:
+    """`benchmarks.fusion_accuracy`."""
+    against = f"points against {found['yardstick']}"
+    columns = ("model", "held out", against, "by the bootstrap", "in each seed", "training rows", "trained in")
+    rows = [
+        [
+            text(model["name"] + (" *" if model["name"] == found["primary"] else "")),
+            interval(model["accuracy"]),
+            interval(model.get("gain"), signed=True),
+            interval(model.get("gain_bootstrap"), signed=True),
+            _points(model.get("gain_of_seeds", ())),
+            _percent(model["train_accuracy"]),
+            number(model["seconds"], 0, " s"),
+        ]
+        for model in found["models"]
+    ]
+    caption = (
+        f"Preset {found['preset']}, {_seeds(found)}, {_rows(found)} held-out rows: mean (95 % interval)."
+        " * was decided on before the first run."
+    )
+    trainings = [
+        [
+            text(each["name"]),
+            text(each["seed"]),
+            _percent(each["accuracy"]),
+            _percent(each["balanced_accuracy"]),
+            number(each["loss"], 3),
+            _percent(each["train_accuracy"]),
+            number(each["seconds"], 0, " s"),
+        ]
+        for each in found["trainings"]
+    ]
+    head = ("model", "seed", "held out", "mean of the classes", "loss", "training rows", "trained in")
+    return [table(caption, columns, rows), table("Every training", head, trainings)]
+
+
+def ablation(found: Json) -> list[Table]:
+    """`benchmarks.fusion_ablation`."""
+    head = ("training", "held out", f"points against {found['yardstick']}", "in each seed", "training rows")
+    rows = [
+        [
+            text(model["name"]),
+            _percent(model["accuracy"]),
+            interval(model.get("gain"), signed=True),
+            _points(model.get("gain_of_seeds", ())),
+            _percent(model["train_accuracy"]),
+            number(model["seconds"], 0, " s"),
+        ]
+        for model in found["models"]
+    ]
+    caption = f"{_seeds(found)}, {_rows(found)} held-out rows: mean (95 % interval by the bootstrap)"
+    uses = [
+        [text(model["name"]), *(_percent(by[which][one]) for one in ("text", "image") for which in ("train", "test"))]
+        for model in found["models"]
+        if (by := model.get("right_by"))
+    ]
+    columns = ("training", "by the text: training rows", "held out", "by the picture: training rows", "held out")
+    return [
+        table(caption, (*head, "trained in"), rows),
+        table("Right when the other input comes from another row", columns, uses),
+    ]
+
+
+def speech(found: Json) -> list[Table]:
+    """`benchmarks.speech`."""
+    times = [
+        [text(name), number(each["p50"], 1, " ms", scale=1e-3), number(each["p95"], 1, " ms", scale=1e-3)]
+        for name, each in found["microseconds"].items()
+    ]
+    pixels = [[number(found[name], 0) for name in ("clips", "pixels", "different", "most")]]
+    head = ("clips", "pixels", "that differ", "by so many levels at most")
+    return [
+        table("A clip of two seconds to the input of the model", ("what", "p50", "p95"), times),
+        table("Pixels of the client and of the graph", head, pixels),
+    ]
+
+
+def _percent(share: float) -> Cell:
+    return number(share, 1, " %", scale=100)
+
+
+def _points(values: Iterable[float]) -> Cell:
+    found = tuple(values)
+    return Cell(", ".join(f"{value * 100:+.1f}" for value in found) or "-", found)
+
+
+def _seeds(found: Json) -> str:
+    count = len(found["seeds"])
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def _rows(found: Json) -> str:
+    counts = sorted(set(found["held_out"]), key=lambda count: int(count.replace(",", "")))
+    return counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
