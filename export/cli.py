@@ -122,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
     export.add_argument(
+        "--explain", action="store_true", help="add the signature `explain`: what falls without each part of the input"
+    )
+    export.add_argument(
         "--weights-as",
         choices=WEIGHTS,
         default="float32",
@@ -244,6 +247,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.data is not None and options.weights_as == "float32":
         options.wrong_usage("expected --data with --weights-as float16 or int8 only: float32 costs nothing")
     from export.cost import held_out_rows
+    from export.explain import explained
     from export.savedmodel import export_version
     from export.store import ModelStore
     from export.train import TrainedModel
@@ -263,7 +267,7 @@ def _export(options: argparse.Namespace) -> int:
         root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
         published = export_version(
             trained.model,
-            trained.spec,
+            explained(trained.spec) if options.explain else trained.spec,
             trained.samples,
             ModelStore(root, options.name),
             version=options.version,

@@ -25,13 +25,14 @@ from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.signing import verify_signature
 from export._defaults import SERVER_VERSION
+from export._occlusion import relevances
 from export._ops import forbidden_ops
 from export._probes import probes, without_one
 from export._session import SessionModel
 from export.cost import Cost
 from export.data import encode_pairs
 from export.errors import ExportError, GateError
-from export.warmup import WARMUP_PATH, read_warmup
+from export.warmup import WARMUP_PATH, read_warmup, warmed_up
 
 __all__ = ["SERVER_VERSION", "CheckResult", "Reference", "check"]
 
@@ -253,6 +254,26 @@ def _embed(subject: _Subject) -> Iterator[str]:
     yield f"vectors of {length} numbers equal the Keras model's on {len(image)} samples, within {TOLERANCE}"
 
 
+def _explain(subject: _Subject) -> Iterator[str]:
+    if subject.described.explain_grid is None:
+        yield "left out: the version has no such signature"
+        return
+    preprocessor = Preprocessor(subject.described)
+    image, tokens = (rows[[0, -1]] for rows in _encode(subject))
+    feeds = {"image": image, "tokens": tokens, "class_id": np.full(2, -1, np.int32)}
+    received = subject.loaded.run(contract.EXPLAIN, feeds)
+
+    def answers(image: Array, tokens: Array) -> Array:
+        return subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+
+    expected = [relevances(answers, preprocessor, *row) for row in zip(image, tokens, strict=True)]
+    for name in expected[0]:
+        wanted = np.stack([each[name] for each in expected])
+        # Differences of two answers: each is within the tolerance.
+        yield from _off("explain", name, wanted, received[name], 2 * TOLERANCE)
+    yield "what falls without each patch, word and input is what the model answers without it"
+
+
 def _parity(subject: _Subject) -> Iterator[str]:
     spec = subject.described
     odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
@@ -285,7 +306,7 @@ def _warmup(subject: _Subject) -> Iterator[str]:
             yield f"record {position}: {error}"
     names = contract.signatures(subject.described).keys()
     sizes = {rows for _, rows in seen}
-    for name, rows in sorted({(name, rows) for name in names for rows in sizes} - seen):
+    for name, rows in sorted({(each, rows) for each in names for rows in warmed_up(each, sizes)} - seen):
         yield f"expected a record for each signature at each batch size. Received: none for {name} of {rows} row(s)"
     yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}"
 
@@ -305,6 +326,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
     ("golden", _golden, True),
     ("keras", _keras, False),
     ("embed", _embed, False),
+    ("explain", _explain, False),
     ("parity", _parity, False),
     ("warmup", _warmup, False),
 )

@@ -72,7 +72,7 @@ def export_version(
         model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
             with (`export.embedding`), the version gets the signature `embed`.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
-            `spec.embedding_length` by the model's.
+            `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
         samples: Encoded images (WAV files, where the model takes audio) and texts that become the
             golden samples; a dozen held-out ones do.
             Where an input is optional, the first one becomes a sample without it too.

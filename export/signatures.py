@@ -16,6 +16,7 @@ from duoserve import contract
 from export.audio import AudioDecoder
 from export.embedding import embed_fn
 from export.errors import ExportError
+from export.explain import explain_fn
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
 from export.weights import PackedWeights, Predict, served
 
@@ -93,6 +94,8 @@ def build_archive(
     if spec.embedding_length:
         embed = served(embed_fn(model), packed)
         functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
+    if spec.explain_grid is not None:
+        functions[contract.EXPLAIN] = explain_fn(predict, spec)
     archive = keras.export.ExportArchive()
     # Tables and assets are found through a module: of a model itself, Keras would store every
     # variable a second time, beside those that the signatures read.

@@ -27,6 +27,7 @@ from duoserve.errors import (
     SpecChanged,
     UnsupportedModel,
 )
+from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.preprocess import Preprocessor
 from duoserve.results import BatchResult, Embedding, Pair, Prediction, Scored, TensorPrediction
@@ -47,7 +48,9 @@ __all__ = [
     "DeadlineExceeded",
     "DuoserveError",
     "Embedding",
+    "Explanation",
     "Hedge",
+    "InputRelevance",
     "InvalidInput",
     "MessageTooLarge",
     "ModelNotFound",
@@ -70,4 +73,5 @@ __all__ = [
     "TensorSpec",
     "UnsupportedModel",
     "VersionStatus",
+    "Word",
 ]

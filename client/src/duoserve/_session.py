@@ -22,6 +22,7 @@ from duoserve._specs import Target
 from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocess import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
@@ -114,6 +115,25 @@ class Session:
             item = yield from self._read(image, text, audio)
             context.record.sent = "tensors"
             return (yield from self._core.embed(context, self.target, item))
+
+    def explain(
+        self,
+        image: ImageSource | Clip | None,
+        text: str | None,
+        *,
+        label: str | None,
+        audio: AudioSource | None,
+        timeout: float | None,
+        metadata: Pairs,
+    ) -> Steps[Explanation]:
+        """What decided about one image or clip, and text: of what the client's own label or version says."""
+        if label is not None:
+            expect_kind("label", label, str, "a str")
+        context, finish = self._begin("explain", self.target, timeout, metadata)
+        with finish:
+            item = yield from self._read(image, text, audio)
+            context.record.sent = "tensors"
+            return (yield from self._core.explain(context, self.target, item, label))
 
     def _predict_one(self, context: Context, target: Target, item: Item) -> Steps[Prediction]:
         expected = yield from self._core.expected(context, target)
