@@ -115,13 +115,12 @@ class Explanation:
             under = seen.resize((width * factor, height * factor), Image.Resampling.NEAREST)
         else:
             under = open_image(image)
-        grey = np.asarray(under.convert("L"), np.float32)[..., None]
-        strength = _strength(self.image_relevance)
-        smooth = Image.fromarray(strength.astype(np.float32)).resize(under.size, Image.Resampling.BICUBIC)
-        strengths = np.clip(np.asarray(smooth), -1, 1)[..., None]
-        colour = np.where(strengths > 0, np.array(_FOR, np.float32), np.array(_AGAINST, np.float32))
-        cover = np.abs(strengths) * np.float32(_STRONGEST)
-        return Image.fromarray(np.rint(grey * (1 - cover) + colour * cover).astype(np.uint8))
+        strength = Image.fromarray(_strength(self.image_relevance)).resize(under.size, Image.Resampling.BICUBIC)
+        drawn = under.convert("L").convert("RGB")
+        for colour, sign in ((_FOR, 1), (_AGAINST, -1)):
+            cover = strength.point(lambda value, sign=sign: value * (sign * 255 * _STRONGEST)).convert("L")
+            drawn.paste(colour, mask=cover)
+        return drawn
 
     def html(self) -> str:
         """The text as HTML, its words coloured. Whatever the text is, it is escaped."""
