@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["writing_folder"]
+__all__ = ["sync", "writing_folder"]
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def writing_folder(target: Path) -> Iterator[Path]:
         scratch.chmod(0o755)  # mkdtemp's folders are for their owner only
         yield scratch
         for path in [*scratch.rglob("*"), scratch]:
-            _sync(path)
+            sync(path)
         # A folder can't replace a full one in one step: the old one steps aside first.
         if target.exists():
             target.rename(old)
@@ -37,14 +37,15 @@ def writing_folder(target: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(target)
             raise
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

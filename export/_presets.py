@@ -65,28 +65,43 @@ class Preset:
     modality_dropout: float = 0.3
 
 
+_COMPACT: Final = Preset(
+    name="compact",
+    image_size=64,
+    most_tokens=64,
+    vocabulary=1000,
+    embedding=64,
+    text_units=64,
+    filters=(24, 48, 96, 128),
+    width=64,
+    epochs=24,
+    batch_size=32,
+    learning_rate=2e-3,
+    dropout=0.4,
+    decay=True,
+    weight_decay=1e-3,
+    label_smoothing=0.1,
+    branch_loss=0.5,
+    shift=0.08,
+    segmentations=8,
+)
+
 PRESETS: Final = MappingProxyType(
     {
         # For a laptop's CPU, and the default.
-        "compact": Preset(
-            name="compact",
-            image_size=64,
-            most_tokens=64,
-            vocabulary=1000,
-            embedding=64,
-            text_units=64,
-            filters=(24, 48, 96, 128),
-            width=64,
-            epochs=24,
-            batch_size=32,
-            learning_rate=2e-3,
-            dropout=0.4,
-            decay=True,
-            weight_decay=1e-3,
-            label_smoothing=0.1,
-            branch_loss=0.5,
-            shift=0.08,
-            segmentations=8,
+        "compact": _COMPACT,
+        # 100 million parameters or more whatever the vocabulary: to be measured, and for data that earn it.
+        "large": dataclasses.replace(
+            _COMPACT,
+            name="large",
+            image_size=128,
+            vocabulary=10_000,
+            embedding=1024,
+            text_units=2048,
+            filters=(128, 256, 512, 1024, 1536, 2048),
+            width=1024,
+            epochs=10,
+            learning_rate=2e-4,
         ),
         # As published: nothing that its description does not say.
         "reference": Preset(

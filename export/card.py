@@ -21,13 +21,16 @@ CARD_PATH: Final = "assets.extra/card.json"
 """Relative to the version's folder."""
 
 
-def make_card(*, name: str, spec: PreprocessingSpec, parameters: int, facts: Mapping[str, Any]) -> str:
+def make_card(
+    *, name: str, spec: PreprocessingSpec, parameters: int, weights: Mapping[str, Any], facts: Mapping[str, Any]
+) -> str:
     """JSON with the versions of everything, the contract and what the training reported.
 
     Args:
         name: The model's name.
         spec: The spec of this version.
         parameters: Number of weights.
+        weights: How they are stored: `type`, and what that costs, where it costs something.
         facts: From the training: metrics, data digest, seed, preset … Must be JSON.
     """
     card = {
@@ -40,6 +43,7 @@ def make_card(*, name: str, spec: PreprocessingSpec, parameters: int, facts: Map
         "python": platform.python_version(),
         "git_commit": _git_commit(),
         "parameters": parameters,
+        "weights": dict(weights),
         "training": dict(facts),
         "contract": {
             "digest": spec.digest,

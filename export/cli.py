@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from export._defaults import BATCH_SIZES, SERVER_VERSION
+from export._defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
 from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
 from export.own.settings import add_arguments, own_model
@@ -120,6 +120,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N,N",
         default=BATCH_SIZES,
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
+    )
+    export.add_argument(
+        "--explain", action="store_true", help="add the signature `explain`: what falls without each part of the input"
+    )
+    export.add_argument(
+        "--weights-as",
+        choices=WEIGHTS,
+        default="float32",
+        help="how to store them; what fewer bytes cost is measured (default: %(default)s; export/LARGE.md)",
+    )
+    export.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="measure that on its held-out rows (default: the golden samples)"
     )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
     export.add_argument("--dry-run", action="store_true", help="check everything, publish nothing")
@@ -232,6 +244,10 @@ def _export(options: argparse.Namespace) -> int:
     own = own_model(options)
     if (options.run is None) == (own is None):
         options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
+    if options.data is not None and options.weights_as == "float32":
+        options.wrong_usage("expected --data with --weights-as float16 or int8 only: float32 costs nothing")
+    from export.cost import held_out_rows
+    from export.explain import explained
     from export.savedmodel import export_version
     from export.store import ModelStore
     from export.train import TrainedModel
@@ -245,16 +261,20 @@ def _export(options: argparse.Namespace) -> int:
         trained = prepared.trained
         for what, note in () if options.json else prepared.notes:
             print(f"  {what:<8} {note}", flush=True)
+    measured_on = options.data if own is None else options.data or own.samples
+    rows = () if options.weights_as == "float32" or measured_on is None else held_out_rows(measured_on, trained.facts)
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
         published = export_version(
             trained.model,
-            trained.spec,
+            explained(trained.spec) if options.explain else trained.spec,
             trained.samples,
             ModelStore(root, options.name),
             version=options.version,
             batch_sizes=options.batch_sizes,
             server_version=options.server_version,
+            weights=options.weights_as,
+            held_out=rows,
             facts=trained.facts,
             sign_key=options.sign_key,
             progress=_silent if options.json else _print_check,

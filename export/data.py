@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -198,6 +198,14 @@ def encode(
     if problems:
         raise DataError("Expected images to stay as they were checked. Received:", problems)
     return Arrays(images, *encode_texts(rows, preprocessor))
+
+
+def encode_pairs(
+    pairs: Iterable[tuple[bytes, str]], preprocessor: Preprocessor
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """`images` and `tokens` of at least one encoded image and text, either of them empty where it is missing."""
+    rows = [(preprocessor.decoded(data or None), preprocessor.tokens(text or None)) for data, text in pairs]
+    return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
 
 
 def encode_texts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import keras
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from export.errors import ExportError
 from export.fusion import FUSED
+from export.weights import Predict
 
 __all__ = ["EMBEDDING", "embed_fn", "embedding_length"]
 
@@ -17,7 +17,6 @@ EMBEDDING: Final = "embedding"
 """Name of the output that a model of your own has its features at."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
-Embed = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def embedding_length(model: keras.Model) -> int:
@@ -33,7 +32,7 @@ def embedding_length(model: keras.Model) -> int:
     return 0 if features is None else int(features.shape[-1])
 
 
-def embed_fn(model: keras.Model) -> Embed:
+def embed_fn(model: keras.Model) -> Predict:
     """`(image, tokens) -> vectors` of length 1, float32, a row each; of zeros where all features are 0."""
     features = _features(model)
     if features is None:

@@ -25,11 +25,14 @@ from duoserve.preprocess import Preprocessor
 from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.signing import verify_signature
 from export._defaults import SERVER_VERSION
+from export._occlusion import relevances
 from export._ops import forbidden_ops
 from export._probes import probes, without_one
 from export._session import SessionModel
+from export.cost import Cost
+from export.data import encode_pairs
 from export.errors import ExportError, GateError
-from export.warmup import WARMUP_PATH, read_warmup
+from export.warmup import WARMUP_PATH, read_warmup, warmed_up
 
 __all__ = ["SERVER_VERSION", "CheckResult", "Reference", "check"]
 
@@ -70,6 +73,7 @@ class _Subject:
     server_version: str
     reference: Reference | None
     public_keys: tuple[Path, ...] = ()
+    cost: Cost | None = None
     model: SessionModel | None = None
     spec: PreprocessingSpec | None = None
     samples: tuple[GoldenSample, ...] = ()
@@ -90,6 +94,7 @@ def check(
     *,
     server_version: str = SERVER_VERSION,
     reference: Reference | None = None,
+    cost: Cost | None = None,
     public_keys: Sequence[Path] = (),
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> list[CheckResult]:
@@ -101,7 +106,8 @@ def check(
     Args:
         folder: A SavedModel with its `assets.extra/`.
         server_version: The TensorFlow of the server that it is meant for.
-        reference: The Keras model that it was made from, where it is at hand.
+        reference: The Keras model that it was made from, where it is at hand; with the weights as they are stored.
+        cost: How far that is from the model with its own weights, where they are stored in fewer bytes.
         public_keys: PEM files; when there are some, one of them has to have signed it.
         progress: Called with each result as it comes.
 
@@ -111,10 +117,14 @@ def check(
     if not folder.is_dir():
         raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
     _minor_release(server_version)
-    subject = _Subject(folder, server_version, reference, tuple(public_keys))
+    subject = _Subject(folder, server_version, reference, tuple(public_keys), cost)
     results = []
     try:
-        for name, function, fatal in (*_CHECKS, *([_SIGNED] if public_keys else [])):
+        for name, function, fatal in (
+            *_CHECKS,
+            *([_COST] if cost is not None else []),
+            *([_SIGNED] if public_keys else []),
+        ):
             begin = time.monotonic()
             try:
                 *findings, note = function(subject)
@@ -244,6 +254,26 @@ def _embed(subject: _Subject) -> Iterator[str]:
     yield f"vectors of {length} numbers equal the Keras model's on {len(image)} samples, within {TOLERANCE}"
 
 
+def _explain(subject: _Subject) -> Iterator[str]:
+    if subject.described.explain_grid is None:
+        yield "left out: the version has no such signature"
+        return
+    preprocessor = Preprocessor(subject.described)
+    image, tokens = (rows[[0, -1]] for rows in _encode(subject))
+    feeds = {"image": image, "tokens": tokens, "class_id": np.full(2, -1, np.int32)}
+    received = subject.loaded.run(contract.EXPLAIN, feeds)
+
+    def answers(image: Array, tokens: Array) -> Array:
+        return subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+
+    expected = [relevances(answers, preprocessor, *row) for row in zip(image, tokens, strict=True)]
+    for name in expected[0]:
+        wanted = np.stack([each[name] for each in expected])
+        # Differences of two answers: each is within the tolerance.
+        yield from _off("explain", name, wanted, received[name], 2 * TOLERANCE)
+    yield "what falls without each patch, word and input is what the model answers without it"
+
+
 def _parity(subject: _Subject) -> Iterator[str]:
     spec = subject.described
     odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
@@ -276,9 +306,15 @@ def _warmup(subject: _Subject) -> Iterator[str]:
             yield f"record {position}: {error}"
     names = contract.signatures(subject.described).keys()
     sizes = {rows for _, rows in seen}
-    for name, rows in sorted({(name, rows) for name in names for rows in sizes} - seen):
+    for name, rows in sorted({(each, rows) for each in names for rows in warmed_up(each, sizes)} - seen):
         yield f"expected a record for each signature at each batch size. Received: none for {name} of {rows} row(s)"
     yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}"
+
+
+def _weights(subject: _Subject) -> Iterator[str]:
+    assert subject.cost is not None
+    yield from subject.cost.findings()
+    yield str(subject.cost)
 
 
 _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]] = (
@@ -290,11 +326,13 @@ _CHECKS: Final[tuple[tuple[str, Callable[[_Subject], Iterator[str]], bool], ...]
     ("golden", _golden, True),
     ("keras", _keras, False),
     ("embed", _embed, False),
+    ("explain", _explain, False),
     ("parity", _parity, False),
     ("warmup", _warmup, False),
 )
 """Name, function, and whether the later ones stand on it."""
 
+_COST: Final = ("weights", _weights, False)
 _SIGNED: Final = ("signature", _signature, False)
 
 
@@ -302,9 +340,7 @@ def _encode(subject: _Subject, pairs: Iterable[tuple[bytes, str]] | None = None)
     """Images and tokens as the client makes them of the pairs, by default the golden samples."""
     if pairs is None:
         pairs = ((sample.encoded, sample.text) for sample in subject.samples)
-    preprocessor = Preprocessor(subject.described)
-    rows = [(preprocessor.decoded(data or None), preprocessor.tokens(text or None)) for data, text in pairs]
-    return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
+    return encode_pairs(pairs, Preprocessor(subject.described))
 
 
 def _differences(what: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:

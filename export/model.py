@@ -89,7 +89,7 @@ def reference(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) ->
 
 
 def compact(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
-    """A small, deeper CNN and a bidirectional LSTM, regularised for a few thousand pairs."""
+    """A deeper CNN and a bidirectional LSTM, regularised; small for a few thousand pairs, large for many."""
     regions = layers.Rescaling(1 / 127.5, offset=-1, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):
         if number > 1:
@@ -121,6 +121,6 @@ def _checked(regions: Tensor) -> Tensor:
 
 
 BUILDERS: Final[Mapping[str, Callable[[Preset, Tensor, Tensor, int], Branches]]] = MappingProxyType(
-    {"reference": reference, "compact": compact}
+    {"reference": reference, "compact": compact, "large": compact}
 )
 """By name: `(preset, image, tokens, vocabulary) -> branches`."""

@@ -16,11 +16,11 @@ from duoserve import contract
 from export.audio import AudioDecoder
 from export.embedding import embed_fn
 from export.errors import ExportError
+from export.explain import explain_fn
 from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.weights import PackedWeights, Predict, served
 
 __all__ = ["build_archive", "predict_fn"]
-
-Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def predict_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Predict:
@@ -46,16 +46,23 @@ def predict_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Predict:
     return predict
 
 
-def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras.export.ExportArchive:
+def build_archive(
+    model: keras.Model, spec: contract.PreprocessingSpec, packed: PackedWeights | None = None
+) -> keras.export.ExportArchive:
     """Every signature of the contract, ready for `write_out`.
 
     `ExportArchive`, because what `tf.saved_model.save` makes of a Keras 3 model loads in Python
     but not in a Session, which is what TensorFlow Serving uses.
 
+    Args:
+        model: Inputs `image` and `tokens`, output the probabilities.
+        spec: Its preprocessing.
+        packed: Its weights, where they are not stored as they are.
+
     Raises:
         ExportError: The model's inputs or output are not those of the contract.
     """
-    predict = predict_fn(model, spec)
+    predict = served(predict_fn(model, spec), packed)
     tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
     labels = tf.constant(spec.labels)
     described = spec.to_json()
@@ -85,11 +92,16 @@ def build_archive(model: keras.Model, spec: contract.PreprocessingSpec) -> keras
         contract.DESCRIBE: describe,
     }
     if spec.embedding_length:
-        embed = embed_fn(model)
+        embed = served(embed_fn(model), packed)
         functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
+    if spec.explain_grid is not None:
+        functions[contract.EXPLAIN] = explain_fn(predict, spec)
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.track(tokenizer)
+    # Tables and assets are found through a module: of a model itself, Keras would store every
+    # variable a second time, beside those that the signatures read.
+    resources = tf.Module()
+    resources.all = [model, tokenizer]
+    archive.track(resources)
     for name, signature in contract.signatures(spec).items():
         archive.add_endpoint(name, functions[name], input_signature=[_tensor_spec(each) for each in signature.inputs])
     return archive

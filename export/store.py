@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from export._folders import sync
 from export.errors import StoreError
 
 __all__ = ["ModelStore"]
@@ -94,7 +95,7 @@ class ModelStore:
                     leaving.rename(removed if goes else path)
             if goes:
                 shutil.rmtree(removed)
-                _sync_folder(self.path)
+                sync(self.path)
             return goes
 
     def _settle(self) -> None:
@@ -216,7 +217,7 @@ class Staging:
                 if target.exists():  # by another tool: a rename would replace an empty folder
                     raise StoreError(f"Expected {target} to be free. Received: a folder that appeared meanwhile")
                 self.path.rename(target)
-            _sync_folder(self._store.path)
+            sync(self._store.path)
             return target
 
 
@@ -227,17 +228,8 @@ def _lock_path(staging: Path) -> Path:
 def _sync(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
-            with (Path(parent) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        _sync_folder(Path(parent))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(parent) / name)
+        sync(Path(parent))
 
 
 _REASONS: Final = {

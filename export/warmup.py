@@ -2,12 +2,13 @@
 
 They make the first real call as fast as the later ones, and they are a gate that the server
 itself keeps: a record that fails ends the load, and the version before it goes on serving.
-Every signature is run at every batch size that the batching configuration allows.
+Every signature is run at every batch size that the batching configuration allows; `explain`, which
+asks the model a hundred times for each row, at the smallest alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from duoserve.samples import GoldenSample
 from export._defaults import BATCH_SIZES
 from export.errors import ExportError
 
-__all__ = ["WARMUP_PATH", "read_warmup", "warmup_inputs", "write_warmup"]
+__all__ = ["WARMUP_PATH", "read_warmup", "warmed_up", "warmup_inputs", "write_warmup"]
 
 WARMUP_PATH: Final = "assets.extra/tf_serving_warmup_requests"
 """The name that TensorFlow Serving looks for, relative to the version's folder."""
@@ -55,6 +56,14 @@ def warmup_inputs(
     yield contract.DESCRIBE, {"key": np.array([b""] * rows, object)}
     if spec.embedding_length:
         yield contract.EMBED, tensors
+    if spec.explain_grid is not None:
+        yield contract.EXPLAIN, {**tensors, "class_id": np.full(rows, -1, np.int32)}
+
+
+def warmed_up(signature: str, batch_sizes: Iterable[int]) -> list[int]:
+    """The batch sizes that a signature has records of, of those that the server allows."""
+    sizes = sorted(set(batch_sizes))
+    return sizes[:1] if signature == contract.EXPLAIN else sizes
 
 
 def write_warmup(
@@ -72,7 +81,12 @@ def write_warmup(
     """
     if not batch_sizes or min(batch_sizes) < 1:
         raise ExportError(f"Expected batch sizes of at least 1, one or more. Received: {list(batch_sizes)}")
-    requests = [each for rows in sorted(set(batch_sizes)) for each in warmup_inputs(spec, samples, rows)]
+    requests = [
+        (signature, inputs)
+        for rows in sorted(set(batch_sizes))
+        for signature, inputs in warmup_inputs(spec, samples, rows)
+        if rows in warmed_up(signature, batch_sizes)
+    ]
     if len(requests) > _MOST_RECORDS:
         raise ExportError(
             f"Expected at most {_MOST_RECORDS} warmup records, one for each signature and batch size."

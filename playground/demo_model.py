@@ -56,7 +56,7 @@ def serving() -> Iterator[Served]:
     command("data", DATA)
     runs = train("concat"), train("attention", "--optional", "image,text", out=HOME / "runs" / "attention")
     for version, run in enumerate(runs, 1):
-        command("export", run, "--name", NAME, "--store", store, unless=store / NAME / str(version))
+        command("export", run, "--name", NAME, "--store", store, "--explain", unless=store / NAME / str(version))
     config = HOME / "models.config"
     config.write_text(_CONFIG.format(name=NAME, base=ROOT / store / NAME), encoding="utf-8")
     title("The embedded server, with stable at version 1 and canary at version 2")

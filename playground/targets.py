@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,12 +11,15 @@ from typing import Any, Final, TypeVar
 
 from PIL import Image
 
-from duoserve import TLS, AsyncClient, Clip, DuoserveError, PreprocessingSpec
+from duoserve import TLS, AsyncClient, Clip, DuoserveError, Explanation, PreprocessingSpec
+from duoserve.preprocess import open_image
 
 __all__ = ["LATEST", "Target", "Targets", "error_record"]
 
 LATEST: Final = "latest"
 """The target without a label: the newest version that the server has loaded."""
+
+_HEAT_MAP: Final = 480  # pixels of its longer side
 
 T = TypeVar("T")
 
@@ -48,6 +52,7 @@ class Target:
                 "tokens": spec.token_length,
                 "labels": list(spec.labels),
                 "optional": list(spec.optional),
+                "explains": spec.explain_grid is not None,
             }
 
         return {"name": self.name, **await _or_error(ask)}
@@ -71,6 +76,30 @@ class Target:
                 "classes": [[scored.label, scored.probability] for scored in answer.top(len(answer.labels))],
                 "sent": answer.sent,
                 "milliseconds": (time.perf_counter() - begin) * 1e3,
+            }
+
+        return {"name": self.name, **await _or_error(ask)}
+
+    async def explain(self, data: bytes | None, text: str | None) -> dict[str, Any]:
+        """What decided about the answer, drawn by the client, or its error, as a record for the page.
+
+        Takes what `predict` takes. `heat_map` is a PNG in base64, null without a file.
+        """
+
+        async def ask() -> dict[str, Any]:
+            spec = self.spec or await self.client.describe()
+            found = await self.client.explain(Clip(data) if spec.audio and data is not None else data, text)
+            heat_map = None
+            if data is not None:
+                heat_map = await asyncio.to_thread(_heat_map, found, None if spec.audio else data)
+            return {
+                "version": found.version,
+                "label": found.label,
+                "image_share": found.image_share,
+                "text_share": found.text_share,
+                "heat_map": heat_map,
+                "text": found.text,
+                "words": [word._asdict() for word in found.words],
             }
 
         return {"name": self.name, **await _or_error(ask)}
@@ -129,6 +158,17 @@ class Targets:
         """Closes the clients."""
         for target in self._all.values():
             await target.client.close()
+
+
+def _heat_map(found: Explanation, data: bytes | None) -> str:
+    """Over the picture, or over the spectrogram that the version saw."""
+    under = None
+    if data is not None:
+        under = open_image(data)
+        under.thumbnail((_HEAT_MAP, _HEAT_MAP))
+    png = io.BytesIO()
+    found.heat_map(under).save(png, "PNG")
+    return base64.b64encode(png.getvalue()).decode("ascii")
 
 
 def error_record(error: DuoserveError) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def application(site: Site, *, any_host: bool = False) -> tornado.web.Applicatio
         (r"/api/examples", _Examples, given),
         (r"/api/examples/([0-9]{1,9})", _File, given),
         (r"/api/predict", _Predict, given),
+        (r"/api/explain", _Explain, given),
         (r"/api/seen", _Seen, given),
         (r"/api/request", _Request, given),
     ]
@@ -156,6 +157,15 @@ class _Predict(_Handler):
         body = self.asked()
         target, data, text = self.target(body), _decoded(body.get("data")), _text(body.get("text"))
         self.reply(await target.predict(data, text or None))
+
+
+class _Explain(_Handler):
+    """`{"target", "data": base64 or null, "text"}` -> what decided, or the client's error."""
+
+    async def post(self) -> None:
+        body = self.asked()
+        target, data, text = self.target(body), _decoded(body.get("data")), _text(body.get("text"))
+        self.reply(await target.explain(data, text or None))
 
 
 class _Seen(_Handler):

@@ -8,6 +8,7 @@ import { examples } from "./examples.js";
 import { present, refused, speak } from "./input.js";
 import { recording } from "./record.js";
 import { request } from "./request.js";
+import { why } from "./why.js";
 
 const PAUSE = 200; // milliseconds without a key before asking
 const LOOK = 3000; // between looks at what is served, to see a rollout happen
@@ -62,8 +63,22 @@ async function ask() {
     await shown;
     if (signal.aborted) return;
     show(answers);
+    if (byId("why").checked) await explain(answers, signal);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
+  }
+}
+
+// After the answers, which it must not delay: a version answers a hundred times for it.
+async function explain(answers, signal) {
+  const { file, words } = state;
+  const data = file && (await base64(file.blob));
+  for (const { name, version, error } of answers) {
+    if (error || !served(name)?.explains) continue;
+    const found = await post("/api/explain", { target: name, data, text: words }, signal);
+    if (signal.aborted) return;
+    const card = document.querySelector(`.card[data-target="${CSS.escape(name)}"]`);
+    if (found.error || found.version === version) card?.append(why(found, state.medium));
   }
 }
 
@@ -105,6 +120,7 @@ async function look() {
   }
   const medium = there()[0]?.medium ?? state.medium;
   if (medium !== state.medium) speak((state.medium = medium));
+  byId("ask-why").hidden = !there().some((target) => target.explains);
   if (before === targets.map((target) => [target.name, target.version]).join()) return;
   byId("targets").replaceChildren(...targets.map(choice));
   snippets.offer((there().length ? there() : targets).map((target) => target.name));
@@ -177,6 +193,7 @@ byId("words").addEventListener("input", (event) => {
   state.words = event.target.value;
   later();
 });
+byId("why").addEventListener("change", () => later(0));
 byId("again").addEventListener("click", () => later(0));
 
 drawing(receive);

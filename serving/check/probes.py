@@ -26,6 +26,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             for kind in _KINDS:
                 yield from _port(container, kind)
                 yield from _handlers(container, kind)
+                yield from _successes(container, kind)
     for server in servers(manifests):
         if server.container.pod.runs_for_ever:
             yield from _readiness(server)
@@ -87,6 +88,13 @@ def _handlers(container: Container, kind: str) -> Iterator[Finding]:
             "The API server refuses it.",
             "Remove the others.",
         )
+
+
+def _successes(container: Container, kind: str) -> Iterator[Finding]:
+    wanted = integer(_probe(container, kind).get("successThreshold"))
+    if kind != "readinessProbe" and wanted not in (None, 1):
+        field, why = f"{container.path}.{kind}.successThreshold", "The API server refuses it."
+        yield Finding("probe-success", container.object, field, "1", str(wanted), why, "Leave it out.")
 
 
 def _program(server: Server, kind: str) -> Iterator[Finding]:

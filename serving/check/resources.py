@@ -182,6 +182,12 @@ def _container(container: Container) -> Iterator[Finding]:
                     "The API server refuses it.",
                     "Devices are not shared by fractions.",
                 )
+    for name in sorted(name for name in requests if "/" in name and requests[name] != limits.get(name)):
+        expected, received = f"a limit equal to the request, {requests[name]}", str(limits.get(name, "none"))
+        yield Finding(
+            "device-limit", container.object, f"{at}.limits.{name}", expected, received,
+            "The API server refuses a device that is requested and not limited alike.", "Set both, or the limit alone.",
+        )  # fmt: skip
     for name in requests.keys() & limits.keys():
         asked, most = quantity(requests[name]), quantity(limits[name])
         if asked is not None and most is not None and asked > most:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from serving.check._data import dig, items, mapping, text
+from serving.check._data import dig, integer, items, mapping, text
 from serving.check._manifests import Container, Finding, Manifests, Object
 from serving.check._server import servers
 
@@ -37,6 +37,7 @@ _ALSO = {("HorizontalPodAutoscaler", "autoscaling/v1")}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
+_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LABELS_AT = {"labels", "matchLabels", "nodeSelector"}
 _WORDS: tuple[tuple[str, str, str], ...] = (
     ("Service", "spec.type", "ClusterIP NodePort LoadBalancer ExternalName"),
@@ -46,6 +47,10 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     ("PodDisruptionBudget", "spec.unhealthyPodEvictionPolicy", "IfHealthyBudget AlwaysAllow"),
     ("container", "imagePullPolicy", "Always IfNotPresent Never"),
     ("port", "protocol", "TCP UDP SCTP"),
+    ("pod", "dnsPolicy", "ClusterFirst ClusterFirstWithHostNet Default None"),
+    ("pod", "preemptionPolicy", "PreemptLowerPriority Never"),
+    ("toleration", "operator", "Equal Exists Lt Gt"),
+    ("toleration", "effect", "NoSchedule PreferNoSchedule NoExecute"),
     ("spread", "whenUnsatisfiable", "DoNotSchedule ScheduleAnyway"),
 )
 
@@ -64,8 +69,14 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         yield from _once(owner, f"{pod.path}.containers", "name", names)
         volumes = [text(volume.get("name")) for volume in items(pod.spec.get("volumes"))]
         yield from _once(owner, f"{pod.path}.volumes", "name", volumes)
+        yield from _word(owner, f"{pod.path}.", "pod", pod.spec)
+        for toleration in items(pod.spec.get("tolerations")):
+            yield from _word(owner, f"{pod.path}.tolerations.", "toleration", toleration)
         for spread in items(pod.spec.get("topologySpreadConstraints")):
             yield from _word(owner, f"{pod.path}.topologySpreadConstraints.", "spread", spread)
+            if (integer(spread.get("maxSkew")) or 0) < 1:
+                field, shown = f"{pod.path}.topologySpreadConstraints.maxSkew", repr(spread.get("maxSkew"))
+                yield Finding("skew", owner, field, "a number of at least 1", shown, _REFUSED, "Set 1.")
         for container in pod.containers():
             yield from _container(container)
     for server in servers(manifests):
@@ -103,6 +114,11 @@ def _labels(found: Object) -> Iterator[Finding]:
                         expected = "text" + (", 63 letters, digits, '-', '_' and '.' at most" if labels else "")
                         fix = "Put it in quotes." if not isinstance(content, str) else "Correct the value."
                         yield Finding("label", str(found), f"{at}[{name}]", expected, repr(content), _REFUSED, fix)
+                    if not _KEY.fullmatch(str(name)):
+                        expected = (
+                            "a name of 63 letters, digits, '-', '_' and '.' at most, maybe after a domain and '/'"
+                        )
+                        yield Finding("label", str(found), at, expected, repr(name), _REFUSED, "Correct the name.")
             elif key not in ("data", "stringData"):
                 yield from walk(value, at)
 

@@ -122,8 +122,11 @@ class Metrics:
             Metric(_SERVING + "request_log_count", "counter", ("model_name", "status")),
         )
 
+    def all(self) -> list[Metric]:
+        """By name."""
+        own = [metric for metric in vars(self).values() if isinstance(metric, Metric)]
+        return sorted([*own, *self._empty], key=lambda metric: metric.name)
+
     def page(self) -> str:
         """Everything, in Prometheus' text format."""
-        own = [metric for metric in vars(self).values() if isinstance(metric, Metric)]
-        metrics = sorted([*own, *self._empty], key=lambda metric: metric.name)
-        return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
+        return "\n".join(line for metric in self.all() for line in metric.lines()) + "\n"

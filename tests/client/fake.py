@@ -51,6 +51,20 @@ class Version:
         found = 1 + np.outer(seed, numbers) % 13
         return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
+    def explanation(self, image: np.ndarray, tokens: np.ndarray, class_id: np.ndarray) -> dict[str, np.ndarray]:
+        """Relevances that show whose they are: a patch has its place's number, a token its id, in thousandths."""
+        assert self.spec.explain_grid is not None
+        probabilities = self.probabilities(image, tokens)
+        chosen = np.where(class_id < 0, probabilities.argmax(axis=1), class_id).astype(np.int32)
+        patches = np.arange(np.prod(self.spec.explain_grid)).reshape(self.spec.explain_grid) - 3
+        return {
+            "class_id": chosen,
+            "probability": np.take_along_axis(probabilities, chosen[:, None], 1)[:, 0],
+            "image_relevance": np.stack([patches] * len(image)).astype(np.float32) / 1000,
+            "token_relevance": tokens.astype(np.float32) / 1000,
+            "input_relevance": np.array([[0.3, 0.1]] * len(image), np.float32),
+        }
+
 
 class FakeServer:
     """Serves `versions` under the name "pairs" on a free port of 127.0.0.1."""
@@ -175,6 +189,10 @@ class FakeServer:
         if signature == "embed":
             put(reply, "embedding", version.embedding(image, tokens), version.tensor_content)
             return reply.SerializeToString()
+        if signature == "explain":
+            for name, array in version.explanation(image, tokens, inputs["class_id"]).items():
+                put(reply, name, array, version.tensor_content)
+            return reply.SerializeToString()
         probabilities = version.probabilities(image, tokens)
         put(reply, "probabilities", probabilities, version.tensor_content)
         if signature == "serving_bytes":
@@ -236,6 +254,9 @@ def put(reply: Any, name: str, array: np.ndarray, content: bool = False) -> None
     if array.dtype == object:
         tensor.dtype = 7
         tensor.string_val.extend(array.ravel().tolist())
+    elif array.dtype == np.int32:
+        tensor.dtype = 3
+        tensor.int_val.extend(array.ravel().tolist())
     elif content:
         tensor.dtype = 1
         tensor.tensor_content = array.astype("<f4").tobytes()

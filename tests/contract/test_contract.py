@@ -25,6 +25,7 @@ pictures = st.builds(
     pad_id=st.integers(0, 9),
     optional=st.lists(st.sampled_from(["image", "text"]), max_size=2).map(tuple),
     embedding_length=st.integers(0, 99),
+    explain_grid=st.none() | st.just((1, 1)),
 )
 audio_specs = st.builds(
     AudioSpec,
@@ -71,6 +72,9 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
         ({"optional": ("image", "tokens")}, "Expected optional to be a tuple of 'image', 'text' or both"),
         ({"optional": "text"}, "Expected optional to be a tuple of 'image', 'text' or both. Received: 'text'"),
+        ({"explain_grid": (25, 4)}, "Expected rows of explain_grid to be an integer from 1 to 24. Received: 25"),
+        ({"explain_grid": (4, 0)}, "Expected columns of explain_grid to be an integer from 1 to 32. Received: 0"),
+        ({"explain_grid": [4, 4]}, "Expected explain_grid to be (rows, columns). Received: [4, 4]"),
         ({"embedding_length": -1}, "Expected embedding_length to be an integer of at least 0. Received: -1"),
     ],
 )
@@ -91,6 +95,7 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
         ({"labels": ["dog", "cat"]}, "(the specification was changed after it was written)"),
         ({"tokenizer": "@@"}, "Expected tokenizer in base64"),
         ({"embedding_length": "5"}, "Expected embedding_length of type int in the PreprocessingSpec. Received: '5'"),
+        ({"explain_grid": [8]}, "Expected explain_grid to be (rows, columns). Received: (8,)"),
         ({"image_width": None}, "Expected image_width of type int in the PreprocessingSpec. Received: None"),
     ],
 )
@@ -103,7 +108,7 @@ def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -
 def test_a_spec_without_anything_optional_is_as_it_always_was() -> None:
     written = json.loads(SPEC.to_json())
     assert written["format"] == 1
-    assert written.keys() & {"optional", "audio", "embedding_length"} == set()
+    assert written.keys() & {"optional", "audio", "embedding_length", "explain_grid"} == set()
     # Versions that were published before carry this one.
     assert SPEC.digest == "a5811f702687faf23ed98182bd5daa78e4f5f84caf950164a760826c3fa98844"
 
@@ -145,11 +150,12 @@ def test_an_audio_spec_that_makes_no_sense_is_refused(change: dict[str, object],
 
 
 def test_a_signature_more_is_no_reason_to_prepare_otherwise_or_to_update() -> None:
-    spec = dataclasses.replace(SPEC, embedding_length=8)
+    spec = dataclasses.replace(SPEC, embedding_length=8, explain_grid=(8, 4))
     assert json.loads(spec.to_json())["format"] == 1
     assert spec.digest == SPEC.digest and spec != SPEC
     added = signatures(spec).keys() - signatures(SPEC).keys()
-    assert added == {"embed"} and signatures(spec)["embed"].inputs == signatures(spec)["serving_default"].inputs
+    assert added == {"embed", "explain"}
+    assert signatures(spec)["embed"].inputs == signatures(spec)["serving_default"].inputs
     assert signatures(spec)["embed"].outputs == (TensorSpec("embedding", "float32", (None, 8)),)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from tests.playground.conftest import ROOT, Playground
 
@@ -86,6 +86,14 @@ class Eyes:
             "label": card.locator(".best strong").inner_text(),
             "classes": dict(bars),
         }
+
+    def explained(self, name: str) -> Locator:
+        """The explanation in a card, when it is there and drawn."""
+        why = self.page.locator(f".card[data-target={name}] section.why")
+        expect(why).to_be_visible(timeout=60_000)
+        for picture in why.locator("img").all():
+            expect(picture).to_have_js_property("complete", True)
+        return why
 
     def take_example(self, place: int = 0) -> None:
         self.page.locator("#example-grid button").nth(place).click()

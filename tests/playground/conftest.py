@@ -100,9 +100,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def specs() -> dict[int, PreprocessingSpec]:
+    """1 can explain, 2 can't."""
     texts = list(WORDS)
     return {
-        1: PreprocessingSpec(16, 16, 8, train(texts, 300), LABELS, 1),
+        1: PreprocessingSpec(16, 16, 8, train(texts, 300), LABELS, 1, explain_grid=(4, 4)),
         2: PreprocessingSpec(24, 20, 6, train(texts[:2], 290), LABELS[::-1], 2),
     }
 
@@ -122,7 +123,7 @@ def playground(server: FakeServer, data: Path) -> Iterator[Playground]:
 
 @pytest.fixture(scope="module")
 def clip_server() -> Iterator[FakeServer]:
-    spec = PreprocessingSpec(16, 24, 8, train(list(WORDS), 300), LABELS, 1, audio=AudioSpec())
+    spec = PreprocessingSpec(16, 24, 8, train(list(WORDS), 300), LABELS, 1, audio=AudioSpec(), explain_grid=(2, 3))
     with FakeServer(Version(spec), labels={"stable": 1}) as running:
         yield running
 

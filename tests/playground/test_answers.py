@@ -53,6 +53,23 @@ def test_an_error_is_said_as_the_client_says_it(
     assert found["error"] == {"kind": type(raised.value).__name__, "message": str(raised.value), "retryable": False}
 
 
+def test_an_explanation_is_the_clients_and_drawn_by_it(playground: Playground, server: FakeServer) -> None:
+    large = encoded(photo(700, 960, seed=1), "PNG")
+    status, found = playground.post("/api/explain", body(large, "red cat!"))
+    with Client(server.address, model="pairs", label="stable") as client:
+        wanted = client.explain(large, "red cat!")
+    assert status == 200 and (found["version"], found["label"]) == (wanted.version, wanted.label)
+    assert (found["image_share"], found["text_share"]) == (wanted.image_share, wanted.text_share)
+    assert found["words"] == [word._asdict() for word in wanted.words] and found["text"] == "red cat!"
+    with Image.open(io.BytesIO(large)) as picture, Image.open(io.BytesIO(base64.b64decode(found["heat_map"]))) as heat:
+        picture.thumbnail((480, 480))
+        np.testing.assert_array_equal(np.asarray(heat), np.asarray(wanted.heat_map(picture)))
+    about = {target["name"]: target["explains"] for target in playground.get("/api/about")["targets"]}
+    assert about == {"stable": True, "canary": False, "latest": False}
+    for refused, kind in ((body(b"GIF89a"), "InvalidInput"), (body(target="canary"), "UnsupportedModel")):
+        assert playground.post("/api/explain", refused)[1]["error"]["kind"] == kind
+
+
 def test_what_the_version_sees_is_the_clients_preparation(
     playground: Playground, specs: dict[int, PreprocessingSpec]
 ) -> None:
@@ -74,6 +91,9 @@ def test_clips_are_taken_where_the_version_takes_clips(clips: Playground, clip_s
     assert dict(found["classes"]) == dict(answer.top(9))
     with Image.open(io.BytesIO(clips.post("/api/seen", body(sound))[1])) as seen:
         np.testing.assert_array_equal(np.asarray(seen), spectrogram)
+    explained = clips.post("/api/explain", body(sound))[1]
+    with Image.open(io.BytesIO(base64.b64decode(explained["heat_map"]))) as heat:
+        assert heat.size == (336, 224), "the spectrogram, enlarged"
     assert clips.post("/api/predict", body(PICTURE))[1]["error"]["kind"] == "InvalidInput"
     assert clips.raw("/api/examples/1") == wav(seed=1)
     snippets = clips.post("/api/request", {"target": "stable", "text": "red cat", "example": 1})[1]

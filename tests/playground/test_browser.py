@@ -68,7 +68,36 @@ def test_an_example_is_classified_by_stable_and_canary(eyes: Eyes) -> None:
         assert card.locator(".mark").inner_text()[0] in "✓✗"
     assert list(eyes.answer("stable")["classes"]) == list(eyes.answer("canary")["classes"]), "side by side"
     expect(eyes.page.get_by_role("status")).to_contain_text("stable" if "differ" in verdict(eyes) else "say")
+    eyes.explained("stable")
+    if UPDATE:
+        eyes.explained("canary")
     eyes.screenshot("desktop")
+
+
+def test_what_decided_is_drawn_where_the_version_can_say_it(eyes: Eyes, site: Playground, tmp_path: Path) -> None:
+    picture = tmp_path / "mine.png"
+    picture.write_bytes(encoded(photo(70, 50, seed=3), "PNG"))
+    eyes.page.locator("#file").set_input_files(picture)
+    eyes.write("🌳 a <b>red</b> car")
+    about = site.get("/api/about")
+    with Client(about["server"], model=about["model"], label="stable") as client:
+        wanted = client.explain(picture, "🌳 a <b>red</b> car")
+    why = eyes.explained("stable")
+    assert why.locator(".spoken").inner_text() == "🌳 a <b>red</b> car"
+    assert why.locator("mark").all_inner_texts() == [word.text for word in wanted.words]
+    assert why.locator(".shares").inner_text().split("\n")[0] == f"picture {wanted.image_share * 100:.1f} %"
+    heat = why.get_by_alt_text("Heat map over the picture")
+    assert heat.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [50, 70]
+    strongest = max(wanted.words, key=lambda word: abs(word.relevance))
+    colours = why.locator("mark").evaluate_all("marks => marks.map(mark => getComputedStyle(mark).backgroundColor)")
+    full = "rgb(236, 137, 65)" if strongest.relevance > 0 else "rgb(89, 140, 224)"
+    assert colours[wanted.words.index(strongest)] == full
+    if not UPDATE:
+        expect(eyes.page.locator(".card[data-target=canary] .why")).to_have_count(0)
+    eyes.page.get_by_label("Why?").uncheck()
+    eyes.answered()
+    expect(eyes.page.locator(".card")).to_have_count(2)
+    expect(eyes.page.locator(".why")).to_have_count(0)
 
 
 def verdict(eyes: Eyes) -> str:
@@ -111,8 +140,6 @@ def test_a_drawing_is_classified_stroke_by_stroke(eyes: Eyes, site: Playground) 
     eyes.write("a red car")
     eyes.page.get_by_role("tab", name="Draw").click()
     eyes.page.get_by_role("radio", name="red").click()
-    box = eyes.page.locator("#canvas").bounding_box()
-    assert box
 
     def drawn() -> bytes:
         """The picture, after the answer on the page was seen to be the client's."""
@@ -125,6 +152,10 @@ def test_a_drawing_is_classified_stroke_by_stroke(eyes: Eyes, site: Playground) 
         return picture
 
     def stroke(*points: tuple[float, float]) -> bytes:
+        canvas = eyes.page.locator("#canvas")
+        canvas.scroll_into_view_if_needed()  # saving has scrolled to the link
+        box = canvas.bounding_box()
+        assert box
         eyes.page.mouse.move(box["x"] + points[0][0], box["y"] + points[0][1])
         eyes.page.mouse.down()
         for x, y in points:
@@ -192,6 +223,7 @@ def test_axe_finds_nothing(visit: Callable[..., Eyes], scheme: str) -> None:
         eyes.page.get_by_role("tab", name=tab).click()
         if tab == "Take one":
             eyes.take_example(3)
+            eyes.explained("stable")
         found = Axe().run(eyes.page)
         assert found.violations_count == 0, found.generate_report()
 
@@ -207,6 +239,8 @@ def test_a_phone_has_no_sideways_scrolling(visit: Callable[..., Eyes]) -> None:
         ".filter(e => e.offsetParent && e.offsetHeight < 24).map(e => e.id)"
     )
     assert small == [], "large enough for a finger"
+    eyes.explained("stable")
+    assert eyes.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     eyes.screenshot("phone")
 
 
@@ -246,6 +280,7 @@ def test_clips_are_chosen_taken_and_recorded(
         seen = eyes.answer("stable")
         assert seen["label"] == answer.label and seen["classes"][answer.label] == f"{answer.probability * 100:.1f} %"
         expect(page.get_by_alt_text("Spectrogram of")).to_be_visible()
+        expect(eyes.explained("stable").get_by_alt_text("Heat map over the spectrogram")).to_be_visible()
 
     eyes.take_example(1)
     eyes.write("green tree")

@@ -15,7 +15,10 @@ from export.errors import ExportError
 from export.fusion import FUSE
 from export.model import BUILDERS, build_model
 
-EVERY = list(itertools.product(PRESETS, FUSIONS))
+DIFFERENT = ("compact", "reference")
+"""`large` is `compact` with larger numbers."""
+
+EVERY = list(itertools.product(DIFFERENT, FUSIONS))
 LABELS = ("one", "two", "three")
 
 
@@ -62,7 +65,7 @@ def test_both_inputs_count(preset: str, fusion: str) -> None:
     assert not np.allclose(before, answer(model, {**inputs, "tokens": inputs["tokens"][:, ::-1]}), atol=1e-7)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DIFFERENT)
 def test_padding_does_not_count(preset: str) -> None:
     short, long = make(PRESETS[preset], "concat", tokens=4), make(PRESETS[preset], "concat", tokens=9)
     long.set_weights(short.get_weights())
@@ -100,6 +103,14 @@ def test_the_reference_is_the_published_architecture() -> None:
     assert model.get_layer("pool").output.shape == (None, 110, 110, 64)
     settings = PRESETS["reference"]
     assert (settings.batch_size, settings.epochs, settings.weight_decay, settings.decay) == (32, 10, 0.0, False)
+
+
+def test_large_has_a_hundred_million_parameters() -> None:
+    """Whatever the vocabulary."""
+    large = PRESETS["large"]
+    model = make(large, "concat", size=large.image_size)
+    assert model.count_params() > 100_000_000
+    assert model.get_layer("embedding").count_params() < 100_000
 
 
 def test_what_can_not_be_built_is_refused() -> None:

@@ -27,9 +27,10 @@ from duoserve.errors import (
     SpecChanged,
     UnsupportedModel,
 )
+from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.preprocess import Preprocessor
-from duoserve.results import BatchResult, Embedding, Pair, Prediction, Scored, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Pair, Prediction, Scored, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport
 
 __all__ = [
@@ -47,7 +48,10 @@ __all__ = [
     "DeadlineExceeded",
     "DuoserveError",
     "Embedding",
+    "EmbeddingBatch",
+    "Explanation",
     "Hedge",
+    "InputRelevance",
     "InvalidInput",
     "MessageTooLarge",
     "ModelNotFound",
@@ -70,4 +74,5 @@ __all__ = [
     "TensorSpec",
     "UnsupportedModel",
     "VersionStatus",
+    "Word",
 ]

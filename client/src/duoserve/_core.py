@@ -17,13 +17,14 @@ import numpy.typing as npt
 from duoserve import _inputs, _messages
 from duoserve._codec import CodecError
 from duoserve._effects import Compute, Once, Sleep, Steps
-from duoserve._inputs import Item
+from duoserve._inputs import Item, Question
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Rpc
 from duoserve._specs import Specs, Target
 from duoserve.contract import (
     DESCRIBE,
     EMBED,
+    EXPLAIN,
     IMAGE,
     SERVING_BYTES,
     SERVING_DEFAULT,
@@ -31,6 +32,7 @@ from duoserve.contract import (
     PreprocessingSpec,
     SignatureSpec,
     TensorSpec,
+    signatures,
 )
 from duoserve.errors import (
     BadReply,
@@ -41,6 +43,7 @@ from duoserve.errors import (
     SpecChanged,
     UnsupportedModel,
 )
+from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.preprocess import Preprocessor
 from duoserve.results import Embedding, Prediction, Sent, TensorPrediction, predictions
 
@@ -144,13 +147,12 @@ class Core:
         Raises:
             DuoserveError: The request as a whole failed.
         """
-        outputs, answering = yield from self.ask_items(context, target, items, _inputs.SIGNATURES[sent])
+        question = Question(items, _inputs.SIGNATURES[sent])
+        outputs, answering = yield from self.ask(context, target, question)
         return self._outcomes(outputs, answering.spec, target, len(items), sent)
 
-    def ask_items(
-        self, context: Context, target: Target, items: Sequence[Item], signature: str
-    ) -> Steps[tuple[Outputs, Preprocessor]]:
-        """What a signature gives for all items, and the Preprocessor of the version that answered.
+    def ask(self, context: Context, target: Target, question: Question) -> Steps[tuple[Outputs, Preprocessor]]:
+        """The answer to a question, and the Preprocessor of the version that gave it.
 
         Raises:
             DuoserveError: The request as a whole failed.
@@ -158,8 +160,8 @@ class Core:
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
-        choosy = any(item.missing or item.medium != IMAGE for item in items)
-        as_bytes, everywhere = signature == SERVING_BYTES, signature in _inputs.SIGNATURES.values()
+        choosy = any(item.missing or item.medium != IMAGE for item in question.items)
+        as_bytes = question.signature == SERVING_BYTES
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -167,10 +169,10 @@ class Core:
             try:
                 if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
-                if _inputs.unfit(items, preprocessor.spec, signature):
-                    preprocessor = yield from self._accepting(context, target, asked, items, signature)
-                inputs = yield from self._prepare(items, preprocessor, as_bytes)
-                outputs = yield from self.run(context, asked, signature, inputs)
+                if question.unfit(preprocessor.spec):
+                    preprocessor = yield from self._accepting(context, target, asked, question)
+                inputs = yield from self._prepare(question, preprocessor)
+                outputs = yield from self.run(context, asked, question.signature, inputs)
                 answering = yield from self._answering(context, outputs.version)
             except ModelNotFound as error:
                 # The version behind the label was unloaded, or is not on this replica (yet).
@@ -186,14 +188,14 @@ class Core:
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
                 # Not every version has every signature: the label may name one without by now.
-                if isinstance(error, UnsupportedModel) and (everywhere or error.code is None):
+                if isinstance(error, UnsupportedModel) and (question.everywhere or error.code is None):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
                 continue
-            fits = as_bytes and not _inputs.unfit(items, answering.spec)
+            fits = as_bytes and not question.unfit(answering.spec)
             if fits or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
                 return outputs, answering
@@ -201,10 +203,8 @@ class Core:
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
 
-    def _accepting(
-        self, context: Context, target: Target, asked: Target, items: Sequence[Item], signature: str
-    ) -> Steps[Preprocessor]:
-        """The Preprocessor behind a label now, when it takes these items.
+    def _accepting(self, context: Context, target: Target, asked: Target, question: Question) -> Steps[Preprocessor]:
+        """The Preprocessor behind a label now, when its version can answer.
 
         Raises:
             UnsupportedModel: It does not, or the version that was asked in its place.
@@ -213,7 +213,7 @@ class Core:
             preprocessor, asked = yield from self.describe(context, target)
         else:
             preprocessor = yield from self.expected(context, asked)
-        reason = _inputs.unfit(items, preprocessor.spec, signature)
+        reason = question.unfit(preprocessor.spec)
         if reason is not None:
             raise self._placed(UnsupportedModel(reason), asked)
         return preprocessor
@@ -235,23 +235,66 @@ class Core:
                 raise
             return None
 
-    def _prepare(
-        self, items: Sequence[Item], preprocessor: Preprocessor, as_bytes: bool
-    ) -> Steps[dict[str, npt.NDArray[Any]]]:
-        if as_bytes:
-            return _inputs.encode_items(items, preprocessor, "bytes")
-        found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: _inputs.encode_items(items, preprocessor, "tensors"))
+    def _prepare(self, question: Question, preprocessor: Preprocessor) -> Steps[dict[str, npt.NDArray[Any]]]:
+        if question.signature == SERVING_BYTES:
+            return question.inputs(preprocessor)
+        found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: question.inputs(preprocessor))
         return found
 
-    def embed(self, context: Context, target: Target, item: Item) -> Steps[Embedding]:
-        """The vector of one item."""
-        outputs, answering = yield from self.ask_items(context, target, [item], EMBED)
-        length = answering.spec.embedding_length
-        vectors = self._tensor(outputs, TensorSpec("embedding", "float32", (1, length)))
-        if not _all_finite(vectors):
-            raise self._placed(BadReply("Expected a finite embedding. Received: NaN"), outputs.version)
-        vectors.flags.writeable = False
-        return Embedding(vectors[0], outputs.version, target)
+    def version_with(self, context: Context, target: Target, signature: str) -> Steps[int]:
+        """The version that stands behind a label now.
+
+        Raises:
+            UnsupportedModel: It has no such signature.
+        """
+        preprocessor, version = yield from self.describe(context, target)
+        reason = Question((), signature).unfit(preprocessor.spec)
+        if reason is not None:
+            raise self._placed(UnsupportedModel(reason), version)
+        return version
+
+    def embed_items(
+        self, context: Context, target: Target, items: Sequence[Item], sent: Sent = "tensors"
+    ) -> Steps[list[Embedding | DuoserveError]]:
+        """The vectors of items, sent as tensors always."""
+        outputs, answering = yield from self.ask(context, target, Question(items, EMBED))
+        vectors = self._checked(outputs, answering.spec, EMBED, len(items))["embedding"]
+        return [Embedding(vector, outputs.version, target) for vector in vectors]
+
+    def explain(self, context: Context, target: Target, item: Item, label: str | None) -> Steps[Explanation]:
+        """What decided about one item."""
+        outputs, answering = yield from self.ask(context, target, Question([item], EXPLAIN, label))
+        found = self._checked(outputs, answering.spec, EXPLAIN, 1)
+        pixels, _ = item.tensors(answering)
+        text = "" if item.text is None else item.text
+        words = [] if item.text is None else answering.words(text)
+        class_id, of_tokens = int(found["class_id"][0]), found["token_relevance"][0]
+        if not 0 <= class_id < len(answering.spec.labels):
+            raise self._placed(BadReply(f"Expected a class_id of the labels. Received: {class_id}"), outputs.version)
+        return Explanation(
+            label=answering.spec.labels[class_id],
+            probability=float(found["probability"][0]),
+            pixels=pixels,
+            image_relevance=found["image_relevance"][0],
+            text=text,
+            words=tuple(Word(text[a:b], a, 0.0 if at < 0 else float(of_tokens[at])) for a, b, at in words),
+            input_relevance=InputRelevance(*found["input_relevance"][0].tolist()),
+            version=outputs.version,
+            target=target,
+        )
+
+    def _checked(
+        self, outputs: Outputs, spec: PreprocessingSpec, signature: str, rows: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The outputs for so many rows, read-only, held against the contract."""
+        found = {}
+        for expected in signatures(spec)[signature].outputs:
+            sized = TensorSpec(expected.name, expected.dtype, (rows, *expected.shape[1:]))
+            array = found[expected.name] = self._tensor(outputs, sized)
+            if not np.isfinite(array).all():
+                raise self._placed(BadReply(f"Expected a finite {expected.name}. Received: NaN"), outputs.version)
+            array.flags.writeable = False
+        return found
 
     def _tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, held against the contract."""

@@ -15,6 +15,7 @@ from duoserve._wav import EncodedAudio
 from duoserve.audio import Clip, as_clip
 from duoserve.contract import (
     AUDIO,
+    EXPLAIN,
     IMAGE,
     SERVING_BYTES,
     SERVING_DEFAULT,
@@ -29,6 +30,7 @@ from duoserve.results import Sent
 
 __all__ = [
     "Item",
+    "Question",
     "SendMode",
     "check_output",
     "check_tensors",
@@ -159,10 +161,44 @@ def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
 
 
-def unfit(items: Sequence[Item], spec: PreprocessingSpec, signature: str = SERVING_DEFAULT) -> str | None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """Items for one signature, to be prepared for whichever version answers.
+
+    Attributes:
+        items: At least one.
+        signature: SERVING_BYTES sends the items as they are; every other one, tensors.
+        label: For EXPLAIN the class that is meant; None: the most probable one.
+    """
+
+    items: Sequence[Item]
+    signature: str
+    label: str | None = None
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every version has the signature."""
+        return self.signature in SIGNATURES.values()
+
+    def unfit(self, spec: PreprocessingSpec) -> str | None:
+        """What keeps a version of this spec from answering, as an error says it; None: nothing."""
+        if not self.everywhere and self.signature not in signatures(spec):
+            return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
+        if self.label is not None and self.label not in spec.labels:
+            return f"Expected label to be one of the version's {len(spec.labels)} classes. Received: {self.label!r:.80}"
+        return unfit(self.items, spec)
+
+    def inputs(self, preprocessor: Preprocessor) -> Tensors:
+        """The inputs of the request."""
+        tensors = encode_items(self.items, preprocessor, "bytes" if self.signature == SERVING_BYTES else "tensors")
+        if self.signature == EXPLAIN:
+            class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
+            tensors["class_id"] = np.full(len(self.items), class_id, np.int32)
+        return tensors
+
+
+def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
     """What keeps a version of this spec from taking these items, as an error says it; None: nothing."""
-    if signature not in SIGNATURES.values() and signature not in signatures(spec):
-        return f"Expected a version with the signature {signature}. Received: one that was exported without"
     media = {item.medium for item in items} - {None, spec.medium}
     if media:
         return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"

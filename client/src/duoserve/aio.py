@@ -17,8 +17,9 @@ from duoserve._messages import Outputs, VersionStatus
 from duoserve._shell import Shell
 from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
+from duoserve.explanation import Explanation
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["AsyncClient"]
 
@@ -79,6 +80,31 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Embedding:
         """Like `Client.embed`."""
         return await self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
+
+    async def embed_batch(
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> EmbeddingBatch:
+        """Like `Client.embed_batch`."""
+        return await self._driver.run(self._session.embed_batch(pairs, timeout=timeout, metadata=metadata))
+
+    async def explain(
+        self,
+        image: ImageSource | Clip | None = None,
+        text: str | None = None,
+        *,
+        label: str | None = None,
+        audio: AudioSource | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> Explanation:
+        """Like `Client.explain`."""
+        return await self._driver.run(
+            self._session.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
+        )
 
     async def predict_tensors(
         self,

@@ -1,4 +1,4 @@
-"""`duoserve`: predict, embed, describe, status and bench from a shell."""
+"""`duoserve`: predict, embed, explain, describe, status and bench from a shell."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from duoserve import _bench
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
 from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.explanation import Explanation
 from duoserve.options import TLS
 from duoserve.results import Prediction
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["main"]
 
@@ -82,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_input(
         command("embed", _embed, "Make a vector of one image (or clip) with its text, to compare by dot product.")
     )
+    explain = command("explain", _explain, "Show which words and which parts of the image (or clip) decided.")
+    _add_input(explain)
+    explain.add_argument("--class", dest="of", metavar="NAME", help="class to explain (default: the most probable one)")
+    explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
@@ -162,6 +172,52 @@ def _embed(options: argparse.Namespace) -> int:
     print(" ".join(f"{number:.6f}" for number in found.vector))
     print(f"version {found.version}, {len(found.vector)} numbers")
     return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    with Client(**_client_options(options)) as client:
+        found = client.explain(options.image, options.text, label=options.of, audio=options.audio)
+    if options.out is not None:
+        _write_png(options.out, found.heat_map(options.image))
+    if options.json:
+        print(json.dumps(_explanation_record(found, options.out), ensure_ascii=False))
+        return 0
+    print(f"{found.label}  {found.probability:.4f}")
+    medium = "audio" if options.audio else "image"
+    print(f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}")
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        print(found.ansi())
+    for word in found.words:
+        print(f"  {word.relevance:+.4f}  {word.text}")
+    print(f"version {found.version}" + (f", heat map in {options.out}" if options.out is not None else ""))
+    return 0
+
+
+def _explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:
+    return {
+        "label": found.label,
+        "probability": found.probability,
+        "image_share": found.image_share,
+        "text_share": found.text_share,
+        "input_relevance": found.input_relevance._asdict(),
+        "image_relevance": found.image_relevance.tolist(),
+        "words": [word._asdict() for word in found.words],
+        "version": found.version,
+        "target": found.target,
+        "out": None if out is None else str(out),
+    }
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    """Writes all of it or nothing."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        image.save(scratch, "PNG")
+        scratch.replace(path)
+    except OSError as error:
+        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _prediction_record(answer: Prediction, k: int) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from duoserve._shell import Shell
 from duoserve._sync import SyncDriver, SyncLine, open_channel
 from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
+from duoserve.explanation import Explanation
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["Client"]
 
@@ -110,6 +111,56 @@ class Client(Shell[grpc.Channel]):
             InvalidInput, DuoserveError: As `predict`.
         """
         return self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
+
+    def embed_batch(
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> EmbeddingBatch:
+        """Makes vectors of many images with their texts, in requests side by side; the order is kept.
+
+        Takes what `predict_batch` takes. All vectors are of one version, the one that stands behind
+        the label as the call begins, whatever is rolled out meanwhile. An item that fails does not
+        fail its neighbours: reading it from the result raises its error.
+
+        Raises:
+            UnsupportedModel, InvalidInput, DuoserveError: As `embed`, where no item could be asked about.
+        """
+        return self._driver.run(self._session.embed_batch(pairs, timeout=timeout, metadata=metadata))
+
+    def explain(
+        self,
+        image: ImageSource | Clip | None = None,
+        text: str | None = None,
+        *,
+        label: str | None = None,
+        audio: AudioSource | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> Explanation:
+        """Says which parts of the picture and which words decided, and how much each input counts.
+
+        The version leaves out each part in turn and answers again, a hundred times or so: it takes
+        as long as that many predictions. Takes what `predict` takes, sent as tensors, and explains
+        what the client's own label or version says, never a canary's answer.
+
+        Args:
+            image: As for `predict`.
+            text: As for `predict`.
+            label: The class to explain; None: the most probable one.
+            audio: As for `predict`; the parts are those of the spectrogram.
+            timeout: Seconds, instead of the client's.
+            metadata: Pairs to send along.
+
+        Raises:
+            UnsupportedModel: As `predict`; or the version was exported without `--explain`, or has no such class.
+            InvalidInput, DuoserveError: As `predict`.
+        """
+        return self._driver.run(
+            self._session.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
+        )
 
     def predict_tensors(
         self,

@@ -24,6 +24,7 @@ __all__ = [
     "AUDIO",
     "DESCRIBE",
     "EMBED",
+    "EXPLAIN",
     "IMAGE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
@@ -50,6 +51,11 @@ The dummy row is there because a batching server refuses a signature without inp
 
 EMBED: Final = "embed"
 """Tensors in, a vector out: the features where both inputs are joined. Of length 1: a dot product is a cosine."""
+
+EXPLAIN: Final = "explain"
+"""Tensors and a class in; by how much its probability falls without each patch, word and input out.
+
+`class_id` is the column of the class, or -1 for the most probable one."""
 
 IMAGE: Final = "image"
 AUDIO: Final = "audio"
@@ -116,6 +122,8 @@ class PreprocessingSpec:
         embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
             signature. Not part of `digest` either, and no reason for a newer format: a client that
             does not know of it prepares input and reads answers as before.
+        explain_grid: Rows and columns into which the signature `explain` divides the picture; None where
+            the version has no such signature. Likewise.
 
     Raises:
         ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
@@ -132,6 +140,7 @@ class PreprocessingSpec:
     optional: tuple[str, ...] = ()
     audio: AudioSpec | None = None
     embedding_length: int = 0
+    explain_grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -158,6 +167,13 @@ class PreprocessingSpec:
         object.__setattr__(self, "optional", tuple(name for name in (IMAGE, TEXT) if name in self.optional))
         if self.audio is not None:
             self.audio.band_edges(self.image_height)
+        if self.explain_grid is not None:
+            if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
+                raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
+            for name, cells, most in zip(
+                ("rows", "columns"), self.explain_grid, (self.image_height, self.image_width), strict=True
+            ):
+                check_int(f"{name} of explain_grid", cells, 1, most)
 
     @property
     def medium(self) -> str:
@@ -191,7 +207,12 @@ class PreprocessingSpec:
 
     def _extras(self) -> dict[str, Any]:
         """What is written beside the content, where it is not the default: signatures that not every version has."""
-        return {"embedding_length": self.embedding_length} if self.embedding_length else {}
+        extras: dict[str, Any] = {}
+        if self.embedding_length:
+            extras["embedding_length"] = self.embedding_length
+        if self.explain_grid is not None:
+            extras["explain_grid"] = list(self.explain_grid)
+        return extras
 
     def to_json(self) -> str:
         """One line of JSON with `format`, `version`, `digest`, the content and what there is beside it."""
@@ -230,6 +251,7 @@ class PreprocessingSpec:
             optional=take_strings(record, "optional") if "optional" in record else (),
             audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
             embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
+            explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
@@ -256,6 +278,15 @@ def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
     if spec.embedding_length:
         embedding = TensorSpec("embedding", "float32", (None, spec.embedding_length))
         found.append(SignatureSpec(EMBED, (image, tokens), (embedding,)))
+    if spec.explain_grid is not None:
+        class_id = TensorSpec("class_id", "int32", (None,))
+        relevances = (
+            TensorSpec("image_relevance", "float32", (None, *spec.explain_grid)),
+            TensorSpec("token_relevance", "float32", (None, spec.token_length)),
+            TensorSpec("input_relevance", "float32", (None, 2)),
+        )
+        probability = TensorSpec("probability", "float32", (None,))
+        found.append(SignatureSpec(EXPLAIN, (image, tokens, class_id), (class_id, probability, *relevances)))
     return {signature.name: signature for signature in found}
 
 

@@ -20,6 +20,7 @@ from duoserve._fork import Lock
 from duoserve._recordings import inspect_audio
 from duoserve._sources import kind_of, read_bytes
 from duoserve._wav import EncodedAudio
+from duoserve._words import WordRule, spans
 from duoserve.audio import AudioSource, Clip, Spectrogram, as_clip
 from duoserve.contract import AUDIO, IMAGE, TEXT, ContractError, PreprocessingSpec
 from duoserve.errors import InvalidInput
@@ -27,7 +28,7 @@ from duoserve.errors import InvalidInput
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageSource", "Preprocessor", "decode_ratio", "exif_orientation", "read_encoded"]
+__all__ = ["ImageSource", "Preprocessor", "decode_ratio", "exif_orientation", "open_image", "read_encoded"]
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
@@ -44,6 +45,31 @@ def read_encoded(source: Any) -> bytes | None:
     if isinstance(source, np.ndarray) or _is_pil(source):
         return None
     return read_bytes(source, IMAGE, ", a numpy array or a PIL image")
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """A PIL image in RGB, upright, in its own size, as `Preprocessor.image` reads it.
+
+    Raises:
+        InvalidInput: See there.
+    """
+    from PIL import Image
+
+    data = read_encoded(source)
+    if data is None:
+        if isinstance(source, np.ndarray):
+            _check_array(source)
+            return Image.fromarray(np.ascontiguousarray(source))
+        return _upright(_checked(cast("Image.Image", source)))
+    facts = inspect(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=(facts.format,)) as image:
+            image.load()
+            return _turned(_rgb(image), facts.orientation)
+    except InvalidInput:
+        raise
+    except Exception as error:  # see Preprocessor.encoded
+        raise InvalidInput(f"Expected image to be a whole {facts.format}. Received: {error}") from error
 
 
 class Preprocessor:
@@ -155,6 +181,30 @@ class Preprocessor:
         return row
 
     @functools.cached_property
+    def word_rule(self) -> WordRule:
+        """Which token ids begin a word, for `explain`."""
+        processor = self._processor()
+        return WordRule([processor.id_to_piece(number) for number in range(processor.get_piece_size())])
+
+    def words(self, text: str) -> list[tuple[int, int, int]]:
+        """Where the words of a text are, in order: first character, the one after the last, first token.
+
+        A word that is cut, because it is beyond `token_length` tokens, has -1 as its token.
+        """
+        processor = self._processor()
+        ids = np.array(processor.encode(text.encode("utf-8")), np.int32)
+        numbers = self.word_rule.numbers(ids, -1)
+        found: list[tuple[int, int, int]] = []
+        for position, (begin, end) in enumerate(spans(processor, text)):
+            if not position or numbers[position] != numbers[position - 1]:
+                found.append((begin, end, position if position < self.spec.token_length else -1))
+            else:
+                found[-1] = found[-1][0], end, found[-1][2]
+        # Spaces before a word are in its first token.
+        stripped = ((end - len(text[begin:end].lstrip()), end, token) for begin, end, token in found)
+        return [word for word in stripped if word[0] < word[1]]
+
+    @functools.cached_property
     def vocabulary_size(self) -> int:
         """One more than the largest token id, padding included."""
         return max(int(self._processor().get_piece_size()), self.spec.pad_id + 1)
@@ -180,15 +230,10 @@ class Preprocessor:
             raise InvalidInput(f"Expected {self.spec.medium}, as the model takes that. Received: {medium}")
 
     def _array(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-            raise InvalidInput(
-                "Expected image to be a uint8 array of shape (height, width, 3), RGB, 0-255."
-                f" Received: {array.dtype} array of shape {array.shape}"
-            )
+        _check_array(array)
         height, width = array.shape[:2]
         if (height, width) == (self.spec.image_height, self.spec.image_width):
             return array
-        _check_pixels(height, width)
         from PIL import Image
 
         return self._resized(Image.fromarray(np.ascontiguousarray(array)))
@@ -229,6 +274,15 @@ def _checked(image: Image.Image) -> Image.Image:
     except Exception as error:  # see Preprocessor.encoded
         raise InvalidInput(f"Expected image to be a whole {image.format}. Received: {error}") from error
     return image
+
+
+def _check_array(array: npt.NDArray[Any]) -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InvalidInput(
+            "Expected image to be a uint8 array of shape (height, width, 3), RGB, 0-255."
+            f" Received: {array.dtype} array of shape {array.shape}"
+        )
+    _check_pixels(*array.shape[:2])
 
 
 def _check_pixels(height: int, width: int) -> None:

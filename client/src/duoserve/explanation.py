@@ -1,0 +1,169 @@
+"""What `explain` gives, and how it is drawn: a heat map over the picture, and coloured words.
+
+Orange speaks for the class, blue against it: its probability is higher without that part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from duoserve.preprocess import ImageSource
+
+__all__ = ["Explanation", "InputRelevance", "Word"]
+
+_FOR: Final = (230, 97, 1)  # orange and blue: told apart by colour-blind people too
+_AGAINST: Final = (33, 102, 214)
+_STRONGEST: Final = 0.75  # share of the colour over the most relevant patch or word
+_SMALLEST: Final = 320  # pixels: a heat map over the small picture that the version sees is enlarged
+
+
+class Word(NamedTuple):
+    """A word of the text.
+
+    Attributes:
+        text: As it stands in the text.
+        start: Where, in characters.
+        relevance: By how much the class's probability falls without it; 0 where the text was cut before it.
+    """
+
+    text: str
+    start: int
+    relevance: float
+
+
+class InputRelevance(NamedTuple):
+    """How much each input adds to the probability of the class: their Shapley values.
+
+    They add up to the difference between the probability with both inputs and that with neither. An
+    input that was missing from the call adds nothing.
+    """
+
+    image: float
+    text: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What decided about one image and text.
+
+    Attributes:
+        label: The class that is explained.
+        probability: Its probability with both inputs, 0 to 1.
+        pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
+        image_relevance: By how much the probability falls without each patch of the picture: float32
+            array of shape (rows, columns), read-only.
+        text: The text; empty when there was none.
+        words: Its words, in order.
+        input_relevance: How much each input adds to the probability.
+        version: The servable version that answered.
+        target: The label or version that was asked for, None for the latest.
+    """
+
+    label: str
+    probability: float
+    pixels: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
+    image_relevance: npt.NDArray[np.float32] = dataclasses.field(repr=False)
+    text: str
+    words: tuple[Word, ...] = dataclasses.field(repr=False)
+    input_relevance: InputRelevance
+    version: int
+    target: int | str | None
+
+    @property
+    def image_share(self) -> float:
+        """The image's part in the decision, 0 to 1. With `text_share` it adds up to 1; both are 0 if neither speaks
+        for the class."""
+        return _share(self.input_relevance.image, self.input_relevance.text)
+
+    @property
+    def text_share(self) -> float:
+        """The text's part in the decision, 0 to 1."""
+        return _share(self.input_relevance.text, self.input_relevance.image)
+
+    def heat_map(self, image: ImageSource | None = None) -> Image.Image:
+        """The picture in grey under its relevance: orange where it speaks for the class, blue where against.
+
+        The most relevant patch has the full colour, whatever its relevance.
+
+        Args:
+            image: What to draw on, as `predict` takes it, in its own size: the picture that was explained.
+                None: what the version saw, enlarged; of a clip its spectrogram.
+
+        Returns:
+            A PIL image in RGB.
+
+        Raises:
+            InvalidInput: See `Preprocessor.image`.
+        """
+        from PIL import Image
+
+        from duoserve.preprocess import open_image
+
+        if image is None:
+            height, width = self.pixels.shape[:2]
+            factor = -(-_SMALLEST // max(height, width))
+            seen = Image.fromarray(self.pixels)
+            under = seen.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+        else:
+            under = open_image(image)
+        strength = Image.fromarray(_strength(self.image_relevance)).resize(under.size, Image.Resampling.BICUBIC)
+        drawn = under.convert("L").convert("RGB")
+        for colour, sign in ((_FOR, 1), (_AGAINST, -1)):
+            cover = strength.point(lambda value, sign=sign: value * (sign * 255 * _STRONGEST)).convert("L")
+            drawn.paste(colour, mask=cover)
+        return drawn
+
+    def html(self) -> str:
+        """The text as HTML, its words coloured. Whatever the text is, it is escaped."""
+        parts = []
+        for text, word, strength in self._parts():
+            if word is None:
+                parts.append(html.escape(text))
+                continue
+            red, green, blue = _FOR if strength > 0 else _AGAINST
+            style = f"background: rgba({red}, {green}, {blue}, {abs(strength) * _STRONGEST:.2f})"
+            parts.append(f'<span style="{style}" title="{word.relevance:+.3f}">{html.escape(text)}</span>')
+        return "".join(parts)
+
+    def ansi(self) -> str:
+        """The text for a terminal with 24-bit colours, its words coloured. Control characters become spaces."""
+        parts = []
+        for text, word, strength in self._parts():
+            shown = "".join(character if character.isprintable() else " " for character in text)
+            if word is None:
+                parts.append(shown)
+                continue
+            colour = _FOR if strength > 0 else _AGAINST
+            red, green, blue = (round(255 + (part - 255) * abs(strength) * _STRONGEST) for part in colour)
+            parts.append(f"\x1b[38;2;0;0;0;48;2;{red};{green};{blue}m{shown}\x1b[0m")
+        return "".join(parts)
+
+    def _parts(self) -> Iterator[tuple[str, Word | None, float]]:
+        """The text in pieces: words with their strengths, and what is between them."""
+        strengths = _strength(np.array([word.relevance for word in self.words], np.float32))
+        end = 0
+        for word, strength in zip(self.words, strengths.tolist(), strict=True):
+            yield self.text[end : word.start], None, 0.0
+            end = word.start + len(word.text)
+            yield word.text, word, strength
+        yield self.text[end:], None, 0.0
+
+
+def _share(of: float, other: float) -> float:
+    both = max(of, 0.0) + max(other, 0.0)
+    return max(of, 0.0) / both if both else 0.0
+
+
+def _strength(relevance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Relevances over the largest, -1 to 1; zeros where nothing is relevant beyond rounding."""
+    most = np.abs(relevance).max(initial=0.0)
+    return relevance / most if most > 1e-6 else np.zeros_like(relevance)
