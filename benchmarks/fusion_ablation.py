@@ -60,9 +60,15 @@ ADDED: Final = ("losses of the branches", "dropout")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     _trainings.add_options(parser, seeds=2)
-    options = parser.parse_args()
     preset = PRESETS["compact"]
+    names = [case.name for case in _cases(preset)]
+    parser.add_argument(
+        "--cases", nargs="+", choices=names, default=names, metavar="CASE",
+        help=f"beside '{WHOLE}', only these of: {'; '.join(names[1:])}",
+    )  # fmt: skip
+    options = parser.parse_args()
     cases = _cases(dataclasses.replace(preset, epochs=options.epochs or preset.epochs))
+    cases = [case for case in cases if case.name in (WHOLE, *options.cases)]
     collected = _trainings.collect(options, cases)
     if collected is None:
         return _trainings.UNFINISHED
