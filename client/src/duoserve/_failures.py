@@ -26,6 +26,7 @@ _BROKEN: Final = re.compile(
     r"|transport|http2|HTTP/?2|SSL|tsi|TLS|[Ff]rame (size|type)|hpack|compress",
 )
 _BATCH_LIMIT: Final = re.compile(r"Task size \d+ is larger than maximum input batch size (\d+)")
+_NO_SIGNATURE: Final = re.compile(r'Serving signature key "(.{1,200})" not found')
 _TRANSPORT_CODES: Final = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
 
 
@@ -52,8 +53,9 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
         return Failure(make(errors.ModelNotFound, "a model, version or label that the server has"))
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):
         return Failure(make(errors.PermissionDenied, "credentials that the server accepts"))
-    if code is status.FAILED_PRECONDITION and "Serving signature key" in details:
-        return Failure(make(errors.UnsupportedModel, "a model with the signatures of the Duoserve contract"))
+    signature = _NO_SIGNATURE.search(details)
+    if code is status.FAILED_PRECONDITION and signature:
+        return Failure(make(errors.UnsupportedModel, f"a model with the signature {signature[1]}"))
     if code is status.FAILED_PRECONDITION and "from different tasks have different shapes" in details:
         # The server batched this request with one of another client that was prepared otherwise.
         return Failure(make(errors.RequestRejected, "requests of one shape in a batch of the server"), transient=True)
