@@ -16,6 +16,7 @@ __all__ = ["DATA", "PARTS", "Part"]
 
 DATA: Final = Path("build/demo/data")
 _STORE: Final = Path("build/demo/models/emoji")
+_RUN: Final = Path("build/demo/runs/attention")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +122,17 @@ PARTS: Final[Sequence[Part]] = (
         ("--rounds", "1", "--clips", "100"),
         training_tables.speech,
         stdout=True,
+    ),
+    Part(
+        "embed-explain",
+        "What the vectors and the explanations are worth",
+        "Over the wire, on held-out pairs: search, duplicates, and whether what is called relevant is.",
+        "embed_explain.json",
+        "benchmarks.embed_explain",
+        (str(_RUN), "{data}", "--out", "{out}/embed_explain.json"),
+        ("--explained", "10", "--rounds", "1"),
+        training_tables.embed_explain,
+        needs=((_RUN, ("-m", "demo")),),
     ),
     Part(
         "memory",

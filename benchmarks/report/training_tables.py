@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.report.tables import Cell, Table, interval, number, table, text
+from benchmarks.report.tables import Cell, Table, interval, number, spread, table, text
 
-__all__ = ["ablation", "fusion", "speech"]
+__all__ = ["ablation", "embed_explain", "fusion", "speech"]
 
 Json = Mapping[str, Any]
 
@@ -87,6 +87,50 @@ def speech(found: Json) -> list[Table]:
         table("A clip of two seconds to the input of the model", ("what", "p50", "p95"), times),
         table("Pixels of the client and of the graph", head, pixels),
     ]
+
+
+def embed_explain(found: Json) -> list[Table]:
+    """`benchmarks.embed_explain`."""
+    pairs = found["pairs"]
+    search = [
+        ("held-out pairs", number(pairs["test"], 0)),
+        ("among so many training pairs", number(pairs["train"], 0)),
+        ("numbers in a vector", number(found["vector"], 0)),
+        ("class predicted right", _percent(found["predicted_class_right"])),
+        ("nearest training pair is of its class", _percent(found["nearest_of_its_class"])),
+        ("most of the five nearest are", _percent(found["five_nearest_of_its_class"])),
+        ("a copy finds its original among the held-out pairs", _percent(found["copy_finds_original"])),
+    ]
+    pictures = [
+        ("as it is", found["probability"]),
+        ("without the most relevant patches", found["without_most_relevant_patches"]),
+        ("without random ones", found["without_random_patches"]),
+        ("without the least relevant ones", found["without_least_relevant_patches"]),
+    ]
+    texts = [
+        ("as it is", found["their_probability"]),
+        ("without the most relevant word", found["without_most_relevant_word"]),
+        ("without a random one", found["without_random_word"]),
+    ]
+    other = [
+        ("pairs that were explained", number(found["explained"], 0)),
+        ("patches that are painted over, of 64", number(found["painted_patches"], 0)),
+        ("texts of several words", number(found["texts_of_several_words"], 0)),
+        ("the image's share, mean", _percent(found["image_share"])),
+        ("predict, one caller, p50", number(found["predict_milliseconds"], 1, " ms")),
+        ("explain, one caller, p50", number(found["explain_milliseconds"], 1, " ms")),
+        ("explain against predict", spread(found["explain_over_predict"], 1)),
+    ]
+    return [
+        table("Vectors", ("what", "figure"), [[text(name), cell] for name, cell in search]),
+        table("Probability of the class: the picture", ("picture", "mean"), [_named(*row) for row in pictures]),
+        table("Probability of the class: the text", ("text", "mean"), [_named(*row) for row in texts]),
+        table("Explanations", ("what", "figure"), [[text(name), cell] for name, cell in other]),
+    ]
+
+
+def _named(name: str, share: float) -> list[Cell]:
+    return [text(name), _percent(share)]
 
 
 def _percent(share: float) -> Cell:

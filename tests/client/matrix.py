@@ -23,7 +23,19 @@ RELEASES = {
     "newest": ["protobuf>=7,<8"],
 }
 TOOLS = ["pytest", "pytest-timeout", "hypothesis", "cryptography", "prometheus-client", "opentelemetry-sdk"]
-TESTS = ("batches", "balancing", "cli", "codec", "faults", "following", "observing", "predicting", "processes")
+TESTS = (
+    "batches",
+    "balancing",
+    "cli",
+    "codec",
+    "embedding",
+    "explanation",
+    "faults",
+    "following",
+    "observing",
+    "predicting",
+    "processes",
+)
 TESTS += ("retrying", "routing", "tls")
 
 

@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from duoserve import BadReply, Canary, InvalidInput, PreprocessingSpec, Preprocessor, UnsupportedModel
+from duoserve import BadReply, Canary, EmbeddingBatch, InvalidInput, PreprocessingSpec, Preprocessor, UnsupportedModel
 from duoserve.cli import main
 from tests.client.fake import Abort, FakeServer, Version
 
@@ -77,6 +77,52 @@ def test_versions_that_prepare_alike_are_not_asked_twice(
     client.predict(jpeg, "red heart")
     assert len(server.predictions()) == 2
     assert client.describe().embedding_length == 0
+
+
+def test_a_batch_keeps_its_order_and_one_bad_item_fails_alone(
+    make_client: MakeClient, server: FakeServer, specs: dict[int, PreprocessingSpec], jpeg: bytes
+) -> None:
+    client = make_client(server.address, label="stable", max_batch_size=3)
+    texts = [f"red heart {number}" for number in range(8)]
+    found = client.embed_batch([(jpeg, text) for text in texts])
+    assert found.vectors.shape == (8, 5) and not found.errors
+    for vector, text in zip(found.vectors, texts, strict=True):
+        np.testing.assert_array_equal(vector, expected(specs[1], jpeg, text))
+    found = client.embed_batch([(jpeg, "a"), (b"junk", "b"), (jpeg, "c"), (None, "d")])
+    assert [type(found.errors.get(place)) for place in range(4)] == [
+        type(None),
+        InvalidInput,
+        type(None),
+        UnsupportedModel,
+    ]
+    assert found[2].version == 1 and len(found[2:]) == 2 and isinstance(found[2:], EmbeddingBatch)
+    with pytest.raises(InvalidInput):
+        _ = found.vectors
+    assert client.embed_batch([]).vectors.shape == (0, 0)
+
+
+def test_a_batch_is_of_one_version_whatever_is_rolled_out_meanwhile(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    def move(request: Any, context: Any) -> None:
+        if request.model_spec.signature_name == "embed":
+            server.labels["stable"] = 2
+
+    server.on_predict = move
+    client = make_client(server.address, label="stable", max_batch_size=2)
+    found = client.embed_batch([(jpeg, "red heart")] * 9)
+    assert {one.version for one in found} == {1} and server.labels["stable"] == 2
+    assert {one.version for one in client.embed_batch([(jpeg, "red heart")] * 3)} == {2}
+
+
+def test_a_batch_for_a_version_without_it_is_refused_whole(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    with pytest.raises(UnsupportedModel, match="Expected a version with the signature embed"):
+        make_client(server.address, version=3).embed_batch([(jpeg, "red heart")] * 3)
+    with pytest.raises(InvalidInput):
+        make_client(server.address, label="stable").embed_batch(7)
+    assert not server.predictions("embed")
 
 
 def test_it_does_not_go_to_a_canary(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:

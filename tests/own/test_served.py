@@ -76,6 +76,10 @@ def test_a_dry_run_checks_all_and_publishes_nothing(home: Path, capsys: pytest.C
     there = sorted(home.rglob("*"))
     assert main(export(home, "--dry-run", "--json")) == 0
     assert json.loads(capsys.readouterr().out)["dry_run"] is True
+    assert main(export(home, "--dry-run", "--explain", "--embed", "both")) == 0
+    said = capsys.readouterr().out
+    assert "5 signatures" in said and "vectors of 12 numbers equal the Keras model's" in said
+    assert "what falls without each patch, word and input is what the model answers" in said
     assert sorted(home.rglob("*")) == there
 
 

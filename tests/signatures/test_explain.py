@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from duoserve import AudioSpec, Client, PreprocessingSpec, Preprocessor, RequestRejected, UnsupportedModel
 from duoserve.contract import DESCRIBE, EXPLAIN
@@ -26,6 +27,7 @@ from export.warmup import WARMUP_PATH, read_warmup
 from serving.local.testing import LocalServer
 from tests.client.fake import wait_until
 from tests.export.conftest import TEXTS, build_model, encoded
+from tests.export.test_readme import snippet
 
 WITH, WITHOUT = 1, 2
 GRID = (4, 4)  # patches of 6 by 8 pixels
@@ -49,7 +51,9 @@ def toy(spec: PreprocessingSpec) -> keras.Model:
     green = keras.ops.mean(patch[..., 1] - patch[..., 0], axis=(1, 2))
     cats = keras.ops.sum(keras.ops.cast(keras.ops.equal(tokens, cat), "float32"), axis=1)
     logits = keras.ops.stack([6 * cats, 6 * green, 0 * cats + 1], axis=1)
-    return keras.Model({"image": image, "tokens": tokens}, keras.layers.Softmax()(logits))
+    features = keras.ops.concatenate([keras.ops.mean(patch, axis=(1, 2)), cats[:, None] + 1], axis=1)
+    outputs = {"probabilities": keras.layers.Softmax()(logits), "embedding": features}
+    return keras.Model({"image": image, "tokens": tokens}, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +221,23 @@ def test_it_is_what_the_model_answers_without_each_part(spec: PreprocessingSpec,
         assert expected.keys() == found.keys()
         for name, array in expected.items():
             np.testing.assert_allclose(found[name][row], array, atol=2e-6, err_msg=f"{name}, row {row}")
+
+
+def test_the_client_readmes_snippets(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(encoded(300, 200, "JPEG"))
+    pairs = [("photo.jpg", "cat"), ("photo.jpg", "a red heart"), ("photo.jpg", "cat cat")]
+    with Client(server.address, model="pets", version=WITH, timeout=60) as client:
+        for called in (r"client\.embed\(", r"client\.explain\("):
+            code = snippet(called, "client/README.md")
+            exec(compile(code, "client/README.md", "exec"), {"client": client, "pairs": pairs})
+    nearest, best, words, coloured = capsys.readouterr().out.splitlines()
+    assert nearest.startswith("[('photo.jpg', 'a red heart'), ") and best.split()[0] in ("animal", "plant", "weather")
+    assert "'heart'" in words and "\x1b[" in coloured
+    with Image.open(tmp_path / "heat.png") as heat:
+        assert heat.size == (200, 300)
 
 
 def test_the_grid_is_no_finer_than_the_pixels(spec: PreprocessingSpec) -> None:

@@ -30,7 +30,7 @@ from duoserve.errors import (
 from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.preprocess import Preprocessor
-from duoserve.results import BatchResult, Embedding, Pair, Prediction, Scored, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Pair, Prediction, Scored, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "DeadlineExceeded",
     "DuoserveError",
     "Embedding",
+    "EmbeddingBatch",
     "Explanation",
     "Hedge",
     "InputRelevance",

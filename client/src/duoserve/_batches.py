@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 from duoserve import _inputs
 from duoserve._core import Core
@@ -15,34 +15,42 @@ from duoserve._specs import Target
 from duoserve.contract import PreprocessingSpec
 from duoserve.errors import DuoserveError, InvalidInput, RequestRejected
 from duoserve.preprocess import Preprocessor
-from duoserve.results import Prediction, Sent
+from duoserve.results import Sent
 
 __all__ = ["Batches"]
 
 _CONCURRENT: Final = 4  # requests of one batch at a time: keeps a server busy, leaves threads to others
 _CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: more requests rather than one of a gigabyte
 
-Outcome = Prediction | DuoserveError
+T = TypeVar("T")  # what an item's answer is
+Ask = Callable[[Context, Target, Sequence[Item], Sent], Steps[list[T | DuoserveError]]]
 Chunk = list[tuple[int, Item]]
-After = Callable[[Sequence[tuple[Item, Prediction]]], Steps[None]]
+After = Callable[[Sequence[tuple[Item, T]]], Steps[None]]
 
 
-class Batches:
-    """Predicts any number of items. Learns the server's max_batch_size when it is below ours."""
+class Batches(Generic[T]):
+    """Asks about any number of items. Learns the server's max_batch_size when it is below ours.
 
-    def __init__(self, core: Core, max_batch_size: int) -> None:
+    Args:
+        core: Knows what to prepare for.
+        ask: Sends one request, and gives an answer or an error for each of its items.
+        max_batch_size: Of a request.
+    """
+
+    def __init__(self, core: Core, ask: Ask[T], max_batch_size: int) -> None:
         self._core = core
+        self._ask = ask
         self._limit = max_batch_size
 
-    def predict(
+    def answer(
         self,
         context: Context,
         target: Target,
         pairs: Sequence[Any],
         mode: SendMode,
         fallbacks: Sequence[Target],
-        after: After | None,
-    ) -> Steps[list[Outcome]]:
+        after: After[T] | None,
+    ) -> Steps[list[T | DuoserveError]]:
         """An outcome for each pair, in order.
 
         Args:
@@ -56,7 +64,7 @@ class Batches:
         if not pairs:
             return []
         expected = yield from self._core.expected(context, target)
-        outcomes: list[Outcome | None] = [None] * len(pairs)
+        outcomes: list[T | DuoserveError | None] = [None] * len(pairs)
         size = self._limit
         windows = [range(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
         steps = [
@@ -74,8 +82,8 @@ class Batches:
         window: range,
         expected: Preprocessor,
         mode: SendMode,
-        outcomes: list[Outcome | None],
-        after: After | None,
+        outcomes: list[T | DuoserveError | None],
+        after: After[T] | None,
     ) -> Steps[None]:
         """Reads and sends some neighbouring items. Only these are in memory, prepared, at a time."""
         groups = yield Compute(lambda: self._read(pairs, window, expected, mode, outcomes))
@@ -88,7 +96,7 @@ class Batches:
                     break
             if after is not None:
                 found = [(item, outcomes[i]) for i, item in chunk]
-                yield from after([(item, answer) for item, answer in found if isinstance(answer, Prediction)])
+                yield from after([(item, answer) for item, answer in found if _is_answer(answer)])
 
     def _read(
         self,
@@ -96,7 +104,7 @@ class Batches:
         window: Iterable[int],
         expected: Preprocessor,
         mode: SendMode,
-        outcomes: list[Outcome | None],
+        outcomes: list[T | DuoserveError | None],
     ) -> list[tuple[Sent, Chunk]]:
         """Reads the items of a window, and groups them by the way they go out, and by what they are.
 
@@ -124,12 +132,12 @@ class Batches:
         return [(sent, chunk) for (sent, _), of_kind in chunks.items() for chunk in of_kind]
 
     def _chunk(
-        self, context: Context, target: Target, chunk: Chunk, sent: Sent, outcomes: list[Outcome | None]
+        self, context: Context, target: Target, chunk: Chunk, sent: Sent, outcomes: list[T | DuoserveError | None]
     ) -> Steps[None]:
         """Fills in the outcomes of one chunk, in smaller ones where the server refuses it whole."""
         context.record.sent = sent
         try:
-            found = yield from self._core.predict_items(context, target, [item for _, item in chunk], sent)
+            found = yield from self._ask(context, target, [item for _, item in chunk], sent)
         except RequestRejected as error:
             limit = batch_limit(error)
             if limit is not None:
@@ -150,7 +158,11 @@ class Batches:
                 outcomes[i] = outcome
 
 
-def _failed(outcome: Outcome | None) -> bool:
+def _is_answer(outcome: T | DuoserveError | None) -> TypeGuard[T]:
+    return outcome is not None and not isinstance(outcome, DuoserveError)
+
+
+def _failed(outcome: object) -> bool:
     return isinstance(outcome, DuoserveError) and not isinstance(outcome, InvalidInput)
 
 

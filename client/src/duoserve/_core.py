@@ -241,16 +241,30 @@ class Core:
         found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: question.inputs(preprocessor))
         return found
 
-    def embed(self, context: Context, target: Target, item: Item) -> Steps[Embedding]:
-        """The vector of one item."""
-        outputs, answering = yield from self.ask(context, target, Question([item], EMBED))
-        vectors = self._one_row(outputs, answering.spec, EMBED)["embedding"]
-        return Embedding(vectors[0], outputs.version, target)
+    def version_with(self, context: Context, target: Target, signature: str) -> Steps[int]:
+        """The version that stands behind a label now.
+
+        Raises:
+            UnsupportedModel: It has no such signature.
+        """
+        preprocessor, version = yield from self.describe(context, target)
+        reason = Question((), signature).unfit(preprocessor.spec)
+        if reason is not None:
+            raise self._placed(UnsupportedModel(reason), version)
+        return version
+
+    def embed_items(
+        self, context: Context, target: Target, items: Sequence[Item], sent: Sent = "tensors"
+    ) -> Steps[list[Embedding | DuoserveError]]:
+        """The vectors of items, sent as tensors always."""
+        outputs, answering = yield from self.ask(context, target, Question(items, EMBED))
+        vectors = self._checked(outputs, answering.spec, EMBED, len(items))["embedding"]
+        return [Embedding(vector, outputs.version, target) for vector in vectors]
 
     def explain(self, context: Context, target: Target, item: Item, label: str | None) -> Steps[Explanation]:
         """What decided about one item."""
         outputs, answering = yield from self.ask(context, target, Question([item], EXPLAIN, label))
-        found = self._one_row(outputs, answering.spec, EXPLAIN)
+        found = self._checked(outputs, answering.spec, EXPLAIN, 1)
         pixels, _ = item.tensors(answering)
         text = "" if item.text is None else item.text
         words = [] if item.text is None else answering.words(text)
@@ -269,12 +283,14 @@ class Core:
             target=target,
         )
 
-    def _one_row(self, outputs: Outputs, spec: PreprocessingSpec, signature: str) -> dict[str, npt.NDArray[Any]]:
-        """The outputs for one row, read-only, held against the contract."""
+    def _checked(
+        self, outputs: Outputs, spec: PreprocessingSpec, signature: str, rows: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The outputs for so many rows, read-only, held against the contract."""
         found = {}
         for expected in signatures(spec)[signature].outputs:
-            one_row = TensorSpec(expected.name, expected.dtype, (1, *expected.shape[1:]))
-            array = found[expected.name] = self._tensor(outputs, one_row)
+            sized = TensorSpec(expected.name, expected.dtype, (rows, *expected.shape[1:]))
+            array = found[expected.name] = self._tensor(outputs, sized)
             if not np.isfinite(array).all():
                 raise self._placed(BadReply(f"Expected a finite {expected.name}. Received: NaN"), outputs.version)
             array.flags.writeable = False

@@ -20,12 +20,12 @@ from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Pairs, Rpc, check_metadata
 from duoserve._specs import Target
 from duoserve.audio import AudioSource, Clip
-from duoserve.contract import PreprocessingSpec, SignatureSpec
+from duoserve.contract import EMBED, PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 
 __all__ = ["Session"]
@@ -66,7 +66,8 @@ class Session:
         self._tally = ShadowTally()
         self._observers = tuple(observers)
         self._core = Core(rpc, server=server, model=model)
-        self._batches = _batches.Batches(self._core, max_batch_size)
+        self._batches = _batches.Batches[Prediction](self._core, self._core.predict_items, max_batch_size)
+        self._embeddings = _batches.Batches[Embedding](self._core, self._core.embed_items, max_batch_size)
 
     def predict(
         self,
@@ -114,7 +115,27 @@ class Session:
         with finish:
             item = yield from self._read(image, text, audio)
             context.record.sent = "tensors"
-            return (yield from self._core.embed(context, self.target, item))
+            (found,) = yield from self._core.embed_items(context, self.target, [item])
+            assert isinstance(found, Embedding)  # one item fails by raising
+            return found
+
+    def embed_batch(
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None,
+        metadata: Pairs,
+    ) -> Steps[EmbeddingBatch]:
+        """Many images and texts as vectors, of the version that stands behind the label as it begins."""
+        found = _listed(pairs)
+        context, finish = self._begin("embed_batch", self.target, timeout, metadata)
+        context.record.rows = len(found)
+        with finish:
+            context.record.sent = "tensors"
+            version = yield from self._core.version_with(context, self.target, EMBED)
+            outcomes = yield from self._embeddings.answer(context, version, found, "tensors", (), None)
+            context.record.item_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
+            return EmbeddingBatch(outcomes)
 
     def explain(
         self,
@@ -192,22 +213,21 @@ class Session:
         metadata: Pairs,
     ) -> Steps[BatchResult]:
         """Many images and texts; an item that fails does not fail its neighbours."""
-        expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
-        found = list(pairs)
+        found = _listed(pairs)
         target, fallback = self._route(key)
         context, finish = self._begin("predict_batch", target, timeout, metadata)
         context.record.rows = len(found)
         after = None if self._shadow is None else self._copy
         with finish:
             try:
-                outcomes = yield from self._batches.predict(
+                outcomes = yield from self._batches.answer(
                     context, target, found, self._send, (self.target,) if fallback else (), after
                 )
             except DuoserveError as error:
                 if not fallback or isinstance(error, InvalidInput):
                     raise
                 context.record.target = self.target
-                outcomes = yield from self._batches.predict(context, self.target, found, self._send, (), after)
+                outcomes = yield from self._batches.answer(context, self.target, found, self._send, (), after)
             context.record.item_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
             return BatchResult(outcomes)
 
@@ -285,6 +305,11 @@ class Session:
         checked = check_metadata(metadata) if metadata != () else ()
         finish = _Finish(record, self._observers)
         return Context(time.monotonic() + seconds, seconds, record, checked + finish.metadata), finish
+
+
+def _listed(pairs: Iterable[Any]) -> list[Any]:
+    expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
+    return list(pairs)
 
 
 class _Finish:

@@ -19,7 +19,7 @@ from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.explanation import Explanation
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["AsyncClient"]
 
@@ -80,6 +80,16 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Embedding:
         """Like `Client.embed`."""
         return await self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
+
+    async def embed_batch(
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> EmbeddingBatch:
+        """Like `Client.embed_batch`."""
+        return await self._driver.run(self._session.embed_batch(pairs, timeout=timeout, metadata=metadata))
 
     async def explain(
         self,

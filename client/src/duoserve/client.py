@@ -19,7 +19,7 @@ from duoserve.audio import AudioSource, Clip
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.explanation import Explanation
 from duoserve.preprocess import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Embedding, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["Client"]
 
@@ -111,6 +111,24 @@ class Client(Shell[grpc.Channel]):
             InvalidInput, DuoserveError: As `predict`.
         """
         return self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
+
+    def embed_batch(
+        self,
+        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> EmbeddingBatch:
+        """Makes vectors of many images with their texts, in requests side by side; the order is kept.
+
+        Takes what `predict_batch` takes. All vectors are of one version, the one that stands behind
+        the label as the call begins, whatever is rolled out meanwhile. An item that fails does not
+        fail its neighbours: reading it from the result raises its error.
+
+        Raises:
+            UnsupportedModel, InvalidInput, DuoserveError: As `embed`, where no item could be asked about.
+        """
+        return self._driver.run(self._session.embed_batch(pairs, timeout=timeout, metadata=metadata))
 
     def explain(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,10 @@ import numpy.typing as npt
 from duoserve.contract import PreprocessingSpec
 from duoserve.errors import DuoserveError
 
-__all__ = ["BatchResult", "Embedding", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
+__all__ = ["BatchResult", "Embedding", "EmbeddingBatch", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Outcomes[Any]")
 
 Sent = Literal["tensors", "bytes"]
 """How the input went out: preprocessed here, or as it is for the graph to preprocess."""
@@ -94,19 +97,19 @@ class Embedding:
     target: int | str | None
 
 
-class BatchResult(Sequence[Prediction]):
+class Outcomes(Sequence[T]):
     """The answers of a batch, in the order of its items.
 
     Reading an item that failed raises its error; `errors` and `outcomes` show all without
     raising.
 
     Attributes:
-        outcomes: For each item its Prediction or its error.
+        outcomes: For each item its answer or its error.
     """
 
     __slots__ = ("outcomes",)
 
-    def __init__(self, outcomes: Sequence[Prediction | DuoserveError]) -> None:
+    def __init__(self, outcomes: Sequence[T | DuoserveError]) -> None:
         self.outcomes = tuple(outcomes)
 
     @property
@@ -118,22 +121,40 @@ class BatchResult(Sequence[Prediction]):
         return len(self.outcomes)
 
     @overload
-    def __getitem__(self, index: int) -> Prediction: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> BatchResult: ...
-    def __getitem__(self, index: int | slice) -> Prediction | BatchResult:
+    def __getitem__(self: S, index: slice) -> S: ...
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return BatchResult(self.outcomes[index])
+            return type(self)(self.outcomes[index])
         outcome = self.outcomes[index]
         if isinstance(outcome, DuoserveError):
             raise outcome
         return outcome
 
-    def __iter__(self) -> Iterator[Prediction]:
+    def __iter__(self) -> Iterator[T]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"BatchResult({len(self)} items, {len(self.errors)} errors)"
+        return f"{type(self).__name__}({len(self)} items, {len(self.errors)} errors)"
+
+
+class BatchResult(Outcomes[Prediction]):
+    """The answers of `predict_batch`."""
+
+    __slots__ = ()
+
+
+class EmbeddingBatch(Outcomes[Embedding]):
+    """The vectors of `embed_batch`, all of one version."""
+
+    __slots__ = ()
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """float32 array of shape (items, length), a row an item. Raises the error of the first one that failed."""
+        vectors = [embedding.vector for embedding in self]
+        return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
 def predictions(
