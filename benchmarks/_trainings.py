@@ -136,14 +136,26 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
 
 
 def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, and the time."""
+    """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, the time.
+
+    Of a fusion also `right_by`: the accuracy by each input alone, the other one being another row's.
+    """
     accuracies = [each["test"]["accuracy"] for each in records]
     single = proportion(_right(records[0]), groups[0])
-    return {
+    found: dict[str, Any] = {
         "accuracy": (resampled(accuracies, _SHARE) if len(records) > 1 else single)._asdict(),
         "train_accuracy": float(np.mean([each["train"]["accuracy"] for each in records])),
         "seconds": float(np.mean([each["seconds"] for each in records])),
     }
+    if records[0]["fusion"] not in BASELINES:
+        found["right_by"] = {
+            which: {
+                "text": float(np.mean([each[which]["image_shuffled"] for each in records])),
+                "image": float(np.mean([each[which]["text_shuffled"] for each in records])),
+            }
+            for which in ("train", "test")
+        }
+    return found
 
 
 def ahead(ours: Sequence[Record], theirs: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -29,8 +29,6 @@ from typing import Any, Final
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-import numpy as np
-
 from benchmarks import _trainings
 from benchmarks._trainings import Case, Collected
 from benchmarks.report.page import markdown
@@ -61,10 +59,16 @@ ADDED: Final = ("losses of the branches", "dropout")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _trainings.add_options(parser, seeds=3)
-    options = parser.parse_args()
+    _trainings.add_options(parser, seeds=2)
     preset = PRESETS["compact"]
+    names = [case.name for case in _cases(preset)]
+    parser.add_argument(
+        "--cases", nargs="+", choices=names, default=names, metavar="CASE",
+        help=f"beside '{WHOLE}', only these of: {'; '.join(names[1:])}",
+    )  # fmt: skip
+    options = parser.parse_args()
     cases = _cases(dataclasses.replace(preset, epochs=options.epochs or preset.epochs))
+    cases = [case for case in cases if case.name in (WHOLE, *options.cases)]
     collected = _trainings.collect(options, cases)
     if collected is None:
         return _trainings.UNFINISHED
@@ -101,14 +105,6 @@ def _compared(cases: list[Case], collected: Collected) -> dict[str, Any]:
             gain = _trainings.ahead(records, collected.trainings[WHOLE], collected.groups)
             # So few seeds are too few for a t interval.
             model |= {"gain": gain["gain_bootstrap"], "gain_of_seeds": gain["gain_of_seeds"]}
-        if case.fusion not in BASELINES:
-            model["right_by"] = {
-                which: {
-                    "text": float(np.mean([each[which]["image_shuffled"] for each in records])),
-                    "image": float(np.mean([each[which]["text_shuffled"] for each in records])),
-                }
-                for which in ("train", "test")
-            }
         models.append(model)
     return {"yardstick": WHOLE, "models": models}
 
@@ -116,6 +112,7 @@ def _compared(cases: list[Case], collected: Collected) -> dict[str, Any]:
 def _draw(report: Mapping[str, Any], path: Path) -> None:
     """Held-out accuracy of every case, and what each input is good for on training rows and on held-out ones."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     models = list(reversed(report["models"]))
     figure = Figure(figsize=(13, 0.4 * len(models) + 1.6), layout="constrained")
@@ -139,7 +136,7 @@ def _draw(report: Mapping[str, Any], path: Path) -> None:
     right.legend()
     for axis in (left, right):
         axis.grid(axis="x", alpha=0.3)
-        axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
     figure.savefig(path, dpi=110)
 
 

@@ -5,10 +5,11 @@
 A seed decides the training and the split: which groups (of the demo data: base emoji with their
 variants) are held out. Within a seed all models have the same rows, so they are compared in pairs.
 
-Decided before the first run: what counts is `attention` against the better single input, the one
-with the higher mean over the seeds, and the corrected resampled t interval of their difference,
-which covers the chance in the training, in what was learnt from and in what was held out. The
-other fusions, and the bootstrap over seeds and groups, are shown beside it.
+What counts is `attention` against the better single input, the one with the higher mean over the
+seeds, and the corrected resampled t interval of their difference, which covers the chance in the
+training, in what was learnt from and in what was held out. The model was decided on before the
+first run, the interval before a training of that model had ended. The other fusions, and the
+bootstrap over seeds and groups, are shown beside it.
 
 Writes fusion_accuracy.json and .png. Every training is kept as it ends, and the same command
 goes on from there. Exit codes: 0 all is written, 3 trainings are left after --most.
@@ -75,6 +76,7 @@ def _compared(trainings: Mapping[str, Sequence[Any]], groups: Sequence[Sequence[
 def _draw(report: Mapping[str, Any], path: Path) -> None:
     """A dot for each seed, the mean with its interval, and the gain over the better single input."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -94,7 +96,7 @@ def _draw(report: Mapping[str, Any], path: Path) -> None:
     right.set_xlabel(f"more right than {report['yardstick']} on the same rows")
     for axis in (left, right):
         axis.grid(axis="x", alpha=0.3)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
     figure.savefig(path, dpi=110)
 
 

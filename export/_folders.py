@@ -38,6 +38,10 @@ def writing_folder(target: Path) -> Iterator[Path]:
                 old.rename(target)
             raise
         sync(target.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # a full disk names no file
+            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if target.exists():

@@ -25,7 +25,7 @@ def add_command(
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option that every command has."""
-    parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object, for scripts")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON, for scripts")
 
 
 def positive(text: str) -> int:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -49,22 +50,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from duoserve.signing import SigningError
     from export.data import DataError
     from export.emoji import EmojiDataError
-    from export.errors import ExportError
+    from export.errors import ExportError, StoreError
     from export.tokenizer import TokenizerError
 
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
-    except (DataError, EmojiDataError, ExportError, SigningError, TokenizerError, OSError) as error:
-        if options.json:
-            findings = {"findings": error.findings} if hasattr(error, "findings") else {}
-            record = {"error": type(error).__name__, "message": str(error), **findings}
-            print(json.dumps(record, ensure_ascii=False))
-        print(f"error: {error}", file=sys.stderr)
+    except (DataError, EmojiDataError, ExportError, SigningError, StoreError, TokenizerError) as error:
+        return _failed(error, str(error), options)
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `head` does; what was done is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        where = error.filename or "the disk"
+        message = f"Expected {where} to be read and written. Received: {error.strerror or error}"
+        return _failed(error, message, options)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+
+
+def _failed(error: Exception, message: str, options: argparse.Namespace) -> int:
+    if options.json:
+        findings = {"findings": error.findings} if hasattr(error, "findings") else {}
+        record = {"error": type(error).__name__, "message": message, **findings}
+        print(json.dumps(record, ensure_ascii=False))
+    print(f"error: {message}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -45,7 +45,7 @@ def fusion(found: Json) -> list[Table]:
         for each in found["trainings"]
     ]
     head = ("model", "seed", "held out", "mean of the classes", "loss", "training rows", "trained in")
-    return [table(caption, columns, rows), table("Every training", head, trainings)]
+    return [table(caption, columns, rows), _uses(found), table("Every training", head, trainings)]
 
 
 def ablation(found: Json) -> list[Table]:
@@ -63,16 +63,7 @@ def ablation(found: Json) -> list[Table]:
         for model in found["models"]
     ]
     caption = f"{_seeds(found)}, {_rows(found)} held-out rows: mean (95 % interval by the bootstrap)"
-    uses = [
-        [text(model["name"]), *(_percent(by[which][one]) for one in ("text", "image") for which in ("train", "test"))]
-        for model in found["models"]
-        if (by := model.get("right_by"))
-    ]
-    columns = ("training", "by the text: training rows", "held out", "by the picture: training rows", "held out")
-    return [
-        table(caption, (*head, "trained in"), rows),
-        table("Right when the other input comes from another row", columns, uses),
-    ]
+    return [table(caption, (*head, "trained in"), rows), _uses(found)]
 
 
 def speech(found: Json) -> list[Table]:
@@ -87,6 +78,17 @@ def speech(found: Json) -> list[Table]:
         table("A clip of two seconds to the input of the model", ("what", "p50", "p95"), times),
         table("Pixels of the client and of the graph", head, pixels),
     ]
+
+
+def _uses(found: Json) -> Table:
+    """What each input is good for in a model that has both."""
+    rows = [
+        [text(model["name"]), *(_percent(by[which][one]) for one in ("text", "image") for which in ("train", "test"))]
+        for model in found["models"]
+        if (by := model.get("right_by"))
+    ]
+    columns = ("model", "by the text: training rows", "held out", "by the picture: training rows", "held out")
+    return table("Right when the other input comes from another row", columns, rows)
 
 
 def embed_explain(found: Json) -> list[Table]:

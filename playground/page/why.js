@@ -15,7 +15,7 @@ export function why(found, medium) {
   if (found.heat_map) drawn.push(heat(found, medium));
   if (found.words.length) drawn.push(words(found));
   parts.push(make("div", { class: "evidence" }, ...drawn));
-  return make("section", { class: "why", "aria-label": `What speaks for ${found.label}` }, ...parts);
+  return make("section", { class: "why", "aria-label": `Why ${found.name} says so` }, ...parts);
 }
 
 function shares({ image_share: image, text_share: text }, medium) {

@@ -83,7 +83,7 @@ class Object:
         return f"{self.kind or 'object'}/{self.name or '?'}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Pod:
     """The pods that a workload makes.
 
@@ -107,6 +107,14 @@ class Pod:
     @property
     def volumes(self) -> dict[str, dict[str, Any]]:
         return {text(volume.get("name")): volume for volume in items(self.spec.get("volumes"))}
+
+    @property
+    def claim_templates(self) -> dict[str, dict[str, Any]]:
+        """The claims that a StatefulSet makes for each pod, mounted by their name."""
+        if self.owner.kind != "StatefulSet":
+            return {}
+        templates = items(self.owner.spec.get("volumeClaimTemplates"))
+        return {text(dig(claim, "metadata", "name")): claim for claim in templates}
 
     @property
     def annotations(self) -> dict[str, Any]:
@@ -193,23 +201,32 @@ class Manifests:
             elif data:
                 self.objects.append(Object(data))
         self.pods = [pod for owner in self.objects for pod in _pods(owner)]
+        self.known: dict[str, Any] = {}
+        """What rules worked out once, for the others."""
+        self._by_kind: dict[str, list[Object]] = {}
+        self._by_name: dict[tuple[str, str, str], Object] = {}
+        self._pods_of: dict[str, list[Pod]] = {}
+        self._external: set[str] = set()
+        for found in self.objects:
+            self._by_kind.setdefault(found.kind, []).append(found)
+            self._by_name.setdefault((found.kind, found.namespace, found.name), found)
+            elsewhere = text(dig(found.data, "metadata", "annotations", "duoserve.dev/external"))
+            self._external.update(re.split(r"[,\s]+", elsewhere))
+        for pod in self.pods:
+            self._pods_of.setdefault(pod.owner.namespace, []).append(pod)
 
     def of(self, *kinds: str) -> list[Object]:
-        return [found for found in self.objects if found.kind in kinds]
+        return [found for kind in kinds for found in self._by_kind.get(kind, ())]
 
     def find(self, kind: str, name: str, namespace: str) -> Object | None:
-        for found in self.of(kind):
-            if found.name == name and found.namespace == namespace:
-                return found
-        return None
+        return self._by_name.get((kind, namespace, name))
 
     def external(self, kind: str, name: str) -> bool:
         """An annotation says that the object is kept elsewhere on purpose."""
-        wanted = f"{kind}/{name}"
-        return any(
-            wanted in re.split(r"[,\s]+", text(dig(found.data, "metadata", "annotations", "duoserve.dev/external")))
-            for found in self.objects
-        )
+        return f"{kind}/{name}" in self._external
+
+    def pods_of(self, namespace: str) -> list[Pod]:
+        return self._pods_of.get(namespace, [])
 
     def behind(self, service: Object) -> list[Pod]:
         """Pods that a Service selects."""
@@ -220,7 +237,7 @@ class Manifests:
 
     def selected(self, namespace: str, choose: Any) -> list[Pod]:
         """Pods of a namespace whose labels `choose` takes."""
-        return [pod for pod in self.pods if pod.owner.namespace == namespace and choose(pod.labels)]
+        return [pod for pod in self.pods_of(namespace) if choose(pod.labels)]
 
 
 def _pods(owner: Object) -> Iterator[Pod]:

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 from collections.abc import Iterator
 
 from serving import _textproto, modelfile
-from serving.check._data import dig, items, mapping, strings, text
+from serving.check._data import strings
+from serving.check._files import ConfigFile, mounted
 from serving.check._manifests import Container, Manifests
 from serving.local._flags import Flags
 
-__all__ = ["KNOWN_FLAGS", "ConfigFile", "Server", "servers"]
+__all__ = ["KNOWN_FLAGS", "Server", "servers"]
 
 KNOWN_FLAGS: dict[str, object] = {
     field.name: field.default for field in dataclasses.fields(Flags) if not field.metadata["own"]
 }
 """Every flag of the stock server with its default, which tells its type."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """A config file that a flag names.
-
-    Attributes:
-        path: In the container.
-        text: Its content; None when it is not among the manifests.
-        where: "ConfigMap/name", or the path.
-        field: Its key there.
-    """
-
-    path: str
-    text: str | None
-    where: str
-    field: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,21 +65,7 @@ class Server:
         path = self.flags.get(flag, "")
         if not path:
             return None
-        pod = self.container.pod
-        for mount in self.container.mounts:
-            base = text(mount.get("mountPath")).rstrip("/")
-            volume = mapping(pod.volumes.get(text(mount.get("name"))))
-            name = text(dig(volume, "configMap", "name"))
-            if not base or not name or not (path == base or path.startswith(base + "/")):
-                continue
-            key = text(mount.get("subPath")) or text(mount.get("subPathExpr")) or posixpath.relpath(path, base)
-            chosen = items(dig(volume, "configMap", "items"))
-            if chosen:  # these and no others are there, under their own paths
-                key = next((text(item.get("key")) for item in chosen if item.get("path") == key), "")
-            found = self.manifests.find("ConfigMap", name, pod.owner.namespace)
-            content = dig(found.data, "data", key) if found else None
-            return ConfigFile(path, content if isinstance(content, str) else None, f"ConfigMap/{name}", f"data.{key}")
-        return ConfigFile(path, None, path, "")
+        return mounted(self.manifests, self.container, path) or ConfigFile(path, None, path, "")
 
     def models(self) -> tuple[modelfile.ModelConfig, ...]:
         """The models of its models.config; none when it can't be read."""
@@ -125,8 +94,15 @@ class Server:
             return None
 
 
-def servers(manifests: Manifests) -> Iterator[Server]:
+def servers(manifests: Manifests) -> list[Server]:
     """Containers whose command line is the model server's."""
+    if "servers" not in manifests.known:
+        manifests.known["servers"] = list(_servers(manifests))
+    found: list[Server] = manifests.known["servers"]
+    return found
+
+
+def _servers(manifests: Manifests) -> Iterator[Server]:
     for pod in manifests.pods:
         for container in pod.containers(init=False):
             written = tuple(argument for argument in container.arguments if argument.startswith("-"))

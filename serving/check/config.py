@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from serving import _textproto, modelfile
 from serving.check._data import text
+from serving.check._files import ConfigFile
 from serving.check._manifests import Finding, Manifests
-from serving.check._server import ConfigFile, Server, servers
+from serving.check._server import Server, servers
 
 __all__ = ["check", "models"]
 

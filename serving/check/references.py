@@ -125,12 +125,13 @@ def _mounts(container: Container) -> Iterator[Finding]:
     for mount in container.mounts:
         name, path = text(mount.get("name")), text(mount.get("mountPath"))
         field = f"{container.path}.volumeMounts[{name}]"
-        if name not in container.pod.volumes:
+        known = [*container.pod.volumes, *container.pod.claim_templates]
+        if name not in known:
             yield Finding(
                 "volume-undeclared",
                 container.object,
                 field,
-                f"a volume of the pod ({', '.join(container.pod.volumes) or 'none'})",
+                f"a volume of the pod ({', '.join(known) or 'none'})",
                 repr(name),
                 "The API server refuses the workload.",
                 "Declare the volume, or correct the name.",

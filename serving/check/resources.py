@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, integer, items, mapping, quantity, strings
-from serving.check._manifests import Container, Finding, Manifests, Object, Pod
+from serving.check._data import dig, integer, items, mapping, quantity
+from serving.check._manifests import Container, Finding, Manifests, Pod
 from serving.check._server import Server, servers
-from serving.check.tools import module
 
 __all__ = ["check"]
 
@@ -24,8 +23,6 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for claim in manifests.of("PersistentVolumeClaim"):
         field = "spec.resources.requests.storage"
         yield from _quantity(str(claim), field, dig(claim.spec, "resources", "requests", "storage"), least=_MIB)
-        yield from _access(manifests, claim)
-        yield from _written(manifests, claim)
     for server in servers(manifests):
         yield from _server(server)
 
@@ -86,57 +83,6 @@ def _server(server: Server) -> Iterator[Finding]:
                 "It is killed, or too slow for its own probes, before it serves.",
                 "Plan with `python -m serving.capacity`.",
             )
-
-
-def _mounts(manifests: Manifests, claim: Object) -> list[tuple[Pod, bool]]:
-    """The pods that mount a claim, and whether they write to it."""
-    found = []
-    for pod in manifests.pods:
-        for name, volume in pod.volumes.items():
-            reference = mapping(volume.get("persistentVolumeClaim"))
-            if reference.get("claimName") == claim.name and pod.owner.namespace == claim.namespace:
-                mounts = [m for c in pod.containers() for m in c.mounts if m.get("name") == name]
-                writes = reference.get("readOnly") is not True and any(m.get("readOnly") is not True for m in mounts)
-                found.append((pod, writes))
-    return found
-
-
-def _written(manifests: Manifests, claim: Object) -> Iterator[Finding]:
-    """A store that is to be filled by a job, which can't."""
-    mounts = _mounts(manifests, claim)
-    reads = [c.pod for pod, _ in mounts for c in pod.containers() if module(c)[0] == "serving.rollout"]
-    jobs = [(pod, writes) for pod, writes in mounts if not pod.runs_for_ever and pod not in reads]
-    read_only = strings(claim.spec.get("accessModes")) == ["ReadOnlyMany"]
-    if jobs and (read_only or not any(writes for _, writes in jobs)):
-        yield Finding(
-            "claim-writer",
-            str(claim) if read_only else str(jobs[0][0].owner),
-            "spec.accessModes" if read_only else f"{jobs[0][0].path}.volumes",
-            "the job that fills the store to mount it for writing",
-            "ReadOnlyMany" if read_only else "readOnly: true in every job",
-            "The export fails, and the servers wait for ever, with closed ports.",
-            "Let the job alone write.",
-        )
-
-
-def _access(manifests: Manifests, claim: Object) -> Iterator[Finding]:
-    """A disk of one node for pods on many."""
-    if strings(claim.spec.get("accessModes")) not in (["ReadWriteOnce"], ["ReadWriteOncePod"]):
-        return
-    if dig(claim.data, "metadata", "annotations", "duoserve.dev/single-node") == "true":
-        return
-    serving = [server.container.pod for server in servers(manifests)]
-    if any(pod in serving for pod, _ in _mounts(manifests, claim)):
-        yield Finding(
-            "claim-access",
-            str(claim),
-            "spec.accessModes",
-            "ReadWriteMany or ReadOnlyMany, since the servers are spread over nodes",
-            str(claim.spec["accessModes"]),
-            "Servers on a second node stay in ContainerCreating.",
-            "Take a class that many nodes can mount, or image volumes; on a one-node cluster annotate the claim "
-            'with duoserve.dev/single-node: "true".',
-        )
 
 
 def _quantity(owner: str, field: str, value: Any, *, least: float = 0.0) -> Iterator[Finding]:

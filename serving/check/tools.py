@@ -8,7 +8,8 @@ import io
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from serving.check._data import integer, items, strings, text
+from serving.check._data import integer, items, mapping, strings, text
+from serving.check._files import script
 from serving.check._manifests import Container, Finding, Manifests
 from serving.check._server import servers
 
@@ -33,6 +34,17 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 "The container does not start.",
                 f"Write {close[0]}, or leave `command` to the image.",
             )
+        file = script(manifests, container)
+        if file is not None and file.text is None and not manifests.external(*file.where.partition("/")[::2]):
+            yield Finding(
+                "script-file",
+                container.object,
+                f"{container.path}.command",
+                f"a file of {file.where} ({_keys(manifests, container, file.where)})",
+                repr(file.path),
+                "The container ends at once: No such file or directory.",
+                "Correct the path, or the ConfigMap's key.",
+            )
         name, arguments = module(container)
         near = difflib.get_close_matches(name, COMMANDS, 1)
         if name not in COMMANDS and near:
@@ -46,6 +58,12 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             )
         if name == "serving.exporter":
             yield from _exporter(manifests, container, arguments)
+
+
+def _keys(manifests: Manifests, container: Container, where: str) -> str:
+    kind, _, name = where.partition("/")
+    found = manifests.find(kind, name, container.pod.owner.namespace)
+    return ", ".join(sorted(mapping(found.data.get("data")))) if found else "none here"
 
 
 def module(container: Container) -> tuple[str, list[str]]:

@@ -161,6 +161,9 @@ def _container(container: Container) -> Iterator[Finding]:
         if "value" in entry and not isinstance(entry["value"], str):
             shown, field = repr(entry["value"]), f"{path}.env[{name}].value"
             yield Finding("env-value", owner, field, "text", shown, _REFUSED, "Put it in quotes.")
+        if entry.get("value") and entry.get("valueFrom"):
+            field, shown = f"{path}.env[{name}]", f"both, {entry['value']!r} and {entry['valueFrom']}"
+            yield Finding("env-both", owner, field, "value or valueFrom", shown, _REFUSED, "Remove one.")
     for mount in container.mounts:
         where = text(mount.get("mountPath"))
         if not where.startswith("/") or where == "/":

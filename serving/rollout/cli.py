@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.rollout.errors import Refused, RolloutError, Stopped
-from serving.rollout.report import Lines
+from serving.rollout.interrupts import Terminated, sigterm_interrupts
+from serving.rollout.report import Lines, put
 from serving.rollout.rollout import Rollout
 from serving.rollout.session import Outcome
 from serving.rollout.settings import read_settings
@@ -20,6 +21,9 @@ __all__ = ["main"]
 
 _DEFAULT = Path("rollout.toml")
 _DRIFT = 6
+_INTERRUPTED = (
+    "interrupted, nothing is undone: `status` shows where it is, the same command goes on, `rollback` goes back"
+)
 
 _EPILOG = """\
 a version goes to production:
@@ -35,7 +39,8 @@ replicas are. The settings are explained in serving/config/rollout.toml.
 
 exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped, because the version is
 worse or did not arrive, and taken back; 4 refused, nothing changed; 5 another rollout is at
-work, or somebody edited the config; 6 status found drift; 130 interrupted.
+work, or somebody edited the config; 6 status found drift; 130 interrupted,
+143 by SIGTERM.
 """
 
 
@@ -45,23 +50,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = options.settings or (_DEFAULT if _DEFAULT.exists() else None)
         settings = read_settings(path, _overrides(options))
-        with Rollout(
-            settings,
-            reporter=Lines(),
-            allow_contract=getattr(options, "allow_contract_change", False),
-            dry_run=getattr(options, "dry_run", False),
-        ) as rollout:
+        with (
+            sigterm_interrupts(),
+            Rollout(
+                settings,
+                reporter=Lines(),
+                allow_contract=getattr(options, "allow_contract_change", False),
+                dry_run=getattr(options, "dry_run", False),
+            ) as rollout,
+        ):
             command: Callable[[Rollout, argparse.Namespace], int] = options.command
             return command(rollout, options)
     except RolloutError as error:
         return _fail(options, error)
-    except KeyboardInterrupt:
-        print(
-            "\ninterrupted, nothing is undone: `status` shows where it is,"
-            " the same command goes on, `rollback` goes back",
-            file=sys.stderr,
-        )
-        return 130
+    except KeyboardInterrupt as signal:
+        if options.json:
+            _print(json.dumps({"error": "Interrupted", "message": _INTERRUPTED, "findings": []}))
+        put(sys.stderr, f"\n{_INTERRUPTED}\n")
+        return 143 if isinstance(signal, Terminated) else 130
 
 
 def _fail(options: argparse.Namespace, error: RolloutError) -> int:
@@ -71,12 +77,21 @@ def _fail(options: argparse.Namespace, error: RolloutError) -> int:
             facts["reason"] = error.reason
         if isinstance(error, Stopped):
             facts |= {"step": error.step, "undone": error.undone}
-        print(json.dumps(facts, ensure_ascii=False))
+        _print(json.dumps(facts, ensure_ascii=False))
     end = ""
     if isinstance(error, Stopped):
         end = "\nundone: the version is taken back" if error.undone else "\nNOT undone: run `rollback`"
-    print(f"error: {error}{end}", file=sys.stderr)
+    put(sys.stderr, f"error: {error}{end}\n")
     return error.exit_code
+
+
+def _print(text: str) -> bool:
+    """Prints a result. False when it could not; a reader that had enough is no error."""
+    error = put(sys.stdout, f"{text}\n")
+    if error is None or isinstance(error, BrokenPipeError):
+        return True
+    put(sys.stderr, f"warning: the result could not be printed: {error}\n")
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,19 +170,19 @@ def _version(text: str) -> int:
 
 def _status(rollout: Rollout, options: argparse.Namespace) -> int:
     state, views, found = rollout.status()
-    print(
+    printed = _print(
         json.dumps(status_json(state, views, found)) if options.json else "\n".join(status_lines(state, views, found))
     )
-    return _DRIFT if found or not views else 0
+    return _DRIFT if found or not views else int(not printed)
 
 
 def _plan(rollout: Rollout, options: argparse.Namespace) -> int:
     edits = rollout.plan(options.version)
     if options.json:
-        print(json.dumps({"edits": [{"step": step, "diff": diff} for step, diff in edits]}, ensure_ascii=False))
+        text = json.dumps({"edits": [{"step": step, "diff": diff} for step, diff in edits]}, ensure_ascii=False)
     else:
-        print(_shown(edits) or "no edit is due: the version is stable")
-    return 0
+        text = _shown(edits) or "no edit is due: the version is stable"
+    return int(not _print(text))
 
 
 def _adopt(rollout: Rollout, options: argparse.Namespace) -> int:
@@ -196,8 +211,8 @@ def _retire(rollout: Rollout, options: argparse.Namespace) -> int:
 
 def _history(rollout: Rollout, options: argparse.Namespace) -> int:
     records = rollout.history()[-(options.last or 0) :]
-    print(json.dumps(records, ensure_ascii=False) if options.json else "\n".join(history_lines(records)))
-    return 0
+    text = json.dumps(records, ensure_ascii=False) if options.json else "\n".join(history_lines(records))
+    return int(not _print(text))
 
 
 def _done(outcome: Outcome, options: argparse.Namespace) -> int:
@@ -209,13 +224,12 @@ def _done(outcome: Outcome, options: argparse.Namespace) -> int:
             "gates": [gate.as_json() for gate in outcome.gates],
             "warnings": outcome.warnings,
         }
-        print(json.dumps(record, ensure_ascii=False))
+        _print(json.dumps(record, ensure_ascii=False))
         return 0
-    if outcome.dry_run and outcome.edits:
-        print(_shown(outcome.edits))
     for warning in outcome.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(outcome.text)
+        put(sys.stderr, f"warning: {warning}\n")
+    edits = f"{_shown(outcome.edits)}\n" if outcome.dry_run and outcome.edits else ""
+    _print(f"{edits}{outcome.text}")
     return 0
 
 

@@ -8,9 +8,11 @@ and leases, and list on pods.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, Final
 
 from serving.rollout import history
@@ -29,20 +31,44 @@ _TRIES: Final = 20
 
 
 def connect(context: str | None) -> Any:
-    """An ApiClient from the kubeconfig, or from the pod's own account.
+    """An ApiClient from the kubeconfig, or, in a pod that has none, from the pod's own account.
+
+    Args:
+        context: The kubeconfig's context; None takes the current one, or the pod's account.
 
     Raises:
-        SettingsError: The package or a configuration is missing.
+        SettingsError: The package or a configuration is missing, or the configuration is broken.
     """
     try:
         import kubernetes
+        import yaml
     except ImportError as error:
         raise SettingsError(f"Expected the package kubernetes, for a cluster. Received: {error}") from error
+    config_error = kubernetes.config.ConfigException
+    configuration = kubernetes.client.Configuration()
     try:
-        kubernetes.config.load_config(context=context)
-    except kubernetes.config.ConfigException as error:
-        raise SettingsError(f"Expected a kubeconfig or a pod's account. Received: {error}") from error
-    return kubernetes.client.ApiClient()
+        # Not load_config: it prints to stdout, and hands the context to a loader that takes none.
+        if context is None and _in_pod():
+            kubernetes.config.load_incluster_config(configuration)
+        else:
+            kubernetes.config.load_kube_config(_kubeconfig(), context, configuration)
+    except (config_error, yaml.YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise SettingsError(f"Expected a kubeconfig or a pod's account. Received: {_told(error)}") from error
+    return kubernetes.client.ApiClient(configuration)
+
+
+def _kubeconfig() -> str:
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _in_pod() -> bool:
+    """Whether there is an account of the pod's and no kubeconfig that somebody put there to be used."""
+    named = os.environ.get("KUBECONFIG") or Path(_kubeconfig()).exists()
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not named
+
+
+def _told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def pod_addresses(api: Any, namespace: str, selector: str, port: int) -> tuple[str, ...]:

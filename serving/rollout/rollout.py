@@ -248,6 +248,9 @@ class Rollout:
             except RolloutError as error:
                 session.log("failed", urgent=True, findings=[str(error)])
                 raise
+            except KeyboardInterrupt:
+                session.log("interrupted", urgent=True)
+                raise
             session.log("finished", urgent=urgent)
 
 

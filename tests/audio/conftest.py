@@ -13,6 +13,7 @@ from duoserve import AudioSpec, Client
 from duoserve.audio import encode_wav
 from duoserve.contract import PreprocessingSpec
 from export._probes import wav_file
+from export.explain import explained
 from export.savedmodel import Published, export_version
 from export.store import ModelStore
 from export.tokenizer import train_tokenizer
@@ -64,7 +65,7 @@ def published(spec: PreprocessingSpec, tmp_path_factory: pytest.TempPathFactory)
     """Version 1 of "words", which takes clips, as the gate let it through."""
     samples = [(wav(1), "red cat"), (encode_wav(packed(melody(44_100, 2.0), 44_100, "FLAC"), 16_000), "🌳 tree")]
     store = ModelStore(tmp_path_factory.mktemp("store"), NAME)
-    return export_version(build_model(spec), spec, samples, store, batch_sizes=(1, 4))
+    return export_version(build_model(spec), explained(spec), samples, store, batch_sizes=(1, 4))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from duoserve import AsyncClient, Client, Clip, InvalidInput, PreprocessingSpec, RequestRejected, UnsupportedModel
 from duoserve.cli import main
@@ -91,6 +92,26 @@ def test_the_async_client_and_the_command_line(server: LocalServer, tmp_path: Pa
     assert main(["bench", *where, "--duration=0.2", "--warmup=0", "--concurrency=1"]) == 0
     assert main(["predict", *where, "--image", str(path), "--text", TEXT]) == 2
     assert "Expected image to be a JPEG or PNG" in capsys.readouterr().err
+
+
+def test_silence_explains_nothing_and_the_rest_is_drawn_on_the_spectrogram(
+    server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = melody(seconds=0.6)
+    samples[len(samples) // 2 :] = 0
+    with Client(server.address, model=NAME, timeout=60) as client:
+        found = client.explain(audio=Clip(samples, 16_000), text=TEXT)
+        columns = np.flatnonzero(np.any(found.pixels, axis=(0, 2))).max() * 8 // found.pixels.shape[1]
+        np.testing.assert_allclose(found.image_relevance[:, columns + 1 :], 0, atol=1e-6)
+        assert np.abs(found.image_relevance[:, :columns]).max() > 1e-5
+        seen = client.preprocessor().audio(Clip(samples, 16_000))
+    np.testing.assert_array_equal(found.pixels, seen)
+    (tmp_path / "word.wav").write_bytes(wav(3))
+    where = [f"--server={server.address}", f"--model={NAME}", "--timeout=60", f"--audio={tmp_path / 'word.wav'}"]
+    assert main(["explain", *where, f"--text={TEXT}", f"--out={tmp_path / 'heat.png'}"]) == 0
+    assert "audio " in capsys.readouterr().out
+    with Image.open(tmp_path / "heat.png") as heat:
+        assert heat.size == (330, 220), "the spectrogram, enlarged"
 
 
 def test_an_image_and_a_clip_are_refused_by_name_where_they_do_not_belong(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,3 +183,11 @@ def test_the_command(server: FakeServer, jpeg: bytes, tmp_path: Path, capsys: py
     assert record["version"] == 1 and record["target"] == "stable"
     assert main([*where, "--version=3", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"] == "UnsupportedModel"
+
+
+def test_an_item_that_can_not_be_read_fails_alone(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    file = io.BytesIO(jpeg)
+    file.close()
+    found = make_client(server.address, label="stable").embed_batch([(jpeg, "a"), (file, "x"), (jpeg, "b")])
+    assert set(found.errors) == {1} and isinstance(found.errors[1], InvalidInput)
+    np.testing.assert_array_equal(found[2].vector, make_client(server.address, label="stable").embed(jpeg, "b").vector)

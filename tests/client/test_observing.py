@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from duoserve import InvalidInput, ModelNotFound
 from duoserve.metrics import PrometheusMetrics
+from duoserve.observe import CallRecord
 from duoserve.tracing import Tracing
 from tests.client.fake import FakeServer
 
@@ -43,6 +44,52 @@ def test_metrics_tell_versions_and_labels_apart(make_client: MakeClient, server:
     assert value("items_total", "2", "predict_batch") == 2
     assert value("item_errors_total", "2", "predict_batch") == 1
     assert value("request_bytes_total", "1", sent="tensors") > 16 * 16 * 3
+
+
+class Faulty:
+    """An observer with a fault in one of its methods; keeps what it hears."""
+
+    def __init__(self, method: str, gives: Any = None) -> None:
+        self.method, self.gives, self.heard = method, gives, []  # type: ignore[var-annotated]
+
+    def started(self, record: CallRecord) -> Any:
+        self.heard.append("started")
+        if self.method == "started":
+            raise RuntimeError("a full disk")
+        return self.gives or (None, ())
+
+    def finished(self, state: Any, record: CallRecord) -> None:
+        self.heard.append(record.outcome)
+        if self.method == "finished":
+            raise RuntimeError("a full disk")
+
+
+@pytest.mark.parametrize("method", ["started", "finished"])
+def test_an_observer_that_raises_costs_no_call_and_no_other_observer(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, faulty, after = Faulty(""), Faulty(method), Faulty("")
+    client = make_client(server.address, observers=[before, faulty, after])
+    for _ in range(3):
+        assert client.predict(jpeg, "x").version == 3
+    assert not client.predict_batch([(jpeg, "x")]).errors
+    with pytest.raises(InvalidInput):
+        client.predict(b"", "x")
+    assert before.heard == after.heard == ["started", "OK"] * 4 + ["started", "InvalidInput"]
+    assert faulty.heard == (["started"] * 5 if method == "started" else before.heard)
+    (logged,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert logged.name == "duoserve" and logged.exc_info is not None
+    assert f"Received: RuntimeError from {method}" in logged.getMessage() and "Faulty" in logged.getMessage()
+
+
+@pytest.mark.parametrize("gives", [5, (None, 5), (None, [("UPPER", "case")])])
+def test_an_observer_that_gives_no_metadata_costs_no_call(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes, gives: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    observer = Faulty("", gives)
+    assert make_client(server.address, observers=[observer]).predict(jpeg, "x").version == 3
+    assert observer.heard == (["started"] if gives == 5 else ["started", "OK"])
+    assert "logged once" in caplog.text
 
 
 def test_a_span_for_each_call(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:

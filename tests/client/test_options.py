@@ -12,7 +12,19 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from duoserve import TLS, AsyncClient, Canary, Client, Connection, Hedge, InvalidInput, PermissionDenied, Retry, Shadow
+from duoserve import (
+    TLS,
+    AsyncClient,
+    Canary,
+    Client,
+    Connection,
+    Hedge,
+    InvalidInput,
+    PermissionDenied,
+    Retry,
+    Shadow,
+    UnsupportedModel,
+)
 from tests.client.fake import FakeServer, wait_until
 
 MakeClient = Callable[..., Any]
@@ -46,6 +58,24 @@ def test_a_channel_of_the_other_kind_is_refused(kind: Any, other: str) -> None:
     for channel in (5, asyncio.run(make()) if other == "aio" else grpc.insecure_channel(ADDRESS)):
         with pytest.raises(InvalidInput, match="Expected channel to be a grpc"):
             kind(channel=channel, model="pairs")
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_one_too_few_and_one_too_many_are_told_apart(kind: Any) -> None:
+    async def channel() -> Any:
+        return (grpc if kind is Client else grpc.aio).insecure_channel(ADDRESS)
+
+    with pytest.raises(InvalidInput, match=r"Expected an address or a channel. Received: neither"):
+        kind(None, model="pairs")
+    with pytest.raises(InvalidInput, match=r"Expected an address or a channel. Received: both"):
+        kind(ADDRESS, model="pairs", channel=asyncio.run(channel()))
+    with pytest.raises(InvalidInput, match=r"Expected channel to be a grpc\..*Channel. Received: int"):
+        kind(ADDRESS, model="pairs", channel=5)
+    for option in (Canary, Shadow):
+        with pytest.raises(InvalidInput, match=r"Expected a label or a version. Received: neither"):
+            option(percent=5)
+        with pytest.raises(InvalidInput, match=r"Expected a label or a version. Received: label='x' and version=3"):
+            option(label="x", version=3)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +124,35 @@ def test_an_argument_of_another_kind_is_refused(
     client = make_client(server.address, label="stable", canary=Canary(label="canary"))
     with pytest.raises(InvalidInput, match=r"^Expected .* Received: "):
         getattr(client, method)(*arguments, **options)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(["a"], "list"), (5, "int"), ({}, "dict"), (None, "NoneType")])
+def test_an_input_of_run_that_is_no_array_is_named(
+    make_client: MakeClient, server: FakeServer, value: Any, kind: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"Expected input key to be a numpy array. Received: {kind}"):
+        make_client(server.address).run("describe", {"key": value})
+    assert not server.calls
+
+
+def test_text_that_utf8_can_not_carry_is_refused_by_run(make_client: MakeClient, server: FakeServer) -> None:
+    with pytest.raises(InvalidInput, match=r"Expected str to be valid Unicode. Received: surrogates"):
+        make_client(server.address).run("describe", {"key": np.array(["\ud800"], object)})
+
+
+def test_a_signature_that_the_model_lacks_is_named(make_client: MakeClient, server: FakeServer) -> None:
+    with pytest.raises(UnsupportedModel, match=r"Expected a model with the signature nope. Received: Serving"):
+        make_client(server.address).run("nope", {"image": np.zeros((1, 2), np.float32)})
+
+
+@pytest.mark.parametrize("k", ["x", None, 1.5])
+def test_a_number_of_classes_that_is_none_is_refused(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes, k: Any
+) -> None:
+    answer = make_client(server.address).predict(jpeg, "x")
+    assert len(answer.top(np.int64(2))) == 2
+    with pytest.raises(InvalidInput, match=f"Expected k to be a whole number. Received: {k!r}"):
+        answer.top(k)
 
 
 def test_a_token_that_can_not_be_had_is_an_error_of_ours(

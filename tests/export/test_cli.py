@@ -107,3 +107,12 @@ def test_what_is_not_there_is_named_and_ends_with_1(
     assert main([*arguments, "--json"]) == 1
     record = json.loads(capsys.readouterr().out)
     assert record["error"] and said in record["message"]
+
+
+def test_an_error_of_the_system_names_the_file_and_the_reason(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing, model = tmp_path / "models.config", published.path.parent
+    assert main(["prune", "--config", str(missing), "--name", model.name, "--store", str(model.parent)]) == 1
+    said = capsys.readouterr().err
+    assert f"error: Expected {missing} to be read and written. Received: No such file or directory" in said

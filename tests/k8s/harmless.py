@@ -94,6 +94,45 @@ def fixed_size(documents: Documents) -> None:
     spec(documents, "Deployment")["replicas"] = 3
 
 
+def store_folder(documents: Documents) -> None:
+    for document in documents:
+        if document["kind"] in ("Deployment", "Job", "CronJob"):
+            found = document["spec"].get("jobTemplate", document)["spec"]["template"]["spec"]
+            for mount in found["containers"][0].get("volumeMounts", ()):
+                if mount["name"] == "models":
+                    mount["subPath"] = "store"
+
+
+def claim_of_each(documents: Documents) -> None:
+    """A StatefulSet beside the servers, as a cache of something else."""
+    template = copy.deepcopy(spec(documents, "Deployment", "duoserve-exporter")["template"])
+    template["metadata"]["labels"] = {"app": "cache"}
+    container = template["spec"]["containers"][0]
+    container |= {"args": [], "command": ["/bin/cache"], "ports": []}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        container.pop(probe, None)
+    container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    template["spec"].pop("volumes", None)
+    container["resources"] = SMALL
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    documents.append(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "cache", "namespace": "duoserve"},
+            "spec": {
+                "serviceName": "cache",
+                "selector": {"matchLabels": {"app": "cache"}},
+                "template": template,
+                "volumeClaimTemplates": [claim],
+            },
+        }
+    )
+
+
 HARMLESS = [
     Mutation("", "another namespace", moved),
     Mutation("", "ports by number", numbers),
@@ -139,4 +178,9 @@ HARMLESS = [
     Mutation("", "no canary traffic", lambda d: [b.update(weight=w) for b, w in zip(spec(d, "GRPCRoute")["rules"][0]["backendRefs"], (100, 0), strict=True)], "gitops-canary"),
     Mutation("", "a readiness that gives up later", at(server, "readinessProbe|failureThreshold", 6)),
     Mutation("", "no exporter", lambda d: [drop(k, n)(d) for k, n in (("Deployment", "duoserve-exporter"), ("NetworkPolicy", "duoserve-exporter"), ("PodMonitor", "duoserve-exporter"), ("ServiceAccount", "duoserve-exporter"))]),
+    Mutation("", "a subPath for the store, everywhere", store_folder),
+    Mutation("", "a model named by the job", lambda d: text("export.sh", "MODEL=emoji", 'MODEL="${MODEL:-emoji}"')(d)),
+    Mutation("", "a script that asks for its model", lambda d: text("export.sh", "MODEL=emoji", "MODEL=$(cat /etc/model)")(d)),
+    Mutation("", "files of a projected volume", lambda d: pod(d)["volumes"].__setitem__(1, {"name": "models-config", "projected": {"sources": [{"configMap": {"name": "duoserve-models"}}]}})),
+    Mutation("", "a claim of each pod", claim_of_each),
 ]  # fmt: skip

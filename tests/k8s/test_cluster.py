@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from duoserve import Client
 from serving import modelfile
@@ -132,6 +133,30 @@ def test_version_2_goes_out_and_comes_back(overlay: Path) -> None:
     change(overlay, labels={"stable": 1})
     everywhere(lambda replica: replica.labels.get("stable") == 1)
     assert servers() == before, "a rollout restarts no pod"
+
+
+def owned_by_the_rollout(folder: Path) -> None:
+    """The overlay with the component `rollout`, for one replica."""
+    settings = (
+        (ROOT / "k8s/components/rollout/rollout.toml").read_text().replace("min_replicas = 2", "min_replicas = 1")
+    )
+    changed = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    changed["components"].append("../../components/rollout")
+    patch = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "duoserve-rollout"}}
+    changed["patches"].append({"patch": yaml.safe_dump({**patch, "data": {"rollout.toml": settings}})})
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(changed))
+
+
+def test_the_rollout_runs_in_the_cluster_and_goes_back(overlay: Path) -> None:
+    owned_by_the_rollout(overlay)
+    kubectl("apply", "-k", str(overlay))
+    environment = {**os.environ, "CONTEXT": os.environ["DUOSERVE_CLUSTER"]}
+    for words, version in ((["run", "2"], 2), (["rollback"], 1)):
+        done = subprocess.run(
+            [str(ROOT / "k8s/rollout.sh"), *words], capture_output=True, text=True, timeout=1800, env=environment
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        everywhere(lambda replica, version=version: replica.labels.get("stable") == version)  # type: ignore[misc]
 
 
 def test_a_rolling_restart_loses_no_call(overlay: Path) -> None:

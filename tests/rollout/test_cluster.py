@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import kubernetes
 import pytest
 
-from serving.rollout import Busy, RolloutError
-from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, pod_addresses
+from serving.rollout import Busy, RolloutError, SettingsError, cli
+from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, connect, pod_addresses
 from serving.rollout.history import entry
 from tests.rollout.kube import FakeCluster
 
@@ -30,6 +32,76 @@ def api(cluster: FakeCluster) -> kubernetes.client.ApiClient:
     configuration.host = cluster.url
     configuration.retries = False
     return kubernetes.client.ApiClient(configuration)
+
+
+KUBECONFIG = """\
+current-context: {current}
+contexts: [{{name: here, context: {{cluster: c, user: u}}}}]
+clusters: [{{name: c, cluster: {{server: "{url}"}}}}]
+users: [{{name: u, user: {{token: secret}}}}]
+"""
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Neither a pod nor a kubeconfig; the home."""
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def pod(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pod with its account's files; their folder."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    for name, constant in (("token", "SERVICE_TOKEN_FILENAME"), ("ca.crt", "SERVICE_CERT_FILENAME")):
+        (nowhere / name).write_text(f"the {name}")
+        monkeypatch.setattr(kubernetes.config.incluster_config, constant, str(nowhere / name))
+    return nowhere
+
+
+def test_a_pod_without_a_kubeconfig_uses_its_own_account(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configuration = connect(None).configuration
+    assert configuration.host == "https://10.96.0.1:443"
+    assert configuration.get_api_key_with_prefix("BearerToken") == "bearer the token"
+    assert configuration.ssl_ca_cert == str(pod / "ca.crt")
+    assert capsys.readouterr().out == ""  # or --json would be no JSON
+
+
+def test_a_kubeconfig_goes_before_the_account_of_the_pod(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pod / ".kube").mkdir()
+    (pod / ".kube/config").write_text(KUBECONFIG.format(current="here", url="http://home:1"))
+    assert connect(None).configuration.host == "http://home:1"
+    (pod / "named").write_text(KUBECONFIG.format(current="nothing", url="http://named:2"))
+    monkeypatch.setenv("KUBECONFIG", str(pod / "named"))
+    assert connect("here").configuration.host == "http://named:2"
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", "contexts: 3", KUBECONFIG.format(current="gone", url=""), "current-context: here"]
+)
+def test_a_kubeconfig_that_is_missing_or_broken_is_named(
+    nowhere: Path, text: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (nowhere / ".kube").mkdir()
+        (nowhere / ".kube/config").write_text(text)
+    for context in (None, "wrong"):
+        with pytest.raises(SettingsError, match="Expected a kubeconfig or a pod's account"):
+            connect(context)
+    options = ["--model", "m", "--config", "configmap:ml/models", "--replica", "a:1", "--store", "."]
+    assert cli.main(["status", "--json", *options]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"] == "SettingsError"
+    assert "Traceback" not in told.err
+
+
+def test_a_pod_whose_account_is_not_mounted_is_told(pod: Path) -> None:
+    (pod / "token").unlink()
+    with pytest.raises(SettingsError, match="token file does not exist"):
+        connect(None)
 
 
 def test_an_edit_changes_one_entry_and_nothing_else(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:

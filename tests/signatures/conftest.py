@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,7 @@ from serving.local.testing import LocalServer
 from tests.client.fake import wait_until
 from tests.export.conftest import TEXTS, build_model, encoded
 
-__all__ = ["BOTH", "EITHER", "NAME"]
+__all__ = ["BOTH", "EITHER", "NAME", "serving"]
 
 NAME, BOTH, EITHER = "pets", 1, 2
 CONFIG = """
@@ -45,13 +47,18 @@ def versions(store: ModelStore) -> dict[int, Published]:
     }
 
 
-@pytest.fixture(scope="session")
-def server(
-    store: ModelStore, versions: dict[int, Published], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalServer]:
-    config = tmp_path_factory.mktemp("config") / "models.config"
-    config.write_text(CONFIG.format(name=NAME, base=versions[BOTH].path.parent), encoding="utf-8")
-    with LocalServer(f"--model_config_file={config}", rest=True) as started:
+@contextlib.contextmanager
+def serving(versions: dict[int, Published], scratch: Path, *, rest: bool = False) -> Iterator[LocalServer]:
+    """The embedded server with all of these versions, ready."""
+    config = scratch / "models.config"
+    config.write_text(CONFIG.format(name=NAME, base=versions[1].path.parent), encoding="utf-8")
+    with LocalServer(f"--model_config_file={config}", rest=rest) as started:
         with Client(started.address, model=NAME) as client:
-            wait_until(lambda: [each.state for each in client.status()] == ["AVAILABLE"] * len(versions))
+            wait_until(lambda: [each.state for each in client.status()] == ["AVAILABLE"] * len(versions), within=60)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server(versions: dict[int, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    with serving(versions, tmp_path_factory.mktemp("config"), rest=True) as started:
         yield started

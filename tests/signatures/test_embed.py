@@ -26,16 +26,14 @@ from export.store import ModelStore
 from export.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from serving.rollout.package import contract_of, incompatible
-from tests.client.fake import wait_until
 from tests.export.conftest import TEXTS, encoded
 from tests.export.conftest import build_model as build_without
+from tests.signatures.conftest import NAME, serving
 from tests.training.conftest import SMALL
 
 WITH, WITHOUT = 1, 2
 SAMPLES = [(encoded(40, 60, "JPEG", seed=1), "red cat"), (encoded(64, 64, "PNG", seed=4), "🌳 tree")]
 PAIRS = [(encoded(90, 70, "PNG", seed=seed), text) for seed, text in ((5, "hot air balloon"), (6, "blue dog"))]
-CONFIG = """model_config_list {{ config {{
-  name: "pets" base_path: "{0}" model_platform: "tensorflow" model_version_policy {{ all {{}} }} }} }}"""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,7 @@ def models(spec: PreprocessingSpec) -> dict[int, keras.Model]:
 def versions(
     models: dict[int, keras.Model], spec: PreprocessingSpec, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, Published]:
-    store = ModelStore(tmp_path_factory.mktemp("embed"), "pets")
+    store = ModelStore(tmp_path_factory.mktemp("embed"), NAME)
     return {
         version: export_version(model, spec, SAMPLES, store, version=version, batch_sizes=(1, 2))
         for version, model in models.items()
@@ -63,12 +61,8 @@ def versions(
 
 @pytest.fixture(scope="module")
 def server(versions: dict[int, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    config = tmp_path_factory.mktemp("config") / "models.config"
-    config.write_text(CONFIG.format(versions[WITH].path.parent), encoding="utf-8")
-    with LocalServer(f"--model_config_file={config}") as running:
-        with Client(running.address, model="pets") as client:
-            wait_until(lambda: [each.state for each in client.status()] == ["AVAILABLE"] * len(versions), within=60)
-        yield running
+    with serving(versions, tmp_path_factory.mktemp("config")) as started:
+        yield started
 
 
 def of_keras(model: keras.Model, image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -85,7 +79,7 @@ def test_it_is_the_keras_models_whoever_shares_the_batch(
     image = np.stack([preprocessor.image(data) for data, _ in PAIRS])
     tokens = np.stack([preprocessor.tokens(text) for _, text in PAIRS])
     expected = of_keras(models[WITH], image, tokens)
-    with Client(server.address, model="pets", version=WITH) as client:
+    with Client(server.address, model=NAME, version=WITH) as client:
         found = [client.embed(*pair) for pair in PAIRS]
         together = client.run(EMBED, {"image": image, "tokens": tokens}).tensors["embedding"]
     np.testing.assert_allclose([each.vector for each in found], expected, atol=1e-6)
@@ -98,7 +92,7 @@ def test_it_is_the_keras_models_whoever_shares_the_batch(
 
 def test_a_file_an_array_and_a_picture_of_the_same_pixels_have_the_same_vector(server: LocalServer) -> None:
     data, text = PAIRS[0]
-    with Image.open(io.BytesIO(data)) as picture, Client(server.address, model="pets", version=WITH) as client:
+    with Image.open(io.BytesIO(data)) as picture, Client(server.address, model=NAME, version=WITH) as client:
         vectors = [client.embed(image, text).vector for image in (data, picture, np.asarray(picture))]
         np.testing.assert_array_equal(vectors[0], vectors[1])
         np.testing.assert_array_equal(vectors[0], vectors[2])
@@ -106,14 +100,14 @@ def test_a_file_an_array_and_a_picture_of_the_same_pixels_have_the_same_vector(s
 
 def test_one_input_alone_has_a_vector_where_the_version_can_do_without_the_other(server: LocalServer) -> None:
     data, text = PAIRS[0]
-    with Client(server.address, model="pets", version=WITH) as client:
+    with Client(server.address, model=NAME, version=WITH) as client:
         vectors = [client.embed(data, text), client.embed(data), client.embed(text=text)]
         products = [a.vector @ b.vector for a, b in itertools.combinations(vectors, 2)]
         assert all(product < 0.9999 for product in products)
 
 
 def test_a_version_without_is_refused_by_name_and_predicts(server: LocalServer) -> None:
-    with Client(server.address, model="pets", version=WITHOUT) as client:
+    with Client(server.address, model=NAME, version=WITHOUT) as client:
         with pytest.raises(UnsupportedModel, match=r"Expected a version with the signature embed\. Received: one that"):
             client.embed(*PAIRS[0])
         assert client.predict(*PAIRS[0]).version == WITHOUT
@@ -145,7 +139,7 @@ def test_other_vectors_than_the_keras_models_are_not_published(
     right = signatures.embed_fn
     monkeypatch.setattr(signatures, "embed_fn", lambda model: lambda *inputs: right(model)(*inputs) * 0.99)
     with pytest.raises(GateError, match="embed, row 0: expected vectors within") as caught:
-        export_version(models[WITH], spec, SAMPLES, ModelStore(tmp_path, "pets"), batch_sizes=(1,))
+        export_version(models[WITH], spec, SAMPLES, ModelStore(tmp_path, NAME), batch_sizes=(1,))
     assert "expected a vector of length 1. Received: 0.99" in str(caught.value)
 
 
@@ -165,11 +159,11 @@ def test_a_model_may_give_its_own_features(spec: PreprocessingSpec, tmp_path: Pa
     model = build_without(spec)
     features = keras.ops.multiply(model.layers[-2].output, 2.0)
     with_features = keras.Model(model.input, {"probabilities": model.output, "embedding": features})
-    published = export_version(with_features, spec, SAMPLES, ModelStore(tmp_path, "pets"), batch_sizes=(1,))
+    published = export_version(with_features, spec, SAMPLES, ModelStore(tmp_path, NAME), batch_sizes=(1,))
     assert published.spec.embedding_length == 16
     grid = keras.Model(model.input, {"probabilities": model.output, "embedding": model.layers[-5].output})
     with pytest.raises(ExportError, match="Expected the output 'embedding' to be of shape"):
-        export_version(grid, spec, SAMPLES, ModelStore(tmp_path, "pets"), batch_sizes=(1,))
+        export_version(grid, spec, SAMPLES, ModelStore(tmp_path, NAME), batch_sizes=(1,))
 
 
 def test_the_server_warms_it_up(versions: dict[int, Published]) -> None:

@@ -25,15 +25,13 @@ from export.store import ModelStore
 from export.tokenizer import train_tokenizer
 from export.warmup import WARMUP_PATH, read_warmup
 from serving.local.testing import LocalServer
-from tests.client.fake import wait_until
 from tests.export.conftest import TEXTS, build_model, encoded
 from tests.export.test_readme import snippet
+from tests.signatures.conftest import NAME, serving
 
 WITH, WITHOUT = 1, 2
 GRID = (4, 4)  # patches of 6 by 8 pixels
 SAMPLES = [(encoded(40, 60, "JPEG", seed=1), "red cat"), (encoded(64, 64, "PNG", seed=4), "🌳 tree")]
-CONFIG = """model_config_list {{ config {{
-  name: "pets" base_path: "{0}" model_platform: "tensorflow" model_version_policy {{ all {{}} }} }} }}"""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +56,7 @@ def toy(spec: PreprocessingSpec) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def versions(spec: PreprocessingSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Published]:
-    store = ModelStore(tmp_path_factory.mktemp("explain"), "pets")
+    store = ModelStore(tmp_path_factory.mktemp("explain"), NAME)
     specs = {WITH: explained(spec, GRID), WITHOUT: spec}
     return {
         version: export_version(toy(spec), each, SAMPLES, store, version=version, batch_sizes=(1, 2))
@@ -68,17 +66,13 @@ def versions(spec: PreprocessingSpec, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def server(versions: dict[int, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    config = tmp_path_factory.mktemp("config") / "models.config"
-    config.write_text(CONFIG.format(versions[WITH].path.parent), encoding="utf-8")
-    with LocalServer(f"--model_config_file={config}") as running:
-        with Client(running.address, model="pets") as client:
-            wait_until(lambda: [each.state for each in client.status()] == ["AVAILABLE"] * len(versions), within=60)
-        yield running
+    with serving(versions, tmp_path_factory.mktemp("config")) as started:
+        yield started
 
 
 @pytest.fixture
 def client(server: LocalServer) -> Iterator[Client]:
-    with Client(server.address, model="pets", version=WITH, timeout=60) as opened:
+    with Client(server.address, model=NAME, version=WITH, timeout=60) as opened:
         yield opened
 
 
@@ -161,7 +155,7 @@ def test_the_graph_refuses_a_class_that_there_is_not(client: Client, spec: Prepr
 
 def test_a_version_that_was_exported_without_refuses_by_name(server: LocalServer) -> None:
     with (
-        Client(server.address, model="pets", version=WITHOUT) as client,
+        Client(server.address, model=NAME, version=WITHOUT) as client,
         pytest.raises(UnsupportedModel, match="Expected a version with the signature explain"),
     ):
         client.explain(meadow(), "cat")
@@ -190,7 +184,7 @@ def test_relevances_that_the_model_does_not_have_are_not_published(
 
     monkeypatch.setattr(signatures, "explain_fn", wrong)
     with pytest.raises(GateError, match="explain, row 0: expected image_relevance within"):
-        store = ModelStore(tmp_path, "pets")
+        store = ModelStore(tmp_path, NAME)
         export_version(build_model(spec), explained(spec, GRID), SAMPLES, store, batch_sizes=(1,))
 
 
@@ -229,7 +223,7 @@ def test_the_client_readmes_snippets(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(encoded(300, 200, "JPEG"))
     pairs = [("photo.jpg", "cat"), ("photo.jpg", "a red heart"), ("photo.jpg", "cat cat")]
-    with Client(server.address, model="pets", version=WITH, timeout=60) as client:
+    with Client(server.address, model=NAME, version=WITH, timeout=60) as client:
         for called in (r"client\.embed\(", r"client\.explain\("):
             code = snippet(called, "client/README.md")
             exec(compile(code, "client/README.md", "exec"), {"client": client, "pairs": pairs})

@@ -111,7 +111,10 @@ def _utf8(item: Any) -> bytes:
     if isinstance(item, bytes):
         return item
     if isinstance(item, str):
-        return item.encode("utf-8")
+        try:
+            return item.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise CodecError(f"Expected str to be valid Unicode. Received: {error.reason}") from error
     raise CodecError(f"Expected bytes or str in an array of strings. Received: {type(item).__name__}")
 
 

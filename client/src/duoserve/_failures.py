@@ -14,10 +14,17 @@ __all__ = ["Failure", "batch_limit", "classify"]
 
 
 class Failure(NamedTuple):
-    """The error to raise, and whether another attempt can help: a full server, a broken connection."""
+    """The error to raise, and whether another attempt can help.
+
+    Attributes:
+        error: What to raise.
+        transient: Another attempt can help: a full server, a broken connection.
+        turned_away: The server had no thread and did no work: the call only came too early.
+    """
 
     error: DuoserveError
     transient: bool = False
+    turned_away: bool = False
 
 
 # Words by which a broken connection shows under a code other than UNAVAILABLE.
@@ -26,6 +33,7 @@ _BROKEN: Final = re.compile(
     r"|transport|http2|HTTP/?2|SSL|tsi|TLS|[Ff]rame (size|type)|hpack|compress",
 )
 _BATCH_LIMIT: Final = re.compile(r"Task size \d+ is larger than maximum input batch size (\d+)")
+_NO_SIGNATURE: Final = re.compile(r'Serving signature key "(.{1,200})" not found')
 _TRANSPORT_CODES: Final = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED)
 
 
@@ -47,13 +55,16 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
         if "message larger than max" in details:
             advice = " (raise Connection.max_message_bytes, or send fewer rows)"
             return Failure(make(errors.MessageTooLarge, "a message within the limit", advice))
-        return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True)
+        # "Run() timeout exceeded while waiting in batching queue" counts as a failure: it did wait.
+        turned_away = "Threadpool Exhausted" in details
+        return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True, turned_away=turned_away)
     if code is status.NOT_FOUND or "Unrecognized servable version label" in details:
         return Failure(make(errors.ModelNotFound, "a model, version or label that the server has"))
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):
         return Failure(make(errors.PermissionDenied, "credentials that the server accepts"))
-    if code is status.FAILED_PRECONDITION and "Serving signature key" in details:
-        return Failure(make(errors.UnsupportedModel, "a model with the signatures of the Duoserve contract"))
+    signature = _NO_SIGNATURE.search(details)
+    if code is status.FAILED_PRECONDITION and signature:
+        return Failure(make(errors.UnsupportedModel, f"a model with the signature {signature[1]}"))
     if code is status.FAILED_PRECONDITION and "from different tasks have different shapes" in details:
         # The server batched this request with one of another client that was prepared otherwise.
         return Failure(make(errors.RequestRejected, "requests of one shape in a batch of the server"), transient=True)

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from duoserve import _batches, _inputs, observe
+from duoserve import _batches, _inputs
 from duoserve._checks import expect_kind, expect_name, expect_whole, resolve_target, timeout_seconds
 from duoserve._core import Core
 from duoserve._effects import Background, Compute, Steps
 from duoserve._inputs import Item, SendMode
 from duoserve._messages import Outputs, VersionStatus
+from duoserve._observed import Finish, Observed
 from duoserve._rpc import Context, Pairs, Rpc, check_metadata
 from duoserve._specs import Target
 from duoserve.audio import AudioSource, Clip
@@ -64,7 +65,7 @@ class Session:
         self._canary = canary
         self._shadow = shadow
         self._tally = ShadowTally()
-        self._observers = tuple(observers)
+        self._observed = Observed(observers)
         self._core = Core(rpc, server=server, model=model)
         self._batches = _batches.Batches[Prediction](self._core, self._core.predict_items, max_batch_size)
         self._embeddings = _batches.Batches[Embedding](self._core, self._core.embed_items, max_batch_size)
@@ -183,6 +184,7 @@ class Session:
         try:
             context, finish = self._begin("shadow", shadow.target, None, ())
             context.record.rows = len(items)
+            context.patient = False  # copies give way to calls that someone waits for
             with finish:
                 expected = yield from self._core.expected(context, shadow.target)
                 ways = {_inputs.choose(item, expected.spec, self._send) for item in items}
@@ -261,6 +263,8 @@ class Session:
         expect_kind("outputs", outputs, Sequence, "names of outputs")
         for name in (*inputs, *outputs):
             expect_name("a name of inputs or outputs", name)
+        for name, array in inputs.items():
+            expect_kind(f"input {name:.80}", array, (np.ndarray, np.generic), "a numpy array")
         context, finish = self._begin("run", self.target, timeout, metadata)
         with finish:
             context.record.sent = "tensors"
@@ -299,42 +303,14 @@ class Session:
             return self._canary.target, self._canary.fallback
         return self.target, False
 
-    def _begin(self, operation: str, target: Target, timeout: float | None, metadata: Pairs) -> tuple[Context, _Finish]:
+    def _begin(self, operation: str, target: Target, timeout: float | None, metadata: Pairs) -> tuple[Context, Finish]:
         record = CallRecord(operation, self.server, self.model, target)
         seconds = self.timeout if timeout is None else timeout_seconds(timeout)
         checked = check_metadata(metadata) if metadata != () else ()
-        finish = _Finish(record, self._observers)
+        finish = self._observed.start(record)
         return Context(time.monotonic() + seconds, seconds, record, checked + finish.metadata), finish
 
 
 def _listed(pairs: Iterable[Any]) -> list[Any]:
     expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
     return list(pairs)
-
-
-class _Finish:
-    """Closes a call's record when its block ends, and tells the observers."""
-
-    __slots__ = ("_record", "_started", "_states", "metadata")
-
-    def __init__(self, record: CallRecord, observers: Sequence[Observer]) -> None:
-        self._record = record
-        self._started = time.monotonic()
-        self._states: list[tuple[Observer, Any]] = []
-        self.metadata: tuple[tuple[str, str], ...] = ()
-        for observer in observers:
-            state, metadata = observer.started(record)
-            self._states.append((observer, state))
-            self.metadata += tuple(metadata)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        record = self._record
-        record.seconds = time.monotonic() - self._started
-        if kind is not None:
-            record.outcome = kind.__name__
-        for observer, state in self._states:
-            observer.finished(state, record)
-        observe.log(record)

@@ -93,15 +93,17 @@ class Shell(Generic[ChannelT]):
                     "Expected observers with the methods started and finished."
                     f" Received: {observer.__name__ if isinstance(observer, type) else type(observer).__name__}"
                 )
-        if (address is None) == (channel is None):
-            raise InvalidInput("Expected an address or a channel. Received: both or neither")
         if channel is not None:
+            line = self._wrap(channel)
+            if address is not None:
+                raise InvalidInput("Expected an address or a channel. Received: both")
             if tls is not None:
                 raise InvalidInput("Expected tls to be set up in the channel itself. Received: both tls and channel")
-            server, plan, line = "channel", Plan("", (), None, ""), self._wrap(channel)
+            server, plan = "channel", Plan("", (), None, "")
             lines = Lines(lambda: plan, lambda _: line, moves=False, interval=math.inf)
+        elif address is None:
+            raise InvalidInput("Expected an address or a channel. Received: neither")
         else:
-            assert address is not None
             place = parse_address(address)
             if token is not None and tls is None and not place.is_local():
                 raise InvalidInput(f"Expected tls with a token: plain text gives it away. Received: {place.text}")

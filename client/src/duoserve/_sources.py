@@ -24,17 +24,19 @@ def read_bytes(source: Any, name: str, others: str) -> bytes:
     """
     if isinstance(source, bytes):
         return source
-    if isinstance(source, (bytearray, memoryview)):
-        return bytes(source)
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            return Path(source).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"Expected {name} to be a readable file. Received: {error}") from error
-    if hasattr(source, "read"):
-        data = source.read()
-        if isinstance(data, bytes):
-            return data
+    try:
+        if isinstance(source, (bytearray, memoryview)):
+            return bytes(source)
+        if isinstance(source, (str, os.PathLike)):
+            return Path(os.fsdecode(source)).read_bytes()
+        readable = hasattr(source, "read")
+        data = source.read() if readable else None
+    except Exception as error:  # a source of the caller's own making raises what it likes
+        received = str(error) if isinstance(error, OSError) and str(error) else repr(error)
+        raise InvalidInput(f"Expected {name} to be a readable file. Received: {received:.300}") from error
+    if isinstance(data, bytes):
+        return data
+    if readable:
         raise InvalidInput(
             f"Expected {name} file to be opened in binary mode. Received: one that reads {kind_of(data)}"
         )

@@ -17,8 +17,8 @@ class CallRecord:
     """One call of a client's method, whatever it took on the wire. No user data.
 
     Attributes:
-        operation: "predict", "predict_batch", "predict_tensors", "run", "describe", "status",
-            "signatures" or "shadow".
+        operation: "predict", "predict_batch", "predict_tensors", "embed", "embed_batch", "explain",
+            "run", "describe", "status", "signatures" or "shadow".
         server: The address that the client was given.
         model: Name of the model.
         target: The label or version that was asked for, None for the latest.
@@ -51,7 +51,11 @@ class CallRecord:
 
 
 class Observer(Protocol):
-    """Hears of every call. Must be safe for many threads, must not raise, and should be quick."""
+    """Hears of every call. Must be safe for many threads, and should be quick.
+
+    What it raises costs no call: the first time it is logged as a warning, and `finished` is not
+    called where `started` failed.
+    """
 
     def started(self, record: CallRecord) -> tuple[Any, Sequence[tuple[str, str]]]:
         """A call begins. Returns something that `finished` gets back, and metadata to send along."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve.contract import PreprocessingSpec
-from duoserve.errors import DuoserveError
+from duoserve.errors import DuoserveError, InvalidInput
 
 __all__ = ["BatchResult", "Embedding", "EmbeddingBatch", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
 
@@ -61,8 +62,16 @@ class Prediction:
     sent: Sent
 
     def top(self, k: int = 5) -> tuple[Scored, ...]:
-        """The k most probable classes, best first; all of them when there are fewer."""
-        order = np.argsort(-self.probabilities, kind="stable")[: max(k, 0)]
+        """The k most probable classes, best first; all of them when there are fewer.
+
+        Raises:
+            InvalidInput: k is no whole number.
+        """
+        try:
+            count = max(operator.index(k), 0)
+        except TypeError as error:
+            raise InvalidInput(f"Expected k to be a whole number. Received: {k!r:.80}") from error
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
         return tuple(Scored(self.labels[i], float(self.probabilities[i])) for i in order)
 
 

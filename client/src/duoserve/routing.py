@@ -16,9 +16,8 @@ __all__ = ["Canary", "Shadow", "ShadowReport"]
 
 
 def _check_share(label: str | None, version: int | None, percent: float) -> None:
-    if (label is None) == (version is None):
-        raise InvalidInput("Expected a label or a version. Received: both or neither")
-    resolve_target(label, version)
+    if resolve_target(label, version) is None:
+        raise InvalidInput("Expected a label or a version. Received: neither")
     expect_number("percent", percent, 0, 100)
 
 

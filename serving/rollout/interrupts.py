@@ -1,0 +1,36 @@
+"""SIGTERM ends a command as Ctrl-C does, with its word, its history entry and its lock given back."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+__all__ = ["Terminated", "sigterm_interrupts"]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as when a Job's pod is evicted."""
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Raises `Terminated` in the block at SIGTERM; a second one doesn't disturb what ends it.
+
+    Outside of the main thread, where Python lets nobody handle signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
