@@ -173,3 +173,14 @@ def test_the_server_says_no_and_the_client_says_why(
     assert set(found.errors) == {1} and isinstance(found.errors[1], RequestRejected)
     with pytest.raises(InvalidInput, match="datetime64"):
         make_client(address, version=1).run("serving_default", {"image": np.zeros(1, "M8[D]")})
+
+
+def test_many_more_callers_than_the_server_has_threads(
+    make_client: Callable[..., Any], exported: Any, jpeg: bytes
+) -> None:
+    """Most calls are turned away at first; none fails."""
+    flags = "--model_name=pairs", f"--model_base_path={exported[0]}", "--grpc_max_threads=2"
+    with LocalServer(*flags) as server, ThreadPoolExecutor(48) as pool:
+        client = make_client(server.address, timeout=60)
+        answers = list(pool.map(lambda _: client.predict(jpeg, "red heart"), range(240)))
+    assert {answer.version for answer in answers} == {2}

@@ -20,14 +20,16 @@ from duoserve import (
     Retry,
     ServerBusy,
     ServerUnavailable,
+    Shadow,
 )
 from duoserve._rpc import Budget
 from duoserve.options import Connection
-from tests.client.fake import Abort, FakeServer
+from tests.client.fake import Abort, FakeServer, wait_until
 
 MakeClient = Callable[..., Any]
 STATUS = grpc.StatusCode
 BUSY = (STATUS.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+WAITED = (STATUS.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
 
 
 class Failing:
@@ -51,7 +53,7 @@ class Failing:
     ("code", "details"),
     [
         BUSY,
-        (STATUS.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"),
+        WAITED,
         (STATUS.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"),
         (STATUS.UNAVAILABLE, "Socket closed"),
         (STATUS.INTERNAL, "Received RST_STREAM with error code 2"),
@@ -72,15 +74,58 @@ def test_transient_failures_are_retried(
     assert hook.calls == 4
 
 
-@pytest.mark.parametrize("details", ["Server Threadpool Exhausted", "queue full"])
+@pytest.mark.parametrize("details", [WAITED[1], "queue full"])
 def test_attempts_are_counted_once_whoever_retries(
     make_client: MakeClient, server: FakeServer, jpeg: bytes, details: str
 ) -> None:
-    code = STATUS.UNAVAILABLE if "queue" in details else STATUS.RESOURCE_EXHAUSTED
+    code = STATUS.UNAVAILABLE if "full" in details else STATUS.RESOURCE_EXHAUSTED
     server.on_predict = hook = Failing(99, code, details)
     with pytest.raises(ServerBusy):
         make_client(server.address, retry=Retry(attempts=3, initial_backoff=0.01)).predict(jpeg, "x")
     assert hook.calls == 3
+
+
+def test_a_call_without_a_thread_for_it_is_no_failure(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    """It was turned away before any work: it goes on asking, and neither attempts nor budget are spent."""
+    server.on_predict = hook = Failing(30, *BUSY)
+    client = make_client(server.address, retry=Retry(attempts=2, budget=3, initial_backoff=0.001, max_backoff=0.002))
+    assert client.predict(jpeg, "x").version == 3 and hook.calls == 31
+    server.on_predict = hook = Failing(1, *WAITED)
+    assert client.predict(jpeg, "x").version == 3 and hook.calls == 2, "the budget is whole"
+
+
+def test_a_call_without_a_thread_for_it_asks_until_its_deadline_and_waits_between(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    client = make_client(server.address, retry=Retry(initial_backoff=0.1))
+    client.predict(jpeg, "x")
+    server.on_predict = hook = Failing(10_000, *BUSY)
+    began = time.monotonic()
+    with pytest.raises((ServerBusy, DeadlineExceeded)):
+        client.predict(jpeg, "x", timeout=1)
+    assert 0.8 < time.monotonic() - began < 3 and 5 <= hook.calls <= 21
+
+
+def test_without_retries_a_busy_server_is_asked_once(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    server.on_predict = hook = Failing(99, *BUSY)
+    with pytest.raises(ServerBusy, match="Server Threadpool Exhausted"):
+        make_client(server.address, retry=Retry(attempts=1)).predict(jpeg, "x")
+    assert hook.calls == 1
+
+
+def test_copies_for_a_shadow_give_way(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    busy = Failing(10_000, *BUSY)
+
+    def only_copies(request: Any, context: Any) -> None:
+        if request.model_spec.version_label == "canary":
+            busy(request, context)
+
+    server.on_predict = only_copies
+    retry = Retry(attempts=3, initial_backoff=0.001, max_backoff=0.001)
+    client = make_client(server.address, label="stable", shadow=Shadow(label="canary"), retry=retry, timeout=60)
+    assert client.predict(jpeg, "x").version == 1
+    wait_until(lambda: client.shadow_report().failed == 1)
+    assert busy.calls == 3
 
 
 @pytest.mark.parametrize(
@@ -160,7 +205,7 @@ def test_waiting_for_a_server_that_is_still_starting(make_client: MakeClient, se
 
 
 def test_a_failing_server_gets_no_flood_of_retries(server: FakeServer, jpeg: bytes) -> None:
-    server.on_predict = hook = Failing(10_000, *BUSY)
+    server.on_predict = hook = Failing(10_000, *WAITED)
     retry = Retry(attempts=5, initial_backoff=0.001, max_backoff=0.001, budget=20)
     with Client(server.address, model="pairs", retry=retry) as client:
         for _ in range(50):
@@ -235,7 +280,7 @@ def test_a_server_at_its_thread_limit(make_client: MakeClient, server: FakeServe
             running.release()
 
     server.on_predict = limited
-    client = make_client(server.address, retry=Retry(attempts=5, initial_backoff=0.1, max_backoff=1))
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: client.predict(jpeg, "x").version, range(12)))
-    assert answers == [3] * 12
+    client = make_client(server.address, timeout=30)
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: client.predict(jpeg, "x").version, range(120)))
+    assert answers == [3] * 120

@@ -14,10 +14,17 @@ __all__ = ["Failure", "batch_limit", "classify"]
 
 
 class Failure(NamedTuple):
-    """The error to raise, and whether another attempt can help: a full server, a broken connection."""
+    """The error to raise, and whether another attempt can help.
+
+    Attributes:
+        error: What to raise.
+        transient: Another attempt can help: a full server, a broken connection.
+        turned_away: The server had no thread and did no work: the call only came too early.
+    """
 
     error: DuoserveError
     transient: bool = False
+    turned_away: bool = False
 
 
 # Words by which a broken connection shows under a code other than UNAVAILABLE.
@@ -48,7 +55,9 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
         if "message larger than max" in details:
             advice = " (raise Connection.max_message_bytes, or send fewer rows)"
             return Failure(make(errors.MessageTooLarge, "a message within the limit", advice))
-        return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True)
+        # "Run() timeout exceeded while waiting in batching queue" counts as a failure: it did wait.
+        turned_away = "Threadpool Exhausted" in details
+        return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True, turned_away=turned_away)
     if code is status.NOT_FOUND or "Unrecognized servable version label" in details:
         return Failure(make(errors.ModelNotFound, "a model, version or label that the server has"))
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED):

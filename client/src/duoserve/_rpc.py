@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
 
 import grpc
 
@@ -22,6 +24,8 @@ __all__ = ["Budget", "Context", "Metadata", "Pairs", "Rpc", "check_metadata"]
 
 Metadata = tuple[tuple[str, str], ...]
 Pairs = Sequence[tuple[str, str]]
+# A call that was turned away waits a share of the time it has left: the longer it has waited, the more often it tries.
+_SHARE: Final = 1 / 16
 _KEY = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
 _VALUE = re.compile(r"[ -~]*")  # printable ASCII
 
@@ -51,12 +55,16 @@ class Context:
     Attributes:
         deadline: When the call must have ended, on time.monotonic's clock.
         timeout: Seconds that it was given.
+        record: Filled in on the way.
+        metadata: Sent along.
+        patient: Whether it goes on asking a server that has no thread for it, until the deadline.
     """
 
     deadline: float
     timeout: float
     record: CallRecord
     metadata: Metadata = ()
+    patient: bool = True
 
     def left(self) -> float:
         """Seconds until the deadline.
@@ -119,7 +127,8 @@ class Rpc:
     def send(self, context: Context, method: str, request: bytes, target: int | str | None) -> Steps[bytes]:
         """The reply's bytes. Raises the DuoserveError that the status means."""
         record = context.record
-        for attempt in range(1, self._retry.attempts + 1):
+        failures = refusals = 0
+        while True:
             metadata = self._metadata + context.metadata if context.metadata else self._metadata
             if self._token is not None:
                 metadata = (*metadata, (yield from self._bearer(self._token)))
@@ -133,18 +142,22 @@ class Rpc:
             except grpc.RpcError as error:
                 code, details = error.code(), error.details() or ""
                 failure = classify(code, details, server=record.server, model=record.model, version=target)
-                ours = failure.transient and (self._retry_unavailable or code is not grpc.StatusCode.UNAVAILABLE)
-                again = ours and self._budget.failure() and attempt < self._retry.attempts
-                if not again:
-                    raise failure.error from error
-                wait = self._backoff(attempt)
-                if wait >= context.deadline - time.monotonic():
+                left = context.deadline - time.monotonic()
+                if failure.turned_away and context.patient and self._retry.attempts > 1:
+                    refusals += 1
+                    wait = self._backoff(refusals, left * _SHARE)
+                else:
+                    failures += 1
+                    ours = failure.transient and (self._retry_unavailable or code is not grpc.StatusCode.UNAVAILABLE)
+                    if not (ours and self._budget.failure() and failures < self._retry.attempts):
+                        raise failure.error from error
+                    wait = self._backoff(failures)
+                if wait >= left:
                     raise failure.error from error
             else:
                 self._budget.success()
                 return reply
             yield Sleep(wait)
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _bearer(self, source: Callable[[], str | Awaitable[str]]) -> Steps[tuple[str, str]]:
         try:
@@ -157,8 +170,10 @@ class Rpc:
             raise InvalidInput(f"Expected token() to give a non-empty str. Received: {type(token).__name__}")
         return check_metadata([("authorization", f"Bearer {token}")])[0]
 
-    def _backoff(self, attempt: int) -> float:
-        most = min(self._retry.max_backoff, self._retry.initial_backoff * 2 ** (attempt - 1))
+    def _backoff(self, times: int, most: float = math.inf) -> float:
+        """Seconds to wait after so many failures, `most` at most where that is not less than the first wait."""
+        least = self._retry.initial_backoff
+        most = min(self._retry.max_backoff, least * 2 ** min(times - 1, 30), max(most, least))
         return random.uniform(most / 2, most)  # noqa: S311 -- jitter, not a secret
 
     def _may_hedge(self, record: CallRecord) -> bool:

@@ -104,7 +104,7 @@ class ServerUnavailable(DuoserveError, ConnectionError):
 
 
 class ServerBusy(ServerUnavailable):
-    """The server answered at once that it has no thread or no place in its queue."""
+    """The server answered at once that it has no thread, until the deadline, or no place in its queue."""
 
 
 class MessageTooLarge(DuoserveError):

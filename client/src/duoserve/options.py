@@ -15,12 +15,19 @@ __all__ = ["TLS", "Connection", "Hedge", "Retry"]
 class Retry:
     """When and how often a call is sent again. Predict changes nothing on the server, so that is safe.
 
-    What gRPC can tell apart (UNAVAILABLE) it retries itself, by the channel's service
-    config, on the next replica. What needs its message read (a busy server, a cut
-    connection under another code) is retried by the client. Both stop at the deadline.
+    What gRPC can tell apart (UNAVAILABLE, a full batching queue included) it retries itself,
+    by the channel's service config, on the next replica. What needs its message read (a cut
+    connection under another code, a wait in the batching queue that took too long) is retried
+    by the client. Both stop at the deadline.
+
+    A server without a free thread ("Server Threadpool Exhausted") turns a call away at once
+    and does no work for it. That is no failure but a queue: the call is sent again until the
+    deadline, with the same waits, and counts neither for `attempts` nor for `budget`. With
+    `attempts=1` it is not. The third meaning of RESOURCE_EXHAUSTED, a message over a limit, is
+    never sent again.
 
     Attributes:
-        attempts: Calls in all, the first included, 1 to 5. 1 switches retries off.
+        attempts: Calls in all, the first included, 1 to 5. 1 switches retries off, of all kinds.
         initial_backoff: Seconds before the second attempt, at most (the wait is random).
         max_backoff: Upper limit of that wait, which doubles each time.
         budget: Retries stop while failures outnumber successes: each failure takes one token
@@ -117,3 +124,13 @@ class TLS:
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("Expected TLS cert and key together. Received: only one of them")
         expect_number("reload", self.reload, 0.1, 86400)
+
+    def check(self) -> None:
+        """Reads the files as a connection would, to tell at once what the first call would tell.
+
+        Raises:
+            InvalidInput: A file that can't be read, is no PEM, or a certificate and key that are no pair.
+        """
+        from duoserve._tls import credentials_of
+
+        credentials_of(self)
