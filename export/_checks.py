@@ -220,7 +220,8 @@ def _warmup(subject: Subject) -> Iterator[str]:
     sizes = {rows for _, rows in seen}
     for name, rows in sorted({(each, rows) for each in names for rows in warmed_up(each, sizes)} - seen):
         yield f"expected a record for each signature at each batch size. Received: none for {name} of {rows} row(s)"
-    yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}"
+    smallest = f"; explain at {min(sizes)}" if contract.EXPLAIN in names and len(sizes) > 1 else ""
+    yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}{smallest}"
 
 
 def _weights(subject: Subject) -> Iterator[str]:

@@ -19,6 +19,7 @@ from serving.check import (
     listening,
     monitors,
     network,
+    placeholders,
     probes,
     rbac,
     references,
@@ -74,7 +75,8 @@ def check(
         *tools.check(manifests),
         *rbac.check(manifests),
         *security.check(manifests),
-        *images.check(manifests, for_apply=for_apply),
+        *images.check(manifests),
+        *(placeholders.check(manifests) if for_apply else ()),
         *resources.check(manifests),
     ]
     if not any(True for _ in servers(manifests)):

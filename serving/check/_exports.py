@@ -50,7 +50,7 @@ def exports(manifests: Manifests) -> Iterator[Export]:
             given = {name: value for name in container.env if (value := container.variable(name)) is not None}
             values = _assigned(file.text, given)
             for line in re.sub(r"\\\r?\n", " ", file.text).splitlines():
-                words = _words(line)
+                words = _words(line) if "export" in line else []
                 for at in range(len(words) - 2):
                     if words[at : at + 3] == ["-m", "export", "export"]:
                         yield _export(container, words[at + 2 :], values, file.where, file.field)

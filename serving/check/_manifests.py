@@ -80,7 +80,8 @@ class Object:
         return mapping(self.data.get("spec"))
 
     def __str__(self) -> str:
-        return f"{self.kind or 'object'}/{self.name or '?'}"
+        made = text(dig(self.data, "metadata", "generateName"))
+        return f"{self.kind or 'object'}/{self.name or (made and made + '*') or '?'}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -204,19 +205,34 @@ class Manifests:
         self.known: dict[str, Any] = {}
         """What rules worked out once, for the others."""
         self._by_kind: dict[str, list[Object]] = {}
+        self._by_namespace: dict[tuple[str, str], list[Object]] = {}
         self._by_name: dict[tuple[str, str, str], Object] = {}
+        self._namespaces: dict[str, Object] = {}
         self._pods_of: dict[str, list[Pod]] = {}
+        self._pods_by_label: dict[tuple[str, str, str], list[Pod]] = {}
         self._external: set[str] = set()
         for found in self.objects:
             self._by_kind.setdefault(found.kind, []).append(found)
+            self._by_namespace.setdefault((found.kind, found.namespace), []).append(found)
+            if found.kind == "Namespace":
+                self._namespaces.setdefault(found.name, found)
             self._by_name.setdefault((found.kind, found.namespace, found.name), found)
             elsewhere = text(dig(found.data, "metadata", "annotations", "duoserve.dev/external"))
             self._external.update(re.split(r"[,\s]+", elsewhere))
         for pod in self.pods:
             self._pods_of.setdefault(pod.owner.namespace, []).append(pod)
+            for key, value in pod.labels.items():
+                self._pods_by_label.setdefault((pod.owner.namespace, str(key), str(value)), []).append(pod)
 
     def of(self, *kinds: str) -> list[Object]:
         return [found for kind in kinds for found in self._by_kind.get(kind, ())]
+
+    def of_namespace(self, kind: str, namespace: str) -> list[Object]:
+        return self._by_namespace.get((kind, namespace), [])
+
+    def namespace(self, name: str) -> Object | None:
+        """The Namespace of this name, whatever namespace it says to be in itself."""
+        return self._namespaces.get(name)
 
     def find(self, kind: str, name: str, namespace: str) -> Object | None:
         return self._by_name.get((kind, namespace, name))
@@ -231,13 +247,16 @@ class Manifests:
     def behind(self, service: Object) -> list[Pod]:
         """Pods that a Service selects."""
         chosen = mapping(service.spec.get("selector"))
-        return (
-            self.selected(service.namespace, lambda labels: matches({"matchLabels": chosen}, labels)) if chosen else []
-        )
+        return self.selected(service.namespace, {"matchLabels": chosen}) if chosen else []
 
-    def selected(self, namespace: str, choose: Any) -> list[Pod]:
-        """Pods of a namespace whose labels `choose` takes."""
-        return [pod for pod in self.pods_of(namespace) if choose(pod.labels)]
+    def selected(self, namespace: str, selector: Any) -> list[Pod]:
+        """Pods of a namespace that a label selector takes."""
+        groups = [
+            self._pods_by_label.get((namespace, str(key), str(value)), [])
+            for key, value in mapping(dig(selector, "matchLabels")).items()
+        ]
+        pods = min(groups, key=len) if groups else self.pods_of(namespace)
+        return [pod for pod in pods if matches(selector, pod.labels)]
 
 
 def _pods(owner: Object) -> Iterator[Pod]:

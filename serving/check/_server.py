@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from serving import _textproto, modelfile
 from serving.check._data import strings
 from serving.check._files import ConfigFile, mounted
-from serving.check._manifests import Container, Manifests
+from serving.check._manifests import Container, Manifests, Pod
 from serving.local._flags import Flags
 
 __all__ = ["KNOWN_FLAGS", "Server", "servers"]
@@ -94,11 +94,15 @@ class Server:
             return None
 
 
-def servers(manifests: Manifests) -> list[Server]:
-    """Containers whose command line is the model server's."""
+def servers(manifests: Manifests, pod: Pod | None = None) -> list[Server]:
+    """Containers whose command line is the model server's: all, or those of a pod."""
     if "servers" not in manifests.known:
         manifests.known["servers"] = list(_servers(manifests))
-    found: list[Server] = manifests.known["servers"]
+        of: dict[Pod, list[Server]] = {}
+        for server in manifests.known["servers"]:
+            of.setdefault(server.container.pod, []).append(server)
+        manifests.known["servers of"] = of
+    found: list[Server] = manifests.known["servers"] if pod is None else manifests.known["servers of"].get(pod, [])
     return found
 
 

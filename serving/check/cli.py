@@ -13,7 +13,7 @@ from serving.check import Finding, Manifests, check
 from serving.check._load import LoadError, load, read
 from serving.check.batching import WARMED_UP, batching
 from serving.check.config import models
-from serving.check.images import placeholders
+from serving.check.placeholders import placeholders
 
 __all__ = ["main"]
 
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--batching", type=Path, action="append", default=[], metavar="FILE", help="also a batching.config"
     )
     parser.add_argument(
-        "--for-apply", action="store_true", help="also refuse the placeholder images that the overlays ship with"
+        "--for-apply",
+        action="store_true",
+        help="also refuse the overlays' placeholders: images, storage class",
     )
     parser.add_argument(
         "--warmup-sizes", type=_sizes, default=WARMED_UP, metavar="N,N", help="batch sizes that exports warm up"
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shipped = placeholders(manifests) if manifests and not options.for_apply else []
     if shipped:
         print(
-            f"note: images that are placeholders: {', '.join(shipped)}. Before you apply, set your own by digest "
+            f"note: placeholders: {', '.join(shipped)}. Before you apply, set your own, images by digest "
             '(k8s/RUNBOOK.md, "Set up") and check with --for-apply, which refuses these',
             file=sys.stderr,
         )

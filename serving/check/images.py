@@ -8,20 +8,19 @@ from collections.abc import Iterator
 from serving.check._data import dig, items, text
 from serving.check._manifests import Finding, Manifests
 
-__all__ = ["check", "placeholders"]
+__all__ = ["PIN", "check", "named"]
 
-_PLACEHOLDER = re.compile(r"registry\.example\.com|@sha256:0{64}$")
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(
     rf"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?{_PART}(?:/{_PART})*"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
-_PIN = "`docker buildx imagetools inspect IMAGE:TAG --format '{{.Manifest.Digest}}'` shows the digest; write it into "
-_PIN += '`images` of the overlay\'s kustomization.yaml (k8s/RUNBOOK.md, "Set up").'
+PIN = "`docker buildx imagetools inspect IMAGE:TAG --format '{{.Manifest.Digest}}'` shows the digest; write it into "
+PIN += '`images` of the overlay\'s kustomization.yaml (k8s/RUNBOOK.md, "Set up").'
 
 
-def _images(manifests: Manifests) -> Iterator[tuple[str, str, str, str]]:
+def named(manifests: Manifests) -> Iterator[tuple[str, str, str, str]]:
     """Every image: its object, field, name, and when it is pulled."""
     for pod in manifests.pods:
         for container in pod.containers():
@@ -34,18 +33,13 @@ def _images(manifests: Manifests) -> Iterator[tuple[str, str, str, str]]:
                 yield str(pod.owner), field, text(reference), policy
 
 
-def placeholders(manifests: Manifests) -> list[str]:
-    """Images that the overlays ship with, which are nobody's."""
-    return sorted({image for *_, image, _ in _images(manifests) if _PLACEHOLDER.search(image)})
-
-
-def check(manifests: Manifests, *, for_apply: bool = False) -> Iterator[Finding]:
-    for owner, field, image, policy in _images(manifests):
+def check(manifests: Manifests) -> Iterator[Finding]:
+    for owner, field, image, policy in named(manifests):
         match = _IMAGE.fullmatch(image)
         if match is None:
             expected = "REGISTRY/NAME@sha256:DIGEST, in lower case, the digest of 64 digits"
             why = "InvalidImageName: no pod starts."
-            yield Finding("image-name", owner, field, expected, repr(image), why, "Correct the name. " + _PIN)
+            yield Finding("image-name", owner, field, expected, repr(image), why, "Correct the name. " + PIN)
             continue
         tag, digest, (host, slash, _) = match["tag"], match["digest"], image.partition("/")
         remote = bool(slash) and ("." in host or ":" in host)
@@ -57,7 +51,7 @@ def check(manifests: Manifests, *, for_apply: bool = False) -> Iterator[Finding]
                 "a digest" if remote else "a digest, or at least a tag that names a build",
                 repr(image),
                 "The image changes under you: two pods of one Deployment may run two builds.",
-                _PIN,
+                PIN,
             )
         if policy == "Never" and remote:
             yield Finding(
@@ -69,6 +63,3 @@ def check(manifests: Manifests, *, for_apply: bool = False) -> Iterator[Finding]
                 "ErrImageNeverPull on every node that does not happen to have it.",
                 "Write IfNotPresent.",
             )
-        if for_apply and _PLACEHOLDER.search(image):
-            why = "There is no such image: ImagePullBackOff."
-            yield Finding("placeholder", owner, field, "your image, by its digest", repr(image), why, _PIN)

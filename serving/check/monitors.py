@@ -67,7 +67,7 @@ def _endpoints(manifests: Manifests, monitor: Object) -> Iterator[tuple[dict[str
     """Each endpoint of a monitor with the pods behind it."""
     selector, namespaces = monitor.spec.get("selector"), _namespaces(manifests, monitor)
     if monitor.kind == "PodMonitor":
-        pods = [pod for pod in manifests.pods if pod.owner.namespace in namespaces and matches(selector, pod.labels)]
+        pods = [pod for namespace in sorted(namespaces) for pod in manifests.selected(namespace, selector)]
         for endpoint in items(monitor.spec.get("podMetricsEndpoints")):
             yield endpoint, pods
         return
@@ -79,7 +79,8 @@ def _endpoints(manifests: Manifests, monitor: Object) -> Iterator[tuple[dict[str
 
 def _services(manifests: Manifests, monitor: Object) -> list[Object]:
     selector, namespaces = monitor.spec.get("selector"), _namespaces(manifests, monitor)
-    return [s for s in manifests.of("Service") if s.namespace in namespaces and matches(selector, s.labels)]
+    services = [service for namespace in sorted(namespaces) for service in manifests.of_namespace("Service", namespace)]
+    return [service for service in services if matches(selector, service.labels)]
 
 
 def _monitor(manifests: Manifests, monitor: Object) -> Iterator[Finding]:
@@ -90,11 +91,8 @@ def _monitor(manifests: Manifests, monitor: Object) -> Iterator[Finding]:
     services = _services(manifests, monitor) if by_service else []
     pods = [pod for service in services for pod in manifests.behind(service)]
     if not by_service:
-        pods = [
-            pod
-            for pod in manifests.pods
-            if pod.owner.namespace in _namespaces(manifests, monitor) and matches(selector, pod.labels)
-        ]
+        namespaces = sorted(_namespaces(manifests, monitor))
+        pods = [pod for namespace in namespaces for pod in manifests.selected(namespace, selector)]
     if not pods or not mapping(selector):
         yield nothing(manifests, monitor, "spec.selector", selector, _SILENT)
     if not endpoints:

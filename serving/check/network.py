@@ -38,10 +38,8 @@ def _policies(manifests: Manifests, pod: Pod, way: Way | None = None) -> list[Ob
     """The policies that select a pod."""
     return [
         policy
-        for policy in manifests.of("NetworkPolicy")
-        if policy.namespace == pod.owner.namespace
-        and matches(policy.spec.get("podSelector"), pod.labels)
-        and (way is None or _governs(policy, way))
+        for policy in manifests.of_namespace("NetworkPolicy", pod.owner.namespace)
+        if matches(policy.spec.get("podSelector"), pod.labels) and (way is None or _governs(policy, way))
     ]
 
 
@@ -80,7 +78,7 @@ def _meets(manifests: Manifests, rule: dict[str, Any], way: Way, home: str, othe
 def _namespace(manifests: Manifests, pod: Pod) -> dict[str, Any]:
     """The labels of a pod's namespace, with the one that Kubernetes sets itself."""
     name = pod.owner.namespace
-    found = next((namespace for namespace in manifests.of("Namespace") if namespace.name == name), None)
+    found = manifests.namespace(name)
     return {**(found.labels if found else {}), "kubernetes.io/metadata.name": name}
 
 
@@ -250,7 +248,7 @@ def pods_source(manifests: Manifests, argument: str) -> tuple[list[Pod], int] | 
     if match is None:
         return None
     labels: dict[str, str] = dict(part.partition("=")[::2] for part in match[2].split(","))
-    return manifests.selected(match[1], lambda found: matches({"matchLabels": labels}, found)), int(match[3])
+    return manifests.selected(match[1], {"matchLabels": labels}), int(match[3])
 
 
 def _calls(manifests: Manifests, pod: Pod) -> Iterator[Finding]:

@@ -29,7 +29,8 @@ def _missing(manifests: Manifests, kind: str, name: str, namespace: str) -> bool
 
 
 def _names(manifests: Manifests, kind: str, namespace: str) -> str:
-    return ", ".join(sorted(found.name for found in manifests.of(kind) if found.namespace == namespace)) or "none"
+    names = sorted(found.name for found in manifests.of_namespace(kind, namespace)[:50])
+    return ", ".join(names[:10] + ["…"] * (len(names) > 10)) or "none"
 
 
 def _volumes(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
@@ -218,7 +219,7 @@ def _twice(manifests: Manifests) -> Iterator[Finding]:
     seen: set[tuple[str, str, str, str]] = set()
     for found in manifests.objects:
         key = (text(found.data.get("apiVersion")), found.kind, found.namespace, found.name)
-        if key in seen:
+        if found.name and key in seen:
             yield Finding(
                 "object-twice",
                 str(found),

@@ -48,8 +48,8 @@ def _aim(scaler: Object) -> tuple[str, str]:
 
 def _scaled(manifests: Manifests, owner: Object) -> Object | None:
     """The autoscaler of a workload."""
-    for scaler in manifests.of(*_SCALERS):
-        if _aim(scaler) == (owner.kind, owner.name) and scaler.namespace == owner.namespace:
+    for scaler in [scaler for kind in _SCALERS for scaler in manifests.of_namespace(kind, owner.namespace)]:
+        if _aim(scaler) == (owner.kind, owner.name):
             return scaler
     return owner if owner.kind == "InferenceService" else None
 
@@ -80,7 +80,12 @@ def _target(manifests: Manifests, scaler: Object) -> Iterator[Finding]:
             "Every apply resets the size and cuts capacity under load.",
             "Remove spec.replicas.",
         )
-    containers = {text(c.data.get("name")) for pod in manifests.pods if pod.owner is found for c in pod.containers()}
+    containers = {
+        text(c.data.get("name"))
+        for pod in manifests.pods_of(found.namespace)
+        if pod.owner is found
+        for c in pod.containers()
+    }
     for metric in items(scaler.spec.get("metrics")):
         wanted = text(dig(metric, "containerResource", "container"))
         if wanted and wanted not in containers:
@@ -183,8 +188,8 @@ def _sized(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 
 def _protected(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
     covered = any(
-        budget.namespace == pod.owner.namespace and matches(budget.spec.get("selector"), pod.labels)
-        for budget in manifests.of("PodDisruptionBudget")
+        matches(budget.spec.get("selector"), pod.labels)
+        for budget in manifests.of_namespace("PodDisruptionBudget", pod.owner.namespace)
     )
     if pod.runs_for_ever and pod.owner.kind != "Pod" and not covered:
         yield Finding(
@@ -201,7 +206,7 @@ def _protected(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 def _budget(manifests: Manifests, budget: Object) -> Iterator[Finding]:
     selector = budget.spec.get("selector")
     most, least = budget.spec.get("maxUnavailable"), budget.spec.get("minAvailable")
-    pods = [pod for pod in manifests.pods if pod.owner.namespace == budget.namespace and matches(selector, pod.labels)]
+    pods = manifests.selected(budget.namespace, selector)
     if not mapping(selector):
         yield Finding(
             "selects-all",

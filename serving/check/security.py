@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from serving.check._data import dig, integer, items, mapping, strings, text
 from serving.check._manifests import Container, Finding, Manifests, Pod
+from serving.check._own import own_container, own_pod
 from serving.check._server import Server, servers
 
 __all__ = ["check"]
@@ -37,33 +39,87 @@ _SYSCTLS = {
     "net.ipv4.tcp_wmem",
 }
 _SELINUX = ("container_t", "container_init_t", "container_kvm_t", "container_engine_t")
-_RESTRICTED = 'The namespace enforces Pod Security "restricted": no pod is created.'
+_LABEL = "pod-security.kubernetes.io/enforce"
+_ENFORCED = 'The namespace enforces Pod Security "restricted": no pod is created.'
+_REFUSED = 'Pod Security "restricted", which the base sets for its namespace, refuses it.'
+_USER = 10000
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
+    """Our own pods have to be as the base makes them; a neighbour's, as its namespace enforces."""
+    own = {pod for pod in manifests.pods if own_pod(manifests, pod)}
     for pod in manifests.pods:
-        yield from _pod(pod)
-        for container in pod.containers():
-            yield from _container(container)
+        enforced = _level(manifests, pod.owner.namespace) == "restricted"
+        if pod in own:
+            yield from _own(manifests, pod)
+        if pod in own or enforced:
+            yield from _restricted(pod, _ENFORCED if enforced else _REFUSED)
     for server in servers(manifests):
         yield from _temporary(server)
         yield from _links(server)
     for namespace in manifests.of("Namespace"):
-        level = namespace.labels.get("pod-security.kubernetes.io/enforce")
-        if level != "restricted":
+        level = namespace.labels.get(_LABEL)
+        if level != "restricted" and any(pod.owner.namespace == namespace.name for pod in own):
             yield Finding(
                 "namespace-level",
                 str(namespace),
                 "metadata.labels",
-                "pod-security.kubernetes.io/enforce: restricted",
+                f"{_LABEL}: restricted",
                 str(level),
                 "The cluster lets any pod into the namespace, privileged ones too.",
                 "Set the label.",
             )
 
 
-def _finding(pod: Pod, rule: str, field: str, expected: str, received: object, why: str = _RESTRICTED) -> Finding:
+def _level(manifests: Manifests, name: str) -> Any:
+    """The Pod Security level that a namespace of this set enforces; None when it is not here."""
+    found = manifests.namespace(name)
+    return found.labels.get(_LABEL) if found else None
+
+
+def _finding(pod: Pod, rule: str, field: str, expected: str, received: object, why: str = "") -> Finding:
     return Finding(rule, str(pod.owner), field, expected, str(received), why, "Set it as the base does.")
+
+
+def _own(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
+    """What our own pods do without, beyond Pod Security."""
+    if pod.spec.get("automountServiceAccountToken") is not False:
+        yield _finding(
+            pod,
+            "token",
+            f"{pod.path}.automountServiceAccountToken",
+            "false",
+            pod.spec.get("automountServiceAccountToken", "true (the default)"),
+            "Who breaks into the server speaks to the API server. Nothing here needs to.",
+        )
+    for container in pod.containers():
+        at, user = f"{container.path}.securityContext", _context(container, "runAsUser")
+        # Another image's user is its own affair, as long as it is not root.
+        if own_container(manifests, container) and (integer(user) or 0) < _USER:
+            why = "0 is root; the stock image's user is root; low numbers are users of the node."
+            yield _finding(pod, "user", f"{at}.runAsUser", f"a number of at least {_USER}", user, why)
+        if dig(container.data, "securityContext", "readOnlyRootFilesystem") is not True:
+            yield _finding(
+                pod,
+                "root-filesystem",
+                f"{at}.readOnlyRootFilesystem",
+                "true",
+                dig(container.data, "securityContext", "readOnlyRootFilesystem"),
+                "Who breaks into the server can leave programs there.",
+            )
+
+
+def _context(container: Container, field: str) -> Any:
+    """A field of a container's security context; the pod's where it has none."""
+    outer, inner = (mapping(data.get("securityContext")) for data in (container.pod.spec, container.data))
+    return inner.get(field, outer.get(field))
+
+
+def _restricted(pod: Pod, why: str) -> Iterator[Finding]:
+    """The level "restricted" of the Pod Security Standards (kubernetes.io/docs/concepts/security)."""
+    yield from (dataclasses.replace(found, why=why + found.why) for found in _pod(pod))
+    for container in pod.containers():
+        yield from (dataclasses.replace(found, why=why + found.why) for found in _container(container))
 
 
 def _pod(pod: Pod) -> Iterator[Finding]:
@@ -82,15 +138,6 @@ def _pod(pod: Pod) -> Iterator[Finding]:
     for sysctl in items(dig(pod.spec, "securityContext", "sysctls")):
         if sysctl.get("name") not in _SYSCTLS:
             yield _finding(pod, "sysctl", f"{pod.path}.securityContext.sysctls", "safe ones only", sysctl.get("name"))
-    if pod.spec.get("automountServiceAccountToken") is not False:
-        yield _finding(
-            pod,
-            "token",
-            f"{pod.path}.automountServiceAccountToken",
-            "false",
-            pod.spec.get("automountServiceAccountToken", "true (the default)"),
-            "Who breaks into the server speaks to the API server. Nothing here needs to.",
-        )
 
 
 def _profiles(pod: Pod, context: dict[str, Any], at: str) -> Iterator[Finding]:
@@ -111,20 +158,12 @@ def _container(container: Container) -> Iterator[Finding]:
     pod, context = container.pod, mapping(container.data.get("securityContext"))
     outer = mapping(pod.spec.get("securityContext"))
     at = f"{container.path}.securityContext"
-    user = context.get("runAsUser", outer.get("runAsUser"))
     if context.get("runAsNonRoot", outer.get("runAsNonRoot")) is not True:
         yield _finding(
             pod, "root", f"{at}.runAsNonRoot", "true", context.get("runAsNonRoot", outer.get("runAsNonRoot"))
         )
-    if (integer(user) or 0) < 10000:
-        yield _finding(
-            pod,
-            "user",
-            f"{at}.runAsUser",
-            "a number of at least 10000",
-            user,
-            "0 is root; the stock image's user is root; low numbers are users of the node.",
-        )
+    if context.get("runAsUser", outer.get("runAsUser")) == 0:
+        yield _finding(pod, "user", f"{at}.runAsUser", "another user than root", 0)
     if context.get("privileged"):
         yield _finding(pod, "privileged", f"{at}.privileged", "false", True)
     if context.get("allowPrivilegeEscalation") is not False:
@@ -141,7 +180,7 @@ def _container(container: Container) -> Iterator[Finding]:
         for way in ("httpGet", "tcpSocket"):
             if dig(container.data, kind, way, "host"):
                 field, host = f"{container.path}.{kind}.{way}.host", container.data[kind][way]["host"]
-                why = f"The kubelet asks that host from the node, not the pod; from Kubernetes 1.34 on: {_RESTRICTED}"
+                why = " The kubelet asks that host from the node, not the pod. Refused from 1.34 on."
                 yield _finding(pod, "probe-host", field, "no host, which is the pod", host, why)
     profile = dig(context, "seccompProfile", "type") or dig(outer, "seccompProfile", "type")
     if profile not in ("RuntimeDefault", "Localhost"):
@@ -151,15 +190,6 @@ def _container(container: Container) -> Iterator[Finding]:
     for port in items(container.data.get("ports")):
         if port.get("hostPort"):
             yield _finding(pod, "host-port", f"{container.path}.ports", "no hostPort", port["hostPort"])
-    if context.get("readOnlyRootFilesystem") is not True:
-        yield _finding(
-            pod,
-            "root-filesystem",
-            f"{at}.readOnlyRootFilesystem",
-            "true",
-            context.get("readOnlyRootFilesystem"),
-            "Who breaks into the server can leave programs there.",
-        )
 
 
 def _temporary(server: Server) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +21,9 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _labels(manifests: Manifests, namespace: str) -> str:
-    shown = {
-        ", ".join(f"{key}={value}" for key, value in sorted(pod.labels.items()))
-        for pod in manifests.pods
-        if pod.owner.namespace == namespace
-    }
-    return "; ".join(sorted(shown)) or "no pods"
+    written = (", ".join(f"{k}={v}" for k, v in sorted(pod.labels.items())) for pod in manifests.pods_of(namespace))
+    shown = sorted(set(itertools.islice(written, 50)))
+    return "; ".join(shown[:5] + ["…"] * (len(shown) > 5)) or "no pods"
 
 
 def nothing(manifests: Manifests, found: Object, field: str, selector: Any, why: str) -> Finding:
@@ -57,9 +55,8 @@ def _workloads(manifests: Manifests) -> Iterator[Finding]:
                 "Make both the same. A live selector can't change.",
             )
             continue
-        for other in manifests.pods:
-            here = other.owner is not pod.owner and other.owner.namespace == pod.owner.namespace
-            if here and matches(selector, other.labels):
+        for other in manifests.selected(pod.owner.namespace, selector):
+            if other.owner is not pod.owner:
                 yield Finding(
                     "selector-overlap",
                     str(pod.owner),
@@ -86,10 +83,10 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
     for service in manifests.of("Service"):
         selector = mapping(service.spec.get("selector"))
         if not selector:
-            if service.spec.get("type") != "ExternalName":
+            if _forgotten(manifests, service):
                 yield nothing(manifests, service, "spec.selector", selector or "none", "It has no endpoints.")
             continue
-        chosen = manifests.selected(service.namespace, lambda labels, s=selector: matches({"matchLabels": s}, labels))
+        chosen = manifests.behind(service)
         if not chosen:
             yield nothing(
                 manifests, service, "spec.selector", selector, "It has no endpoints: every call is UNAVAILABLE."
@@ -108,7 +105,7 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
             )
         for port in items(service.spec.get("ports")):
             target = port.get("targetPort", port.get("port"))
-            if port.get("protocol") not in (None, "TCP") and any(s.container.pod in chosen for s in servers(manifests)):
+            if port.get("protocol") not in (None, "TCP") and any(servers(manifests, pod) for pod in chosen):
                 yield Finding(
                     "port-protocol",
                     str(service),
@@ -121,6 +118,18 @@ def _services(manifests: Manifests) -> Iterator[Finding]:
             for pod in chosen:
                 yield from port_of(service, f"spec.ports[{port.get('name')}].targetPort", target, pod)
                 yield from _protocol(service, port, target, pod, manifests)
+
+
+def _forgotten(manifests: Manifests, service: Object) -> bool:
+    """Whether a Service without a selector looks like one of the servers': others have their endpoints by hand."""
+    key = "app.kubernetes.io/name"
+    names = {s.container.pod.labels.get(key) for s in servers(manifests)} - {None}
+    by_hand = any(
+        service.name in (found.name, found.labels.get("kubernetes.io/service-name"))
+        for found in manifests.of("Endpoints", "EndpointSlice")
+        if found.namespace == service.namespace
+    )
+    return service.spec.get("type") != "ExternalName" and not by_hand and service.labels.get(key) in names
 
 
 def port_of(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
@@ -140,9 +149,7 @@ def port_of(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Findin
 
 def _protocol(service: Object, port: dict[str, Any], target: Any, pod: Pod, manifests: Manifests) -> Iterator[Finding]:
     """HTTP/2 hints: a gateway that speaks HTTP/1 to the gRPC port fails every call, and the other way round."""
-    for server in servers(manifests):
-        if server.container.pod is not pod:
-            continue
+    for server in servers(manifests, pod):
         number = pod.port_numbers().get(target, target) if isinstance(target, str) else target
         hint, tls = text(port.get("appProtocol")), server.tls
         grpc = number == server.number("port")
@@ -169,9 +176,8 @@ def _headless(manifests: Manifests) -> Iterator[Finding]:
         pod = server.container.pod
         chosen = [
             service
-            for service in manifests.of("Service")
-            if service.namespace == pod.owner.namespace
-            and service.spec.get("clusterIP") == "None"
+            for service in manifests.of_namespace("Service", pod.owner.namespace)
+            if service.spec.get("clusterIP") == "None"
             and mapping(service.spec.get("selector"))
             and matches({"matchLabels": service.spec["selector"]}, pod.labels)
         ]
@@ -201,8 +207,8 @@ def _headless(manifests: Manifests) -> Iterator[Finding]:
 def _policies(manifests: Manifests) -> Iterator[Finding]:
     for policy in manifests.of("NetworkPolicy"):
         selector = policy.spec.get("podSelector")
-        chosen = manifests.selected(policy.namespace, lambda labels, s=selector: matches(s, labels))
-        if not chosen:
+        chosen = manifests.selected(policy.namespace, selector)
+        if not chosen and manifests.pods_of(policy.namespace):  # pods that are elsewhere are not judged here
             yield nothing(
                 manifests,
                 policy,

@@ -20,12 +20,14 @@ _WAITS = "The servers wait for a version that never comes, with closed ports."
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for export in exports(manifests):
+    found = list(exports(manifests))
+    for export in found:
         yield from _export(manifests, export)
+    exporting = {export.container.pod for export in found}
     for claim in manifests.of("PersistentVolumeClaim"):
         pods = _mounting(manifests, claim)
         yield from _access(manifests, claim, pods)
-        yield from _read_only(manifests, claim, pods)
+        yield from _read_only(claim, pods, exporting)
         yield from _block(claim, pods)
 
 
@@ -177,9 +179,8 @@ def _mounting(manifests: Manifests, claim: Object) -> list[tuple[Pod, bool]]:
     return found
 
 
-def _read_only(manifests: Manifests, claim: Object, pods: list[tuple[Pod, bool]]) -> Iterator[Finding]:
+def _read_only(claim: Object, pods: list[tuple[Pod, bool]], exporting: set[Pod]) -> Iterator[Finding]:
     """A store that is to be filled by a job, which can't; a job of a program that is not ours may be the one."""
-    exporting = {export.container.pod for export in exports(manifests)}
     reads = {c.pod for pod, _ in pods for c in pod.containers() if module(c)[0] == "serving.rollout"}
     jobs = [(pod, writes) for pod, writes in pods if not pod.runs_for_ever and pod not in reads]
     never = strings(claim.spec.get("accessModes")) == ["ReadOnlyMany"]

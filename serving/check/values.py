@@ -96,7 +96,9 @@ def _api(found: Object) -> Iterator[Finding]:
 
 
 def _name(found: Object) -> Iterator[Finding]:
-    if not _NAME.fullmatch(found.name) and not found.data.get("apiVersion", "").startswith("rbac"):
+    made = text(dig(found.data, "metadata", "generateName"))  # the API server adds five letters
+    name = found.name or (f"{made}xxxxx" if made else "")
+    if not _NAME.fullmatch(name) and not text(found.data.get("apiVersion")).startswith("rbac"):
         expected = "lower-case letters, digits, '-' and '.', at most 253"
         yield Finding("name", str(found), "metadata.name", expected, repr(found.name), _REFUSED, "Rename it.")
 

@@ -76,11 +76,13 @@ def _fail(options: argparse.Namespace, error: RolloutError) -> int:
         if isinstance(error, Refused):
             facts["reason"] = error.reason
         if isinstance(error, Stopped):
-            facts |= {"step": error.step, "undone": error.undone}
+            facts["step"] = error.step
+        if error.undone is not None:
+            facts["undone"] = error.undone
         _print(json.dumps(facts, ensure_ascii=False))
     end = ""
-    if isinstance(error, Stopped):
-        end = "\nundone: the version is taken back" if error.undone else "\nNOT undone: run `rollback`"
+    if error.undone is not None:
+        end = "\nundone: the version is taken back" if error.undone else f"\nNOT undone: {error.advice}"
     put(sys.stderr, f"error: {error}{end}\n")
     return error.exit_code
 

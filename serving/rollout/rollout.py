@@ -24,7 +24,7 @@ from serving.rollout.replicas import discovery
 from serving.rollout.report import Reporter, Silent
 from serving.rollout.session import Outcome, Session
 from serving.rollout.settings import Settings
-from serving.rollout.trial import hold_gate
+from serving.rollout.trial import hold_gate, prepare
 
 __all__ = ["Outcome", "Rollout"]
 
@@ -88,6 +88,7 @@ class Rollout:
             Refused: Nothing is under way, or the file leaves no room.
         """
         session = self._session("plan", version, dry_run=True)
+        prepare(session)
         state = session.state()
         version = version if version is not None else _needed(state.candidate, "a version that is under way")
         for step in ("load", "canary", "stable"):
@@ -120,7 +121,7 @@ class Rollout:
             Busy: Another rollout is at work.
         """
         with self._command("canary", version) as session:
-            self._to_canary(session, session.package(version))
+            self._to_canary(session, self._package(session, version))
             return session.outcome(f"version {version} is {self._settings.labels.canary}")
 
     def promote(self, version: int | None = None) -> Outcome:
@@ -139,7 +140,7 @@ class Rollout:
             if version is None:
                 at = state.labels.get(self._settings.labels.canary)
                 version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
-            package = session.package(version)
+            package = self._package(session, version)
             refusals.refuse_unless_available(session, version)
             self._to_stable(session, package)
             return session.outcome(f"version {version} is {self._settings.labels.stable}")
@@ -153,7 +154,7 @@ class Rollout:
             Busy: Another rollout is at work.
         """
         with self._command("run", version) as session:
-            package = session.package(version)
+            package = self._package(session, version)
             if session.state().stable != version:
                 self._to_canary(session, package)
             self._to_stable(session, package)
@@ -193,6 +194,12 @@ class Rollout:
     def history(self) -> list[dict[str, Any]]:
         """The audit log of this model, oldest entry first."""
         return [record for record in self._place.history.read() if record.get("model") == self._settings.model]
+
+    @staticmethod
+    def _package(session: Session, version: int) -> Package:
+        """The version, when all that its trial needs is there."""
+        prepare(session)
+        return session.package(version)
 
     def _to_canary(self, session: Session, package: Package) -> None:
         version = package.version
@@ -246,7 +253,8 @@ class Rollout:
                 session.log("stopped", urgent=True, **facts)
                 raise
             except RolloutError as error:
-                session.log("failed", urgent=True, findings=[str(error)])
+                ended = {} if error.undone is None else {"undone": error.undone}
+                session.log("failed", urgent=True, findings=[str(error)], **ended)
                 raise
             except KeyboardInterrupt:
                 session.log("interrupted", urgent=True)

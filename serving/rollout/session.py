@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from serving.rollout.edits import Edit, State, difference, read_state
@@ -14,6 +15,7 @@ from serving.rollout.package import Package, open_package
 from serving.rollout.places import Place
 from serving.rollout.report import Reporter
 from serving.rollout.settings import Settings
+from serving.rollout.shadow import Input
 from serving.rollout.targets import Snapshot
 from serving.rollout.waiting import Watcher
 
@@ -54,6 +56,7 @@ class Session:
 
     Attributes:
         watcher: Looks at the replicas.
+        inputs: The settings' shadow inputs, once they are read.
         gates: The gates that were passed.
         warnings: What was left behind.
     """
@@ -82,6 +85,7 @@ class Session:
         self._seen = Snapshot("", "")
         self._pretended: str | None = None
         self._edits: list[tuple[str, str]] = []
+        self.inputs: Sequence[Input] = ()
         self.gates: list[GateReport] = []
         self.warnings: list[str] = []
 
@@ -125,6 +129,11 @@ class Session:
     def pretends(self) -> bool:
         """Whether a dry run has made an edit that the replicas don't know of."""
         return self._pretended is not None
+
+    @property
+    def edited(self) -> bool:
+        """Whether an edit was tried for good."""
+        return bool(self._edits) and not self.dry_run
 
     def package(self, version: int) -> Package:
         """The version's folder, checked.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from serving.rollout.drift import ended
 from serving.rollout.edits import Edit
-from serving.rollout.errors import Refused, RolloutError, Stopped
+from serving.rollout.errors import Busy, Refused, RolloutError, Stopped
 from serving.rollout.fleet import ReplicaView
 from serving.rollout.package import Package
 from serving.rollout.session import Session
@@ -90,19 +90,38 @@ def withdraw(session: Session, version: int) -> None:
 
 @contextlib.contextmanager
 def undoing(session: Session, version: int) -> Iterator[None]:
-    """Takes the version back when a step inside was stopped."""
+    """Takes the version back when a step inside was stopped, or failed after an edit."""
     try:
         yield
     except Stopped as error:
         session.reporter.say(error.step, str(error))
-        try:
-            withdraw(session, version)
-        except RolloutError as second:
-            session.warnings.append(f"could not be undone: {second}")
-            session.reporter.say("rollback", session.warnings[-1])
-        else:
-            error.undone = True
+        _undo(session, version, error)
         raise
+    except Busy as error:
+        if session.edited:  # hands off while somebody else is at work
+            error.undone = False
+            error.advice = "see `status`, then run the same command again, or `rollback`"
+        raise
+    except RolloutError as error:
+        if session.edited:
+            session.reporter.say("failed", str(error))
+            _undo(session, version, error)
+        raise
+
+
+def _undo(session: Session, version: int, error: RolloutError) -> None:
+    try:
+        if not isinstance(error, Stopped) and session.state().withdraw(version) is None:
+            return  # the edit was not made
+        withdraw(session, version)
+    except RolloutError as second:
+        error.undone = False
+        if isinstance(second, Refused):
+            error.advice = second.message
+        session.warnings.append(f"could not be undone: {second}")
+        session.reporter.say("rollback", session.warnings[-1])
+    else:
+        error.undone = True
 
 
 def _make(session: Session, step: str, edit: Edit | None, version: int) -> None:

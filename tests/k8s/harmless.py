@@ -133,6 +133,31 @@ def claim_of_each(documents: Documents) -> None:
     )
 
 
+def generated(documents: Documents) -> None:
+    """Twice the same prefix is no name twice."""
+    found = copy.deepcopy(one(documents, "Job", "duoserve-export-first"))
+    found["metadata"]["generateName"] = found["metadata"].pop("name") + "-"
+    documents += [found, copy.deepcopy(found)]
+
+
+def neighbour(documents: Documents) -> None:
+    """Another team's workload, in a namespace that enforces nothing."""
+    container = {"name": "web", "image": "nginx:1.29", "resources": {**SMALL, "limits": {"memory": "64Mi"}}}
+    template = {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"securityContext": {"runAsUser": 1000}, "containers": [container]},
+    }
+    documents += [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "web"}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "web"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template},
+        },
+    ]
+
+
 HARMLESS = [
     Mutation("", "another namespace", moved),
     Mutation("", "ports by number", numbers),
@@ -183,4 +208,9 @@ HARMLESS = [
     Mutation("", "a script that asks for its model", lambda d: text("export.sh", "MODEL=emoji", "MODEL=$(cat /etc/model)")(d)),
     Mutation("", "files of a projected volume", lambda d: pod(d)["volumes"].__setitem__(1, {"name": "models-config", "projected": {"sources": [{"configMap": {"name": "duoserve-models"}}]}})),
     Mutation("", "a claim of each pod", claim_of_each),
+    Mutation("", "a Service whose endpoints are made by hand", lambda d: d.append({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "duoserve"}, "spec": {"ports": [{"port": 5432}]}})),
+    Mutation("", "a job whose name the API server completes", generated),
+    Mutation("", "a policy for a namespace that is elsewhere", lambda d: d.append({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web", "namespace": "web"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]}})),
+    Mutation("", "a neighbour of another namespace, in its own way", neighbour),
+    Mutation("", "a sidecar with a user of its image", lambda d: pod(d)["containers"].append({**SIDECAR, "securityContext": {**CONTEXT, "runAsUser": 999}})),
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from serving.check import Manifests, check, parse, tools, values
 from tests.k8s import renders
-from tests.k8s.harmless import HARMLESS
+from tests.k8s.harmless import HARMLESS, neighbour
 from tests.k8s.mutations import MUTATIONS, Mutation
 from tests.k8s.outsiders import MUTATIONS as OUTSIDERS
 from tests.k8s.tools import ROOT, tool
@@ -83,8 +83,27 @@ def test_findings_come_as_text_or_json_with_exit_code_1() -> None:
 def test_placeholders_are_found_when_it_gets_serious() -> None:
     done = run("--for-apply", "k8s/overlays/production")
     assert done.returncode == 1 and "[placeholder]" in done.stdout
+    assert "PersistentVolumeClaim/duoserve-models: spec.storageClassName [placeholder]" in done.stdout
     assert "docker buildx imagetools inspect IMAGE:TAG" in done.stdout
     assert run("--for-apply", "k8s/overlays/local").returncode == 0
+
+
+def test_a_neighbour_in_a_restricted_namespace_is_held_to_its_level_and_no_more() -> None:
+    documents = renders.documents("production")
+    neighbour(documents)
+    namespace = next(d for d in documents if d["metadata"]["name"] == "web")
+    namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
+    found = check(Manifests(documents))
+    assert {finding.rule for finding in found} == {"root", "escalation", "capabilities", "seccomp"}
+    assert {finding.object for finding in found} == {"Deployment/web"}
+    assert all("The namespace enforces" in finding.why for finding in found)
+
+
+def test_without_its_namespace_no_level_is_said_to_be_enforced() -> None:
+    documents = [d for d in renders.documents("production") if d["kind"] != "Namespace"]
+    next(d for d in documents if d["kind"] == "Deployment")["spec"]["template"]["spec"]["hostNetwork"] = True
+    (found,) = check(Manifests(documents))
+    assert found.rule == "host-namespace" and "enforces" not in found.why
 
 
 def test_placeholders_are_a_note_before() -> None:

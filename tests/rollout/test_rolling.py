@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import pytest
 
 from serving.local.testing import free_port
-from serving.rollout import Refused, Stopped
+from serving.rollout import Busy, Refused, SettingsError, Stopped
+from serving.rollout.edits import Edit
+from serving.rollout.session import Session
 from tests.rollout import models
 from tests.rollout.site import LIMITS, WAITS, Site
 
@@ -150,6 +153,36 @@ def test_the_users_own_command_has_the_last_word(site: Site) -> None:
         rollout.canary(models.GOOD)
     assert any("errors on 2" in line for line in stopped.value.findings)
     assert named(site) == ((1,), {"stable": 1})
+
+
+def test_a_failure_after_an_edit_is_undone_and_no_verdict_on_the_version(site: Site, tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text("no program")
+    hook.chmod(0o755)
+    with site.rollout(hook=(str(hook),)) as rollout, pytest.raises(SettingsError) as failed:
+        rollout.run(models.GOOD)
+    assert failed.value.undone
+    assert named(site) == ((1,), {"stable": 1})
+    with site.rollout() as rollout:
+        last = rollout.history()[-1]
+    assert (last["event"], last["undone"]) == ("failed", True)
+
+
+def test_an_edit_by_somebody_else_in_the_middle_is_left_to_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Session.write
+
+    def late(self: Session, edit: Edit, *, urgent: bool = False) -> None:
+        if edit.step == "canary":
+            site.write(site.config.read_text().replace("Kept by hand", "Changed by hand"))
+        write(self, edit, urgent=urgent)
+
+    monkeypatch.setattr(Session, "write", late)
+    with site.rollout() as rollout, pytest.raises(Busy) as busy:
+        rollout.run(models.GOOD)
+    assert busy.value.undone is False
+    assert "see `status`" in busy.value.advice
+    assert named(site) == ((1, 2), {"stable": 1})
+    assert "Changed by hand" in site.config.read_text()
 
 
 def test_a_file_that_leaves_it_to_the_servers_is_taken_over(site: Site) -> None:
