@@ -39,7 +39,7 @@ replicas are. The settings are explained in serving/config/rollout.toml.
 
 exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped, because the version is
 worse or did not arrive, and taken back; 4 refused, nothing changed; 5 another rollout is at
-work, or somebody edited the config; 6 status found drift; 130 interrupted,
+work, or somebody edited the config; 6 the replicas are not what the file says; 130 interrupted,
 143 by SIGTERM.
 """
 

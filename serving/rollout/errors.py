@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-__all__ = ["Busy", "Refused", "RolloutError", "SettingsError", "Stopped"]
+__all__ = ["Busy", "Drifted", "Refused", "RolloutError", "SettingsError", "Stopped"]
 
 
 class RolloutError(Exception):
@@ -60,6 +60,12 @@ class Refused(RolloutError):
     def __init__(self, reason: str, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__(f"refused ({reason}): {message}", findings)
         self.reason = reason
+
+
+class Drifted(RolloutError):
+    """Nothing is under way, but the replicas are not what the file says. Nothing was changed."""
+
+    exit_code = 6
 
 
 class Busy(RolloutError):

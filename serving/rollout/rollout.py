@@ -17,7 +17,7 @@ from serving.rollout.drift import Drift, drift
 from serving.rollout.edits import State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.fleet import Fleet, ReplicaView
-from serving.rollout.history import operator
+from serving.rollout.history import is_under_way, operator
 from serving.rollout.package import Package
 from serving.rollout.places import open_place
 from serving.rollout.replicas import discovery
@@ -133,13 +133,16 @@ class Rollout:
         Raises:
             Refused: "not-available", "no-canary" or "contract", among others. Nothing was changed.
             Stopped: A step did not end well; the version was taken back.
+            Drifted: It is stable since an earlier command, and a replica is behind. Nothing was changed.
             Busy: Another rollout is at work.
         """
         with self._command("promote", version) as session:
             state = session.state()
             if version is None:
                 at = state.labels.get(self._settings.labels.canary)
-                version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
+                version = session.version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
+            if self._settled(session, version):
+                return self._confirmed(session, version)
             package = self._package(session, version)
             refusals.refuse_unless_available(session, version)
             self._to_stable(session, package)
@@ -151,9 +154,12 @@ class Rollout:
         Raises:
             Refused: It can't begin. Nothing was changed.
             Stopped: A step did not end well; the version was taken back.
+            Drifted: It is stable since an earlier command, and a replica is behind. Nothing was changed.
             Busy: Another rollout is at work.
         """
         with self._command("run", version) as session:
+            if self._settled(session, version):
+                return self._confirmed(session, version)
             package = self._package(session, version)
             if session.state().stable != version:
                 self._to_canary(session, package)
@@ -177,6 +183,7 @@ class Rollout:
                 version = state.candidate or (state.stable if state.previous is not None else None)
             if version is None:
                 return session.outcome("nothing is under way and there is no previous version: nothing to roll back")
+            session.version = version
             steps.withdraw(session, version)
             return session.outcome(f"version {version} is taken back; stable is {session.state().stable}")
 
@@ -184,7 +191,7 @@ class Rollout:
         """Unloads an old version everywhere.
 
         Raises:
-            Refused: A label uses it.
+            Refused: A label uses it, or models.config does not name it.
             Busy: Another rollout is at work.
         """
         with self._command("retire", version) as session:
@@ -193,7 +200,17 @@ class Rollout:
 
     def history(self) -> list[dict[str, Any]]:
         """The audit log of this model, oldest entry first."""
-        return [record for record in self._place.history.read() if record.get("model") == self._settings.model]
+        return self._place.records(self._settings.model)
+
+    @staticmethod
+    def _settled(session: Session, version: int) -> bool:
+        """Whether the version is stable and its trial is over: then nothing may take it back but `rollback`."""
+        return session.state().stable == version and not is_under_way(session.records(), version)
+
+    def _confirmed(self, session: Session, version: int) -> Outcome:
+        steps.confirm(session, version)
+        stable = self._settings.labels.stable
+        return session.outcome(f"version {version} is {stable} already, on every replica; nothing was done")
 
     @staticmethod
     def _package(session: Session, version: int) -> Package:

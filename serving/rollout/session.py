@@ -56,6 +56,7 @@ class Session:
 
     Attributes:
         watcher: Looks at the replicas.
+        version: What the command is about, for the history.
         inputs: The settings' shadow inputs, once they are read.
         gates: The gates that were passed.
         warnings: What was left behind.
@@ -78,7 +79,7 @@ class Session:
         self.fleet = fleet
         self.reporter = reporter
         self._command = command
-        self._version = version
+        self.version = version
         self.dry_run = dry_run
         self.allow_contract = allow_contract
         self.watcher = Watcher(fleet, settings, reporter)
@@ -111,13 +112,21 @@ class Session:
             facts: Figures.
         """
         try:
-            version = facts.pop("version", self._version)
+            version = facts.pop("version", self.version)
             self._place.history.append(entry(event, self._command, self.settings.model, version=version, **facts))
         except RolloutError as error:
             if not urgent:
                 raise
             self.reporter.say("history", str(error))
             self.warnings.append(str(error))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The history of the model, oldest entry first.
+
+        Raises:
+            RolloutError: It can't be read.
+        """
+        return self._place.records(self.settings.model)
 
     def state(self) -> State:
         """What the file says now. An edit that is made next is over this and nothing newer."""
