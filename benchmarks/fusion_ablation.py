@@ -1,4 +1,4 @@
-"""Why does fusing lose when it is done naively? Each part of the training left out, and all of them.
+"""What does naive training cost a fusion? Each part of the training left out, and all of them.
 
     python -m benchmarks.fusion_ablation build/demo/data
 

@@ -45,7 +45,7 @@ def fusion(found: Json) -> list[Table]:
         for each in found["trainings"]
     ]
     head = ("model", "seed", "held out", "mean of the classes", "loss", "training rows", "trained in")
-    return [table(caption, columns, rows), _uses(found), table("Every training", head, trainings)]
+    return [table(caption, columns, rows), _uses(found, "model"), table("Every training", head, trainings)]
 
 
 def ablation(found: Json) -> list[Table]:
@@ -63,7 +63,7 @@ def ablation(found: Json) -> list[Table]:
         for model in found["models"]
     ]
     caption = f"{_seeds(found)}, {_rows(found)} held-out rows: mean (95 % interval by the bootstrap)"
-    return [table(caption, (*head, "trained in"), rows), _uses(found)]
+    return [table(caption, (*head, "trained in"), rows), _uses(found, "training")]
 
 
 def speech(found: Json) -> list[Table]:
@@ -80,15 +80,15 @@ def speech(found: Json) -> list[Table]:
     ]
 
 
-def _uses(found: Json) -> Table:
+def _uses(found: Json, what: str) -> Table:
     """What each input is good for in a model that has both."""
     rows = [
         [text(model["name"]), *(_percent(by[which][one]) for one in ("text", "image") for which in ("train", "test"))]
         for model in found["models"]
         if (by := model.get("right_by"))
     ]
-    columns = ("model", "by the text: training rows", "held out", "by the picture: training rows", "held out")
-    return table("Right when the other input comes from another row", columns, rows)
+    columns = (what, "by the text: training rows", "held out", "by the picture: training rows", "held out")
+    return table(f"Right when the other input comes from another row, by {what}", columns, rows)
 
 
 def embed_explain(found: Json) -> list[Table]:

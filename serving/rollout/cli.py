@@ -39,7 +39,7 @@ replicas are. The settings are explained in serving/config/rollout.toml.
 
 exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped, because the version is
 worse or did not arrive, and taken back; 4 refused, nothing changed; 5 another rollout is at
-work, or somebody edited the config; 6 status found drift; 130 interrupted,
+work, or somebody edited the config; 6 the replicas are not what the file says; 130 interrupted,
 143 by SIGTERM.
 """
 
@@ -76,11 +76,13 @@ def _fail(options: argparse.Namespace, error: RolloutError) -> int:
         if isinstance(error, Refused):
             facts["reason"] = error.reason
         if isinstance(error, Stopped):
-            facts |= {"step": error.step, "undone": error.undone}
+            facts["step"] = error.step
+        if error.undone is not None:
+            facts["undone"] = error.undone
         _print(json.dumps(facts, ensure_ascii=False))
     end = ""
-    if isinstance(error, Stopped):
-        end = "\nundone: the version is taken back" if error.undone else "\nNOT undone: run `rollback`"
+    if error.undone is not None:
+        end = "\nundone: the version is taken back" if error.undone else f"\nNOT undone: {error.advice}"
     put(sys.stderr, f"error: {error}{end}\n")
     return error.exit_code
 

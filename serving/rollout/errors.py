@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-__all__ = ["Busy", "Refused", "RolloutError", "SettingsError", "Stopped"]
+__all__ = ["Busy", "Drifted", "Refused", "RolloutError", "SettingsError", "Stopped"]
 
 
 class RolloutError(Exception):
@@ -13,6 +13,8 @@ class RolloutError(Exception):
 
     Attributes:
         findings: What was expected and what received, one line each.
+        undone: Whether the version was taken back after it; None when nothing had to be.
+        advice: What to do where it was not.
     """
 
     exit_code: ClassVar[int] = 1
@@ -21,6 +23,8 @@ class RolloutError(Exception):
         super().__init__("\n".join([message, *(f"  - {finding}" for finding in findings)]))
         self.message = message
         self.findings = tuple(findings)
+        self.undone: bool | None = None
+        self.advice = "run `rollback`"
 
 
 class SettingsError(RolloutError):
@@ -34,7 +38,6 @@ class Stopped(RolloutError):
 
     Attributes:
         step: Where: "load", "gate", "canary", "bake", "stable" or "watch".
-        undone: The version was taken back: no label is at it, and it is not named any more.
     """
 
     exit_code = 3
@@ -57,6 +60,12 @@ class Refused(RolloutError):
     def __init__(self, reason: str, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__(f"refused ({reason}): {message}", findings)
         self.reason = reason
+
+
+class Drifted(RolloutError):
+    """Nothing is under way, but the replicas are not what the file says. Nothing was changed."""
+
+    exit_code = 6
 
 
 class Busy(RolloutError):

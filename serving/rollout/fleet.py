@@ -13,7 +13,8 @@ import numpy as np
 import duoserve
 from duoserve import Client, DuoserveError, ModelNotFound, Retry, VersionStatus
 from duoserve.contract import DESCRIBE
-from duoserve.errors import DeadlineExceeded, ServerUnavailable
+from duoserve.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
+from serving.rollout.errors import SettingsError
 from serving.rollout.replicas import Discovery
 from serving.rollout.settings import Tls
 
@@ -59,13 +60,16 @@ class Fleet:
         timeout: Seconds for a call.
         parallel: Replicas that are asked at once.
         tls: How they are asked.
+
+    Raises:
+        SettingsError: The files of `tls` can't be used.
     """
 
     def __init__(self, find: Discovery, model: str, *, timeout: float, parallel: int, tls: Tls = Tls()) -> None:
         self._find = find
         self._model = model
         self._timeout = timeout
-        self._tls = duoserve.TLS(tls.ca, tls.cert, tls.key, tls.server_name) if any(dataclasses.astuple(tls)) else None
+        self._tls = _checked(tls)
         self._pool = concurrent.futures.ThreadPoolExecutor(parallel, "replica")
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -172,6 +176,18 @@ class Fleet:
             raise
         except DuoserveError:  # a label that nobody knows, or whose version is gone
             return None
+
+
+def _checked(tls: Tls) -> duoserve.TLS | None:
+    """The option for clients. Wrong files would look like replicas that don't answer."""
+    if not any(dataclasses.astuple(tls)):
+        return None
+    try:
+        found = duoserve.TLS(tls.ca, tls.cert, tls.key, tls.server_name)
+        found.check()
+    except InvalidInput as error:
+        raise SettingsError(f"tls: {error.message}") from error
+    return found
 
 
 def _short(error: DuoserveError) -> str:

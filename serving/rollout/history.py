@@ -6,14 +6,14 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
 from serving.rollout.errors import RolloutError
 
-__all__ = ["FileHistory", "History", "entry", "line", "operator", "parse"]
+__all__ = ["FileHistory", "History", "entry", "is_under_way", "line", "operator", "parse", "was_retired"]
 
 
 class History(Protocol):
@@ -92,6 +92,26 @@ def entry(event: str, command: str, model: str, **facts: Any) -> dict[str, Any]:
         "event": event,
         **facts,
     }
+
+
+def was_retired(records: Sequence[Mapping[str, Any]], version: int) -> bool:
+    """Whether a version was unnamed by `retire`."""
+    return any(_edit(record) == "retire" and record.get("version") == version for record in records)
+
+
+def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
+    """Whether `stable` moved to a version in a command that has not finished: it is on trial still."""
+    for record in reversed(records):
+        if _edit(record) is not None:
+            return _edit(record) == "stable" and bool(record.get("version") == version)
+        if record.get("event") == "finished" and record.get("command") in ("run", "promote"):
+            return False
+    return False
+
+
+def _edit(record: Mapping[str, Any]) -> str | None:
+    """The step of an entry about an edit; None for another entry."""
+    return str(record.get("step")) if record.get("event") == "edit" else None
 
 
 def operator() -> str:

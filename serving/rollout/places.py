@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from serving.rollout.errors import SettingsError
 from serving.rollout.history import FileHistory, History
@@ -23,6 +24,10 @@ class Place:
     target: Target
     lock: Lock
     history: History
+
+    def records(self, model: str) -> list[dict[str, Any]]:
+        """The history of one model, oldest entry first."""
+        return [record for record in self.history.read() if record.get("model") == model]
 
 
 def open_place(settings: Settings) -> Place:

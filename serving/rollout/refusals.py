@@ -42,8 +42,7 @@ def refuse_unless_calm(session: Session, version: int) -> None:
     while True:
         views = session.watcher.look(state)
         found = [str(one) for one in drift(state, views) if not one.versions or one.versions - {version}]
-        if len(views) < session.watcher.least:
-            found.append(f"expected at least {session.watcher.least} replicas. Received: {len(views)}")
+        found += session.watcher.short(views)
         if not found and views:
             return
         # A run that was killed right after an edit left replicas that have not read it yet.
@@ -86,8 +85,7 @@ def refuse_unless_available(session: Session, version: int) -> None:
     ]
     if state.versions is not None and version not in state.versions:
         findings.append("models.config does not name it")
-    if len(views) < session.watcher.least:
-        findings.append(f"expected at least {session.watcher.least} replicas. Received: {len(views)}")
+    findings += session.watcher.short(views)
     if findings or not views:
         raise Refused(
             "not-available",

@@ -17,14 +17,14 @@ from serving.rollout.drift import Drift, drift
 from serving.rollout.edits import State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.fleet import Fleet, ReplicaView
-from serving.rollout.history import operator
+from serving.rollout.history import is_under_way, operator
 from serving.rollout.package import Package
 from serving.rollout.places import open_place
 from serving.rollout.replicas import discovery
 from serving.rollout.report import Reporter, Silent
 from serving.rollout.session import Outcome, Session
 from serving.rollout.settings import Settings
-from serving.rollout.trial import hold_gate
+from serving.rollout.trial import hold_gate, prepare
 
 __all__ = ["Outcome", "Rollout"]
 
@@ -88,6 +88,7 @@ class Rollout:
             Refused: Nothing is under way, or the file leaves no room.
         """
         session = self._session("plan", version, dry_run=True)
+        prepare(session)
         state = session.state()
         version = version if version is not None else _needed(state.candidate, "a version that is under way")
         for step in ("load", "canary", "stable"):
@@ -120,7 +121,7 @@ class Rollout:
             Busy: Another rollout is at work.
         """
         with self._command("canary", version) as session:
-            self._to_canary(session, session.package(version))
+            self._to_canary(session, self._package(session, version))
             return session.outcome(f"version {version} is {self._settings.labels.canary}")
 
     def promote(self, version: int | None = None) -> Outcome:
@@ -132,14 +133,17 @@ class Rollout:
         Raises:
             Refused: "not-available", "no-canary" or "contract", among others. Nothing was changed.
             Stopped: A step did not end well; the version was taken back.
+            Drifted: It is stable since an earlier command, and a replica is behind. Nothing was changed.
             Busy: Another rollout is at work.
         """
         with self._command("promote", version) as session:
             state = session.state()
             if version is None:
                 at = state.labels.get(self._settings.labels.canary)
-                version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
-            package = session.package(version)
+                version = session.version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
+            if self._settled(session, version):
+                return self._confirmed(session, version)
+            package = self._package(session, version)
             refusals.refuse_unless_available(session, version)
             self._to_stable(session, package)
             return session.outcome(f"version {version} is {self._settings.labels.stable}")
@@ -150,10 +154,13 @@ class Rollout:
         Raises:
             Refused: It can't begin. Nothing was changed.
             Stopped: A step did not end well; the version was taken back.
+            Drifted: It is stable since an earlier command, and a replica is behind. Nothing was changed.
             Busy: Another rollout is at work.
         """
         with self._command("run", version) as session:
-            package = session.package(version)
+            if self._settled(session, version):
+                return self._confirmed(session, version)
+            package = self._package(session, version)
             if session.state().stable != version:
                 self._to_canary(session, package)
             self._to_stable(session, package)
@@ -176,6 +183,7 @@ class Rollout:
                 version = state.candidate or (state.stable if state.previous is not None else None)
             if version is None:
                 return session.outcome("nothing is under way and there is no previous version: nothing to roll back")
+            session.version = version
             steps.withdraw(session, version)
             return session.outcome(f"version {version} is taken back; stable is {session.state().stable}")
 
@@ -183,7 +191,7 @@ class Rollout:
         """Unloads an old version everywhere.
 
         Raises:
-            Refused: A label uses it.
+            Refused: A label uses it, or models.config does not name it.
             Busy: Another rollout is at work.
         """
         with self._command("retire", version) as session:
@@ -192,7 +200,23 @@ class Rollout:
 
     def history(self) -> list[dict[str, Any]]:
         """The audit log of this model, oldest entry first."""
-        return [record for record in self._place.history.read() if record.get("model") == self._settings.model]
+        return self._place.records(self._settings.model)
+
+    @staticmethod
+    def _settled(session: Session, version: int) -> bool:
+        """Whether the version is stable and its trial is over: then nothing may take it back but `rollback`."""
+        return session.state().stable == version and not is_under_way(session.records(), version)
+
+    def _confirmed(self, session: Session, version: int) -> Outcome:
+        steps.confirm(session, version)
+        stable = self._settings.labels.stable
+        return session.outcome(f"version {version} is {stable} already, on every replica; nothing was done")
+
+    @staticmethod
+    def _package(session: Session, version: int) -> Package:
+        """The version, when all that its trial needs is there."""
+        prepare(session)
+        return session.package(version)
 
     def _to_canary(self, session: Session, package: Package) -> None:
         version = package.version
@@ -246,7 +270,8 @@ class Rollout:
                 session.log("stopped", urgent=True, **facts)
                 raise
             except RolloutError as error:
-                session.log("failed", urgent=True, findings=[str(error)])
+                ended = {} if error.undone is None else {"undone": error.undone}
+                session.log("failed", urgent=True, findings=[str(error)], **ended)
                 raise
             except KeyboardInterrupt:
                 session.log("interrupted", urgent=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from serving.rollout.edits import Edit, State, difference, read_state
@@ -14,6 +15,7 @@ from serving.rollout.package import Package, open_package
 from serving.rollout.places import Place
 from serving.rollout.report import Reporter
 from serving.rollout.settings import Settings
+from serving.rollout.shadow import Input
 from serving.rollout.targets import Snapshot
 from serving.rollout.waiting import Watcher
 
@@ -54,6 +56,8 @@ class Session:
 
     Attributes:
         watcher: Looks at the replicas.
+        version: What the command is about, for the history.
+        inputs: The settings' shadow inputs, once they are read.
         gates: The gates that were passed.
         warnings: What was left behind.
     """
@@ -75,13 +79,14 @@ class Session:
         self.fleet = fleet
         self.reporter = reporter
         self._command = command
-        self._version = version
+        self.version = version
         self.dry_run = dry_run
         self.allow_contract = allow_contract
         self.watcher = Watcher(fleet, settings, reporter)
         self._seen = Snapshot("", "")
         self._pretended: str | None = None
         self._edits: list[tuple[str, str]] = []
+        self.inputs: Sequence[Input] = ()
         self.gates: list[GateReport] = []
         self.warnings: list[str] = []
 
@@ -107,13 +112,21 @@ class Session:
             facts: Figures.
         """
         try:
-            version = facts.pop("version", self._version)
+            version = facts.pop("version", self.version)
             self._place.history.append(entry(event, self._command, self.settings.model, version=version, **facts))
         except RolloutError as error:
             if not urgent:
                 raise
             self.reporter.say("history", str(error))
             self.warnings.append(str(error))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The history of the model, oldest entry first.
+
+        Raises:
+            RolloutError: It can't be read.
+        """
+        return self._place.records(self.settings.model)
 
     def state(self) -> State:
         """What the file says now. An edit that is made next is over this and nothing newer."""
@@ -125,6 +138,11 @@ class Session:
     def pretends(self) -> bool:
         """Whether a dry run has made an edit that the replicas don't know of."""
         return self._pretended is not None
+
+    @property
+    def edited(self) -> bool:
+        """Whether an edit was tried for good."""
+        return bool(self._edits) and not self.dry_run
 
     def package(self, version: int) -> Package:
         """The version's folder, checked.

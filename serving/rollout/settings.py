@@ -91,6 +91,11 @@ class Limits:
     drift: float = 0.2
     shadow_inputs: int = 500
 
+    def __post_init__(self) -> None:
+        for name in ("golden_tolerance", "accuracy_drop", "agreement", "drift"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"Expected limits.{name} between 0 and 1. Received: {getattr(self, name)}")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signatures:
@@ -168,11 +173,13 @@ class Settings:
             raise SettingsError(
                 f"Expected loaded_versions of at least 2, the old and the new one. Received: {self.loaded_versions}"
             )
-        if isinstance(self.rehearsal, str) and self.rehearsal not in ("auto", "off"):
+        if self.rehearsal not in ("auto", "off") and (isinstance(self.rehearsal, str) or not self.rehearsal):
             raise SettingsError(
                 f'Expected rehearsal "auto", "off" or a command as a list. Received: {self.rehearsal!r}'
             )
         names = dataclasses.astuple(self.labels)
+        if not all(name.strip() for name in names):
+            raise SettingsError(f"Expected three labels that are not empty. Received: {', '.join(map(repr, names))}")
         if len(set(names)) != len(names):
             raise SettingsError(f"Expected three different labels. Received: {', '.join(names)}")
         if self.signatures.required and not self.signatures.public_keys:
@@ -207,8 +214,12 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
 
 
 def _placed(value: Any, key: str, base: Path) -> Any:
-    """The path of models.config is a str, as it may be no path: place it where the file says."""
-    return str(base / value) if key == "config" and isinstance(value, str) and not is_configmap(value) else value
+    """Paths among the strings, placed where the file says: models.config, and commands that are no bare names."""
+    if key == "config" and isinstance(value, str) and not is_configmap(value):
+        return str(base / value)
+    if key in ("hook", "rehearsal") and isinstance(value, list) and value and isinstance(value[0], str):
+        return [str(base / value[0]) if "/" in value[0] else value[0], *value[1:]]
+    return value
 
 
 def is_configmap(config: str) -> bool:

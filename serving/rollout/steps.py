@@ -6,15 +6,16 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
-from serving.rollout.drift import ended
+from serving.rollout.drift import drift, ended
 from serving.rollout.edits import Edit
-from serving.rollout.errors import Refused, RolloutError, Stopped
+from serving.rollout.errors import Busy, Drifted, Refused, RolloutError, Stopped
 from serving.rollout.fleet import ReplicaView
+from serving.rollout.history import was_retired
 from serving.rollout.package import Package
 from serving.rollout.session import Session
 from serving.rollout.trial import hold_rehearsal
 
-__all__ = ["adopt", "load", "move_canary", "move_stable", "retire", "undoing", "watch", "withdraw"]
+__all__ = ["adopt", "confirm", "load", "move_canary", "move_stable", "retire", "undoing", "watch", "withdraw"]
 
 
 def adopt(session: Session) -> None:
@@ -50,8 +51,34 @@ def move_stable(session: Session, version: int) -> None:
 
 
 def retire(session: Session, version: int) -> None:
-    """Unnames a version and waits until no replica serves it."""
-    _make(session, "retire", session.state().retire(version), version)
+    """Unnames a version and waits until no replica serves it.
+
+    Raises:
+        Refused: It is not named, and was not retired before either.
+    """
+    state = session.state()
+    edit = state.retire(version)
+    if edit is None and not was_retired(session.records(), version):
+        named = ", ".join(map(str, state.versions or ()))
+        raise Refused("not-named", f"expected a version that models.config names. Received: {version} beside {named}")
+    _make(session, "retire", edit, version)
+
+
+def confirm(session: Session, version: int) -> None:
+    """Looks whether every replica follows the file, once, and changes nothing.
+
+    Raises:
+        Drifted: One does not.
+    """
+    state = session.state()
+    views = session.watcher.look(state)
+    found = [*map(str, drift(state, views)), *session.watcher.short(views)]
+    if found:
+        raise Drifted(
+            f"version {version} is {session.settings.labels.stable} already and nothing is under way."
+            " Expected every replica to follow models.config. Received:",
+            found,
+        )
 
 
 def watch(session: Session, step: str, version: int, seconds: float) -> None:
@@ -90,19 +117,38 @@ def withdraw(session: Session, version: int) -> None:
 
 @contextlib.contextmanager
 def undoing(session: Session, version: int) -> Iterator[None]:
-    """Takes the version back when a step inside was stopped."""
+    """Takes the version back when a step inside was stopped, or failed after an edit."""
     try:
         yield
     except Stopped as error:
         session.reporter.say(error.step, str(error))
-        try:
-            withdraw(session, version)
-        except RolloutError as second:
-            session.warnings.append(f"could not be undone: {second}")
-            session.reporter.say("rollback", session.warnings[-1])
-        else:
-            error.undone = True
+        _undo(session, version, error)
         raise
+    except Busy as error:
+        if session.edited:  # hands off while somebody else is at work
+            error.undone = False
+            error.advice = "see `status`, then run the same command again, or `rollback`"
+        raise
+    except RolloutError as error:
+        if session.edited:
+            session.reporter.say("failed", str(error))
+            _undo(session, version, error)
+        raise
+
+
+def _undo(session: Session, version: int, error: RolloutError) -> None:
+    try:
+        if not isinstance(error, Stopped) and session.state().withdraw(version) is None:
+            return  # the edit was not made
+        withdraw(session, version)
+    except RolloutError as second:
+        error.undone = False
+        if isinstance(second, Refused):
+            error.advice = second.message
+        session.warnings.append(f"could not be undone: {second}")
+        session.reporter.say("rollback", session.warnings[-1])
+    else:
+        error.undone = True
 
 
 def _make(session: Session, step: str, edit: Edit | None, version: int) -> None:

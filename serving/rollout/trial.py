@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Final
 
-from serving.rollout.errors import RolloutError, Stopped
+from serving.rollout.errors import RolloutError, SettingsError, Stopped
 from serving.rollout.fleet import Fleet
 from serving.rollout.gate import Gate
 from serving.rollout.package import Package, open_package
@@ -14,9 +16,23 @@ from serving.rollout.rehearsal import can_rehearse, rehearse
 from serving.rollout.session import Session
 from serving.rollout.shadow import Input, from_samples, read_inputs
 
-__all__ = ["hold_gate", "hold_rehearsal"]
+__all__ = ["hold_gate", "hold_rehearsal", "prepare"]
 
 _FEW: Final = 100  # with fewer, an agreement of 90 % may as well be one of 85
+
+
+def prepare(session: Session) -> None:
+    """Looks up what the trial needs: after an edit, its lack would look like a version that is worse.
+
+    Raises:
+        SettingsError: A command that can't be run, or shadow inputs that can't be read.
+    """
+    settings = session.settings
+    for name, command in (("rehearsal", settings.rehearsal), ("hook", settings.hook)):
+        if isinstance(command, tuple) and command and shutil.which(command[0]) is None:
+            raise SettingsError(f"Expected {name} to be a command that is here and executable. Received: {command[0]}")
+    if settings.shadow is not None:
+        session.inputs = read_inputs(settings.shadow, settings.limits.shadow_inputs)
 
 
 def hold_rehearsal(session: Session, package: Package) -> None:
@@ -45,6 +61,7 @@ def hold_gate(session: Session, step: str, package: Package) -> None:
 
     Raises:
         Stopped: It is worse.
+        SettingsError: The hook does not run.
     """
     if session.dry_run:
         return
@@ -77,10 +94,10 @@ def hold_gate(session: Session, step: str, package: Package) -> None:
     session.gates.append(report)
 
 
-def _inputs(session: Session, package: Package, against: int) -> list[Input]:
+def _inputs(session: Session, package: Package, against: int) -> Sequence[Input]:
     settings = session.settings
-    if settings.shadow is not None:
-        return read_inputs(settings.shadow, settings.limits.shadow_inputs)
+    if session.inputs:
+        return session.inputs
     try:
         old = open_package(settings.store, settings.model, against, settings.signatures).samples
     except RolloutError:  # it may be gone from the store, or older than the policy
@@ -102,7 +119,9 @@ def _hook(session: Session, step: str, version: int, against: int) -> list[str]:
             timeout=session.settings.waits.hook,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
+        raise SettingsError(f"Expected hook to be a command that runs. Received: {error}") from error
+    except subprocess.TimeoutExpired as error:
         return [f"hook: expected {command[0]} to run. Received: {error}"]
     if done.returncode == 0:
         return []

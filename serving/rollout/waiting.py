@@ -57,6 +57,10 @@ class Watcher:
             del self._missing[address]  # gone for good: the count of replicas is what tells
         return views
 
+    def short(self, views: Sequence[ReplicaView]) -> list[str]:
+        """A line when there are too few replicas."""
+        return [f"expected at least {self.least} replicas. Received: {len(views)}"] if len(views) < self.least else []
+
     def trouble(self, views: Sequence[ReplicaView]) -> list[str]:
         """Replicas that have been missing for too long, or that keep restarting, one line each."""
         now = time.monotonic()
@@ -98,7 +102,7 @@ class Watcher:
             findings = [line for line in failed if line not in stale] + self.trouble(views)
             short_since = (short_since or now) if len(views) < self.least else None
             if short_since is not None and now - short_since > self._waits.missing:
-                findings.append(f"expected at least {self.least} replicas. Received: {len(views)}")
+                findings += self.short(views)
             if findings:
                 raise Stopped(step, f"{step}: version {version} did not arrive on every replica:", findings)
             differing = {one.address for one in found}
@@ -131,9 +135,7 @@ class Watcher:
         while True:
             views = self.look(state)
             now = time.monotonic()
-            lines = {str(one) for one in drift(state, views)}
-            if len(views) < self.least:
-                lines.add(f"expected at least {self.least} replicas. Received: {len(views)}")
+            lines = {*map(str, drift(state, views)), *self.short(views)}
             behind = {line: behind.get(line, now) for line in lines}
             findings = self.trouble(views)
             findings += [line for line, since in behind.items() if now - since > self._waits.missing]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from duoserve import PreprocessingSpec
 from duoserve._bench import percentiles
 from duoserve.cli import main
-from tests.client.fake import FakeServer
+from tests.client.fake import FakeServer, Version
 
 
 @pytest.fixture
@@ -112,6 +115,62 @@ def test_help_explains(command: list[str], capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
     assert caught.value.code == 0 and "Exit codes" in capsys.readouterr().out
+
+
+COMMANDS: list[list[str]] = [
+    ["status"],
+    ["status", "--json"],
+    ["describe"],
+    ["predict", "--text=x", "--image"],
+    ["predict", "--text=x", "--json", "--image=missing.jpg"],
+    ["bench", "--duration=0.1", "--warmup=0"],
+    ["--help"],
+]
+
+
+def run(
+    server: FakeServer, image: str, command: list[str], *more: tuple[str, str], **streams: Any
+) -> subprocess.CompletedProcess[str]:
+    arguments = command if command == ["--help"] else [*command, *([image] if command[-1] == "--image" else [])]
+    place = [] if command == ["--help"] else where(server)
+    # Unbuffered, argparse itself hides that --help could not be written.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | dict(more)
+    whole = [sys.executable, "-m", "duoserve", *arguments, *place]
+    return subprocess.run(whole, text=True, timeout=60, check=False, env=env, **streams)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_reader_that_has_gone_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run(server, image, command, stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert done.returncode == 141
+    assert "missing.jpg" in done.stderr if "missing" in command[-1] else not done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_an_output_that_is_full_is_an_error(server: FakeServer, image: str, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run(server, image, command, stdout=full, stderr=subprocess.PIPE)
+        last = done.stderr.splitlines()[-1]
+        assert (
+            last
+            == "duoserve: error: Expected to write to standard output. Received: [Errno 28] No space left on device"
+        )
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert run(server, image, command, stdout=full, stderr=full).returncode == 1
+
+
+def test_an_output_that_can_not_spell_it_is_an_error(spec1: PreprocessingSpec, image: str) -> None:
+    spec = dataclasses.replace(spec1, labels=("cat", "døg", "öwl"))
+    with FakeServer(Version(spec), labels={"stable": 1}) as server:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        done = run(server, image, ["describe"], ("PYTHONIOENCODING", "ascii"), **streams)
+    assert done.returncode == 1 and "Expected to write to standard output. Received: 'ascii'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_command_is_installed(server: FakeServer) -> None:

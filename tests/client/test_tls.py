@@ -72,7 +72,10 @@ def test_files_that_are_no_pem_are_refused(
     files = {"ca": authority.path, "cert": certificate, "key": key}
     files[part] = authority.path.with_name("broken.pem")
     files[part].write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"Expected TLS (ca to hold PEM|cert and key to be a pair of PEM)"):
+    said = r"Expected TLS (ca to hold PEM|cert and key to be a pair of PEM)"
+    with pytest.raises(InvalidInput, match=said):
+        TLS(**files).check()
+    with pytest.raises(InvalidInput, match=said):
         make_client(server.address, tls=TLS(**files)).predict(jpeg, "x")
 
 
@@ -108,6 +111,7 @@ def test_rotated_certificates_are_picked_up_under_load(
             load.more(60)
             shutil.copy(new_key, key)
             load.run_until(lambda: "client-b" in shown)
+            load.more(20)  # what was under way on the old connection ends
             shown.clear()
             load.more(20)
             assert shown == {"client-b"}

@@ -18,7 +18,7 @@ from serving.rollout.history import FileHistory, entry
 from serving.rollout.targets import FileTarget
 from tests.export.test_signing import make_key
 from tests.rollout import models
-from tests.rollout.site import Site
+from tests.rollout.site import CONFIG, Site
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,6 +155,10 @@ def test_the_settings_file_that_is_shipped_has_the_defaults_it_tells() -> None:
         ("loaded_versions = 1", "loaded_versions"),
         ("[signatures]\nrequired = true", "public_keys"),
         ("[labels]\ncanary = 'stable'", "labels"),
+        ("[labels]\nstable = ''", "not empty"),
+        ("[limits]\nagreement = 5", "limits.agreement"),
+        ("[limits]\ndrift = 1.5", "limits.drift"),
+        ("rehearsal = []", "rehearsal"),
         ("not toml", "TOML"),
     ],
 )
@@ -165,6 +169,39 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, said: str) -> None:
     overrides = {key: value for key, value in given.items() if f"{key} =" not in text}
     with pytest.raises(SettingsError, match=said):
         read_settings(path, overrides)
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "run --dry-run", "canary", "promote"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("shadow = 'no.csv'", "no.csv"),
+        ("shadow = 'gap.csv'", "gone.png"),
+        ("hook = ['./no-hook']", "Expected hook"),
+        ("rehearsal = ['no-such-server']", "Expected rehearsal"),
+        ("[tls]\nca = 'no.pem'", "TLS ca"),
+        ("[tls]\nca = 'gap.csv'", "PEM"),
+        ("[tls]\ncert = 'gap.csv'", "cert and key"),
+    ],
+)
+def test_what_a_trial_lacks_is_told_before_any_edit(
+    tmp_path: Path, command: str, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gap.csv").write_text("image,text\ngone.png,a cat\n")
+    config = tmp_path / "models.config"
+    config.write_text(CONFIG.format(store=tmp_path))
+    path = tmp_path / "rollout.toml"
+    path.write_text(f"model = 'pets'\nconfig = 'models.config'\nreplicas = ['127.0.0.1:1']\nstore = '.'\n{text}")
+    name, *options = command.split()
+    assert cli.main([name, "2", *options, "--settings", str(path)]) == 2
+    assert said in capsys.readouterr().err
+    assert config.read_text() == CONFIG.format(store=tmp_path)
+
+
+def test_a_hook_beside_the_settings_file_is_found_from_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "rollout.toml"
+    path.write_text("model = 'm'\nconfig = 'c'\nreplicas = ['a:1']\nstore = '.'\nhook = ['./check.sh', './as-it-is']")
+    assert read_settings(path, {}).hook == (str(tmp_path / "check.sh"), "./as-it-is")
 
 
 def test_the_policy_on_signatures(site: Site, tmp_path: Path) -> None:

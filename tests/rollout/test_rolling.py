@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from serving.local.testing import free_port
-from serving.rollout import Refused, Stopped
+from serving.rollout import Busy, Drifted, Refused, SettingsError, Stopped, steps
+from serving.rollout.edits import Edit
+from serving.rollout.session import Session
 from tests.rollout import models
 from tests.rollout.site import LIMITS, WAITS, Site
 
@@ -18,6 +22,16 @@ def named(site: Site) -> tuple[tuple[int, ...] | None, dict[str, int]]:
         state, _, drift = rollout.status()
     assert not drift
     return state.versions, dict(state.labels)
+
+
+def interrupt_in(name: str) -> Callable[..., None]:
+    """A watch that is interrupted, in one of the steps."""
+
+    def watch(session: Session, step: str, version: int, seconds: float) -> None:
+        if step == name:
+            raise KeyboardInterrupt
+
+    return watch
 
 
 def test_a_good_version_goes_all_the_way_and_the_old_one_stays_to_go_back_to(site: Site) -> None:
@@ -46,6 +60,7 @@ def test_step_by_step_and_the_old_version_is_retired_last(site: Site) -> None:
         assert refused.value.reason == "label-in-use"
         rollout.promote()
         rollout.retire(1)
+        rollout.retire(1)  # as after an interruption
     assert named(site) == ((2,), {"stable": 2, "canary": 2})
 
 
@@ -60,6 +75,43 @@ def test_a_worse_version_is_stopped_at_the_gate_and_taken_back(site: Site, versi
     assert stopped.value.undone
     assert any(finding in line for line in stopped.value.findings)
     assert named(site) == ((1,), {"stable": 1})
+
+
+def test_a_version_that_is_out_is_not_taken_back_by_the_same_command_again(site: Site) -> None:
+    silent = f"127.0.0.1:{free_port()}"
+    addresses = (*(replica.address for replica in site.replicas), silent)
+    short = dataclasses.replace(WAITS, missing=0.5)
+    with site.rollout() as rollout:
+        rollout.run(models.GOOD)
+        edits = [record for record in rollout.history() if record["event"] == "edit"]
+        assert "nothing was done" in rollout.run(models.GOOD).text
+    with site.rollout(replicas=addresses, waits=short) as rollout:
+        for again in (rollout.run, rollout.promote):
+            with pytest.raises(Drifted) as drifted:
+                again(models.GOOD)
+            assert any(silent in line for line in drifted.value.findings)
+        with pytest.raises(Drifted):
+            rollout.promote()
+        assert [record for record in rollout.history() if record["event"] == "edit"] == edits
+    assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
+
+
+def test_a_trial_that_was_interrupted_is_held_again_and_says_when_there_is_no_way_back(site: Site) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "watch", interrupt_in("watch"))
+        with site.rollout() as rollout, pytest.raises(KeyboardInterrupt):
+            rollout.run(models.GOOD)
+    site.write(site.config.read_text().replace('version_labels { key: "previous" value: 1 }', ""))
+    site.wait_until_calm()
+    addresses = (*(replica.address for replica in site.replicas), f"127.0.0.1:{free_port()}")
+    short = dataclasses.replace(WAITS, missing=0.5, watch=5)
+    with site.rollout(replicas=addresses, waits=short) as rollout:
+        with pytest.raises(Stopped) as stopped:
+            rollout.run(models.GOOD)
+        assert stopped.value.step == "watch"
+        assert stopped.value.undone is False
+        assert "expected a version before 2 to go back to" in stopped.value.advice
+    assert named(site) == ((1, 2), {"stable": 2, "canary": 2})
 
 
 def test_a_version_that_takes_a_class_away_is_refused_unless_asked_for(site: Site) -> None:
@@ -87,6 +139,7 @@ def test_what_is_refused_by_name(site: Site) -> None:
             (rollout.canary, 1, "is-stable"),
             (rollout.promote, models.GOOD, "not-available"),
             (rollout.retire, 1, "label-in-use"),
+            (rollout.retire, 99, "not-named"),
         ):
             with pytest.raises(Refused) as refused:
                 command(version)
@@ -150,6 +203,36 @@ def test_the_users_own_command_has_the_last_word(site: Site) -> None:
         rollout.canary(models.GOOD)
     assert any("errors on 2" in line for line in stopped.value.findings)
     assert named(site) == ((1,), {"stable": 1})
+
+
+def test_a_failure_after_an_edit_is_undone_and_no_verdict_on_the_version(site: Site, tmp_path: Path) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text("no program")
+    hook.chmod(0o755)
+    with site.rollout(hook=(str(hook),)) as rollout, pytest.raises(SettingsError) as failed:
+        rollout.run(models.GOOD)
+    assert failed.value.undone
+    assert named(site) == ((1,), {"stable": 1})
+    with site.rollout() as rollout:
+        last = rollout.history()[-1]
+    assert (last["event"], last["undone"]) == ("failed", True)
+
+
+def test_an_edit_by_somebody_else_in_the_middle_is_left_to_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Session.write
+
+    def late(self: Session, edit: Edit, *, urgent: bool = False) -> None:
+        if edit.step == "canary":
+            site.write(site.config.read_text().replace("Kept by hand", "Changed by hand"))
+        write(self, edit, urgent=urgent)
+
+    monkeypatch.setattr(Session, "write", late)
+    with site.rollout() as rollout, pytest.raises(Busy) as busy:
+        rollout.run(models.GOOD)
+    assert busy.value.undone is False
+    assert "see `status`" in busy.value.advice
+    assert named(site) == ((1, 2), {"stable": 1})
+    assert "Changed by hand" in site.config.read_text()
 
 
 def test_a_file_that_leaves_it_to_the_servers_is_taken_over(site: Site) -> None:

@@ -221,12 +221,12 @@ def test_the_client_readmes_snippets(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photo.jpg").write_bytes(encoded(300, 200, "JPEG"))
-    pairs = [("photo.jpg", "cat"), ("photo.jpg", "a red heart"), ("photo.jpg", "cat cat")]
+    for name in ("photo.jpg", "one.jpg"):
+        (tmp_path / name).write_bytes(encoded(300, 200, "JPEG"))
     with Client(server.address, model=NAME, version=WITH, timeout=60) as client:
         for called in (r"client\.embed\(", r"client\.explain\("):
             code = snippet(called, "client/README.md")
-            exec(compile(code, "client/README.md", "exec"), {"client": client, "pairs": pairs})
+            exec(compile(code, "client/README.md", "exec"), {"client": client})
     nearest, best, words, coloured = capsys.readouterr().out.splitlines()
     assert nearest.startswith("[('photo.jpg', 'a red heart'), ") and best.split()[0] in ("animal", "plant", "weather")
     assert "'heart'" in words and "\x1b[" in coloured

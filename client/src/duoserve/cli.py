@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duoserve import _bench
+from duoserve._printing import Unprintable, complain, flush, say
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
@@ -26,12 +27,26 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_EPILOG = "Exit codes: 0 done, 1 the call failed, 2 wrong usage or input, 130 interrupted."
+_EPILOG = (
+    "Exit codes: 0 done, 1 the call failed or nothing can be printed, 2 wrong usage or input, 130 interrupted,"
+    " 141 nobody reads what is printed."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
-    options = _parser().parse_args(arguments)
+    try:
+        return _run(arguments)
+    except Unprintable as ended:
+        return ended.end()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit:
+        flush()  # of --help
+        raise
     try:
         return int(options.command(options))
     except InvalidInput as error:
@@ -43,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(options: argparse.Namespace, error: DuoserveError, code: int) -> int:
+    complain(f"{type(error).__name__}: {error}")
     if options.json:
         record = {"error": type(error).__name__, "message": error.message, "code": error.code}
-        print(json.dumps({**record, "retryable": error.retryable}, ensure_ascii=False))
-    print(f"duoserve: {type(error).__name__}: {error}", file=sys.stderr)
+        say(json.dumps({**record, "retryable": error.retryable}, ensure_ascii=False))
     return code
 
 
@@ -153,12 +168,12 @@ def _predict(options: argparse.Namespace) -> int:
         answer = client.predict(options.image, options.text, audio=options.audio)
     top = answer.top(options.top)
     if options.json:
-        print(json.dumps(_prediction_record(answer, options.top), ensure_ascii=False))
+        say(json.dumps(_prediction_record(answer, options.top), ensure_ascii=False))
         return 0
     width = max((len(scored.label) for scored in top), default=0)
     for scored in top:
-        print(f"{scored.label:<{width}}  {scored.probability:.4f}")
-    print(f"version {answer.version}, sent as {answer.sent}")
+        say(f"{scored.label:<{width}}  {scored.probability:.4f}")
+    say(f"version {answer.version}, sent as {answer.sent}")
     return 0
 
 
@@ -167,10 +182,10 @@ def _embed(options: argparse.Namespace) -> int:
         found = client.embed(options.image, options.text, audio=options.audio)
     if options.json:
         record = {"vector": found.vector.tolist(), "version": found.version, "target": found.target}
-        print(json.dumps(record))
+        say(json.dumps(record))
         return 0
-    print(" ".join(f"{number:.6f}" for number in found.vector))
-    print(f"version {found.version}, {len(found.vector)} numbers")
+    say(" ".join(f"{number:.6f}" for number in found.vector))
+    say(f"version {found.version}, {len(found.vector)} numbers")
     return 0
 
 
@@ -180,16 +195,16 @@ def _explain(options: argparse.Namespace) -> int:
     if options.out is not None:
         _write_png(options.out, found.heat_map(options.image))
     if options.json:
-        print(json.dumps(_explanation_record(found, options.out), ensure_ascii=False))
+        say(json.dumps(_explanation_record(found, options.out), ensure_ascii=False))
         return 0
-    print(f"{found.label}  {found.probability:.4f}")
+    say(f"{found.label}  {found.probability:.4f}")
     medium = "audio" if options.audio else "image"
-    print(f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}")
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-        print(found.ansi())
+    say(f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}")
+    if sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        say(found.ansi())
     for word in found.words:
-        print(f"  {word.relevance:+.4f}  {word.text}")
-    print(f"version {found.version}" + (f", heat map in {options.out}" if options.out is not None else ""))
+        say(f"  {word.relevance:+.4f}  {word.text}")
+    say(f"version {found.version}" + (f", heat map in {options.out}" if options.out is not None else ""))
     return 0
 
 
@@ -248,23 +263,23 @@ def _describe(options: argparse.Namespace) -> int:
             "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
             "follows_contract": all(_follows(served.get(name), promised[name]) for name in promised),
         }
-        print(json.dumps(record, ensure_ascii=False))
+        say(json.dumps(record, ensure_ascii=False))
         return 0
-    print(f"version       {spec.version}")
-    print(f"digest        {spec.digest}")
-    print(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
+    say(f"version       {spec.version}")
+    say(f"digest        {spec.digest}")
+    say(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
     if spec.audio is not None:
-        print(f"audio         {_audio_text(spec, spec.audio)}")
-    print(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
-    print(f"optional      {' or '.join(spec.optional) or 'nothing'}")
-    print(f"labels        {', '.join(spec.labels)}")
+        say(f"audio         {_audio_text(spec, spec.audio)}")
+    say(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
+    say(f"optional      {' or '.join(spec.optional) or 'nothing'}")
+    say(f"labels        {', '.join(spec.labels)}")
     for name, signature in served.items():
         note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"
-        print(f"\n{name}{note}")
+        say(f"\n{name}{note}")
         for tensor in signature.inputs:
-            print(f"  in   {tensor.name:<14} {tensor}")
+            say(f"  in   {tensor.name:<14} {tensor}")
         for tensor in signature.outputs:
-            print(f"  out  {tensor.name:<14} {tensor}")
+            say(f"  out  {tensor.name:<14} {tensor}")
     return 0
 
 
@@ -296,10 +311,10 @@ def _status(options: argparse.Namespace) -> int:
     with Client(**_client_options(options)) as client:
         versions = client.status()
     if options.json:
-        print(json.dumps({"versions": [dataclasses.asdict(version) for version in versions]}, ensure_ascii=False))
+        say(json.dumps({"versions": [dataclasses.asdict(version) for version in versions]}, ensure_ascii=False))
         return 0
     for version in versions:
-        print(f"{version.version:>8}  {version.state:<10}  {version.error}".rstrip())
+        say(f"{version.version:>8}  {version.state:<10}  {version.error}".rstrip())
     return 0
 
 
@@ -320,12 +335,12 @@ def _run_bench(options: argparse.Namespace) -> int:
             )
 
     report = asyncio.run(run())
-    print(json.dumps(dataclasses.asdict(report), ensure_ascii=False) if options.json else report.text())
+    say(json.dumps(dataclasses.asdict(report), ensure_ascii=False) if options.json else report.text())
     return 0 if report.calls else 1
 
 
 def _show_progress(share: float, calls: int, errors: int) -> None:
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         bar = "#" * int(share * 30)
         end = "\n" if share >= 1 else ""
         print(f"\r[{bar:<30}] {share:4.0%}  {calls} calls, {errors} errors", end=end, file=sys.stderr, flush=True)

@@ -124,3 +124,13 @@ class TLS:
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("Expected TLS cert and key together. Received: only one of them")
         expect_number("reload", self.reload, 0.1, 86400)
+
+    def check(self) -> None:
+        """Reads the files as a connection would, to tell at once what the first call would tell.
+
+        Raises:
+            InvalidInput: A file that can't be read, is no PEM, or a certificate and key that are no pair.
+        """
+        from duoserve._tls import credentials_of
+
+        credentials_of(self)

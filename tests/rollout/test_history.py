@@ -1,0 +1,41 @@
+"""What the audit log tells a command that runs again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serving.rollout.history import is_under_way, was_retired
+
+
+def records(*events: str) -> list[dict[str, Any]]:
+    """Entries from "COMMAND VERSION EVENT [STEP]"."""
+    names = ("command", "version", "event", "step")
+    found: list[dict[str, Any]] = [dict(zip(names, line.split(), strict=False)) for line in events]
+    return [{**record, "version": int(record["version"])} for record in found]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], False),
+        (["run 8 edit load", "run 8 edit canary"], False),
+        (["run 8 edit stable"], True),
+        (["run 8 edit stable", "run 8 started", "run 8 interrupted", "run 8 started"], True),
+        (["run 8 edit stable", "run 8 finished"], False),
+        (["run 8 edit stable", "run 8 finished", "run 8 started", "run 8 failed"], False),
+        (["run 8 edit stable", "run 8 edit withdraw", "run 8 stopped"], False),
+        (["promote 8 edit stable", "promote 8 finished"], False),
+        (["run 8 edit stable", "run 9 started", "run 9 edit load"], False),
+        (["run 7 edit stable"], False),
+    ],
+)
+def test_a_trial_is_over_when_its_command_has_finished(events: list[str], expected: bool) -> None:
+    assert is_under_way(records(*events), 8) is expected
+
+
+def test_a_retired_version_is_known() -> None:
+    found = records("retire 7 started", "retire 7 edit retire", "canary 8 edit load")
+    assert was_retired(found, 7)
+    assert not was_retired(found, 8)
