@@ -36,7 +36,7 @@ bench: env ## Measure client and server against floors and peers; plots in bench
 	@$(RUN) -m benchmarks.server_speed
 
 .PHONY: report
-report: env ## Run every benchmark, for an hour or so, and write one HTML page with tables and plots
+report: env ## Run every benchmark, for two hours or so, and write one HTML page with tables and plots
 	@$(RUN) -m benchmarks.report
 
 .PHONY: clean

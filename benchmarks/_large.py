@@ -27,7 +27,7 @@ class Way:
     accumulate: int = 1
     precision: str = "float32"
     stream: bool = False
-    steps: int = 5
+    steps: int = 4
 
 
 def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> di
         "step_seconds": seconds,
         "rows_per_second": (len(ends) - 1) * way.batch / wall,
         "cores": cpu / wall,
+        "cpu_ms_per_row": 1e3 * cpu / ((len(ends) - 1) * way.batch),
         "peak_gb": _peak(),
     }
     if checkpoint is not None:

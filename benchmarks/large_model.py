@@ -107,7 +107,7 @@ def served(
             for size in BATCHES:
                 inputs = {"image": arrays.images[:size], "tokens": arrays.tokens[:size]}
                 ask = functools.partial(client.run, SERVING_DEFAULT, inputs, timeout=120)
-                calls[kind, size, "server"] = functools.partial(times, ask, 3)
+                calls[kind, size, "server"] = functools.partial(times, ask, 2)
                 calls[kind, size, "in process"] = functools.partial(model.latencies, size, 0.5)
                 ask()
         milliseconds: dict[tuple[str, int, str], list[float]] = {case: [] for case in calls}
@@ -161,6 +161,12 @@ def shape(run: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def machine() -> str:
+    """Where it was measured, and how busy that was."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, load average {os.getloadavg()[2]:.1f} at the end"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
@@ -170,7 +176,7 @@ def main() -> int:
     options = parser.parse_args()
     report: dict[str, Any] = {
         "when": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "machine": "",
         "models": [],
         "versions": [],
         "latencies": [],
@@ -184,6 +190,7 @@ def main() -> int:
             report["models"].append(found["model"])
             report["versions"] += found["versions"]
             report["latencies"] += found["latencies"]
+            report["machine"] = machine()
             path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(path)
     return 0

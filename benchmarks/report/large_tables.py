@@ -26,6 +26,7 @@ _TRAININGS: Sequence[Column] = (
     ("a batch", "step_seconds", 3, " s"),
     ("rows a second", "rows_per_second", 1, ""),
     ("cores at work", "cores", 2, ""),
+    ("CPU a row", "cpu_ms_per_row", 1, " ms"),
     ("most memory", "peak_gb", 2, " GB"),
     ("checkpoint", "checkpoint_gb", 3, " GB"),
     ("written in", "checkpoint_seconds", 2, " s"),
@@ -57,7 +58,7 @@ def large(found: Json) -> list[Table]:
     """Models, ways to train, versions by their weights, and their calls."""
     versions, packed = found["versions"], [each for each in found["versions"] if each["difference"] is not None]
     return [
-        _table("What was trained", ("preset",), found["models"], _MODELS),
+        _table(f"What was trained ({found['machine']})", ("preset",), found["models"], _MODELS),
         _table("Ways to train", ("preset", "way"), found["trainings"], _TRAININGS),
         _table("Exports", ("preset", "weights"), versions, _EXPORTS),
         _table("What the weights cost, on the held-out rows", ("preset", "weights"), packed, _COSTS),

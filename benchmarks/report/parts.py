@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.report import tables, training_tables
+from benchmarks.report import large_tables, tables, training_tables
 from benchmarks.report.tables import Table
 
 __all__ = ["DATA", "PARTS", "Part"]
 
 DATA: Final = Path("build/demo/data")
 _STORE: Final = Path("build/demo/models/emoji")
+_LARGE: Final = Path("build/large/large")
+_COMPACT: Final = Path("build/large/compact")
+_ATTENTION: Final = ("--fusion", "attention")
 _RUN: Final = Path("build/demo/runs/attention")
 
 
@@ -159,6 +162,36 @@ PARTS: Final[Sequence[Part]] = (
         ("--explained", "10", "--rounds", "1"),
         training_tables.embed_explain,
         needs=((_RUN, ("-m", "demo")),),
+    ),
+    Part(
+        "large",
+        "What a model of over 100 million parameters takes",
+        "To train, export and serve it, with weights in four, two and one byte, beside the demo's model.",
+        "large_model.json",
+        "benchmarks.large_model",
+        ("{data}", "--runs", str(_LARGE), str(_COMPACT), "--out", "{out}"),
+        ("--rounds", "1"),
+        large_tables.large,
+        needs=(
+            _DATA_NEEDED,
+            (
+                _LARGE,
+                (
+                    "-m",
+                    "export",
+                    "train",
+                    str(DATA),
+                    *_ATTENTION,
+                    "--preset",
+                    "large",
+                    "--epochs",
+                    "2",
+                    "--out",
+                    str(_LARGE),
+                ),
+            ),
+            (_COMPACT, ("-m", "export", "train", str(DATA), *_ATTENTION, "--out", str(_COMPACT))),
+        ),
     ),
     Part(
         "memory",

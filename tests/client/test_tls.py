@@ -111,6 +111,7 @@ def test_rotated_certificates_are_picked_up_under_load(
             load.more(60)
             shutil.copy(new_key, key)
             load.run_until(lambda: "client-b" in shown)
+            load.more(20)  # what was under way on the old connection ends
             shown.clear()
             load.more(20)
             assert shown == {"client-b"}
