@@ -22,6 +22,7 @@ from tests.k8s import renders
 from tests.k8s.harmless import HARMLESS, neighbour
 from tests.k8s.mutations import MUTATIONS, Mutation
 from tests.k8s.outsiders import MUTATIONS as OUTSIDERS
+from tests.k8s.surroundings import MUTATIONS as SURROUNDINGS
 from tests.k8s.tools import ROOT, tool
 
 DOCTOR = [sys.executable, "-m", "serving.check"]
@@ -40,7 +41,7 @@ def test_what_is_no_mistake_is_none(change: Mutation) -> None:
     assert [str(finding) for finding in check(Manifests(documents))] == []
 
 
-@pytest.mark.parametrize("mutation", [*MUTATIONS, *OUTSIDERS], ids=str)
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *OUTSIDERS, *SURROUNDINGS], ids=str)
 def test_every_mistake_is_found(mutation: Mutation) -> None:
     documents = renders.documents(mutation.render)
     mutation.change(documents)
@@ -51,8 +52,9 @@ def test_every_mistake_is_found(mutation: Mutation) -> None:
 
 
 def test_the_mistakes_are_of_every_family() -> None:
-    assert len(MUTATIONS) + len(OUTSIDERS) >= 300
-    assert len({mutation.rule for mutation in [*MUTATIONS, *OUTSIDERS]}) >= 150
+    every = [*MUTATIONS, *OUTSIDERS, *SURROUNDINGS]
+    assert len(every) >= 350
+    assert len({mutation.rule for mutation in every}) >= 170
 
 
 def run(*arguments: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
