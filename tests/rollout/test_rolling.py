@@ -132,6 +132,7 @@ def test_what_made_room_for_a_version_that_was_stopped_is_back_to_go_back_to(sit
     assert named(site) == ((1,), {"stable": 1, "canary": 1, "previous": 1})
 
 
+@pytest.mark.slow
 def test_what_made_room_is_back_after_a_rollback_by_hand_and_an_interruption(site: Site) -> None:
     loose = dataclasses.replace(LIMITS, agreement=0.0, drift=1.0)
     with site.rollout(limits=loose) as rollout:
@@ -148,6 +149,7 @@ def test_what_made_room_is_back_after_a_rollback_by_hand_and_an_interruption(sit
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
 
 
+@pytest.mark.slow
 def test_what_made_room_and_does_not_load_again_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     until_arrived = Watcher.until_arrived
 
@@ -162,6 +164,7 @@ def test_what_made_room_and_does_not_load_again_is_left_out(site: Site, monkeypa
     assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
 
 
+@pytest.mark.slow
 def test_what_made_room_and_is_gone_from_the_store_is_left_out(site: Site, tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     for version in (models.GOOD, models.WORSE):
