@@ -35,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cpus", type=int, required=True, help="CPU limit that it was measured with")
     parser.add_argument("--model-mb", type=float, required=True, help="size of a version on disk (du -sm)")
     parser.add_argument("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
-    parser.add_argument(
-        "--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)"
-    )
+    parser.add_argument("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
     parser.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second when it is quietest (default: 0)")
     parser.add_argument("--target-ms", type=float, default=200.0, help="limit of nearly every call (default: 200)")
     parser.add_argument("--utilization", type=float, default=0.6, help="share to plan with (default: 0.6)")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from serving.check._data import items, text
 from serving.check._manifests import Finding, Manifests
-from serving.check._server import servers
+from serving.check._server import served
 from serving.local._metrics import Metrics
 
 __all__ = ["check"]
@@ -24,6 +24,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     groups = [group for rule in manifests.of("PrometheusRule") for group in items(rule.spec.get("groups"))]
     recorded = {text(rule.get("record")) for group in groups for rule in items(group.get("rules"))}
     exported = _exported()
+    names, labels = set(served(manifests)), set().union(*served(manifests).values())
     for found in manifests.of("PrometheusRule"):
         for rule in [rule for group in items(found.spec.get("groups")) for rule in items(group.get("rules"))]:
             at, expression = f"spec.groups.rules[{rule.get('alert') or rule.get('record')}].expr", str(rule.get("expr"))
@@ -32,7 +33,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 why = "Prometheus refuses the whole file, or the operator leaves the rule out: no alert of it fires."
                 yield Finding("rule-syntax", str(found), at, "an expression of PromQL", said, why, "Correct it.")
                 continue
-            asked = [*_unknown(expression, recorded, exported), *_unserved(manifests, expression)]
+            asked = [*_unknown(expression, recorded, exported), *_unserved(names, labels, expression)]
             for rule_name, expected, shown in asked:
                 why = "The expression is empty for ever: the alert never fires."
                 yield Finding(rule_name, str(found), at, expected, shown, why, "Correct the name.")
@@ -72,10 +73,8 @@ def _unknown(expression: str, recorded: set[str], exported: set[str]) -> Iterato
         yield "rule-metric", expected, name
 
 
-def _unserved(manifests: Manifests, expression: str) -> Iterator[tuple[str, str, str]]:
+def _unserved(names: set[str], labels: set[str], expression: str) -> Iterator[tuple[str, str, str]]:
     """Models and labels that the servers do not have."""
-    names = {name for server in servers(manifests) for name in server.names()}
-    labels = {label for server in servers(manifests) for model in server.models() for label in model.labels}
     for selected in _SELECTED.finditer(expression):
         for matcher in _MATCHER.finditer(selected[2]):
             known, pattern = labels if matcher[1] == "label" else names, matcher[3] or matcher[4] or ""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from serving.check._data import dig, integer, items, mapping, strings, text
 from serving.check._files import script
 from serving.check._manifests import Container, Finding, Manifests
-from serving.check._server import servers
+from serving.check._server import served, servers
 from serving.check.handlers import KINDS
 
 __all__ = ["COMMANDS", "check", "module"]
@@ -111,10 +111,10 @@ def _exporter(manifests: Manifests, container: Container, arguments: list[str]) 
         yield _finding(container, "exporter", "its own options", said, why, "Correct the option.")
         return
     found = [*_targets(manifests, container, options.target)]
-    models = {model.name: model for server in servers(manifests) for model in server.models()}
+    models = served(manifests)
     if models and options.model not in models:
         found.append(("--model", f"a model of models.config ({', '.join(sorted(models))})", repr(options.model)))
-    known = {label for model in models.values() if model.name == options.model for label in model.labels}
+    known = models.get(options.model, set())
     wrong = [label for label in options.label or () if known and label not in known]
     found += [("--label", f"a label of models.config ({', '.join(sorted(known))})", repr(label)) for label in wrong]
     ports = [integer(port.get("containerPort")) for port in items(container.data.get("ports"))]

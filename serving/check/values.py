@@ -93,8 +93,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def _api(found: Object) -> Iterator[Finding]:
     version, kind = text(found.data.get("apiVersion")), found.kind
     wanted = _API_OF.get(kind)
-    near = difflib.get_close_matches(kind, _API_OF, 1, cutoff=0.85)
-    if wanted is None and near and version == _API_OF[near[0]]:
+    near = difflib.get_close_matches(kind, _API_OF, 1, cutoff=0.85) if wanted is None else []
+    if near and version == _API_OF[near[0]]:
         yield Finding("kind", str(found), "kind", near[0], repr(kind), "No such kind: nothing is made.", "Correct it.")
     same_group = wanted is not None and version.rpartition("/")[0] in (wanted.rpartition("/")[0], "extensions", "")
     if wanted and version != wanted and same_group and (kind, version) not in _ALSO:

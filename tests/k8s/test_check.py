@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,21 @@ def test_an_object_that_is_kept_elsewhere_is_said_to_be() -> None:
     for document in documents:
         document["metadata"].pop("annotations", None)
     assert {finding.rule for finding in check(Manifests(documents))} == {"missing-configmap", "flag-file"}
+
+
+def test_its_time_grows_as_the_set_does() -> None:
+    """Six times the objects, in as many more namespaces: far from 36 times as long."""
+    parts = [part for part in renders.render("production").split("\n---\n") if "kind: Namespace" not in part]
+
+    def seconds(copies: int) -> float:
+        moved = [part.replace("namespace: duoserve", f"namespace: n{n}") for n in range(copies) for part in parts]
+        documents = [found.data for found in parse("\n---\n".join(moved)).objects]
+        began = time.process_time()
+        check(Manifests(documents))
+        return time.process_time() - began
+
+    seconds(1)  # what is imported and compiled once
+    assert seconds(36) < 15 * max(seconds(6), seconds(6))
 
 
 JSON = st.recursive(
