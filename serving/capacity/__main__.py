@@ -55,9 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _curve(text: str) -> dict[int, float]:
     try:
-        return {int(rows): float(time) for rows, time in (part.split(":") for part in text.split(","))}
+        pairs = [(int(rows), float(time)) for rows, time in (part.split(":") for part in text.split(","))]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected ROWS:MS,ROWS:MS, received {text!r}") from error
+        raise argparse.ArgumentTypeError(f"Expected ROWS:MS,ROWS:MS. Received: {text!r}") from error
+    if len(dict(pairs)) < len(pairs):
+        raise argparse.ArgumentTypeError(f"Expected each number of rows once. Received: {text!r}")
+    return dict(pairs)
 
 
 def _text(made: Plan, cpus: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -21,6 +22,9 @@ HEADROOM = 1.25
 """Of memory, for what the allocator keeps."""
 
 
+_LARGEST_ROW_MB = 1024
+
+
 class PlanError(ValueError):
     """Numbers that no plan fits."""
 
@@ -33,8 +37,11 @@ class Measured:
         latency_ms: Median time of a call of one row from one caller, in the server.
         cpus: The CPU limit that it was measured with.
         model_mb: Size of a version on disk, in megabytes.
-        curve: Time of a run in ms by rows in the batch, one run at a time; empty without batching.
-        row_mb: Memory that one row takes while it is computed, in megabytes.
+        curve: Time of a run in ms by rows in the batch, in their order, one run at a time; empty without batching.
+        row_mb: Memory that one row takes while it is computed, in megabytes; at most 1024.
+
+    Raises:
+        PlanError: A number out of its range, rows that do not increase, or times that fall as they do.
     """
 
     latency_ms: float
@@ -51,6 +58,16 @@ class Measured:
         for rows, time in self.curve.items():
             _positive("rows of the batch curve", rows)
             _positive(f"time of {rows} rows", time)
+        if self.row_mb > _LARGEST_ROW_MB:
+            raise PlanError(f"Expected row_mb of at most {_LARGEST_ROW_MB} (megabytes). Received: {self.row_mb:g}")
+        for (fewer, before), (rows, time) in itertools.pairwise(self.curve.items()):
+            if rows <= fewer:
+                raise PlanError(f"Expected rows of the curve to increase. Received: {rows} after {fewer}")
+            if time < before:
+                raise PlanError(
+                    f"Expected the time of {rows} rows to be at least that of {fewer}, {before:g} ms. Received: "
+                    f"{time:g} ms (measure again: something else took the CPUs)"
+                )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

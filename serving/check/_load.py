@@ -143,5 +143,6 @@ def render(folder: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LoadError(f"Expected {program} to render {folder}. Received: {error}") from error
     if done.returncode:
-        raise LoadError(f"Expected {folder} to render. Received: {done.stderr.strip()}")
+        said = done.stderr.strip() or done.stdout.strip()[-1000:] or "no message"
+        raise LoadError(f"Expected {folder} to render. Received: exit code {done.returncode}, {said}")
     return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 from serving import _textproto, modelfile
@@ -11,7 +12,7 @@ from serving.check._files import ConfigFile, mounted
 from serving.check._manifests import Container, Manifests, Pod
 from serving.local._flags import Flags
 
-__all__ = ["KNOWN_FLAGS", "Server", "servers"]
+__all__ = ["KNOWN_FLAGS", "Server", "served", "servers"]
 
 KNOWN_FLAGS: dict[str, object] = {
     field.name: field.default for field in dataclasses.fields(Flags) if not field.metadata["own"]
@@ -72,10 +73,7 @@ class Server:
         file = self.file("model_config_file")
         if file is None or file.text is None:
             return ()
-        try:
-            return modelfile.parse(file.text)
-        except modelfile.TextProtoError:
-            return ()
+        return _models(file.text)
 
     def names(self) -> set[str]:
         """The model names that it may serve."""
@@ -94,6 +92,14 @@ class Server:
             return None
 
 
+@functools.lru_cache(maxsize=64)
+def _models(content: str) -> tuple[modelfile.ModelConfig, ...]:
+    try:
+        return tuple(modelfile.parse(content))
+    except modelfile.TextProtoError:
+        return ()
+
+
 def servers(manifests: Manifests, pod: Pod | None = None) -> list[Server]:
     """Containers whose command line is the model server's: all, or those of a pod."""
     if "servers" not in manifests.known:
@@ -103,6 +109,17 @@ def servers(manifests: Manifests, pod: Pod | None = None) -> list[Server]:
             of.setdefault(server.container.pod, []).append(server)
         manifests.known["servers of"] = of
     found: list[Server] = manifests.known["servers"] if pod is None else manifests.known["servers of"].get(pod, [])
+    return found
+
+
+def served(manifests: Manifests) -> dict[str, set[str]]:
+    """The labels of each model that some server has."""
+    if "served" not in manifests.known:
+        labels: dict[str, set[str]] = {name: set() for server in servers(manifests) for name in server.names()}
+        for model in [model for server in servers(manifests) for model in server.models()]:
+            labels[model.name] |= set(model.labels)
+        manifests.known["served"] = labels
+    found: dict[str, set[str]] = manifests.known["served"]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Prometheus: what is scraped is there, and the rules ask for metrics that exist."""
+"""Prometheus: what is scraped is there, at the path and the port that a monitor names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from serving.check._manifests import Finding, Manifests, Object, Pod
 from serving.check._server import Server, servers
 from serving.check.network import covers, rules
 from serving.check.selectors import nothing, port_of
-from serving.local._metrics import Metrics
 
 __all__ = ["check"]
 
 _DEFAULT_PATH = "/monitoring/prometheus/metrics"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SERVER_METRIC = re.compile(":?tensorflow[:_]")
-_SERVED = {metric.name for metric in Metrics().all()}
-"""What the server's page has: the embedded one's is the stock one's."""
 _SILENT = "Nothing is scraped: alerts stay silent."
 
 
@@ -48,7 +44,6 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                         "Every scrape is 404: alerts stay silent.",
                         "Make both the same.",
                     )
-    yield from _metrics(manifests)
 
 
 def _exporter(pod: Pod) -> bool:
@@ -168,48 +163,3 @@ def _page(server: Server) -> tuple[str, list[Finding]]:
     why = "There is no metrics page: alerts stay silent."
     expected = "prometheus_config { enable: true }"
     return "", [Finding("monitoring", file.where, file.field, expected, shown, why, "Switch it on.")]
-
-
-def _metrics(manifests: Manifests) -> Iterator[Finding]:
-    """Metrics that no server, exporter or rule has: such an alert never fires."""
-    groups = [group for rule in manifests.of("PrometheusRule") for group in items(rule.spec.get("groups"))]
-    recorded = {text(rule.get("record")) for group in groups for rule in items(group.get("rules"))}
-    exported = _exported()
-    ours = f"a metric of the exporter ({', '.join(sorted(exported))}) or one that a rule records"
-    stock = "a metric of the model server, such as :tensorflow:serving:request_count"
-    for found in manifests.of("PrometheusRule"):
-        for rule in [rule for group in items(found.spec.get("groups")) for rule in items(group.get("rules"))]:
-            asked = set(re.findall(r"[\w:]+", _bare(str(rule.get("expr"))))) - recorded
-            unknown = {name: ours for name in asked - exported if exported and re.match("duoserve[:_]", name)}
-            unknown |= {name: stock for name in asked if _SERVER_METRIC.match(name) and not _served(name)}
-            for name, expected in sorted(unknown.items()):
-                yield Finding(
-                    "rule-metric",
-                    str(found),
-                    f"spec.groups.rules[{rule.get('alert') or rule.get('record')}].expr",
-                    expected,
-                    name,
-                    "The expression is empty for ever: the alert never fires.",
-                    "Correct the name.",
-                )
-
-
-def _bare(expression: str) -> str:
-    """A PromQL expression without its label matchers and texts."""
-    return re.sub(r"\{[^}]*\}|\"[^\"]*\"|'[^']*'", "", expression)
-
-
-def _served(name: str) -> bool:
-    """Whether the model server has a metric; one under another prefix than `serving` may be."""
-    if name.startswith(":tensorflow:") and not name.startswith(":tensorflow:serving:"):
-        return True
-    return re.sub("_(bucket|sum|count)$", "", name) in _SERVED or name in _SERVED
-
-
-def _exported() -> set[str]:
-    """The exporter's metrics; none where its package is missing."""
-    try:
-        from serving.exporter import VersionCollector
-    except ImportError:
-        return set()
-    return {family.name for family in VersionCollector([], "", []).describe()}

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from serving.check._data import integer, items, mapping, strings, text
-from serving.check._manifests import Container, Finding, Manifests
+from serving.check._data import integer, mapping, strings, text
+from serving.check._manifests import Finding, Manifests
 from serving.check._server import Server, servers
+from serving.check.handlers import KINDS, number_of, probe_of, target_of
 from serving.check.workloads import startup_seconds
 
 __all__ = ["check"]
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?/?")
-_HANDLERS = {"httpGet", "grpc", "tcpSocket", "exec"}
 _ABSENT = {"curl", "wget", "grpc_health_probe", "nc", "python", "python3"}
 _LATEST = 300
-_KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for pod in manifests.pods:
-        for container in pod.containers(init=False):
-            for kind in _KINDS:
-                yield from _port(container, kind)
-                yield from _handlers(container, kind)
-                yield from _successes(container, kind)
     for server in servers(manifests):
         if server.container.pod.runs_for_ever:
             yield from _readiness(server)
@@ -34,72 +26,13 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _startup(server)
             yield from _pace(server, "readinessProbe", most=60, least=1)
             yield from _pace(server, "livenessProbe", most=600, least=30)
-            for kind in _KINDS:
+            for kind in KINDS:
                 yield from _program(server, kind)
-
-
-def _probe(container: Container, kind: str) -> dict[str, Any]:
-    return mapping(container.data.get(kind))
-
-
-def _target(container: Container, kind: str) -> tuple[str, Any]:
-    """How a probe asks, and at which port as written."""
-    probe = _probe(container, kind)
-    for way in ("httpGet", "grpc", "tcpSocket"):
-        if way in probe and probe[way] is not None:
-            return way, mapping(probe[way]).get("port")
-    return ("exec" if "exec" in probe else ""), None
-
-
-def _number(container: Container, port: Any) -> int | None:
-    """The port's number; a name is looked up in this container, where the kubelet looks."""
-    own = {text(entry.get("name")): integer(entry.get("containerPort")) for entry in items(container.data.get("ports"))}
-    return own.get(port) if isinstance(port, str) and not port.isdigit() else integer(port)
-
-
-def _port(container: Container, kind: str) -> Iterator[Finding]:
-    way, port = _target(container, kind)
-    if way in ("", "exec"):
-        return
-    declared = items(container.data.get("ports"))
-    number = _number(container, port)
-    if number is None or number not in [entry.get("containerPort") for entry in declared]:
-        shown = ", ".join(f"{entry.get('name')}={entry.get('containerPort')}" for entry in declared) or "none"
-        yield Finding(
-            "probe-port",
-            container.object,
-            f"{container.path}.{kind}.{way}.port",
-            f"a port of the container ({shown})",
-            repr(port),
-            "The probe always fails: the pod never gets ready, or is restarted for ever.",
-            "Name a port that the container declares.",
-        )
-
-
-def _handlers(container: Container, kind: str) -> Iterator[Finding]:
-    found = [key for key, value in _probe(container, kind).items() if key in _HANDLERS and value is not None]
-    if len(found) > 1:
-        yield Finding(
-            "probe-handlers",
-            container.object,
-            f"{container.path}.{kind}",
-            "one way to ask",
-            " and ".join(sorted(found)),
-            "The API server refuses it.",
-            "Remove the others.",
-        )
-
-
-def _successes(container: Container, kind: str) -> Iterator[Finding]:
-    wanted = integer(_probe(container, kind).get("successThreshold"))
-    if kind != "readinessProbe" and wanted not in (None, 1):
-        field, why = f"{container.path}.{kind}.successThreshold", "The API server refuses it."
-        yield Finding("probe-success", container.object, field, "1", str(wanted), why, "Leave it out.")
 
 
 def _program(server: Server, kind: str) -> Iterator[Finding]:
     """A probe's program that the stock image does not have."""
-    command = strings(mapping(_probe(server.container, kind).get("exec")).get("command"))
+    command = strings(mapping(probe_of(server.container, kind).get("exec")).get("command"))
     for word in re.split(r"[\s;&|]+", " ".join(command)):
         if word.rpartition("/")[2] in _ABSENT:
             yield Finding(
@@ -115,7 +48,7 @@ def _program(server: Server, kind: str) -> Iterator[Finding]:
 
 def _pace(server: Server, kind: str, most: float, least: float) -> Iterator[Finding]:
     """How long a probe fails before the kubelet acts."""
-    probe = _probe(server.container, kind)
+    probe = probe_of(server.container, kind)
     period, tries = integer(probe.get("periodSeconds")) or 10, integer(probe.get("failureThreshold")) or 3
     first = integer(probe.get("initialDelaySeconds")) or 0
     if not probe or (least <= period * tries <= most and first <= _LATEST):
@@ -137,7 +70,7 @@ def _pace(server: Server, kind: str, most: float, least: float) -> Iterator[Find
 def _readiness(server: Server) -> Iterator[Finding]:
     container = server.container
     for kind in ("readinessProbe", "startupProbe"):
-        way, port = _target(container, kind)
+        way, port = target_of(container, kind)
         field = f"{container.path}.{kind}"
         if not way:
             if kind == "readinessProbe":
@@ -163,7 +96,7 @@ def _readiness(server: Server) -> Iterator[Finding]:
                     "httpGet /v1/models/NAME/labels/stable/metadata at the REST port.",
                 )
             continue
-        scheme = text(mapping(_probe(container, kind)["httpGet"]).get("scheme"))
+        scheme = text(mapping(probe_of(container, kind)["httpGet"]).get("scheme"))
         if scheme not in ("", "HTTP"):
             yield Finding(
                 "probe-scheme",
@@ -174,7 +107,7 @@ def _readiness(server: Server) -> Iterator[Finding]:
                 "REST knows no TLS, also where gRPC does: the probe always fails.",
                 "Remove it.",
             )
-        number = _number(container, port)
+        number = number_of(container, port)
         if number is not None and number != server.number("rest_api_port"):
             yield Finding(
                 "probe-not-rest",
@@ -185,7 +118,9 @@ def _readiness(server: Server) -> Iterator[Finding]:
                 "The gRPC port answers no HTTP/1: the probe always fails.",
                 "Probe the REST port.",
             )
-        yield from _path(server, f"{field}.httpGet.path", text(mapping(_probe(container, kind)["httpGet"]).get("path")))
+        yield from _path(
+            server, f"{field}.httpGet.path", text(mapping(probe_of(container, kind)["httpGet"]).get("path"))
+        )
 
 
 def _path(server: Server, field: str, path: str) -> Iterator[Finding]:
@@ -237,7 +172,7 @@ def _path(server: Server, field: str, path: str) -> Iterator[Finding]:
 
 def _liveness(server: Server) -> Iterator[Finding]:
     container = server.container
-    way, port = _target(container, "livenessProbe")
+    way, port = target_of(container, "livenessProbe")
     field = f"{container.path}.livenessProbe"
     if not way:
         yield Finding(
@@ -279,17 +214,17 @@ def _liveness(server: Server) -> Iterator[Finding]:
             "The service is UNIMPLEMENTED: the server is restarted for ever.",
             "Set the flag.",
         )
-    elif way == "grpc" and mapping(_probe(container, "livenessProbe")["grpc"]).get("service"):
+    elif way == "grpc" and mapping(probe_of(container, "livenessProbe")["grpc"]).get("service"):
         yield Finding(
             "liveness-service",
             server.object,
             f"{field}.grpc.service",
             "no service name",
-            repr(_probe(container, "livenessProbe")["grpc"]["service"]),
+            repr(probe_of(container, "livenessProbe")["grpc"]["service"]),
             "The server knows the empty name only: it is restarted for ever.",
             "Remove service.",
         )
-    if way == "grpc" and _number(container, port) not in (None, server.number("port")):
+    if way == "grpc" and number_of(container, port) not in (None, server.number("port")):
         yield Finding(
             "probe-not-grpc",
             server.object,
@@ -303,7 +238,7 @@ def _liveness(server: Server) -> Iterator[Finding]:
 
 def _startup(server: Server) -> Iterator[Finding]:
     container = server.container
-    probe = _probe(container, "startupProbe")
+    probe = probe_of(container, "startupProbe")
     field = f"{container.path}.startupProbe"
     if not probe:
         yield Finding(

@@ -12,7 +12,7 @@ from serving.check._manifests import Finding, Manifests, Object, Pod
 from serving.check._server import servers
 from serving.check.selectors import nothing
 
-__all__ = ["check"]
+__all__ = ["check", "fewest"]
 
 _SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 
@@ -125,6 +125,7 @@ def _metrics(manifests: Manifests, scaler: Object) -> Iterator[Finding]:
                 "The server keeps what it once took: replicas are added for a rollout and never removed.",
                 "Scale by CPU.",
             )
+        yield from _value(scaler, mapping(source.get("target")))
         used = integer(dig(source, "target", "averageUtilization"))
         if used is not None and not 10 <= used <= 90:
             yield Finding(
@@ -136,6 +137,22 @@ def _metrics(manifests: Manifests, scaler: Object) -> Iterator[Finding]:
                 "Above 90 calls queue before a pod is added; over 100 it may never be.",
                 "Take 60.",
             )
+
+
+def _value(scaler: Object, target: dict[str, Any]) -> Iterator[Finding]:
+    """A target's value, in the field that its type names."""
+    fields = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}
+    wanted, given = fields.get(text(target.get("type"))), [field for field in fields.values() if field in target]
+    if target and given != [wanted]:
+        yield Finding(
+            "scaler-value",
+            str(scaler),
+            "spec.metrics.target",
+            f"{wanted}, since its type is {target.get('type')}" if wanted else f"a type of {', '.join(fields)}",
+            f"{', '.join(given) or 'no value'}" if wanted else repr(target.get("type")),
+            "The API server refuses it, or it scales by another number than you wrote.",
+            "Make type and field the same.",
+        )
 
 
 def _range(scaler: Object) -> Iterator[Finding]:
@@ -259,6 +276,12 @@ def _budget(manifests: Manifests, budget: Object) -> Iterator[Finding]:
                 "Set maxUnavailable: 1.",
             )
             return
+
+
+def fewest(manifests: Manifests, owner: Object) -> int:
+    """The replicas that a workload has at least."""
+    scaler = _scaled(manifests, owner)
+    return integer(_bounds(scaler)[0] if scaler else owner.spec.get("replicas", 1)) or 0
 
 
 def _sizes(manifests: Manifests, pods: list[Pod]) -> tuple[int, int]:

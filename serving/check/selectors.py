@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check._data import dig, items, mapping, matches, text
+from serving.check._data import dig, integer, items, mapping, matches, text
 from serving.check._manifests import Finding, Manifests, Object, Pod
-from serving.check._server import servers
+from serving.check._server import Server, servers
 
 __all__ = ["check", "nothing", "port_of"]
 
@@ -153,6 +153,7 @@ def _protocol(service: Object, port: dict[str, Any], target: Any, pod: Pod, mani
         number = pod.port_numbers().get(target, target) if isinstance(target, str) else target
         hint, tls = text(port.get("appProtocol")), server.tls
         grpc = number == server.number("port")
+        yield from _swapped(service, port, server, number)
         if grpc and ((not tls and hint != "kubernetes.io/h2c") or (tls and hint == "kubernetes.io/h2c")):
             wanted = "no kubernetes.io/h2c on a TLS port" if tls else "kubernetes.io/h2c on the gRPC port"
         elif not grpc and number == server.number("rest_api_port") and hint == "kubernetes.io/h2c":
@@ -168,6 +169,25 @@ def _protocol(service: Object, port: dict[str, Any], target: Any, pod: Pod, mani
             "Gateways and meshes speak the protocol that it says, and every call fails.",
             "Correct the appProtocol.",
         )
+
+
+def _swapped(service: Object, port: dict[str, Any], server: Server, number: Any) -> Iterator[Finding]:
+    """A port that callers know as one API's, by its number or its name, and that leads to the other's."""
+    apis = {server.number("port"): "gRPC", server.number("rest_api_port"): "REST"}
+    named = server.container.pod.port_numbers().get(text(port.get("name")))
+    leads = apis.get(integer(number) or -1)
+    said = {"port": apis.get(integer(port.get("port")) or -1), "name": apis.get(named or -1)}
+    for field, api in said.items():
+        if leads and api and api != leads:
+            yield Finding(
+                "port-swapped",
+                str(service),
+                f"spec.ports[{port.get('name')}].{field}",
+                f"the {api} port of {server.object} behind {port.get(field)!r}",
+                f"the {leads} port, {number}",
+                "Callers reach the other API: every call fails.",
+                "Give each API its own port and name.",
+            )
 
 
 def _headless(manifests: Manifests) -> Iterator[Finding]:

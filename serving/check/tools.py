@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
-from serving.check._data import integer, items, mapping, strings, text
+from serving.check._data import dig, integer, items, mapping, strings, text
 from serving.check._files import script
 from serving.check._manifests import Container, Finding, Manifests
-from serving.check._server import servers
+from serving.check._server import served, servers
+from serving.check.handlers import KINDS
 
 __all__ = ["COMMANDS", "check", "module"]
 
@@ -34,6 +36,17 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 "The container does not start.",
                 f"Write {close[0]}, or leave `command` to the image.",
             )
+        for field, words in _commands(container):
+            if len(words) == 1 and re.search(r"\s", words[0].strip()):
+                yield Finding(
+                    "command-words",
+                    container.object,
+                    f"{container.path}.{field}",
+                    f"one word an entry: {words[0].split()}",
+                    str(words),
+                    "No shell splits it: there is no program with such a name, and it fails at once.",
+                    "Write a list entry for each word.",
+                )
         file = script(manifests, container)
         if file is not None and file.text is None and not manifests.external(*file.where.partition("/")[::2]):
             yield Finding(
@@ -58,6 +71,13 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             )
         if name == "serving.exporter":
             yield from _exporter(manifests, container, arguments)
+
+
+def _commands(container: Container) -> Iterator[tuple[str, list[str]]]:
+    """What is run in a container, each with its field."""
+    yield "command", strings(container.data.get("command"))
+    for field in ("lifecycle.preStop", "lifecycle.postStart", *KINDS):
+        yield f"{field}.exec.command", strings(dig(container.data, *field.split("."), "exec", "command"))
 
 
 def _keys(manifests: Manifests, container: Container, where: str) -> str:
@@ -91,10 +111,10 @@ def _exporter(manifests: Manifests, container: Container, arguments: list[str]) 
         yield _finding(container, "exporter", "its own options", said, why, "Correct the option.")
         return
     found = [*_targets(manifests, container, options.target)]
-    models = {model.name: model for server in servers(manifests) for model in server.models()}
+    models = served(manifests)
     if models and options.model not in models:
         found.append(("--model", f"a model of models.config ({', '.join(sorted(models))})", repr(options.model)))
-    known = {label for model in models.values() if model.name == options.model for label in model.labels}
+    known = models.get(options.model, set())
     wrong = [label for label in options.label or () if known and label not in known]
     found += [("--label", f"a label of models.config ({', '.join(sorted(known))})", repr(label)) for label in wrong]
     ports = [integer(port.get("containerPort")) for port in items(container.data.get("ports"))]

@@ -38,6 +38,10 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_FIELD_PATH = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]|spec\.(nodeName|serviceAccountName)"
+    r"|status\.(hostIPs?|podIPs?)"
+)
 _LABELS_AT = {"labels", "matchLabels", "nodeSelector"}
 _WORDS: tuple[tuple[str, str, str], ...] = (
     ("Service", "spec.type", "ClusterIP NodePort LoadBalancer ExternalName"),
@@ -70,6 +74,9 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         volumes = [text(volume.get("name")) for volume in items(pod.spec.get("volumes"))]
         yield from _once(owner, f"{pod.path}.volumes", "name", volumes)
         yield from _word(owner, f"{pod.path}.", "pod", pod.spec)
+        if pod.spec.get("dnsPolicy") == "None" and not dig(pod.spec, "dnsConfig", "nameservers"):
+            field, shown = f"{pod.path}.dnsConfig.nameservers", "none"
+            yield Finding("dns", owner, field, "a server, since dnsPolicy is None", shown, _REFUSED, "Name one.")
         for toleration in items(pod.spec.get("tolerations")):
             yield from _word(owner, f"{pod.path}.tolerations.", "toleration", toleration)
         for spread in items(pod.spec.get("topologySpreadConstraints")):
@@ -86,8 +93,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def _api(found: Object) -> Iterator[Finding]:
     version, kind = text(found.data.get("apiVersion")), found.kind
     wanted = _API_OF.get(kind)
-    near = difflib.get_close_matches(kind, _API_OF, 1, cutoff=0.85)
-    if wanted is None and near and version == _API_OF[near[0]]:
+    near = difflib.get_close_matches(kind, _API_OF, 1, cutoff=0.85) if wanted is None else []
+    if near and version == _API_OF[near[0]]:
         yield Finding("kind", str(found), "kind", near[0], repr(kind), "No such kind: nothing is made.", "Correct it.")
     same_group = wanted is not None and version.rpartition("/")[0] in (wanted.rpartition("/")[0], "extensions", "")
     if wanted and version != wanted and same_group and (kind, version) not in _ALSO:
@@ -163,10 +170,20 @@ def _container(container: Container) -> Iterator[Finding]:
         if "value" in entry and not isinstance(entry["value"], str):
             shown, field = repr(entry["value"]), f"{path}.env[{name}].value"
             yield Finding("env-value", owner, field, "text", shown, _REFUSED, "Put it in quotes.")
+        path_of = dig(entry, "valueFrom", "fieldRef", "fieldPath")
+        if path_of is not None and not _FIELD_PATH.fullmatch(str(path_of)):
+            field, known = f"{path}.env[{name}].valueFrom.fieldRef.fieldPath", "a field of the pod, as metadata.name"
+            yield Finding("field-path", owner, field, known, repr(path_of), _REFUSED, "Correct the path.")
         if entry.get("value") and entry.get("valueFrom"):
             field, shown = f"{path}.env[{name}]", f"both, {entry['value']!r} and {entry['valueFrom']}"
             yield Finding("env-both", owner, field, "value or valueFrom", shown, _REFUSED, "Remove one.")
     for mount in container.mounts:
+        field = f"{path}.volumeMounts[{mount.get('name')}].mountPropagation"
+        privileged = dig(container.data, "securityContext", "privileged") is True
+        if mount.get("mountPropagation") == "Bidirectional" and not privileged:
+            yield Finding(
+                "propagation", owner, field, "None, without privileges", "Bidirectional", _REFUSED, "Remove it."
+            )
         where = text(mount.get("mountPath"))
         if not where.startswith("/") or where == "/":
             field = f"{path}.volumeMounts[{mount.get('name')}].mountPath"

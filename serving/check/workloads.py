@@ -30,6 +30,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for pod in manifests.pods:
         yield from _restarts(pod)
         yield from _nodes(pod)
+        yield from _deadline(pod)
     for server in servers(manifests):
         yield from _arch(server.container.pod)
         yield from _device(server)
@@ -55,6 +56,20 @@ def _restarts(pod: Pod) -> Iterator[Finding]:
             policy + ("" if pod.spec.get("restartPolicy") else " (the default)"),
             "The API server refuses it.",
             "Write Never." if job else "Remove it.",
+        )
+
+
+def _deadline(pod: Pod) -> Iterator[Finding]:
+    seconds = pod.spec.get("activeDeadlineSeconds")
+    if pod.owner.kind in _FOR_EVER and seconds is not None:
+        yield Finding(
+            "deadline",
+            str(pod.owner),
+            f"{pod.path}.activeDeadlineSeconds",
+            "none, for what runs for ever",
+            str(seconds),
+            "The API server refuses it, or every pod ends after that time.",
+            "Remove it: it belongs into a Job.",
         )
 
 

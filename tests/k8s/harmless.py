@@ -8,6 +8,7 @@ import copy
 from typing import Any
 
 from tests.k8s.mutations import Documents, Mutation, at, drop, flag, kind, one, pod, server, spec, text
+from tests.k8s.surroundings import expression, limits, made, quota
 
 DIGEST = "@sha256:" + "5" * 64
 CONTEXT = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -208,6 +209,16 @@ HARMLESS = [
     Mutation("", "a script that asks for its model", lambda d: text("export.sh", "MODEL=emoji", "MODEL=$(cat /etc/model)")(d)),
     Mutation("", "files of a projected volume", lambda d: pod(d)["volumes"].__setitem__(1, {"name": "models-config", "projected": {"sources": [{"configMap": {"name": "duoserve-models"}}]}})),
     Mutation("", "a claim of each pod", claim_of_each),
+    Mutation("", "quota and limits with room", lambda d: (quota(cpu="100", limits_memory="200Gi", pods="50", requests_storage="1Ti")(d), limits("Container", max={"cpu": "8"}, min={"cpu": "5m"})(d))),
+    Mutation("", "a quota for the best efforts only", made("ResourceQuota", spec={"hard": {"pods": "0"}, "scopes": ["BestEffort"]})),
+    Mutation("", "a namespace of a similar name", lambda d: spec(d, "NetworkPolicy")["ingress"][2]["from"].append({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring-eu"}}, "podSelector": {"matchLabels": {"app": "prometheus"}}})),
+    Mutation("", "a range of addresses", lambda d: spec(d, "NetworkPolicy")["ingress"][2]["from"].append({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}})),
+    Mutation("", "a node affinity beside the selector", at(pod, "affinity", {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]}]}]}}})),
+    Mutation("", "a comment in an expression", expression("[5m]))", "[5m])) # it's (half")),
+    Mutation("", "labels by a pattern", expression('label="stable"', 'label=~"stable|canary"')),
+    Mutation("", "files that are what they say", made("ConfigMap", data={"dashboard.json": "{}", "rules.yaml": "a: !x [1]\n---\nb: 2\n", "notes.txt": "{"})),
+    Mutation("", "fields of the pod", lambda d: server(d)["env"].extend({"name": f"F{i}", "valueFrom": {"fieldRef": {"fieldPath": path}}} for i, path in enumerate(("status.podIP", "metadata.labels['a']", "spec.nodeName")))),
+    Mutation("", "a preStop by a shell", at(server, "lifecycle|preStop", {"exec": {"command": ["sh", "-c", "sleep 10"]}})),
     Mutation("", "a Service whose endpoints are made by hand", lambda d: d.append({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "duoserve"}, "spec": {"ports": [{"port": 5432}]}})),
     Mutation("", "a job whose name the API server completes", generated),
     Mutation("", "a policy for a namespace that is elsewhere", lambda d: d.append({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web", "namespace": "web"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]}})),

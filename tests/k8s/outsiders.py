@@ -38,25 +38,6 @@ def job(documents: Documents) -> dict[str, Any]:
     return found
 
 
-def export(documents: Documents, name: str = "duoserve-export-first") -> dict[str, Any]:
-    """The pod of an export job."""
-    owner = spec(documents, "Job" if name.endswith("first") else "CronJob", name)
-    found: dict[str, Any] = owner.get("jobTemplate", {"spec": owner})["spec"]["template"]["spec"]
-    return found
-
-
-def weekly(documents: Documents) -> dict[str, Any]:
-    return export(documents, "duoserve-export")
-
-
-def other_claim(documents: Documents) -> None:
-    """A second claim, which the weekly job fills."""
-    claim = copy.deepcopy(one(documents, "PersistentVolumeClaim", "duoserve-models"))
-    claim["metadata"]["name"] = "other"
-    documents.append(claim)
-    weekly(documents)["volumes"][0]["persistentVolumeClaim"]["claimName"] = "other"
-
-
 def config_again(documents: Documents) -> None:
     """The ConfigMap that the rollout owns, in the kustomization all the same."""
     documents.append(one(renders.documents("production"), "ConfigMap", "duoserve-models"))
@@ -290,19 +271,4 @@ MUTATIONS = [
     Mutation("kserve-port", "kserve rest port first", lambda d: spec(d, "InferenceService")["predictor"]["containers"][0]["ports"].reverse(), "kserve"),
     Mutation("store-mount", "image volume zero mount path", lambda d: [m.update(mountPath="/models/emoij/1") for m in server(d)["volumeMounts"] if m["name"] == "model-1"], "component:image-volume"),
     Mutation("image-tag", "image volume tag latest", lambda d: [v["image"].update(reference="registry.example.com/emoji:latest") for v in pod(d)["volumes"] if "image" in v], "component:image-volume"),
-    # The store: what the export writes and the servers read.
-    Mutation("env-both", "a value from two sources", at(server, "env|0|value", "4")),
-    Mutation("export-store", "the job's store at another path", at(export, "containers|0|volumeMounts|0|mountPath", "/store")),
-    Mutation("export-store", "a script that publishes elsewhere", text("export.sh", "--store /models", "--store=/data")),
-    Mutation("export-store", "a command that publishes elsewhere", lambda d: weekly(d)["containers"][0].update(command=["python", "-m", "export"], args=["export", "/tmp/run", "--store=/srv", "--name=emoji"])),
-    Mutation("export-store", "an emptyDir for the store", at(weekly, "volumes|0", {"name": "models", "emptyDir": {"sizeLimit": "2Gi"}})),
-    Mutation("claim-writer", "one of the jobs mounts the store read-only", at(weekly, "containers|0|volumeMounts|0|readOnly", True)),
-    Mutation("claim-writer", "the first job's claim is read-only", at(export, "volumes|0|persistentVolumeClaim|readOnly", True)),
-    Mutation("export-folder", "the servers' subPath", at(server, "volumeMounts|0|subPath", "store")),
-    Mutation("export-folder", "the job's claim", other_claim),
-    Mutation("export-model", "the script's model", text("export.sh", "MODEL=emoji", "MODEL=emojis")),
-    Mutation("export-model", "the job's model", lambda d: (text("export.sh", "MODEL=emoji", "MODEL=${MODEL:-emoji}")(d), weekly(d)["containers"][0]["env"].append({"name": "MODEL", "value": "emojis"}))),
-    Mutation("script-file", "a script that its ConfigMap lacks", at(export, "containers|0|command|1", "/etc/duoserve/export/run.sh")),
-    Mutation("export-user", "a job whose user can't write", lambda d: export(d)["securityContext"].update(runAsUser=20002, fsGroup=None)),
-    Mutation("claim-block", "a device for the store", at(kind("PersistentVolumeClaim", "duoserve-models"), "volumeMode", "Block")),
 ]  # fmt: skip

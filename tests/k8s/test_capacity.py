@@ -75,7 +75,14 @@ def test_batching_is_left_off_where_it_does_not_pay_or_is_too_slow() -> None:
         (["--latency-ms", "0"], "latency_ms above 0"),
         (["--latency-ms", "10", "--utilization", "1"], "utilization between 0.1 and 0.9"),
         (["--latency-ms", "10", "--quiet-rate", "500"], "quiet_rate between 0 and rate"),
-        (["--latency-ms", "10", "--curve", "a"], "expected ROWS:MS"),
+        (["--latency-ms", "10", "--curve", "a"], "Expected ROWS:MS"),
+        (
+            ["--latency-ms", "10", "--curve", "1:4,8:10,8:11"],
+            "Expected each number of rows once. Received: '1:4,8:10,8:11'",
+        ),
+        (["--latency-ms", "10", "--curve", "8:10,1:4"], "Expected rows of the curve to increase. Received: 1 after 8"),
+        (["--latency-ms", "10", "--curve", "1:4,8:3"], "Expected the time of 8 rows to be at least that of 1, 4 ms"),
+        (["--latency-ms", "10", "--row-mb", "1e9"], "Expected row_mb of at most 1024"),
     ],
 )
 def test_numbers_that_no_plan_fits_are_refused(arguments: list[str], says: str) -> None:

