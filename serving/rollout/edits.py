@@ -5,6 +5,7 @@
     canary  `canary` goes to it                     it serves everywhere by then
     stable  `stable` goes to it, `previous` stays   one edit back: `withdraw`
     retire  unname the old version
+    restore name again what made room for a version that was taken back; `previous` follows
 
 A server takes a new config labels first, and refuses all of it while a label points to a
 version that does not serve. So a label never moves in the edit that names its version, but an
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from serving import modelfile
 from serving.modelfile import ModelConfig, Specific
@@ -170,6 +171,24 @@ class State:
         if not labels and kept is None:
             return None
         return Edit("withdraw", kept, labels)
+
+    def restore(self, versions: Sequence[int], most: int) -> Edit | None:
+        """Names versions again that made room for one that was taken back.
+
+        Args:
+            versions: Those that made room.
+            most: Versions that may be loaded at once.
+        """
+        missing = [version for version in versions if version not in (self.versions or ())]
+        if self.versions is None or not missing or len(self.versions) + len(missing) > most:
+            return None
+        return Edit("restore", (*missing, *self.versions))
+
+    def move_previous(self, version: int) -> Edit | None:
+        """Sends a rollback of `stable` to a version that is named."""
+        if self.labels.get(self.names.previous) == version or version not in (self.versions or ()):
+            return None
+        return Edit("previous", None, {self.names.previous: version})
 
     def retire(self, version: int) -> Edit | None:
         """Unnames a version that nobody needs.

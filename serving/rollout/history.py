@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import json
 import os
@@ -13,7 +14,18 @@ from typing import Any, Protocol
 
 from serving.rollout.errors import RolloutError
 
-__all__ = ["FileHistory", "History", "entry", "is_under_way", "line", "operator", "parse", "was_retired"]
+__all__ = [
+    "FileHistory",
+    "History",
+    "Room",
+    "entry",
+    "is_under_way",
+    "line",
+    "made_room",
+    "operator",
+    "parse",
+    "was_retired",
+]
 
 
 class History(Protocol):
@@ -107,6 +119,39 @@ def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
         if record.get("event") == "finished" and record.get("command") in ("run", "promote"):
             return False
     return False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Room:
+    """What a load displaced.
+
+    Attributes:
+        version: The one that was loaded.
+        made_by: The versions that made room for it.
+        stable: The stable version at the time.
+        previous: Where the label `previous` was; None without it.
+    """
+
+    version: int
+    made_by: tuple[int, ...]
+    stable: int | None
+    previous: int | None
+
+
+def made_room(records: Sequence[Mapping[str, Any]]) -> Room | None:
+    """What the newest load displaced; None when nothing, or when the file was about another version since."""
+    since: set[Any] = set()
+    for record in reversed(records):
+        step, version = _edit(record), record.get("version")
+        if step == "load":
+            facts = record.get("room")
+            if not isinstance(facts, Mapping) or not isinstance(version, int) or since - {version}:
+                return None
+            return Room(version, tuple(facts.get("made_by", ())), facts.get("stable"), facts.get("previous"))
+        if step in ("retire", "adopt"):
+            return None
+        since |= {version} if step is not None else set()
+    return None
 
 
 def _edit(record: Mapping[str, Any]) -> str | None:

@@ -169,6 +169,8 @@ class Rollout:
     def rollback(self, version: int | None = None) -> Outcome:
         """Takes a version back, in one edit, whatever state the replicas are in.
 
+        Then what had made room for it is loaded again, so that `previous` is where it was.
+
         Args:
             version: The version to take back. None takes the one under way, or else the one
                 that `stable` is at, which goes back to `previous`.
@@ -182,6 +184,8 @@ class Rollout:
             if version is None:
                 version = state.candidate or (state.stable if state.previous is not None else None)
             if version is None:
+                if steps.restore(session):
+                    return session.outcome("nothing is under way; what had made room for a version is back")
                 return session.outcome("nothing is under way and there is no previous version: nothing to roll back")
             session.version = version
             steps.withdraw(session, version)

@@ -158,8 +158,13 @@ class Session:
         state = self.state()
         return state.previous if state.stable == version else state.stable
 
-    def write(self, edit: Edit, *, urgent: bool = False) -> None:
+    def write(self, edit: Edit, *, urgent: bool = False, **facts: Any) -> None:
         """Makes an edit, over the config as `state` read it last.
+
+        Args:
+            edit: The edit.
+            urgent: A history that can't be written is a warning only.
+            facts: For the history.
 
         Raises:
             Busy: Somebody else changed the config since, or the lock was lost.
@@ -173,7 +178,7 @@ class Session:
             return
         self._place.lock.check()
         # Before the edit: an edit that nobody can explain is worse than an entry without one.
-        self.log("edit", urgent=urgent, step=edit.step, diff=shown)
+        self.log("edit", urgent=urgent, step=edit.step, diff=shown, **facts)
         self._place.target.write(after, self._seen)
         self.reporter.say(edit.step, f"{self._place.target.name} edited")
 

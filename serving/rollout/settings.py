@@ -131,7 +131,8 @@ class Settings:
         store: Root of the model store, as seen from here.
         state: Folder for the lock and the history; default: `.rollout` beside models.config.
         min_replicas: Fewer is an error; default: as many as the first look finds.
-        loaded_versions: Most versions loaded at once: what the replicas' memory is made for.
+        loaded_versions: Most versions loaded at once: what the replicas' memory is made for. The one
+            before the last makes room, and is loaded again when the new one is taken back.
         clients: "follow": they ask each version for its spec, as the Duoserve client does, so
             image size and tokenizer may change. "fixed": they send tensors of one shape.
         rehearsal: "auto" loads the version in a server of its own on this machine first, if

@@ -5,17 +5,29 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from serving.rollout.drift import drift, ended
 from serving.rollout.edits import Edit
 from serving.rollout.errors import Busy, Drifted, Refused, RolloutError, Stopped
 from serving.rollout.fleet import ReplicaView
-from serving.rollout.history import was_retired
+from serving.rollout.history import Room, made_room, was_retired
 from serving.rollout.package import Package
 from serving.rollout.session import Session
 from serving.rollout.trial import hold_rehearsal
 
-__all__ = ["adopt", "confirm", "load", "move_canary", "move_stable", "retire", "undoing", "watch", "withdraw"]
+__all__ = [
+    "adopt",
+    "confirm",
+    "load",
+    "move_canary",
+    "move_stable",
+    "restore",
+    "retire",
+    "undoing",
+    "watch",
+    "withdraw",
+]
 
 
 def adopt(session: Session) -> None:
@@ -37,7 +49,14 @@ def load(session: Session, package: Package) -> None:
     if edit is not None and not session.dry_run:
         hold_rehearsal(session, package)
         edit = session.state().load(package.version, most)  # the rehearsal took its time
-    _make(session, "load", edit, package.version)
+    state = session.state()
+    room = [version for version in state.versions or () if edit and version not in (edit.versions or ())]
+    facts: dict[str, Any] = {}
+    if room:
+        previous = state.labels.get(state.names.previous)
+        facts["room"] = {"made_by": room, "stable": state.stable, "previous": previous}
+        session.reporter.say("load", f"{_listed(room)} makes room; it comes back if {package.version} is taken back")
+    _make(session, "load", edit, package.version, **facts)
 
 
 def move_canary(session: Session, version: int) -> None:
@@ -107,12 +126,66 @@ def withdraw(session: Session, version: int) -> None:
     else:
         session.write(edit, urgent=True)
     if session.dry_run:
+        restore(session)
         return
     left = session.watcher.after_rollback(session.state())
     session.warnings += left
     seconds = round(time.monotonic() - begin, 3)
     session.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)
     session.reporter.say("rollback", "; ".join(left) or f"every replica follows after {seconds:.1f} s")
+    restore(session, left)
+
+
+def restore(session: Session, left: Sequence[str] = ()) -> bool:
+    """Names again what made room for a version that was taken back, and gives it its label.
+
+    Never raises a RolloutError: the version is taken back, and what is left is a warning.
+
+    Args:
+        session: The command.
+        left: Replicas that did not follow; then it waits for another `rollback`.
+
+    Returns:
+        Whether something was restored.
+    """
+    room: Room | None = None
+    try:
+        room = made_room(session.records())
+        state = session.state()
+        if room is None or room.version in (state.versions or ()) or room.stable != state.stable:
+            return False
+        folder = session.settings.store / session.settings.model
+        back = [version for version in room.made_by if (folder / str(version) / "saved_model.pb").is_file()]
+        edit = state.restore(back, session.settings.loaded_versions)
+        named = edit.versions if edit else state.versions
+        wanted = room.previous if room.previous in room.made_by and room.previous in (named or ()) else None
+        if edit is None and (wanted is None or state.labels.get(state.names.previous) == wanted):
+            return False
+        if left:
+            raise RolloutError("Expected every replica to answer. Received: silence (run `rollback` again)")
+        _make(session, "restore", edit, room.made_by[0])
+        if wanted is not None:
+            _make(session, "previous", session.state().move_previous(wanted), wanted)
+    except RolloutError as error:
+        session.warnings.append(f"{_listed(room.made_by) if room else 'what made room'} is not loaded again: {error}")
+        session.reporter.say("restore", session.warnings[-1])
+        if room is not None and not isinstance(error, Busy) and not left:
+            _unname(session, room.made_by)
+        return False
+    return True
+
+
+def _unname(session: Session, versions: Sequence[int]) -> None:
+    """Takes back what could not be restored, so that the file says what the replicas can follow."""
+    with contextlib.suppress(RolloutError):
+        for version in versions:
+            edit = session.state().withdraw(version)
+            if edit is not None:
+                session.write(edit, urgent=True)
+
+
+def _listed(versions: Sequence[int]) -> str:
+    return f"version {' and '.join(map(str, versions))}"
 
 
 @contextlib.contextmanager
@@ -151,11 +224,11 @@ def _undo(session: Session, version: int, error: RolloutError) -> None:
         error.undone = True
 
 
-def _make(session: Session, step: str, edit: Edit | None, version: int) -> None:
+def _make(session: Session, step: str, edit: Edit | None, version: int, **facts: Any) -> None:
     """Writes an edit, unless it is there already, and waits until it has arrived."""
     before = () if edit is None or session.dry_run else session.fleet.look(())
     if edit is not None:
-        session.write(edit)
+        session.write(edit, **facts)
     if not session.dry_run:
         session.watcher.until_arrived(step, session.state(), version, before)
         session.reporter.say(step, "arrived on every replica")

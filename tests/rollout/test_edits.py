@@ -94,6 +94,15 @@ def test_taking_back_a_version_keeps_it_for_somebodys_label() -> None:
     assert edit == Edit("withdraw", None, {"stable": 7, "canary": 7})
 
 
+def test_what_made_room_is_named_again_while_there_is_room() -> None:
+    now = state((8,), stable=8, canary=8, previous=8)
+    assert now.restore((7,), 2) == Edit("restore", (7, 8))
+    assert now.restore((8,), 2) is None
+    assert state((8, 9), stable=8).restore((7,), 2) is None
+    assert now.move_previous(7) is None  # it is not named yet
+    assert state((7, 8), stable=8, previous=8).move_previous(7) == Edit("previous", None, {"previous": 7})
+
+
 def test_nothing_to_go_back_to_is_refused() -> None:
     with pytest.raises(Refused, match="no-previous"):
         state((7,), stable=7).withdraw(7)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.rollout.history import is_under_way, was_retired
+from serving.rollout.history import Room, is_under_way, made_room, was_retired
 
 
 def records(*events: str) -> list[dict[str, Any]]:
@@ -39,3 +39,23 @@ def test_a_retired_version_is_known() -> None:
     found = records("retire 7 started", "retire 7 edit retire", "canary 8 edit load")
     assert was_retired(found, 7)
     assert not was_retired(found, 8)
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        ([], True),
+        (["canary 8 edit canary", "canary 8 edit withdraw", "rollback 8 edit restore", "rollback 8 finished"], True),
+        (["run 8 edit canary", "run 8 edit stable", "run 9 started", "run 9 refused"], True),
+        (["canary 9 edit load"], False),
+        (["retire 6 edit retire"], False),
+        (["rollback 7 edit withdraw"], False),
+    ],
+)
+def test_what_made_room_is_known_until_the_file_is_about_another_version(events: list[str], found: bool) -> None:
+    load = {**records("run 8 edit load")[0], "room": {"made_by": [6], "stable": 7, "previous": 6}}
+    assert made_room([load, *records(*events)]) == (Room(8, (6,), 7, 6) if found else None)
+
+
+def test_a_load_that_displaced_nothing_made_no_room() -> None:
+    assert made_room(records("run 8 edit load", "run 8 edit withdraw")) is None

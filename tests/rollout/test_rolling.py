@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from serving.local.testing import free_port
 from serving.rollout import Busy, Drifted, Refused, SettingsError, Stopped, steps
-from serving.rollout.edits import Edit
+from serving.rollout.edits import Edit, State
+from serving.rollout.fleet import ReplicaView
 from serving.rollout.session import Session
+from serving.rollout.waiting import Watcher
 from tests.rollout import models
 from tests.rollout.site import LIMITS, WAITS, Site
 
@@ -21,14 +23,14 @@ def named(site: Site) -> tuple[tuple[int, ...] | None, dict[str, int]]:
     with site.rollout() as rollout:
         state, _, drift = rollout.status()
     assert not drift
-    return state.versions, dict(state.labels)
+    return state.versions and tuple(sorted(state.versions)), dict(state.labels)
 
 
 def interrupt_in(name: str) -> Callable[..., None]:
-    """A watch that is interrupted, in one of the steps."""
+    """A watch that is interrupted in one of the steps, or a restoring."""
 
-    def watch(session: Session, step: str, version: int, seconds: float) -> None:
-        if step == name:
+    def watch(session: Session, step: object, *_: object) -> None:
+        if name in (step, "restore"):
             raise KeyboardInterrupt
 
     return watch
@@ -112,6 +114,67 @@ def test_a_trial_that_was_interrupted_is_held_again_and_says_when_there_is_no_wa
         assert stopped.value.undone is False
         assert "expected a version before 2 to go back to" in stopped.value.advice
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2})
+
+
+def displaced(site: Site) -> None:
+    """Version 2 is stable, 1 is there to go back to, and 3 was stopped, for which 1 had made room."""
+    with site.rollout() as rollout:
+        rollout.run(models.GOOD)
+    with site.rollout() as rollout, pytest.raises(Stopped):
+        rollout.canary(models.WORSE)
+
+
+def test_what_made_room_for_a_version_that_was_stopped_is_back_to_go_back_to(site: Site) -> None:
+    displaced(site)
+    assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
+    with site.rollout() as rollout:
+        rollout.rollback()
+    assert named(site) == ((1,), {"stable": 1, "canary": 1, "previous": 1})
+
+
+@pytest.mark.slow
+def test_what_made_room_is_back_after_a_rollback_by_hand_and_an_interruption(site: Site) -> None:
+    loose = dataclasses.replace(LIMITS, agreement=0.0, drift=1.0)
+    with site.rollout(limits=loose) as rollout:
+        rollout.run(models.GOOD)
+        rollout.canary(models.WORSE)
+    assert named(site) == ((2, 3), {"stable": 2, "canary": 3, "previous": 2})
+    with pytest.MonkeyPatch.context() as patch, site.rollout() as rollout:
+        patch.setattr(steps, "restore", interrupt_in("restore"))
+        with pytest.raises(KeyboardInterrupt):
+            rollout.rollback()
+    assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
+    with site.rollout() as rollout:
+        assert "is back" in rollout.rollback().text
+    assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
+
+
+@pytest.mark.slow
+def test_what_made_room_and_does_not_load_again_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    until_arrived = Watcher.until_arrived
+
+    def stubborn(self: Watcher, step: str, state: State, version: int, before: Sequence[ReplicaView]) -> None:
+        if step == "restore":
+            raise Stopped(step, "the disk is broken")
+        until_arrived(self, step, state, version, before)
+
+    monkeypatch.setattr(Watcher, "until_arrived", stubborn)
+    displaced(site)
+    site.wait_until_calm()
+    assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
+
+
+@pytest.mark.slow
+def test_what_made_room_and_is_gone_from_the_store_is_left_out(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    for version in (models.GOOD, models.WORSE):
+        (tmp_path / "pets" / str(version)).symlink_to(site.store / "pets" / str(version))
+    with site.rollout() as rollout:
+        rollout.run(models.GOOD)
+    with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
+        rollout.canary(models.WORSE)
+    assert stopped.value.undone
+    assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
 
 
 def test_a_version_that_takes_a_class_away_is_refused_unless_asked_for(site: Site) -> None:
