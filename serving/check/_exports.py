@@ -64,13 +64,14 @@ def _words(line: str) -> list[str]:
 
 def _assigned(content: str, given: dict[str, str]) -> dict[str, str]:
     """The variables of a shell script, those of its environment among them; without what can't be told."""
-    values = dict(given)
+    values, seen = dict(given), set()
     for name, written in _ASSIGNED.findall(content):
         value = written[1:-1] if written.startswith("'") else _filled(written.strip('"'), values)
-        if value is None:
+        if value is None or (name in seen and value != values.get(name)):  # which of two counts is the shell's to say
             values.pop(name, None)
         else:
             values[name] = value
+        seen.add(name)
     return values
 
 

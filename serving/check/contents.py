@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import yaml
@@ -41,5 +42,7 @@ def _wrong(ending: str, content: str) -> str:
             for _ in yaml.parse(content, Loader=_EVENTS):
                 pass
     except (ValueError, RecursionError, yaml.YAMLError) as error:
+        if ending != "json" and re.search(r"(?m)^\s*\{\{", content):  # a template that will be YAML
+            return ""
         return str(error) or type(error).__name__
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from serving.check._manifests import Finding, Manifests, Object
 
 __all__ = ["check"]
 
+_SHORT = 3
 _KEY = "kubernetes.io/metadata.name"
 _WELL_KNOWN = {
     "cert-manager",
@@ -50,7 +52,7 @@ def _namespaces(policy: Object, field: str, peer: dict[str, Any], known: list[st
             names += strings(expression.get("values"))
     for name in names:
         near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name and name not in known else []
-        if near and not name.startswith(near[0]):  # monitoring-eu is a name of its own
+        if near and not _sibling(name, near[0]):
             yield Finding(
                 "namespace-name",
                 str(policy),
@@ -60,6 +62,14 @@ def _namespaces(policy: Object, field: str, peer: dict[str, Any], known: list[st
                 "No namespace has that name, so the rule lets nobody through.",
                 f"Write {near[0]}.",
             )
+
+
+def _sibling(name: str, other: str) -> bool:
+    """Whether two names differ as those of a row do: monitoring-eu, team-a and team-b, shard1 and shard2."""
+    (head, _, tail), (other_head, _, other_tail) = name.rpartition("-"), other.rpartition("-")
+    short = len(tail) <= _SHORT and len(other_tail) <= _SHORT
+    numbered = re.sub(r"\d+", "", name) == re.sub(r"\d+", "", other)
+    return name.startswith(other) or numbered or (bool(head) and head == other_head and short)
 
 
 def _range(policy: Object, field: str, block: dict[str, Any]) -> Iterator[Finding]:

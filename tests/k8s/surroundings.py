@@ -95,6 +95,7 @@ MUTATIONS = [
     # What leads to the servers, and who may.
     Mutation("port-swapped", "a Service's numbers swapped", lambda d: (at(SVC, "ports|0|port", 8501)(d), at(SVC, "ports|1|port", 8500)(d))),
     Mutation("port-swapped", "a Service's names swapped", lambda d: (at(SVC, "ports|0|name", "rest")(d), at(SVC, "ports|1|name", "grpc")(d))),
+    Mutation("selects-nothing", "the servers' Service without a selector", at(SVC, "selector", None)),
     Mutation("namespace-name", "Prometheus's namespace misspelt", at(NP, "ingress|2|from|0|namespaceSelector|matchLabels|kubernetes.io/metadata.name", "monitorng")),
     Mutation("namespace-name", "the DNS's namespace misspelt", lambda d: NP(d).update(egress=[{"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-sytem"}}}]}])),
     Mutation("namespace-name", "our own namespace misspelt, in a list", lambda d: NP(d)["ingress"][1]["from"].append({"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["duosrve"]}]}, "podSelector": {"matchLabels": {"a": "b"}}})),
