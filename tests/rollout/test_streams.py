@@ -43,7 +43,8 @@ def start(tmp_path: Path) -> Start:
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         (tmp_path / "rollout.toml").write_text("\n".join([*lines, "[waits]", f"step = {step}", "call = 0.2"]))
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-        line = [sys.executable, "-m", "serving.rollout", *arguments, "--settings", str(tmp_path / "rollout.toml")]
+        line = ["env", "--default-signal=INT"]  # a test run in the background ignores it, and so would its children
+        line += [sys.executable, "-m", "serving.rollout", *arguments, "--settings", str(tmp_path / "rollout.toml")]
         return subprocess.Popen(line, cwd=ROOT, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
     return command
