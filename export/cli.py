@@ -10,13 +10,13 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from duoserve.console import guarded, say
 from export._defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
 from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS
@@ -42,6 +42,10 @@ the whole way, on the demo data:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is _train and options.budget and not options.search:
@@ -58,10 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except (DataError, EmojiDataError, ExportError, SigningError, StoreError, TokenizerError) as error:
         return _failed(error, str(error), options)
-    except BrokenPipeError:
-        # Whoever read the output has gone, as `head` does; what was done is done.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         where = error.filename or "the disk"
         message = f"Expected {where} to be read and written. Received: {error.strerror or error}"
@@ -75,7 +75,7 @@ def _failed(error: Exception, message: str, options: argparse.Namespace) -> int:
     if options.json:
         findings = {"findings": error.findings} if hasattr(error, "findings") else {}
         record = {"error": type(error).__name__, "message": message, **findings}
-        print(json.dumps(record, ensure_ascii=False))
+        say(json.dumps(record, ensure_ascii=False))
     print(f"error: {message}", file=sys.stderr)
     return 1
 
@@ -202,9 +202,9 @@ def _data(options: argparse.Namespace) -> int:
 
     folder = make_emoji_dataset(options.folder, progress=False if options.json else None)
     if options.json:
-        print(json.dumps({"data": str(folder)}))
+        say(json.dumps({"data": str(folder)}))
     else:
-        print(f"Demo data in {folder}: emoji by OpenMoji, CC BY-SA 4.0")
+        say(f"Demo data in {folder}: emoji by OpenMoji, CC BY-SA 4.0")
     return 0
 
 
@@ -241,15 +241,15 @@ def _train(options: argparse.Namespace) -> int:
     if run.checkpoint is not None:
         run.checkpoint.unlink(missing_ok=True)
     if options.json:
-        print(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
+        say(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
     else:
         if options.search:
-            print(table(trained.facts["search"]))
+            say(table(trained.facts["search"]))
         accuracy = trained.facts["metrics"]["accuracy"]
-        print(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
+        say(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
         for name, metrics in trained.facts["missing"].items():
             missing = trained.spec.medium if name == IMAGE else name
-            print(f"Without the {missing}: {metrics['accuracy']:.1%}")
+            say(f"Without the {missing}: {metrics['accuracy']:.1%}")
     return 0
 
 
@@ -273,7 +273,7 @@ def _export(options: argparse.Namespace) -> int:
         prepared = prepare(own, progress=False if options.json else None)
         trained = prepared.trained
         for what, note in () if options.json else prepared.notes:
-            print(f"  {what:<8} {note}", flush=True)
+            say(f"  {what:<8} {note}")
     measured_on = options.data if own is None else options.data or own.samples
     rows = () if options.weights_as == "float32" or measured_on is None else held_out_rows(measured_on, trained.facts)
     with contextlib.ExitStack() as stack:
@@ -296,11 +296,11 @@ def _export(options: argparse.Namespace) -> int:
     if not options.dry_run:
         outcome |= {"version": published.spec.version, "path": str(published.path)}
     if options.json:
-        print(json.dumps(outcome))
+        say(json.dumps(outcome))
     elif options.dry_run:
-        print("It fits and the gate is open; a dry run publishes nothing")
+        say("It fits and the gate is open; a dry run publishes nothing")
     else:
-        print(f"Published version {published.spec.version} of {options.name}: {published.path}")
+        say(f"Published version {published.spec.version} of {options.name}: {published.path}")
     return 0
 
 
@@ -316,9 +316,9 @@ def _check(options: argparse.Namespace) -> int:
     passed = all(result.passed for result in results)
     if options.json:
         checks = [{"name": each.name, "passed": each.passed, "findings": each.findings} for each in results]
-        print(json.dumps({"path": str(options.folder), "passed": passed, "checks": checks}, ensure_ascii=False))
+        say(json.dumps({"path": str(options.folder), "passed": passed, "checks": checks}, ensure_ascii=False))
     else:
-        print("The gate is open" if passed else "The gate is shut: this version must not be served")
+        say("The gate is open" if passed else "The gate is shut: this version must not be served")
     return 0 if passed else 1
 
 
@@ -327,9 +327,9 @@ def _list(options: argparse.Namespace) -> int:
 
     rows = list_versions(options.store, options.name)
     if options.json:
-        print(json.dumps(rows, ensure_ascii=False))
+        say(json.dumps(rows, ensure_ascii=False))
     else:
-        print(table(rows) if rows else f"No versions in {options.store}")
+        say(table(rows) if rows else f"No versions in {options.store}")
     return 0
 
 
@@ -347,11 +347,11 @@ def _prune(options: argparse.Namespace) -> int:
     gone = [] if options.dry_run else prune(store, verdicts, named)
     if options.json:
         records = [{"version": one.version, "remove": one.remove, "reason": one.reason} for one in verdicts]
-        print(json.dumps({"versions": records, "removed": gone, "dry_run": options.dry_run}))
+        say(json.dumps({"versions": records, "removed": gone, "dry_run": options.dry_run}))
     else:
         for one in verdicts:
             removed = "removed" if one.version in gone else "would go" if options.dry_run and one.remove else "stays"
-            print(f"  {one.version:>6}  {removed:<8}  {one.reason}")
+            say(f"  {one.version:>6}  {removed:<8}  {one.reason}")
     return 0
 
 
@@ -360,8 +360,6 @@ def _silent(result: CheckResult) -> None:
 
 
 def _print_check(result: CheckResult) -> None:
-    print(
-        f"  {'ok  ' if result.passed else 'FAIL'}  {result.name:<11} {result.seconds:5.1f} s  {result.note}", flush=True
-    )
+    say(f"  {'ok  ' if result.passed else 'FAIL'}  {result.name:<11} {result.seconds:5.1f} s  {result.note}")
     for finding in result.findings:
-        print(f"        {finding}", flush=True)
+        say(f"        {finding}")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from duoserve.console import say
 from export._options import add_command, add_json, duration, positive
 from export._presets import BASELINES, FUSIONS, PRESETS
 
@@ -70,9 +71,9 @@ def _compare(options: argparse.Namespace) -> int:
     if options.out is not None:
         keep(comparison, options.out)
     if options.json:
-        print(json.dumps(comparison.to_json(), ensure_ascii=False))
+        say(json.dumps(comparison.to_json(), ensure_ascii=False))
     else:
-        print(f"{table(comparison)}\n\n{summary(comparison)}")
+        say(f"{table(comparison)}\n\n{summary(comparison)}")
         if options.out is not None:
-            print(f"Figures and plot: {options.out / 'compare.json'}, {options.out / 'compare.png'}")
+            say(f"Figures and plot: {options.out / 'compare.json'}, {options.out / 'compare.png'}")
     return 0

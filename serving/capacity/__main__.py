@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from duoserve.console import guarded, say
 from serving.capacity import Load, Measured, Plan, PlanError, plan
 
 _EPILOG = """\
@@ -24,6 +25,10 @@ exit codes: 0 planned, 2 numbers that no plan fits
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints a plan; returns the exit code."""
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m serving.capacity",
         description="Replicas, threads, memory and batching settings from measured latency and load.",
@@ -49,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PlanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(dataclasses.asdict(made), indent=2) if options.json else _text(made, options.cpus))
+    say(json.dumps(dataclasses.asdict(made), indent=2) if options.json else _text(made, options.cpus))
     return 0
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from duoserve.console import guarded, say
 from serving.check import Finding, Manifests, check
 from serving.check._load import LoadError, load, read
 from serving.check.batching import WARMED_UP, batching
@@ -30,6 +31,10 @@ exit codes: 0 nothing found, 1 findings, 2 wrong usage or unreadable input
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks what the command line names; returns the exit code."""
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m serving.check",
         description="Finds mistakes in Kubernetes manifests and serving config that schema tools do not see.",
@@ -70,11 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
     if options.json:
-        print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+        say(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
     else:
         for finding in found:
-            print(f"{finding}\n")
-        print(f"{len(found)} finding{'' if len(found) == 1 else 's'}" if found else "nothing found")
+            say(f"{finding}\n")
+        say(f"{len(found)} finding{'' if len(found) == 1 else 's'}" if found else "nothing found")
     return 1 if found else 0
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from duoserve.console import put
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.interrupts import Terminated, sigterm_interrupts
-from serving.rollout.report import Lines, put
+from serving.rollout.report import Lines
 from serving.rollout.rollout import Rollout
 from serving.rollout.session import Outcome
 from serving.rollout.settings import read_settings

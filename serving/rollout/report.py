@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import time
-from pathlib import Path
 from typing import Final, Protocol, TextIO
 
-__all__ = ["Lines", "Reporter", "Silent", "put"]
+from duoserve.console import put
+
+__all__ = ["Lines", "Reporter", "Silent"]
 
 _CLEAR: Final = "\r\x1b[K"
-
-
-def put(stream: TextIO | None, text: str) -> OSError | None:
-    """Writes to a standard stream, if there is one; what went wrong is returned, as nobody's output decides a rollout.
-
-    After an error the stream goes to the null device: Python flushes it once more when it exits, and
-    would change the exit code.
-    """
-    if stream is None:
-        return None
-    try:
-        stream.write(text)
-        stream.flush()
-    except OSError as error:
-        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), stream.fileno())
-        return error
-    return None
 
 
 class Reporter(Protocol):

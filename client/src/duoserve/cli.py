@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duoserve import _bench
-from duoserve._printing import Unprintable, complain, flush, say
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
+from duoserve.console import guarded, put, say
 from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.explanation import Explanation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_PREFIX = "duoserve: "
 _EPILOG = (
     "Exit codes: 0 done, 1 the call failed or nothing can be printed, 2 wrong usage or input, 130 interrupted,"
     " 141 nobody reads what is printed."
@@ -35,18 +36,11 @@ _EPILOG = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code."""
-    try:
-        return _run(arguments)
-    except Unprintable as ended:
-        return ended.end()
+    return guarded(lambda: _run(arguments), prefix=_PREFIX)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    try:
-        options = _parser().parse_args(arguments)
-    except SystemExit:
-        flush()  # of --help
-        raise
+    options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
     except InvalidInput as error:
@@ -58,7 +52,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _fail(options: argparse.Namespace, error: DuoserveError, code: int) -> int:
-    complain(f"{type(error).__name__}: {error}")
+    put(sys.stderr, f"{_PREFIX}{type(error).__name__}: {error}\n")
     if options.json:
         record = {"error": type(error).__name__, "message": error.message, "code": error.code}
         say(json.dumps({**record, "retryable": error.retryable}, ensure_ascii=False))

@@ -1,0 +1,46 @@
+"""Command lines whose output can't be written end with a word and an exit code; where nobody reads, quietly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = {
+    "export": ("export", "--help"),
+    "doctor": ("serving.check", "--models", "serving/config/models.config"),
+    "capacity": ("serving.capacity", "--rate=100", "--latency-ms=5", "--cpus=4", "--model-mb=10"),
+    "client": ("duoserve", "--help"),
+}
+
+
+def run(name: str, stdout: int) -> tuple[int, str]:
+    """With the output in a buffer, as where it is no terminal."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-m", *COMMANDS[name]],
+        stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60, env=environment,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk_is_said(name: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, said = run(name, full.fileno())
+    assert code == 1
+    assert said.rstrip().endswith("Expected to write to standard output. Received: [Errno 28] No space left on device")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_reader_that_has_gone_is_no_error(name: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        assert run(name, writing) == (141, "")
+    finally:
+        os.close(writing)
