@@ -21,9 +21,10 @@ from duoserve import contract
 from duoserve.preprocess import Preprocessor
 from duoserve.samples import GoldenSample
 from export._defaults import BATCH_SIZES
+from export.data import encode_pairs
 from export.errors import ExportError
 
-__all__ = ["WARMUP_PATH", "read_warmup", "warmed_up", "warmup_inputs", "write_warmup"]
+__all__ = ["WARMUP_PATH", "read_warmup", "warmed_up", "write_warmup"]
 
 WARMUP_PATH: Final = "assets.extra/tf_serving_warmup_requests"
 """The name that TensorFlow Serving looks for, relative to the version's folder."""
@@ -34,30 +35,27 @@ _MOST_RECORDS: Final = 1000
 Inputs = dict[str, npt.NDArray[Any]]
 
 
-def warmup_inputs(
-    spec: contract.PreprocessingSpec, samples: Sequence[GoldenSample], rows: int
+def _requests(
+    spec: contract.PreprocessingSpec, samples: Sequence[GoldenSample], sizes: Sequence[int]
 ) -> Iterator[tuple[str, Inputs]]:
-    """One request of `rows` rows for each signature: its name, and arrays by input name."""
-    preprocessor = Preprocessor(spec)
-    chosen = [samples[row % len(samples)] for row in range(rows)]
-    pairs = [sample.pair for sample in chosen]
-    tensors: Inputs = {
-        "image": np.stack([preprocessor.image(image) for image, _ in pairs]),
-        "tokens": np.stack([preprocessor.tokens(text) for _, text in pairs]),
-    }
-    yield contract.SERVING_DEFAULT, tensors
-    yield (
-        contract.SERVING_BYTES,
-        {
-            spec.bytes_input: np.array([sample.encoded for sample in chosen], object),
-            "text": np.array([sample.text.encode("utf-8") for sample in chosen], object),
-        },
-    )
-    yield contract.DESCRIBE, {"key": np.array([b""] * rows, object)}
-    if spec.embedding_length:
-        yield contract.EMBED, tensors
-    if spec.explain_grid is not None:
-        yield contract.EXPLAIN, {**tensors, "class_id": np.full(rows, -1, np.int32)}
+    """For each batch size a request of each signature that is warmed up at it: its name, and arrays by input name."""
+    samples = samples[: max(sizes)]
+    image, tokens = encode_pairs(((sample.encoded, sample.text) for sample in samples), Preprocessor(spec))
+    encoded = np.array([sample.encoded for sample in samples], object)
+    text = np.array([sample.text.encode("utf-8") for sample in samples], object)
+    for rows in sizes:
+        chosen = np.resize(np.arange(len(samples)), rows)
+        tensors: Inputs = {"image": image[chosen], "tokens": tokens[chosen]}
+        inputs = {
+            contract.SERVING_DEFAULT: tensors,
+            contract.SERVING_BYTES: {spec.bytes_input: encoded[chosen], "text": text[chosen]},
+            contract.DESCRIBE: {"key": np.array([b""] * rows, object)},
+            contract.EMBED: tensors,
+            contract.EXPLAIN: {**tensors, "class_id": np.full(rows, -1, np.int32)},
+        }
+        for signature in contract.signatures(spec):
+            if rows in warmed_up(signature, sizes):
+                yield signature, inputs[signature]
 
 
 def warmed_up(signature: str, batch_sizes: Iterable[int]) -> list[int]:
@@ -81,12 +79,7 @@ def write_warmup(
     """
     if not batch_sizes or min(batch_sizes) < 1:
         raise ExportError(f"Expected batch sizes of at least 1, one or more. Received: {list(batch_sizes)}")
-    requests = [
-        (signature, inputs)
-        for rows in sorted(set(batch_sizes))
-        for signature, inputs in warmup_inputs(spec, samples, rows)
-        if rows in warmed_up(signature, batch_sizes)
-    ]
+    requests = list(_requests(spec, samples, sorted(set(batch_sizes))))
     if len(requests) > _MOST_RECORDS:
         raise ExportError(
             f"Expected at most {_MOST_RECORDS} warmup records, one for each signature and batch size."
