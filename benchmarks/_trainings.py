@@ -181,6 +181,20 @@ def shown(record: Record) -> dict[str, Any]:
     }
 
 
+def plots(names: Sequence[str], inches: tuple[float, float]) -> tuple[Any, Any, Any]:
+    """A figure with two plots side by side, shares from left to right and a row for each model, first at the bottom."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=inches, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.set_yticks(range(len(names)), names)
+    for axis in (left, right):
+        axis.grid(axis="x", alpha=0.3)
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+    return figure, left, right
+
+
 def dots(axis: Any, place: float, values: Sequence[float], mean: Mapping[str, Any], colour: str) -> None:
     """A row of a plot: a dot for each seed, and below them the mean with its interval."""
     axis.plot(values, [place + 0.18] * len(values), "o", ms=4, alpha=0.5, color=colour)

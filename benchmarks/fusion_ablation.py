@@ -111,12 +111,8 @@ def _compared(cases: list[Case], collected: Collected) -> dict[str, Any]:
 
 def _draw(report: Mapping[str, Any], path: Path) -> None:
     """Held-out accuracy of every case, and what each input is good for on training rows and on held-out ones."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
     models = list(reversed(report["models"]))
-    figure = Figure(figsize=(13, 0.4 * len(models) + 1.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _trainings.plots([model["name"] for model in models], (13, 0.4 * len(models) + 1.6))
     for place, model in enumerate(models):
         value = model["accuracy"]
         left.plot([value, model["train_accuracy"]], [place, place], color="0.7", lw=2)
@@ -128,15 +124,9 @@ def _draw(report: Mapping[str, Any], path: Path) -> None:
                 right.plot(ends, [place + up] * 2, color=colour, lw=2, alpha=0.4)
                 right.plot(ends[0], place + up, "o", mfc="white", color=colour)
                 right.plot(ends[1], place + up, "o", color=colour, label=None if place else f"by the {name}")
-    left.set_yticks(range(len(models)), [model["name"] for model in models])
     left.set_xlabel("right; hollow: training rows, full: held-out rows")
-    right.set_yticks(range(len(models)), [""] * len(models))
-    right.set_ylim(left.get_ylim())
     right.set_xlabel("right when the other input comes from another row")
     right.legend()
-    for axis in (left, right):
-        axis.grid(axis="x", alpha=0.3)
-        axis.xaxis.set_major_formatter(PercentFormatter(1))
     figure.savefig(path, dpi=110)
 
 

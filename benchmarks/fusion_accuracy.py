@@ -75,12 +75,8 @@ def _compared(trainings: Mapping[str, Sequence[Any]], groups: Sequence[Sequence[
 
 def _draw(report: Mapping[str, Any], path: Path) -> None:
     """A dot for each seed, the mean with its interval, and the gain over the better single input."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
     models = list(reversed(report["models"]))
+    figure, left, right = _trainings.plots([model["name"] for model in models], (11, 3.6))
     for place, model in enumerate(models):
         colour = "tab:blue" if model["name"] in FUSIONS else "0.45"
         of_seeds = [each["accuracy"] for each in report["trainings"] if each["name"] == model["name"]]
@@ -88,15 +84,9 @@ def _draw(report: Mapping[str, Any], path: Path) -> None:
         if gain := model.get("gain"):
             of_seeds = model["gain_of_seeds"]
             _trainings.dots(right, place, of_seeds, gain, colour)
-    left.set_yticks(range(len(models)), [model["name"] for model in models])
     left.set_xlabel(f"held-out accuracy; dots: {len(report['seeds'])} seeds, bars: mean and 95 % interval")
-    right.set_yticks(range(len(models)), [""] * len(models))
-    right.set_ylim(left.get_ylim())
     right.axvline(0, color="0.7", lw=1)
     right.set_xlabel(f"more right than {report['yardstick']} on the same rows")
-    for axis in (left, right):
-        axis.grid(axis="x", alpha=0.3)
-        axis.xaxis.set_major_formatter(PercentFormatter(1))
     figure.savefig(path, dpi=110)
 
 
