@@ -142,9 +142,9 @@ class Client(Shell[grpc.Channel]):
     ) -> Explanation:
         """Says which parts of the picture and which words decided, and how much each input counts.
 
-        The version leaves out each part in turn and answers again, a hundred times or so: it takes
-        as long as that many predictions. Takes what `predict` takes, sent as tensors, and explains
-        what the client's own label or version says, never a canary's answer.
+        The version leaves out each part in turn and answers again, a hundred times or so, many at
+        once: it takes several times as long as `predict`. Takes what `predict` takes, sent as tensors,
+        and explains what the client's own label or version says, never a canary's answer.
 
         Args:
             image: As for `predict`.
