@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "Cell",
@@ -122,14 +122,31 @@ def _milliseconds(found: Mapping[str, float]) -> Cell:
     return Cell(f"{found['p50']:.1f} and {found['p95']:.1f} ms", (found["p50"], found["p95"]))
 
 
+_IN_SHORT: Final = (
+    ("import, time, how many times less", "tensorflow-serving-api"),
+    ("import, RSS, how many times less", "tensorflow-serving-api"),
+    ("import, time", "floor"),
+    ("build and serialise 1x224x224x3 float32, p50", "memcpy"),
+    ("decode 64x1000, float_val", "np.frombuffer"),
+    ("JPEG 12 megapixels to request", "usual Pillow path"),
+    ("a whole call, sync", "raw stub"),
+    ("a whole call, async", "raw stub"),
+    ("throughput, 1 callers", "official sample"),
+    ("throughput, 8 callers", "official sample"),
+    ("throughput, 64 callers", "official sample"),
+)
+"""The ratios of `benchmarks.client_speed` that a README has room for."""
+
+
 def client_speed(found: Json) -> list[Table]:
-    """`benchmarks.client_speed`."""
-    rows = [
-        [text(row["what"]), text(row["to"]), spread(row["ratio"], good=row["met"]), _aim(row)]
+    """`benchmarks.client_speed`; the last table is the first one in short."""
+    ratios = {
+        (row["what"], row["to"]): [text(row["what"]), text(row["to"]), spread(row["ratio"], good=row["met"]), _aim(row)]
         for name in ("import", "encode", "decode", "images", "calls", "throughput")
         for row in found[name]["rows"]
-    ]
-    tables = [table("Ratios: median (least to most) over the rounds", ("what", "against", "ratio", "aim"), rows)]
+    }
+    caption, columns = "Ratios: median (least to most) over the rounds", ("what", "against", "ratio", "aim")
+    tables = [table(caption, columns, ratios.values())]
     times = [
         [text(where), text(case), number(each["p50"], 0, " µs"), number(each["p95"], 0, " µs")]
         for name in ("encode", "decode", "images", "calls")
@@ -143,6 +160,7 @@ def client_speed(found: Json) -> list[Table]:
     callers = list(next(iter(per_second.values())))
     rates = [[text(who), *(spread(each[n], 0) for n in callers)] for who, each in per_second.items()]
     tables.append(table("Calls a second, by callers", ("who", *callers), rates))
+    tables.append(table("The ratios, in short", columns, [ratios[key] for key in _IN_SHORT if key in ratios]))
     return tables
 
 
@@ -160,11 +178,24 @@ def _timed(name: str, found: Json) -> Iterable[tuple[str, str, Json]]:
             yield from ((f"{name}, {key}", who, times) for who, times in each.items())
 
 
+_SERVER_IN_SHORT: Final = frozenset(
+    {
+        "added at batch 1, 1 caller, median, ms",
+        "of which an empty gRPC call, ms",
+        "throughput, server / in-process, 8 callers",
+        "throughput, batching server / in-process at its batch size, 8 callers",
+    }
+)
+"""The figures of `benchmarks.server_speed` that a README has room for."""
+
+
 def server_speed(found: Json) -> list[Table]:
-    """`benchmarks.server_speed`."""
+    """`benchmarks.server_speed`; the second table is the first one in short."""
     rows = [[text(what), spread(ratio)] for what, ratio in found["ratios"].items()]
     caption = f"Model {found['model']}, {found['request_bytes']:,} bytes a request: median (least to most)"
-    return [table(caption, ("what", "figure"), rows)]
+    columns = ("what", "figure")
+    short = [row for row in rows if row[0].shown in _SERVER_IN_SHORT]
+    return [table(caption, columns, rows), table(f"{caption}, in short", columns, short)]
 
 
 def memory(found: Json) -> list[Table]:
