@@ -16,9 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks._variants import VARIANTS
 from duoserve.preprocess import Preprocessor
 from export._presets import BASELINES, Preset
 from export.data import Arrays, Dataset, encode, load_dataset
+from export.fusion import FUSED
 from export.selection.statistics import gain, proportion, resampled
 from export.train import train
 
@@ -46,11 +48,12 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """What is trained: a fusion, or a branch alone, with these settings."""
+    """What is trained: a fusion, or a branch alone, with these settings, and maybe one of VARIANTS."""
 
     name: str
     fusion: str
     preset: Preset
+    variant: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,7 +141,8 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
 def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, the time.
 
-    Of a fusion also `right_by`: the accuracy by each input alone, the other one being another row's.
+    Of a fusion also `right_by`: the accuracy by each input alone, the other one being another row's. Of `concat`
+    also `loudness`: how far each input moves the logits.
     """
     accuracies = [each["test"]["accuracy"] for each in records]
     single = proportion(_right(records[0]), groups[0])
@@ -154,6 +158,10 @@ def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[
                 "image": float(np.mean([each[which]["text_shuffled"] for each in records])),
             }
             for which in ("train", "test")
+        }
+    if all("loudness" in each for each in records):
+        found["loudness"] = {
+            name: float(np.mean([each["loudness"][name] for each in records])) for name in ("image", "text")
         }
     return found
 
@@ -216,12 +224,14 @@ def _say(line: str) -> None:
 
 def _key(data: Dataset, seed: int, case: Case) -> str:
     """Another one whenever the training would be another one."""
-    return hashlib.sha256(repr((data.digest, seed, case.fusion, case.preset)).encode()).hexdigest()[:16]
+    named = (case.variant,) if case.variant else ()
+    return hashlib.sha256(repr((data.digest, seed, case.fusion, case.preset, *named)).encode()).hexdigest()[:16]
 
 
 def _train(data: Dataset, seed: int, case: Case) -> Record:
     keras.utils.clear_session()
-    trained = train(data, preset=case.preset, fusion=case.fusion, seed=seed, progress=False)
+    with VARIANTS[case.variant]():
+        trained = train(data, preset=case.preset, fusion=case.fusion, seed=seed, progress=False)
     preprocessor = Preprocessor(trained.spec)
     record: Record = {
         "fusion": case.fusion,
@@ -238,6 +248,8 @@ def _train(data: Dataset, seed: int, case: Case) -> Record:
         if case.fusion not in BASELINES:
             record[which] |= _shuffled(trained.model, arrays, shuffles)
         record["right"] = "".join("01"[int(hit)] for hit in hits)
+    if case.fusion == "concat":
+        record["loudness"] = _loudness(trained.model, arrays)
     return record
 
 
@@ -250,6 +262,20 @@ def _shuffled(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, fl
         "image_shuffled": [dataclasses.replace(arrays, images=arrays.images[order]) for order in orders],
     }
     return {name: float(np.mean([_hits(model, each).mean() for each in cases])) for name, cases in found.items()}
+
+
+def _loudness(model: keras.Model, arrays: Arrays) -> dict[str, float]:
+    """How far each input moves the logits, which are the sum of what both add: root mean square about the mean."""
+    joined, output = model.get_layer(FUSED), model.get_layer("probabilities")
+    inputs = {"image": arrays.images, "tokens": arrays.tokens}
+    vectors = keras.Model(model.inputs, joined.input).predict(inputs, batch_size=128, verbose=0)
+    kernels = np.split(np.asarray(output.kernel), [vectors[0].shape[-1]])
+    found = {}
+    for name, vector, kernel in zip(("image", "text"), vectors, kernels, strict=True):
+        logits = vector @ kernel
+        logits -= logits.mean(axis=1, keepdims=True)  # softmax does not see it
+        found[name] = float(np.sqrt(np.mean((logits - logits.mean(axis=0)) ** 2)))
+    return found
 
 
 def _hits(model: keras.Model, arrays: Arrays) -> Any:

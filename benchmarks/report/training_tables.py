@@ -63,7 +63,17 @@ def ablation(found: Json) -> list[Table]:
         for model in found["models"]
     ]
     caption = f"{_seeds(found)}, {_rows(found)} held-out rows: mean (95 % interval by the bootstrap)"
-    return [table(caption, (*head, "trained in"), rows), _uses(found, "training")]
+    loud = [
+        [text(model["name"]), *(number(by[one], 2) for one in ("text", "image")), number(by["text"] / by["image"], 2)]
+        for model in found["models"]
+        if (by := model.get("loudness"))
+    ]
+    columns = ("training", "the text", "the picture", "text over picture")
+    return [
+        table(caption, (*head, "trained in"), rows),
+        _uses(found, "training"),
+        table("How far each input moves the logits, root mean square on held-out rows", columns, loud),
+    ]
 
 
 def speech(found: Json) -> list[Table]:
