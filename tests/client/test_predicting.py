@@ -31,6 +31,8 @@ from duoserve import (
     ServerUnavailable,
     UnsupportedModel,
 )
+from duoserve._core import _all_finite
+from duoserve._inputs import FEW
 from tests.client.conftest import encoded, photo
 from tests.client.fake import Abort, FakeServer, Version
 
@@ -161,6 +163,15 @@ def test_pixels_can_not_be_sent_as_bytes(make_client: MakeClient, server: FakeSe
 
 
 GOOD_IMAGE, GOOD_TOKENS = np.zeros((2, 16, 16, 3), np.uint8), np.zeros((2, 8), np.int32)
+MANY_IMAGES = np.zeros((100, 16, 16, 3), np.uint8)
+
+
+def one_of_many(value: int) -> np.ndarray:
+    tokens = np.zeros((100, 8), np.int32)
+    tokens[50, 3] = value
+    return tokens
+
+
 WRONG_TENSORS = {
     "float pixels": (GOOD_IMAGE.astype(np.float32), GOOD_TOKENS, "image to be uint8"),
     "other size": (np.zeros((2, 16, 8, 3), np.uint8), GOOD_TOKENS, r"\(batch, 16, 16, 3\)"),
@@ -172,6 +183,9 @@ WRONG_TENSORS = {
     "list": (GOOD_IMAGE.tolist(), GOOD_TOKENS, "list"),
     "negative token": (GOOD_IMAGE, GOOD_TOKENS - 1, "-1 to -1"),
     "token out of the vocabulary": (GOOD_IMAGE, GOOD_TOKENS + 100_000, "100000"),
+    # Many tokens are looked through in another way than few.
+    "a negative one of many": (MANY_IMAGES, one_of_many(-1), "-1 to 0"),
+    "one of many out of the vocabulary": (MANY_IMAGES, one_of_many(100_000), "0 to 100000"),
 }
 
 
@@ -270,6 +284,15 @@ def test_a_long_message_of_the_graph_is_cut(server: FakeServer, jpeg: bytes, det
     with Client(server.address, model="pairs", version=1) as client, pytest.raises(RequestRejected) as caught:
         client.predict(jpeg, "x")
     assert len(str(caught.value)) < 500 and "user data" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [1, 10, FEW, FEW + 1, 5000])
+def test_one_number_that_is_not_finite_is_seen(count: int) -> None:
+    for value, finite in [(0.5, True), (3e38, True), (-3e38, True), (np.nan, False), (np.inf, False), (-np.inf, False)]:
+        values = np.full((1, count), 3e38 if finite else 0.1, np.float32)
+        values[0, count // 2] = value
+        assert _all_finite(values) is finite
+    assert not _all_finite(np.array([[np.inf, -np.inf] * count], np.float32))
 
 
 @pytest.mark.parametrize("edit", ["rows", "nan", "missing", "double", "empty", "version"])

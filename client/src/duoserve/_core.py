@@ -17,7 +17,7 @@ import numpy.typing as npt
 from duoserve import _inputs, _messages
 from duoserve._codec import CodecError
 from duoserve._effects import Compute, Once, Sleep, Steps
-from duoserve._inputs import Item, Question
+from duoserve._inputs import FEW, Item, Question
 from duoserve._messages import Outputs, VersionStatus
 from duoserve._rpc import Context, Rpc
 from duoserve._specs import Specs, Target
@@ -289,8 +289,10 @@ class Core:
 
 
 def _all_finite(values: npt.NDArray[np.float32]) -> bool:
-    # A sum of squares is cheaper than a mask; only where it overflows or is not a number, the mask decides.
     flat = values.ravel()
+    if len(flat) <= FEW:  # no sum of so few overflows a Python float
+        return math.isfinite(sum(flat.tolist()))
+    # A sum of squares is cheaper than a mask; only where it overflows or is not a number, the mask decides.
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 
