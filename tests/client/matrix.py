@@ -33,10 +33,11 @@ TESTS = (
     "faults",
     "following",
     "observing",
+    "options",
     "predicting",
     "processes",
 )
-TESTS += ("retrying", "routing", "tls")
+TESTS += ("retrying", "routing", "sources", "tls")
 
 
 def main() -> int:

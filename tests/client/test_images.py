@@ -144,7 +144,7 @@ def test_a_png_is_not_turned_because_the_graph_does_not() -> None:
     np.testing.assert_array_equal(preprocessor().image(Image.open(io.BytesIO(data))), preprocessor().image(data))
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own word on it
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")  # Pillow's own words
 @given(
     st.binary(max_size=60), st.sampled_from([b"", b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0", b"Exif\0\0MM\0*\0\0\0\x08"])
 )
@@ -154,7 +154,16 @@ def test_broken_exif_data_means_upright_and_never_an_error(junk: bytes, head: by
     data = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + encoded(photo(20, 30))[2:]
     assert exif_orientation(data) in range(1, 9)
     assert preprocessor().image(data).shape == (*TARGET, 3)
+    assert preprocessor().image(Image.open(io.BytesIO(data))).shape == (*TARGET, 3)
     assert exif_orientation(segment) == 1
+
+
+def test_a_pil_image_whose_exif_data_pillow_refuses_is_upright() -> None:
+    image = photo()
+    image.info["exif"] = b"Exif\0\0no TIFF at all"
+    with pytest.raises(SyntaxError):
+        image.getexif()
+    np.testing.assert_array_equal(preprocessor().image(image), preprocessor().image(photo()))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ become uint8 pixels, within 1 level of `serving_bytes`; where the model takes cl
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -291,7 +292,10 @@ def _check_pixels(height: int, width: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    orientation = 1 if image.format == "PNG" else image.getexif().get(0x0112, 1)
+    orientation = 1
+    if image.format != "PNG":
+        with contextlib.suppress(Exception):  # Pillow has many: as of a JPEG, what can't be read turns nothing
+            orientation = image.getexif().get(0x0112, 1)
     return _turned(_rgb(image), orientation if orientation in range(1, 9) else 1)
 
 
