@@ -56,6 +56,9 @@ NAIVE: Final[dict[str, Any]] = {
     "weight_decay": 0.0,
     "learning_rate": PRESETS["reference"].learning_rate,
 }
+PIECES: Final = 4_000
+"""Tokens that may be learnt, where the preset has 1,000 at most: no word that training has is left out."""
+
 ADDED: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
     "losses of the branches": ({"branch_loss": PRESETS["compact"].branch_loss}, ""),
     "dropout": ({"dropout": PRESETS["compact"].dropout}, ""),
@@ -63,6 +66,7 @@ ADDED: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
     "a lower rate": ({"learning_rate": 3e-4}, ""),
     "one scale": ({}, ONE_SCALE),
     "whole words": ({}, WORDS),
+    "whole words, rare ones too": ({"vocabulary": PIECES}, WORDS),
 }
 """What is changed in the naive training, one at a time: settings, and the variant."""
 
@@ -107,6 +111,7 @@ def _cases(whole: Preset) -> list[Case]:
         ),
         *(Case(f"without {part}", FUSION, dataclasses.replace(whole, **off)) for part, off in PARTS.items()),
         Case(f"{WHOLE}, whole words", FUSION, dataclasses.replace(whole, segmentations=1), WORDS),
+        Case(f"{WHOLE}, up to {PIECES:,} pieces", FUSION, dataclasses.replace(whole, vocabulary=PIECES)),
     ]
 
 
