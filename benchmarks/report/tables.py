@@ -112,7 +112,7 @@ def comparison(found: Json) -> list[Table]:
         ]
         for model in found["models"]
     ]
-    caption = f"On {found['rows']} held-out rows. * is the fastest of those that are as good as the best."
+    caption = f"On {found['rows']} held-out rows. * is the fastest within one standard error of the most accurate."
     if found["left_out"]:
         caption += f" The budget had no time for {', '.join(found['left_out'])}."
     return [table(caption, columns, rows)]

@@ -21,7 +21,7 @@ from export.selection.candidates import Candidate, Prepared, prepare
 from export.selection.served import BATCH, Answers, ServedModel
 from export.selection.statistics import Bin, Interval, calibration, gain, proportion
 
-__all__ = ["Comparison", "Measured", "compare"]
+__all__ = ["Comparison", "Measured", "choose", "compare"]
 
 _ROUNDS: Final = 5
 _SLICE: Final = 0.3  # seconds of calls in a row, before it is another candidate's turn
@@ -74,8 +74,7 @@ class Comparison:
     Attributes:
         models: What was measured.
         yardstick: The name that `gain` is against: the better single input, or else the first candidate.
-        choice: The name of the fastest among those that are no less accurate than the best one, as far as
-            the held-out rows can tell.
+        choice: The name of the fastest among those that are within one standard error of the most accurate.
         left_out: Candidates that the budget had no time for.
         rows: Number of held-out rows.
         data_digest: Of the data and its split.
@@ -182,11 +181,6 @@ def _compared(
     right = [each.probabilities.argmax(axis=1) == each.classes for each in answers]
     singles = [position for position, each in enumerate(prepared) if each.facts.get("fusion") in BASELINES]
     yardstick = max(singles, key=lambda position: right[position].mean(), default=0)
-    best = max(range(len(right)), key=lambda position: right[position].mean())
-
-    def ahead(position: int, other: int) -> Interval:
-        return gain([right[position]], [right[other]], [groups])
-
     models = []
     for position, (each, answer, speed) in enumerate(zip(prepared, answers, speeds, strict=True)):
         error, bins = calibration(answer.probabilities, answer.classes)
@@ -195,7 +189,7 @@ def _compared(
             Measured(
                 name=each.name,
                 accuracy=proportion(right[position], groups),
-                gain=None if position == yardstick else ahead(position, yardstick),
+                gain=None if position == yardstick else gain([right[position]], [right[yardstick]], [groups]),
                 without={
                     name: proportion(found.argmax(axis=1) == answer.classes, groups)
                     for name, found in answer.without.items()
@@ -212,8 +206,7 @@ def _compared(
                 **speed,
             )
         )
-    as_good = [position for position in range(len(models)) if not ahead(best, position).clear]
-    choice = min(as_good, key=lambda position: models[position].latency[1]["p50"])
+    choice = choose(right, [model.latency[1]["p50"] for model in models], groups)
     return Comparison(
         models=tuple(sorted(models, key=lambda each: -each.accuracy.value)),
         yardstick=models[yardstick].name,
@@ -222,6 +215,25 @@ def _compared(
         rows=len(rows),
         data_digest=dataset.digest,
     )
+
+
+def choose(right: Sequence[Any], milliseconds: Sequence[float], groups: Sequence[str]) -> int:
+    """The position of the fastest among those that are within one standard error of the most accurate.
+
+    The rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees" (1984).
+    "Not clearly worse" would not do: where rows are few even nine points are not clear, and a
+    faster model would win by ignorance.
+
+    Args:
+        right: For each model a bool array of shape (rows,).
+        milliseconds: How long a call of each takes.
+        groups: The group of each row.
+    """
+    best = max(range(len(right)), key=lambda position: right[position].mean())
+    near = [
+        position for position in range(len(right)) if gain([right[best]], [right[position]], [groups]).within_an_error
+    ]
+    return min(near, key=lambda position: milliseconds[position])
 
 
 def _size(folder: Path) -> int:

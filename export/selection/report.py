@@ -26,7 +26,7 @@ def summary(comparison: Comparison) -> str:
     """What the figures say, and what to mind about them."""
     lines = [
         f"On {comparison.rows} held-out rows, the rows of a group counted as one where they go together.",
-        f"Fastest of those that are as good as the best, as far as these rows can tell: {comparison.choice}",
+        f"Fastest of those that are within one standard error of the most accurate: {comparison.choice}",
     ]
     for model in comparison.models:
         if model.same_data is False:
@@ -92,7 +92,7 @@ def _draw(comparison: Comparison) -> bytes:
         bars.errorbar(value, position, xerr=reach, fmt="o", capsize=4, color=colour)
         milliseconds = model.latency[1]["p50"]
         speed.errorbar(milliseconds, value, yerr=reach, fmt="o", capsize=4, color=colour)
-        speed.annotate(model.name, (milliseconds, value), textcoords="offset points", xytext=(6, 4), fontsize=8)
+        speed.plot([], [], "o", color=colour, label=model.name)
         points = [(each.confidence, each.accuracy) for each in model.bins]
         reliability.plot(
             *zip(*points, strict=True), "o-", color=colour, ms=3, lw=1,
@@ -102,7 +102,10 @@ def _draw(comparison: Comparison) -> bytes:
     bars.set_xlabel(f"accuracy on {comparison.rows} held-out rows, 95 % interval")
     bars.grid(axis="x", alpha=0.3)
     speed.set(xlabel="milliseconds a call of one row (p50)", ylabel="accuracy", xscale="log")
+    for axis in (speed.xaxis.set_major_formatter, speed.xaxis.set_minor_formatter):
+        axis("{x:g}")
     speed.grid(alpha=0.3)
+    speed.legend(fontsize=8)
     reliability.plot([0, 1], [0, 1], "--", color="0.6", lw=1)
     reliability.set(xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     reliability.legend(title="calibration error (ECE)", fontsize=8, title_fontsize=8)

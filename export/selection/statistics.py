@@ -27,9 +27,9 @@ class Interval(NamedTuple):
     high: float
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+    def within_an_error(self) -> bool:
+        """Whether the value is no further from 0 than its standard error."""
+        return abs(self.value) <= (self.high - self.low) / (2 * _Z)
 
 
 class Bin(NamedTuple):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -19,10 +20,10 @@ from export.run import TrainedModel
 from export.savedmodel import Published
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, parse_candidates, prepare
-from export.selection.compare import Comparison, Measured, compare
+from export.selection.compare import Comparison, Measured, choose, compare
 from export.selection.report import summary, table
 from export.selection.served import ServedModel
-from export.selection.statistics import Bin, Interval
+from export.selection.statistics import Bin, Interval, gain
 
 OPTIONS: dict[str, Any] = {"seed": 0, "epochs": 1, "progress": False}
 
@@ -82,12 +83,23 @@ def test_the_single_input_is_the_yardstick_and_the_order_is_by_accuracy(figures:
     gains = {model["name"]: model["gain"] for model in figures["models"]}
     accuracies = {model["name"]: model["accuracy"]["value"] for model in figures["models"]}
     assert list(accuracies.values()) == sorted(accuracies.values(), reverse=True)
-    for name, gain in gains.items():
+    for name, found in gains.items():
         assert (
-            gain is None
+            found is None
             if name == "text_only"
-            else gain["value"] == pytest.approx(accuracies[name] - accuracies["text_only"])
+            else found["value"] == pytest.approx(accuracies[name] - accuracies["text_only"])
         )
+
+
+def test_a_faster_model_is_chosen_where_it_is_as_accurate_and_not_where_nobody_can_tell() -> None:
+    groups = [str(row) for row in range(100)]
+    best = np.arange(100) < 75
+    nearly = (np.arange(100) < 70) | (np.arange(100) >= 96)  # 1 point behind: 5 rows lost, 4 won
+    behind = (np.arange(100) < 50) | (np.arange(100) >= 84)  # 9 points behind: 25 rows lost, 16 won
+    assert gain([best], [behind], [groups]).low < 0, "it may be chance"
+    assert choose([best, nearly, behind], [3.0, 2.0, 1.0], groups) == 1
+    assert choose([best, nearly, behind], [2.0, 3.0, 1.0], groups) == 0
+    assert choose([best, best], [2.0, 1.0], groups) == 1
 
 
 def test_the_outcome_is_kept_as_figures_and_plot(out: Path) -> None:
