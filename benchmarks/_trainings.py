@@ -160,9 +160,8 @@ def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[
             for which in ("train", "test")
         }
     if all("loudness" in each for each in records):
-        found["loudness"] = {
-            name: float(np.mean([each["loudness"][name] for each in records])) for name in ("image", "text")
-        }
+        image, text = (float(np.mean([each["loudness"][name] for each in records])) for name in ("image", "text"))
+        found["loudness"] = {"image": image, "text": text, "text_over_image": text / image}
     return found
 
 

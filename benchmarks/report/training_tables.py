@@ -64,7 +64,7 @@ def ablation(found: Json) -> list[Table]:
     ]
     caption = f"{_seeds(found)}, {_rows(found)} held-out rows: mean (95 % interval by the bootstrap)"
     loud = [
-        [text(model["name"]), *(number(by[one], 2) for one in ("text", "image")), number(by["text"] / by["image"], 2)]
+        [text(model["name"]), *(number(by[one], 2) for one in ("text", "image", "text_over_image"))]
         for model in found["models"]
         if (by := model.get("loudness"))
     ]
