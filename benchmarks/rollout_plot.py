@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import pathlib
 import tempfile
@@ -40,6 +41,7 @@ def measure(rate: float) -> tuple[Load, list[Act]]:
     with tempfile.TemporaryDirectory(prefix="rollout-") as scratch:
         folder = pathlib.Path(scratch)
         print("exporting the versions, starting five servers", flush=True)
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each version is a new model to trace, it warns
         models.publish(folder / "store")
         copy_half(folder / "store")
         with running(folder / "store", folder, FAULTS) as site:
