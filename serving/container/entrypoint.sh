@@ -98,15 +98,16 @@ waker=$!
 
 seen=0
 while :; do
-  if ((signals > seen)); then
-    if ((signals > 1)); then
+  now=$signals  # one more may come at any line below: it is for the next round
+  if ((now > seen)); then
+    if ((now > 1)); then
       say "SIG$signal again: ending now"
       end_after 0
     else
       say "SIG$signal: serving $drain s more"
       end_after "$drain"
     fi
-    seen=$signals
+    seen=$now
   fi
   wait "$child"
   kill -0 "$child" 2>/dev/null || break
