@@ -193,19 +193,27 @@ class Health:
 
     def _watch(self, data: bytes, context: grpc.ServicerContext, send_response_callback: Send) -> None:
         name = health_pb2.HealthCheckRequest.FromString(data).service
+        turn = threading.Lock()
+
+        def send(reply: bytes | None) -> None:
+            # One at a time: gRPC refuses a message while another one goes out, and waits for it for ever.
+            with turn:
+                send_response_callback(reply)
+
         with self._lock:
-            self._watchers[send_response_callback] = name
-        if not context.add_callback(lambda: self._forget(send_response_callback)):
-            self._forget(send_response_callback)
-        send_response_callback(self._reply(name))
+            self._watchers[send] = name
+
+        def forget() -> None:  # on gRPC's own thread, which must not wait for a message that it has to see out
+            with self._lock:
+                self._watchers.pop(send, None)
+            send_response_callback(None)
+
+        if not context.add_callback(forget):
+            forget()
+        send(self._reply(name))
 
     # Clients that balance by health watch for as long as they live: each would hold a thread.
     _watch.experimental_non_blocking = True  # type: ignore[attr-defined]
-
-    def _forget(self, send: Send) -> None:
-        with self._lock:
-            self._watchers.pop(send, None)
-        send(None)
 
     def handler(self, gate: Gate) -> Handler:
         return grpc.method_handlers_generic_handler(

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2_grpc
 
+from serving.local._grpc import Health
 from serving.local._metrics import MAX_CELLS, Metric
 from serving.local.testing import LocalServer
 from tests.conformance.pair import predict_request, write_warmup
@@ -178,6 +179,33 @@ def test_health_says_not_serving_while_it_drains(serve: Serve, stub: Stub, slow_
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert call.result()
+
+
+def test_a_watcher_gets_one_message_at_a_time() -> None:
+    """Two at once are one that gRPC refuses, and a drain that waits for it for ever."""
+    health, at_once, most, got = Health(), 0, 0, []
+    first = threading.Event()
+
+    def send(reply: bytes | None) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        first.set()
+        time.sleep(0.2)
+        got.append(reply and health_pb2.HealthCheckResponse.FromString(reply).status)
+        at_once -= 1
+
+    class Context:
+        def add_callback(self, callback: object) -> bool:
+            return True
+
+    watching = threading.Thread(target=health._watch, args=(b"", Context(), send))
+    watching.start()
+    assert first.wait(5)
+    health.drain()
+    watching.join(5)
+    kinds = health_pb2.HealthCheckResponse
+    assert most == 1 and got == [kinds.SERVING, kinds.NOT_SERVING]
 
 
 def test_watching_health_holds_no_thread(serve: Serve, stub: Stub) -> None:
