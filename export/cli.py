@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from duoserve.console import guarded, say
+from duoserve_console import guarded, say
 from export._defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
 from export._options import add_command, add_json, count, duration, names, positive, sizes
 from export._presets import FUSIONS, PRESETS

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from duoserve.console import say
+from duoserve_console import say
 from export._options import add_command, add_json, duration, positive
 from export._presets import BASELINES, FUSIONS, PRESETS
 

@@ -1,4 +1,7 @@
-"""A command line's end, whatever becomes of its output: a full disk, a closed one, a reader that has gone."""
+"""A command line's end, whatever becomes of its output: a full disk, a closed one, a reader that has gone.
+
+A package beside `duoserve`, whose import loads gRPC and numpy: the doctor for manifests needs neither.
+"""
 
 from __future__ import annotations
 
