@@ -223,7 +223,7 @@ def _say(line: str) -> None:
 
 def _key(data: Dataset, seed: int, case: Case) -> str:
     """Another one whenever the training would be another one."""
-    named = (case.variant,) if case.variant else ()
+    named = (case.variant,) if case.variant else ()  # those kept from before there were variants still count
     return hashlib.sha256(repr((data.digest, seed, case.fusion, case.preset, *named)).encode()).hexdigest()[:16]
 
 
@@ -266,8 +266,7 @@ def _shuffled(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, fl
 def _loudness(model: keras.Model, arrays: Arrays) -> dict[str, float]:
     """How far each input moves the logits, which are the sum of what both add: root mean square about the mean."""
     joined, output = model.get_layer(FUSED), model.get_layer("probabilities")
-    inputs = {"image": arrays.images, "tokens": arrays.tokens}
-    vectors = keras.Model(model.inputs, joined.input).predict(inputs, batch_size=128, verbose=0)
+    vectors = _answers(keras.Model(model.inputs, joined.input), arrays)
     kernels = np.split(np.asarray(output.kernel), [vectors[0].shape[-1]])
     found = {}
     for name, vector, kernel in zip(("image", "text"), vectors, kernels, strict=True):
@@ -278,8 +277,11 @@ def _loudness(model: keras.Model, arrays: Arrays) -> dict[str, float]:
 
 
 def _hits(model: keras.Model, arrays: Arrays) -> Any:
-    probabilities = model.predict({"image": arrays.images, "tokens": arrays.tokens}, batch_size=128, verbose=0)
-    return probabilities.argmax(axis=-1) == arrays.classes
+    return _answers(model, arrays).argmax(axis=-1) == arrays.classes
+
+
+def _answers(model: keras.Model, arrays: Arrays) -> Any:
+    return model.predict({"image": arrays.images, "tokens": arrays.tokens}, batch_size=128, verbose=0)
 
 
 def _right(record: Mapping[str, Any]) -> Any:

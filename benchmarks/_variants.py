@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
-import sentencepiece
 from keras import layers
+from sentencepiece import SentencePieceTrainer
 
 from export.fusion import FUSE, Fusion
-from export.tokenizer import PAD_ID
 
 __all__ = ["ONE_SCALE", "VARIANTS", "WORDS"]
 
@@ -22,25 +20,6 @@ WORDS: Final = "words"
 
 ONE_SCALE: Final = "one scale"
 """What the branches give is brought to mean 0 and variance 1, each vector by itself, before it is joined."""
-
-
-def _word_tokenizer(texts: Iterable[str], *, vocabulary: int) -> bytes:
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([line for text in texts if (line := " ".join(text.split()))]),
-        model_writer=model,
-        model_type="word",
-        vocab_size=vocabulary,
-        hard_vocab_limit=False,
-        normalization_rule_name="nmt_nfkc_cf",
-        pad_id=PAD_ID,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        num_threads=1,
-        minloglevel=4,
-    )
-    return model.getvalue()
 
 
 def _scaled(fuse: Fusion) -> Fusion:
@@ -53,7 +32,12 @@ def _scaled(fuse: Fusion) -> Fusion:
 
 @contextlib.contextmanager
 def _words() -> Iterator[None]:
-    with patch("export.train.train_tokenizer", _word_tokenizer):
+    usual = SentencePieceTrainer.train
+
+    def train(**options: Any) -> None:
+        usual(**{**options, "model_type": "word", "byte_fallback": False})
+
+    with patch.object(SentencePieceTrainer, "train", train):
         yield
 
 

@@ -60,8 +60,10 @@ PIECES: Final = 4_000
 """Tokens that may be learnt, where the preset has 1,000 at most: no word that training has is left out."""
 
 ADDED: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
-    "losses of the branches": ({"branch_loss": PRESETS["compact"].branch_loss}, ""),
-    "dropout": ({"dropout": PRESETS["compact"].dropout}, ""),
+    **{
+        part: ({key: getattr(PRESETS["compact"], key) for key in PARTS[part]}, "")
+        for part in ("losses of the branches", "dropout")
+    },
     "a falling rate": ({"decay": True}, ""),
     "a lower rate": ({"learning_rate": 3e-4}, ""),
     "one scale": ({}, ONE_SCALE),

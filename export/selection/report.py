@@ -102,8 +102,8 @@ def _draw(comparison: Comparison) -> bytes:
     bars.set_xlabel(f"accuracy on {comparison.rows} held-out rows, 95 % interval")
     bars.grid(axis="x", alpha=0.3)
     speed.set(xlabel="milliseconds a call of one row (p50)", ylabel="accuracy", xscale="log")
-    for axis in (speed.xaxis.set_major_formatter, speed.xaxis.set_minor_formatter):
-        axis("{x:g}")
+    speed.xaxis.set_major_formatter("{x:g}")
+    speed.xaxis.set_minor_formatter("{x:g}")
     speed.grid(alpha=0.3)
     speed.legend(fontsize=8)
     reliability.plot([0, 1], [0, 1], "--", color="0.6", lw=1)
