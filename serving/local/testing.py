@@ -43,8 +43,10 @@ def free_port() -> int:
     Below the range that the system gives to connections (from 32768 on Linux), and at random: a
     port that the system names would be the next one that it gives to somebody else.
     """
+    # Not of `random`'s own state: Hypothesis seeds that alike in every worker, which then name the same ports.
+    draw = random.SystemRandom()
     while True:
-        port = random.randrange(20000, 32768)  # noqa: S311  no secret
+        port = draw.randrange(20000, 32768)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

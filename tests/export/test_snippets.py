@@ -55,6 +55,7 @@ def test_all_three_do_what_the_page_does(page: Playground, tmp_path: Path, targe
     (tmp_path / name).write_bytes(picture)
     asked = {"target": target, "text": text}
     said = page.post("/api/predict", {**asked, "data": base64.b64encode(picture).decode()})[1]
+    assert "classes" in said, said
     snippets = page.post("/api/request", {**asked, "file": name})[1]
     shares = dict(said["classes"])
 

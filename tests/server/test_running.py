@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import json
 import pathlib
+import random
 import shutil
 import signal
 import threading
@@ -26,7 +27,7 @@ from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2
 
 from serving.local._grpc import Health
 from serving.local._metrics import MAX_CELLS, Metric
-from serving.local.testing import LocalServer
+from serving.local.testing import LocalServer, free_port
 from tests.conformance.pair import predict_request, write_warmup
 
 Serve = Callable[..., LocalServer]
@@ -329,3 +330,13 @@ def test_a_deadline_that_passes_during_the_run_ends_the_call(serve: Serve, stub:
         predict(predict_request(), timeout=0.3)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert predict(predict_request(), timeout=20)
+
+
+def test_two_test_runs_of_one_seed_are_given_different_ports() -> None:
+    """Hypothesis seeds every worker alike; a server that crashed there must not lend its port to one here."""
+    state, found = random.getstate(), []
+    for _ in range(2):
+        random.seed(0)
+        found.append([free_port() for _ in range(3)])
+    random.setstate(state)
+    assert found[0] != found[1]
