@@ -118,7 +118,6 @@ def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Fin
         volume = server.pod.volumes.get(name, {})
         claim = text(dig(volume, "persistentVolumeClaim", "claimName"))
         found = server.manifests.find("PersistentVolumeClaim", claim, server.pod.namespace)
-        many = found is not None and strings(found.spec.get("accessModes")) == ["ReadOnlyMany"]
-        read_only = mount.get("readOnly") is True or dig(volume, "persistentVolumeClaim", "readOnly") is True
-        if not (read_only or many or "emptyDir" in volume or "image" in volume):
+        read_only = found is not None and strings(found.spec.get("accessModes")) == ["ReadOnlyMany"]
+        if mount.get("readOnly") is not True and not (read_only or volume.keys() & {"emptyDir", "image"}):
             yield finding("store-writable", server, f"volumeMounts[{name}].readOnly", mount.get("readOnly"))
