@@ -94,13 +94,16 @@ class Shell(Generic[ChannelT]):
                     f" Received: {observer.__name__ if isinstance(observer, type) else type(observer).__name__}"
                 )
         if channel is not None:
-            line = self._wrap(channel)
+            adopt = self._wrap(channel)
             if address is not None:
                 raise InvalidInput("Expected an address or a channel. Received: both")
             if tls is not None:
                 raise InvalidInput("Expected tls to be set up in the channel itself. Received: both tls and channel")
             server, plan = "channel", Plan("", (), None, "")
-            lines = Lines(lambda: plan, lambda _: line, moves=False, interval=math.inf)
+
+            def new_lines() -> Lines:
+                return Lines(lambda: plan, lambda _: adopt(), moves=False, interval=math.inf)
+
         elif address is None:
             raise InvalidInput("Expected an address or a channel. Received: neither")
         else:
@@ -109,9 +112,12 @@ class Shell(Generic[ChannelT]):
                 raise InvalidInput(f"Expected tls with a token: plain text gives it away. Received: {place.text}")
             server = place.text
             interval = min(connection.refresh if place.moves else math.inf, tls.reload if tls else math.inf)
-            lines = Lines(
-                lambda: make_plan(place, connection, retry, tls), self._open, moves=place.moves, interval=interval
-            )
+
+            def new_lines() -> Lines:
+                return Lines(
+                    lambda: make_plan(place, connection, retry, tls), self._open, moves=place.moves, interval=interval
+                )
+
         rpc = Rpc(
             retry=retry,
             hedge=hedge,
@@ -133,15 +139,15 @@ class Shell(Generic[ChannelT]):
             shadow=shadow,
             observers=observers,
         )
-        self._start(lines)
+        self._start(new_lines)
 
-    def _wrap(self, channel: ChannelT) -> Line:
+    def _wrap(self, channel: ChannelT) -> Callable[[], Line]:
         raise NotImplementedError
 
     def _open(self, plan: Plan) -> Line:
         raise NotImplementedError
 
-    def _start(self, lines: Lines) -> None:
+    def _start(self, new_lines: Callable[[], Lines]) -> None:
         raise NotImplementedError
 
     def shadow_report(self) -> ShadowReport:

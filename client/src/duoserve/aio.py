@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from duoserve._transport.channel import Plan
 from duoserve._transport.managed_channel import Line, Lines
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
+from duoserve.errors import InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.preprocessing.audio import AudioSource, Clip
 from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
@@ -30,18 +32,27 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     """`Client` for asyncio: same options, same methods, awaited.
 
     Images are decoded in the event loop's thread pool, so the loop stays free. Use it as an
-    async context manager, or await `close`.
+    async context manager, or await `close`. One client serves any number of event loops, in any
+    number of threads: each loop gets channels, which close when it has ended.
     """
 
-    def _wrap(self, channel: grpc.aio.Channel) -> Line:
+    def _wrap(self, channel: grpc.aio.Channel) -> Callable[[], Line]:
         expect_kind("channel", channel, grpc.aio.Channel, "a grpc.aio.Channel")
-        return AsyncLine(channel, owned=False)
+        line = AsyncLine(channel, owned=False)
+
+        def adopt() -> Line:
+            here = asyncio.get_running_loop()
+            if getattr(channel, "_loop", here) is not here:
+                raise InvalidInput("Expected a call in the event loop that the channel was made in. Received: another")
+            return line
+
+        return adopt
 
     def _open(self, plan: Plan) -> Line:
         return open_channel(plan)
 
-    def _start(self, lines: Lines) -> None:
-        self._driver = AsyncDriver(lines)
+    def _start(self, new_lines: Callable[[], Lines]) -> None:
+        self._driver = AsyncDriver(new_lines)
 
     async def predict(
         self,

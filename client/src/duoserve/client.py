@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -32,15 +32,16 @@ class Client(Shell[grpc.Channel]):
     Nothing is opened until the first call. Use it as a context manager, or call `close`.
     """
 
-    def _wrap(self, channel: grpc.Channel) -> Line:
+    def _wrap(self, channel: grpc.Channel) -> Callable[[], Line]:
         expect_kind("channel", channel, grpc.Channel, "a grpc.Channel")
-        return SyncLine(channel, owned=False)
+        line = SyncLine(channel, owned=False)
+        return lambda: line
 
     def _open(self, plan: Plan) -> Line:
         return open_channel(plan)
 
-    def _start(self, lines: Lines) -> None:
-        self._driver = SyncDriver(lines)
+    def _start(self, new_lines: Callable[[], Lines]) -> None:
+        self._driver = SyncDriver(new_lines())
 
     def predict(
         self,

@@ -6,19 +6,21 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import Generator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Final, TypeVar
 
 import grpc
 
 from duoserve._calls.effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
 from duoserve._transport.channel import Plan
+from duoserve._transport.fork import Lock
 from duoserve._transport.managed_channel import BaseLine, Lines
 from duoserve.errors import ClientClosed
 
 __all__ = ["AsyncDriver", "AsyncLine", "open_channel"]
 
 T = TypeVar("T")
+_CLOSE_WAIT: Final = 5.0  # seconds that close() waits for another thread's event loop
 _retiring: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks only weakly
 
 
@@ -56,15 +58,36 @@ def open_channel(plan: Plan) -> AsyncLine:
     return AsyncLine(channel, plan.fingerprint)
 
 
-class AsyncDriver:
-    """Runs steps in the running event loop. Another loop, or a forked child, gets channels of its own."""
+class _Loop:
+    """What belongs to one event loop: gRPC's async channels, asyncio's locks and tasks are tied to theirs."""
 
     def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._once: dict[Any, asyncio.Lock] = {}
-        self._renewing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.lines = lines
+        self.once: dict[Any, asyncio.Lock] = {}
+        self.renewing = asyncio.Lock()
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def close(self) -> None:
+        lines = self.lines.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for line in lines:
+            await line.close()  # type: ignore[attr-defined]
+
+
+class AsyncDriver:
+    """Runs steps in the running event loop. Safe for many threads, each with an event loop.
+
+    Args:
+        new_lines: Makes the channels of an event loop that is met for the first time.
+    """
+
+    def __init__(self, new_lines: Callable[[], Lines]) -> None:
+        self._new_lines = new_lines
+        self._lock = Lock()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._closed = False
 
     async def run(self, steps: Steps[T]) -> T:
         """The result of the steps. Raises what they raise."""
@@ -82,22 +105,36 @@ class AsyncDriver:
             return found
 
     async def close(self) -> None:
-        """Closes the channels. Calls that are under way fail."""
-        self._enter_loop()
-        lines = self._lines.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for line in lines:
-            await line.close()  # type: ignore[attr-defined]
+        """Closes the channels of every event loop. Calls that are under way fail."""
+        here = asyncio.get_running_loop()
+        with self._lock:
+            self._closed = True
+            loops, self._loops = self._loops, {}
+        closing = []
+        for loop, state in loops.items():
+            if loop is here:
+                closing.append(state.close())
+            elif loop.is_running():
+                closing.append(_close_elsewhere(state, loop))
+            # A loop that stands still can't close anything: gRPC closes a channel that nobody holds any more.
+        await asyncio.gather(*closing, return_exceptions=True)
 
-    def _enter_loop(self) -> None:
+    def _here(self) -> _Loop:
+        """The state of the running event loop.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None:
-                self._lines.after_fork()  # channels are tied to their loop
-            self._loop = loop
-            self._once, self._renewing, self._tasks = {}, asyncio.Lock(), set()
+        found = self._loops.get(loop)
+        if found is None:
+            with self._lock:
+                if self._closed:
+                    raise ClientClosed("Expected an open client. Received: a call after close()")
+                for ended in [known for known in self._loops if known.is_closed()]:
+                    del self._loops[ended]  # its channels close with it
+                found = self._loops[loop] = _Loop(self._new_lines())
+        return found
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
@@ -106,7 +143,6 @@ class AsyncDriver:
             return await self._compute(effect)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
-        self._enter_loop()
         if isinstance(effect, Once):
             return await self._run_once(effect)
         if isinstance(effect, Gather):
@@ -114,7 +150,7 @@ class AsyncDriver:
         return self._in_background(effect)
 
     async def _run_once(self, once: Once) -> Any:
-        lock = self._once.setdefault(once.key, asyncio.Lock())
+        lock = self._here().once.setdefault(once.key, asyncio.Lock())
         taken = False
         try:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -129,11 +165,11 @@ class AsyncDriver:
         return await found if inspect.isawaitable(found) else found
 
     async def _call(self, call: Call) -> bytes:
-        self._enter_loop()
-        lines = self._lines
+        here = self._here()
+        lines = here.lines
         line: Any = lines.current
         if line is None or time.monotonic() >= lines.check_at:
-            line = await self._renew()
+            line = await _renew(here)
         lines.longest = max(lines.longest, call.timeout)
         method = line.method(call.method)
         try:
@@ -145,16 +181,6 @@ class AsyncDriver:
             if not lines.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
-
-    async def _renew(self) -> Any:
-        lines = self._lines
-        if lines.current is not None and self._renewing.locked():
-            return lines.current  # another task sees to it
-        async with self._renewing:
-            plan = None
-            if lines.needs_plan():
-                plan = await asyncio.get_running_loop().run_in_executor(None, lines.make_plan)
-            return lines.renew(plan)
 
     async def _hedged(self, method: Any, call: Call) -> bytes:
         async def send(timeout: float) -> bytes:
@@ -190,12 +216,35 @@ class AsyncDriver:
         return await asyncio.gather(*[one(steps) for steps in gather.steps])
 
     def _in_background(self, background: Background) -> bool:
-        if len(self._tasks) >= background.limit:
+        tasks = self._here().tasks
+        if len(tasks) >= background.limit:
             return False
         task = asyncio.get_running_loop().create_task(self._finish(background.steps))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         return True
 
     async def _finish(self, steps: Generator[Effect, Any, Any]) -> None:
         await self.run(steps)
+
+
+async def _renew(state: _Loop) -> Any:
+    lines = state.lines
+    if lines.current is not None and state.renewing.locked():
+        return lines.current  # another task sees to it
+    async with state.renewing:
+        plan = None
+        if lines.needs_plan():
+            plan = await asyncio.get_running_loop().run_in_executor(None, lines.make_plan)
+        return lines.renew(plan)
+
+
+async def _close_elsewhere(state: _Loop, loop: asyncio.AbstractEventLoop) -> None:
+    """Closes the channels of another thread's event loop, in that loop."""
+    closing = state.close()
+    try:
+        done = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(closing, loop))
+    except RuntimeError:  # it ended just now
+        closing.close()
+        return
+    await asyncio.wait([done], timeout=_CLOSE_WAIT)
