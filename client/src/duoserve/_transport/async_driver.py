@@ -11,20 +11,20 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from duoserve._calls.effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
-from duoserve._transport.channel import Plan
+from duoserve._calls.effects import Background, Call, Effect, Gather, Offload, SingleFlight, Sleep, Steps
+from duoserve._transport.channel import ChannelPlan
 from duoserve._transport.fork import Lock
-from duoserve._transport.managed_channel import BaseLine, Lines
+from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import ClientClosed
 
-__all__ = ["AsyncDriver", "AsyncLine", "open_channel"]
+__all__ = ["AsyncChannel", "AsyncDriver", "open_channel"]
 
 T = TypeVar("T")
 _CLOSE_WAIT: Final = 5.0  # seconds that close() waits for another thread's event loop
 _retiring: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks only weakly
 
 
-class AsyncLine(BaseLine):
+class AsyncChannel(BaseChannel):
     """A grpc.aio.Channel and its callables."""
 
     def connect(self) -> None:
@@ -47,7 +47,7 @@ class AsyncLine(BaseLine):
             await self._channel.close(grace)
 
 
-def open_channel(plan: Plan) -> AsyncLine:
+def open_channel(plan: ChannelPlan) -> AsyncChannel:
     """Opens the channel that a plan describes, in the running event loop."""
     import grpc.aio
 
@@ -55,36 +55,36 @@ def open_channel(plan: Plan) -> AsyncLine:
         channel = grpc.aio.insecure_channel(plan.target, plan.options)
     else:
         channel = grpc.aio.secure_channel(plan.target, plan.credentials, plan.options)
-    return AsyncLine(channel, plan.fingerprint)
+    return AsyncChannel(channel, plan.fingerprint)
 
 
 class _Loop:
     """What belongs to one event loop: gRPC's async channels, asyncio's locks and tasks are tied to theirs."""
 
-    def __init__(self, lines: Lines) -> None:
-        self.lines = lines
+    def __init__(self, managed: ManagedChannel) -> None:
+        self.managed = managed
         self.once: dict[Any, asyncio.Lock] = {}
         self.renewing = asyncio.Lock()
         self.tasks: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        lines = self.lines.close()
+        channels = self.managed.close()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for line in lines:
-            await line.close()  # type: ignore[attr-defined]
+        for channel in channels:
+            await channel.close()  # type: ignore[attr-defined]
 
 
 class AsyncDriver:
     """Runs steps in the running event loop. Safe for many threads, each with an event loop.
 
     Args:
-        new_lines: Makes the channels of an event loop that is met for the first time.
+        new_managed_channel: Makes the channels of an event loop that is met for the first time.
     """
 
-    def __init__(self, new_lines: Callable[[], Lines]) -> None:
-        self._new_lines = new_lines
+    def __init__(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
+        self._new_managed_channel = new_managed_channel
         self._lock = Lock()
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._closed = False
@@ -133,52 +133,52 @@ class AsyncDriver:
                     raise ClientClosed("Expected an open client. Received: a call after close()")
                 for ended in [known for known in self._loops if known.is_closed()]:
                     del self._loops[ended]  # its channels close with it
-                found = self._loops[loop] = _Loop(self._new_lines())
+                found = self._loops[loop] = _Loop(self._new_managed_channel())
         return found
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
             return await self._call(effect)
-        if isinstance(effect, Compute):
-            return await self._compute(effect)
+        if isinstance(effect, Offload):
+            return await self._offload(effect)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
-        if isinstance(effect, Once):
-            return await self._run_once(effect)
+        if isinstance(effect, SingleFlight):
+            return await self._run_single_flight(effect)
         if isinstance(effect, Gather):
             return await self._gather(effect)
         return self._in_background(effect)
 
-    async def _run_once(self, once: Once) -> Any:
-        lock = self._here().once.setdefault(once.key, asyncio.Lock())
+    async def _run_single_flight(self, single: SingleFlight) -> Any:
+        lock = self._here().once.setdefault(single.key, asyncio.Lock())
         taken = False
         try:
             with contextlib.suppress(asyncio.TimeoutError):
-                taken = await asyncio.wait_for(lock.acquire(), once.timeout)
-            return await self.run(once.steps)
+                taken = await asyncio.wait_for(lock.acquire(), single.timeout)
+            return await self.run(single.steps)
         finally:
             if taken:
                 lock.release()
 
-    async def _compute(self, compute: Compute) -> Any:
-        found = await asyncio.get_running_loop().run_in_executor(None, compute.function)
+    async def _offload(self, offload: Offload) -> Any:
+        found = await asyncio.get_running_loop().run_in_executor(None, offload.function)
         return await found if inspect.isawaitable(found) else found
 
     async def _call(self, call: Call) -> bytes:
         here = self._here()
-        lines = here.lines
-        line: Any = lines.current
-        if line is None or time.monotonic() >= lines.check_at:
-            line = await _renew(here)
-        lines.longest = max(lines.longest, call.timeout)
-        method = line.method(call.method)
+        managed = here.managed
+        channel: Any = managed.current
+        if channel is None or time.monotonic() >= managed.check_at:
+            channel = await _renew(here)
+        managed.longest = max(managed.longest, call.timeout)
+        method = channel.method(call.method)
         try:
             if call.hedge_after is None or call.hedge_after >= call.timeout:
                 reply: bytes = await method(call.request, timeout=call.timeout, metadata=call.metadata)
                 return reply
             return await self._hedged(method, call)
         except (grpc.aio.UsageError, grpc.RpcError, asyncio.CancelledError) as error:
-            if not lines.closed:
+            if not managed.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
 
@@ -229,14 +229,14 @@ class AsyncDriver:
 
 
 async def _renew(state: _Loop) -> Any:
-    lines = state.lines
-    if lines.current is not None and state.renewing.locked():
-        return lines.current  # another task sees to it
+    managed = state.managed
+    if managed.current is not None and state.renewing.locked():
+        return managed.current  # another task sees to it
     async with state.renewing:
         plan = None
-        if lines.needs_plan():
-            plan = await asyncio.get_running_loop().run_in_executor(None, lines.make_plan)
-        return lines.renew(plan)
+        if managed.needs_plan():
+            plan = await asyncio.get_running_loop().run_in_executor(None, managed.make_plan)
+        return managed.renew(plan)
 
 
 async def _close_elsewhere(state: _Loop, loop: asyncio.AbstractEventLoop) -> None:
