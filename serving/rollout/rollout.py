@@ -13,18 +13,18 @@ from types import TracebackType
 from typing import Any
 
 from serving.rollout import refusals, steps
-from serving.rollout.drift import Drift, drift
 from serving.rollout.edits import State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
-from serving.rollout.fleet import Fleet, ReplicaView
-from serving.rollout.history import is_under_way, operator
 from serving.rollout.package import Package
-from serving.rollout.places import open_place
-from serving.rollout.replicas import discovery
+from serving.rollout.replicas.discovery import discovery
+from serving.rollout.replicas.fleet import Fleet, ReplicaView
+from serving.rollout.replicas.sync import Drift, drift
 from serving.rollout.report import Reporter, Silent
 from serving.rollout.session import Outcome, Session
 from serving.rollout.settings import Settings
-from serving.rollout.trial import hold_gate, prepare
+from serving.rollout.storage import open_place
+from serving.rollout.storage.history import is_under_way, operator
+from serving.rollout.trial.trial import hold_gate, prepare
 
 __all__ = ["Outcome", "Rollout"]
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from serving.rollout.edits import Edit, State, difference, read_state
 from serving.rollout.errors import RolloutError
-from serving.rollout.fleet import Fleet
-from serving.rollout.gate import GateReport
-from serving.rollout.history import entry
 from serving.rollout.package import Package, open_package
-from serving.rollout.places import Place
+from serving.rollout.replicas.fleet import Fleet
+from serving.rollout.replicas.watching import Watcher
 from serving.rollout.report import Reporter
 from serving.rollout.settings import Settings
-from serving.rollout.shadow import Input
-from serving.rollout.targets import Snapshot
-from serving.rollout.waiting import Watcher
+from serving.rollout.storage import Place
+from serving.rollout.storage.history import entry
+from serving.rollout.storage.targets import Snapshot
+from serving.rollout.trial.gate import GateReport
+from serving.rollout.trial.shadow import Input
 
 __all__ = ["Outcome", "Session"]
 

@@ -14,7 +14,7 @@ import kubernetes
 import pytest
 import yaml
 
-from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, pod_addresses
+from serving.rollout.storage.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, pod_addresses
 from tests.k8s import renders
 from tests.k8s.deployment import Pod
 from tests.k8s.tools import ROOT, tool

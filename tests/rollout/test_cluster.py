@@ -12,8 +12,8 @@ import kubernetes
 import pytest
 
 from serving.rollout import Busy, RolloutError, SettingsError, cli
-from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, connect, pod_addresses
-from serving.rollout.history import entry
+from serving.rollout.storage.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, connect, pod_addresses
+from serving.rollout.storage.history import entry
 from tests.rollout.kube import FakeCluster
 
 

@@ -14,8 +14,8 @@ import pytest
 from duoserve.signing import sign_folder
 from serving.rollout import Refused, Settings, SettingsError, Signatures, cli, read_settings
 from serving.rollout.errors import Busy
-from serving.rollout.history import FileHistory, entry
-from serving.rollout.targets import FileTarget
+from serving.rollout.storage.history import FileHistory, entry
+from serving.rollout.storage.targets import FileTarget
 from tests.export.test_signing import make_key
 from tests.rollout import models
 from tests.rollout.site import CONFIG, Site
@@ -62,7 +62,7 @@ def test_exit_code_and_json_of_a_stop(site: Site, capsys: pytest.CaptureFixture[
 def test_two_operators_cannot_fight(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     program = """
         import pathlib, sys, time
-        from serving.rollout.locks import FileLock
+        from serving.rollout.storage.locks import FileLock
         with FileLock(pathlib.Path(sys.argv[1])).held("bob@there", "run 9 of pets"):
             print("held", flush=True)
             time.sleep(60)

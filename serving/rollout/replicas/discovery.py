@@ -44,7 +44,7 @@ def _source(source: str, context: str | None) -> Discovery:
         namespace, slash, selector = place.partition("/")
         if not slash or not namespace or not selector:
             raise SettingsError(f'Expected "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}')
-        from serving.rollout import cluster
+        from serving.rollout.storage import cluster
 
         return lambda: cluster.pod_addresses(cluster.connect(context), namespace, selector, int(port))
     return lambda: (source,)

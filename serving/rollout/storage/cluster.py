@@ -15,9 +15,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from serving.rollout import history
 from serving.rollout.errors import Busy, RolloutError, SettingsError
-from serving.rollout.targets import Snapshot
+from serving.rollout.storage import history
+from serving.rollout.storage.targets import Snapshot
 
 __all__ = ["ConfigMapHistory", "ConfigMapTarget", "LeaseLock", "connect", "pod_addresses"]
 

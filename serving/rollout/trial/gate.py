@@ -16,11 +16,11 @@ import numpy as np
 from duoserve import BadReply, DuoserveError, Prediction
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
 from duoserve.samples import GoldenSample
-from serving.rollout.fleet import Fleet, Send
-from serving.rollout.latency import Latency, measure
 from serving.rollout.package import Package, contract_of, incompatible
+from serving.rollout.replicas.fleet import Fleet, Send
 from serving.rollout.settings import Settings
-from serving.rollout.shadow import Answers, Comparison, Input, compare
+from serving.rollout.trial.latency import Latency, measure
+from serving.rollout.trial.shadow import Answers, Comparison, Input, compare
 
 __all__ = ["Gate", "GateReport", "ReplicaFigures"]
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from serving.rollout.edits import State
-from serving.rollout.fleet import ReplicaView
+from serving.rollout.replicas.fleet import ReplicaView
 
 __all__ = ["Drift", "drift", "ended", "shown"]
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from serving.rollout.errors import RolloutError, SettingsError, Stopped
-from serving.rollout.fleet import Fleet
-from serving.rollout.gate import Gate
 from serving.rollout.package import Package, open_package
-from serving.rollout.rehearsal import can_rehearse, rehearse
+from serving.rollout.replicas.fleet import Fleet
 from serving.rollout.session import Session
-from serving.rollout.shadow import Input, from_samples, read_inputs
+from serving.rollout.trial.gate import Gate
+from serving.rollout.trial.rehearsal import can_rehearse, rehearse
+from serving.rollout.trial.shadow import Input, from_samples, read_inputs
 
 __all__ = ["hold_gate", "hold_rehearsal", "prepare"]
 

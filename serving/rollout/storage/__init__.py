@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from serving.rollout.errors import SettingsError
-from serving.rollout.history import FileHistory, History
-from serving.rollout.locks import FileLock, Lock
 from serving.rollout.settings import Settings, is_configmap
-from serving.rollout.targets import FileTarget, Target
+from serving.rollout.storage.history import FileHistory, History
+from serving.rollout.storage.locks import FileLock, Lock
+from serving.rollout.storage.targets import FileTarget, Target
 
 __all__ = ["Place", "open_place"]
 
@@ -44,7 +44,7 @@ def open_place(settings: Settings) -> Place:
     name, _, key = rest.partition("/")
     if not namespace or not name:
         raise SettingsError(f'Expected config "configmap:NAMESPACE/NAME[/KEY]". Received: {settings.config!r}')
-    from serving.rollout import cluster
+    from serving.rollout.storage import cluster
 
     api = cluster.connect(settings.context)
     history: History = cluster.ConfigMapHistory(api, namespace, f"{name}-rollout")

@@ -15,7 +15,7 @@ from duoserve import Client, DuoserveError, ModelNotFound, Retry, VersionStatus
 from duoserve.contract import DESCRIBE
 from duoserve.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
 from serving.rollout.errors import SettingsError
-from serving.rollout.replicas import Discovery
+from serving.rollout.replicas.discovery import Discovery
 from serving.rollout.settings import Tls
 
 __all__ = ["Fleet", "ReplicaView"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from serving.rollout.drift import drift, ended
 from serving.rollout.edits import State
 from serving.rollout.errors import Stopped
-from serving.rollout.fleet import Fleet, ReplicaView
+from serving.rollout.replicas.fleet import Fleet, ReplicaView
+from serving.rollout.replicas.sync import drift, ended
 from serving.rollout.report import Reporter
 from serving.rollout.settings import Settings
 
