@@ -43,7 +43,8 @@ class Waits:
     Attributes:
         step: Longest time for an edit to show on every replica: loading, and in a cluster
             up to 120 until kubelet has written the file.
-        missing: Longest time that a replica may not answer (it restarts) before that is an error.
+        missing: Longest time that a replica (it restarts), its discovery, the cluster's API or
+            models.config may be away before that is an error.
         poll: Between two looks at the replicas.
         call: For one call to a replica.
         bake: How long the canary label is watched before `stable` moves.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 
-from serving.rollout.errors import RolloutError, SettingsError
+from serving.rollout.errors import Away, SettingsError
 
 __all__ = ["Discovery", "discovery"]
 
 Discovery = Callable[[], tuple[str, ...]]
-"""The addresses now, host:port, sorted."""
+"""The addresses now, host:port, sorted; raises a RolloutError when it can't be known."""
 
 
 def discovery(sources: Sequence[str], context: str | None = None) -> Discovery:
@@ -21,7 +21,7 @@ def discovery(sources: Sequence[str], context: str | None = None) -> Discovery:
         context: kubeconfig context, for pods.
 
     Raises:
-        SettingsError: A source is none of these.
+        SettingsError: A source is in none of these forms, or the cluster's configuration is missing.
     """
     parts = [_source(source, context) for source in sources]
 
@@ -44,9 +44,10 @@ def _source(source: str, context: str | None) -> Discovery:
         namespace, slash, selector = place.partition("/")
         if not slash or not namespace or not selector:
             raise SettingsError(f'Expected "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}')
-        from serving.rollout.storage import cluster
+        from serving.rollout.storage.api import ClusterApi
 
-        return lambda: cluster.pod_addresses(cluster.connect(context), namespace, selector, int(port))
+        api = ClusterApi(context)
+        return lambda: api.pod_addresses(namespace, selector, int(port))
     return lambda: (source,)
 
 
@@ -56,6 +57,6 @@ def _resolve(name: str, port: int) -> tuple[str, ...]:
     except socket.gaierror as error:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
             return ()  # a headless Service without ready pods has no addresses
-        raise RolloutError(f"Expected {name} to resolve. Received: {error}") from error
+        raise Away(f"Expected {name} to resolve. Received: {error}") from error
     hosts = {str(address[0]) for *_, address in found}
     return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)

@@ -14,13 +14,16 @@ import duoserve
 from duoserve import Client, DuoserveError, ModelNotFound, Retry, VersionStatus
 from duoserve.contract import DESCRIBE
 from duoserve.errors import DeadlineExceeded, InvalidInput, ServerUnavailable
-from serving.rollout.errors import SettingsError
+from serving.rollout.errors import Away, RolloutError, SettingsError
 from serving.rollout.replicas.discovery import Discovery
 from serving.rollout.settings import Tls
 
-__all__ = ["Fleet", "ReplicaView"]
+__all__ = ["DISCOVERY", "Fleet", "ReplicaView"]
 
 T = TypeVar("T")
+DISCOVERY = "discovery"
+"""In place of an address: what finds the replicas."""
+
 _TRIES = 3  # over a busy moment; a server that is down stays so for longer
 Send = Literal["auto", "tensors", "bytes"]
 
@@ -30,7 +33,7 @@ class ReplicaView:
     """One replica at one moment.
 
     Attributes:
-        address: host:port.
+        address: host:port, or DISCOVERY.
         error: Why it did not answer; empty when it did.
         versions: Its versions by number, with state and error.
         labels: The version that answers for each label that was asked for; None when none does.
@@ -73,6 +76,8 @@ class Fleet:
         self._pool = concurrent.futures.ThreadPoolExecutor(parallel, "replica")
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._known: tuple[str, ...] = ()
+        self._lost = ""
         self._clients: dict[tuple[str, int | str | None, Send], Client] = {}
 
     def __enter__(self) -> Fleet:
@@ -97,8 +102,20 @@ class Fleet:
         return self._closed.is_set()
 
     def addresses(self) -> tuple[str, ...]:
-        """Where the replicas are now."""
-        return self._find()
+        """Where the replicas are now; where they were last, while discovery fails or finds none.
+
+        Raises:
+            RolloutError: Discovery is refused, and never found one.
+        """
+        try:
+            found = self._find()
+            self._lost = "no addresses" if self._known and not found else ""
+        except RolloutError as error:
+            if not self._known and not isinstance(error, Away):
+                raise
+            found, self._lost = (), str(error)
+        self._known = found or self._known
+        return self._known
 
     def client(self, address: str, target: int | str | None = None, send: Send = "auto") -> Client:
         """A client for one replica, pinned to a version (int) or a label (str).
@@ -144,9 +161,13 @@ class Fleet:
         return list(self._pool.map(ask, self.addresses() if addresses is None else addresses))
 
     def look(self, labels: Iterable[str]) -> tuple[ReplicaView, ...]:
-        """Every replica, with who answers for each of the labels."""
+        """Every replica, with who answers for each of the labels.
+
+        A discovery that fails counts as one more replica, which does not answer: there may be others.
+        """
         wanted = tuple(labels)
-        return tuple(self.each(lambda address: self.view(address, wanted)))
+        views = self.each(lambda address: self.view(address, wanted))
+        return (*views, *([ReplicaView(DISCOVERY, self._lost)] if self._lost else []))
 
     def view(self, address: str, labels: Iterable[str] = ()) -> ReplicaView:
         """One replica now, with who answers for each of the labels. Never raises."""

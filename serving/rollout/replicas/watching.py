@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from serving.rollout.edits import State
-from serving.rollout.errors import Stopped
-from serving.rollout.replicas.fleet import Fleet, ReplicaView
+from serving.rollout.errors import RolloutError, Stopped
+from serving.rollout.replicas.fleet import DISCOVERY, Fleet, ReplicaView
 from serving.rollout.replicas.sync import drift, ended
 from serving.rollout.report import Reporter
 from serving.rollout.settings import Settings
@@ -33,7 +33,7 @@ class Watcher:
         self._waits = settings.waits
         self._least = settings.min_replicas
         self._reporter = reporter
-        self._missing: dict[str, float] = {}
+        self._missing: dict[str, tuple[float, str]] = {}  # since when, and the error
         self._losses: dict[str, int] = {}
 
     @property
@@ -44,15 +44,16 @@ class Watcher:
     def look(self, state: State) -> tuple[ReplicaView, ...]:
         """Every replica now, with the labels that the file has: asking for others would count as errors there."""
         views = self._fleet.look(state.labels)
-        if self._least is None and views:
+        if self._least is None and views and all(view.address != DISCOVERY for view in views):
             self._least = len(views)
         now = time.monotonic()
         for view in views:
             if view.up:
                 self._missing.pop(view.address, None)
-            elif view.address not in self._missing:
-                self._missing[view.address] = now
-                self._losses[view.address] = self._losses.get(view.address, 0) + 1
+            else:
+                if view.address not in self._missing:
+                    self._losses[view.address] = self._losses.get(view.address, 0) + 1
+                self._missing[view.address] = (self._missing.get(view.address, (now,))[0], view.error)
         for address in self._missing.keys() - {view.address for view in views}:
             del self._missing[address]  # gone for good: the count of replicas is what tells
         return views
@@ -65,14 +66,14 @@ class Watcher:
         """Replicas that have been missing for too long, or that keep restarting, one line each."""
         now = time.monotonic()
         found = [
-            f"{address}: expected an answer. Received: none for {now - since:.0f} s"
-            for address, since in self._missing.items()
+            f"{address}: expected an answer. Received: none for {now - since:.0f} s: {error}"
+            for address, (since, error) in self._missing.items()
             if now - since > self._waits.missing
         ]
         found += [
             f"{address}: expected it to stay up. Received: it went away {count} times"
             for address, count in self._losses.items()
-            if count >= _RESTARTS
+            if count >= _RESTARTS and address != DISCOVERY
         ]
         return found
 
@@ -149,19 +150,26 @@ class Watcher:
             time.sleep(self._waits.poll)
 
     def after_rollback(self, state: State) -> list[str]:
-        """Waits until every replica that answers follows the file; what is left, one line each. Never raises.
+        """Waits until every replica that answers follows the file; what is left, one line each. Never raises an error.
 
         Those that don't answer are given the time of a restart.
         """
         begin = time.monotonic()
         while True:
-            views = self.look(state)
+            try:
+                views = self.look(state)
+            except RolloutError as error:
+                return [f"the replicas are not known: {error}"]
             up = [view for view in views if view.up]
             found = drift(state, up)
             differing = {one.address for one in found}
             self._reporter.progress("rollback", len(up) - len(differing), len(views), str(found[0]) if found else "")
             silent = [
-                f"{view.address} does not answer; it reads the file when it is back" for view in views if not view.up
+                f"{view.address} does not answer; it reads the file when it is back"
+                if view.address != DISCOVERY
+                else f"there may be more replicas: {view.error}"
+                for view in views
+                if not view.up
             ]
             passed = time.monotonic() - begin
             if up and not found and (not silent or passed > self._waits.missing):

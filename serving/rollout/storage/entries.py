@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, and on which figures. One JSON object a line, never rewritten."""
+"""The entries of the audit log: who did what, when, and on which figures. One JSON object a line, never rewritten."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Protocol
-
-from serving.rollout.errors import RolloutError
+from typing import Any
 
 __all__ = [
-    "FileHistory",
-    "History",
     "Room",
     "entry",
     "is_under_way",
@@ -26,54 +21,6 @@ __all__ = [
     "parse",
     "was_retired",
 ]
-
-
-class History(Protocol):
-    """Where the entries go."""
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Adds an entry, for good.
-
-        Raises:
-            RolloutError: It can't be written.
-        """
-
-    def read(self) -> list[dict[str, Any]]:
-        """Every entry, oldest first; lines that are none are left out.
-
-        Raises:
-            RolloutError: It can't be read.
-        """
-
-
-class FileHistory:
-    """A JSON-lines file. An entry is one write, synced, so none is ever half there or mixed with another."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a line."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, line(record).encode("utf-8"))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise RolloutError(f"Expected to add to {self._path}. Received: {error}") from error
-
-    def read(self) -> list[dict[str, Any]]:
-        """The lines."""
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise RolloutError(f"Expected to read {self._path}. Received: {error}") from error
-        return parse(text)
 
 
 def line(record: Mapping[str, Any]) -> str:
