@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from duoserve import BadReply, DuoserveError, Prediction
+from duoserve.artifact.samples import GoldenSample
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
-from duoserve.samples import GoldenSample
 from serving.rollout.package import Package, contract_of, incompatible
 from serving.rollout.replicas.fleet import Fleet, Send
 from serving.rollout.settings import Settings
