@@ -97,6 +97,25 @@ def test_a_kubeconfig_that_is_missing_or_broken_is_named(
     assert "Traceback" not in told.err
 
 
+@pytest.mark.parametrize(
+    ("url", "extra", "proxy"),
+    [
+        ("https://127.0.0.1:6443", "", None),
+        ("http://localhost:8001", "", None),
+        ("https://cluster.example:6443", "", "http://proxy.example:3128"),
+        ("https://127.0.0.1:6443", ', proxy-url: "http://tunnel.example:1"', "http://tunnel.example:1"),
+    ],
+)
+def test_an_api_on_this_machine_is_called_without_the_environments_proxy(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, url: str, extra: str, proxy: str | None
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    (nowhere / "config").write_text(KUBECONFIG.format(current="here", url=url).replace(f'"{url}"', f'"{url}"{extra}'))
+    monkeypatch.setenv("KUBECONFIG", str(nowhere / "config"))
+    assert ClusterApi(None).configuration.proxy == proxy
+
+
 def test_a_pod_whose_account_is_not_mounted_is_told(pod: Path) -> None:
     (pod / "token").unlink()
     with pytest.raises(SettingsError, match="token file does not exist"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from serving.rollout.errors import Away, RolloutError, SettingsError
 from serving.rollout.patience import patiently
@@ -69,6 +72,8 @@ class ClusterApi:
         except broken as error:
             told = " ".join(f"{type(error).__name__}: {error}".split())
             raise SettingsError(f"Expected a kubeconfig or a pod's account. Received: {told}") from error
+        if self.configuration.proxy in getproxies().values() and _is_loopback(self.configuration.host):
+            self.configuration.proxy = None  # the environment's; a proxy-url of the kubeconfig stays
         self.configuration.retries = False  # ours know how long, and what is safe to repeat
         client = kubernetes.client.ApiClient(self.configuration)
         self.core = kubernetes.client.CoreV1Api(client)
@@ -128,6 +133,14 @@ class ClusterApi:
 
 def _said(error: Any) -> str:
     return f"{error.status} {' '.join(str(error.reason).split())}"
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _kubeconfig() -> str:
