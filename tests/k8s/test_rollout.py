@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from serving.rollout.storage.api import ClusterApi
 from serving.rollout.storage.cluster import ConfigMapEntry, ConfigMapHistory, LeaseLock
@@ -18,6 +20,11 @@ from tests.k8s import renders
 from tests.k8s.deployment import Pod
 from tests.k8s.tools import ROOT, tool
 from tests.rollout.kube import FakeCluster
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 RENDERING = "component:rollout"
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch"}
@@ -75,6 +82,24 @@ def test_its_rights_are_what_it_calls_and_no_more(
         ConfigMapHistory(api, "duoserve", "duoserve-models-rollout").append({"event": "test", "number": number})
     api.pod_addresses("duoserve", "app=x", 8500)
     assert cluster.calls == granted()
+
+
+@pytest.mark.parametrize("overlay", ["local", "production"])
+def test_it_asks_for_no_more_replicas_than_the_autoscaler_keeps(tmp_path: Path, overlay: str) -> None:
+    """The component added to an overlay, as a user does it."""
+    for folder in ("k8s", "serving/config"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    path = tmp_path / "k8s/overlays" / overlay / "kustomization.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "components": [*content["components"], "../../components/rollout"]}))
+    made = subprocess.run([tool("kubectl"), "kustomize", str(path.parent)], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    documents = [document for document in yaml.safe_load_all(made.stdout) if document]
+    autoscaler = next(document for document in documents if document["kind"] == "HorizontalPodAutoscaler")
+    config = next(d for d in documents if d["metadata"]["name"].startswith("duoserve-rollout-"))
+    settings = tomllib.loads(config["data"]["rollout.toml"])
+    assert settings["model"] == "emoji" and 1 <= settings["min_replicas"] <= autoscaler["spec"]["minReplicas"]
+    assert made.stdout.count(config["metadata"]["name"]) == 2  # itself, and the job that mounts it
 
 
 def arguments(store: Path, port: str) -> list[str]:
