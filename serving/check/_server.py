@@ -6,18 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
-from serving import _textproto, modelfile
 from serving.check._data import strings
 from serving.check._files import ConfigFile, mounted
 from serving.check._manifests import Container, Manifests, Pod
-from serving.local._flags import Flags
+from serving.local.flags import STOCK_FLAGS
+from serving.models_config import modelfile, textproto
 
-__all__ = ["KNOWN_FLAGS", "Server", "served", "servers"]
-
-KNOWN_FLAGS: dict[str, object] = {
-    field.name: field.default for field in dataclasses.fields(Flags) if not field.metadata["own"]
-}
-"""Every flag of the stock server with its default, which tells its type."""
+__all__ = ["Server", "served", "servers"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,13 +47,13 @@ class Server:
     def number(self, flag: str) -> int | None:
         """The integer of a flag, its default without it; None when it is none."""
         try:
-            return int(self.flags.get(flag, str(KNOWN_FLAGS.get(flag))))
+            return int(self.flags.get(flag, str(STOCK_FLAGS.get(flag))))
         except ValueError:
             return None
 
     def on(self, flag: str) -> bool:
         """Whether a bool flag is on."""
-        default = "true" if KNOWN_FLAGS.get(flag) is True else "false"
+        default = "true" if STOCK_FLAGS.get(flag) is True else "false"
         return self.flags.get(flag, default).lower() in ("true", "1", "t", "yes")
 
     def file(self, flag: str) -> ConfigFile | None:
@@ -81,14 +76,14 @@ class Server:
             return {model.name for model in self.models()}
         return {self.flags.get("model_name", "default")} if "model_base_path" in self.flags else set()
 
-    def batching(self) -> _textproto.Message | None:
+    def batching(self) -> textproto.Message | None:
         """Its batching parameters; None without batching, or when they can't be read."""
         file = self.file("batching_parameters_file")
         if not self.on("enable_batching") or file is None or file.text is None:
             return None
         try:
-            return _textproto.parse(file.text)
-        except _textproto.TextProtoError:
+            return textproto.parse(file.text)
+        except textproto.TextProtoError:
             return None
 
 
@@ -132,5 +127,5 @@ def _servers(manifests: Manifests) -> Iterator[Server]:
                 name, equals, value = argument.lstrip("-").partition("=")
                 flags[name] = value if equals else "true"
             program = any("tensorflow_model_server" in part for part in container.arguments[:2])
-            if program or len(flags.keys() & KNOWN_FLAGS.keys() - {"port", "version"}) >= 2:
+            if program or len(flags.keys() & STOCK_FLAGS.keys() - {"port", "version"}) >= 2:
                 yield Server(container, flags, written, manifests)

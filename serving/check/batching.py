@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from serving import _textproto
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import servers
+from serving.models_config import textproto
 
 __all__ = ["WARMED_UP", "batching", "check"]
 
@@ -41,13 +41,13 @@ def batching(
 ) -> Iterator[Finding]:
     """What is wrong with a batching.config, for an export's warmup, the client's batches and the CPUs."""
     try:
-        root = _textproto.parse(content)
+        root = textproto.parse(content)
         wrapped = {
             name: _wrapped(root, name)
             for name in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
         }
-        sizes = [_textproto.integer(entry) for entry in root.all("allowed_batch_sizes")]
-    except _textproto.TextProtoError as error:
+        sizes = [textproto.integer(entry) for entry in root.all("allowed_batch_sizes")]
+    except textproto.TextProtoError as error:
         yield _batching(
             where,
             field,
@@ -144,7 +144,7 @@ def batching(
             "Without load every call waits so long.",
             "Near the time of one run.",
         )
-    padded = [entry for entry in root.all("pad_variable_length_inputs") if isinstance(entry.value, _textproto.Scalar)]
+    padded = [entry for entry in root.all("pad_variable_length_inputs") if isinstance(entry.value, textproto.Scalar)]
     if padded and str(padded[-1].value.value).lower() in ("true", "t", "1"):  # type: ignore[union-attr]
         yield _batching(
             where,
@@ -161,6 +161,6 @@ def _batching(where: str, field: str, rule: str, expected: str, received: str, w
     return Finding(f"batching-{rule}", where, field, expected, received, why, fix)
 
 
-def _wrapped(root: _textproto.Message, name: str) -> int | None:
+def _wrapped(root: textproto.Message, name: str) -> int | None:
     found = root.message(name)
     return None if found is None else found[1].integer("value", 0)

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from serving import _textproto, modelfile
 from serving.check._data import text
 from serving.check._files import ConfigFile
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import Server, servers
+from serving.models_config import modelfile, textproto
 
 __all__ = ["check", "models"]
 
@@ -101,7 +101,7 @@ def models(content: str, where: str, field: str) -> Iterator[Finding]:
 
 
 def _labels_twice(content: str, where: str, field: str) -> Iterator[Finding]:
-    for listed, config in _textproto.parse(content).messages("model_config_list"):
+    for listed, config in textproto.parse(content).messages("model_config_list"):
         for _, model in config.messages("config"):
             labels = Counter(label.text("key") for _, label in model.messages("version_labels"))
             for label, count in labels.items():

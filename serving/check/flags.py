@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from serving.check._data import strings, text
 from serving.check._manifests import Finding, Manifests
-from serving.check._server import KNOWN_FLAGS, Server, servers
+from serving.check._server import Server, servers
+from serving.local.flags import STOCK_FLAGS
 
 __all__ = ["check", "finding"]
 
@@ -38,8 +39,8 @@ def finding(server: Server, rule: str, expected: str, received: str, why: str, f
 
 def _written(server: Server) -> Iterator[Finding]:
     for name, count in Counter(flag.lstrip("-").partition("=")[0] for flag in server.written).items():
-        if name not in KNOWN_FLAGS:
-            near = difflib.get_close_matches(name, KNOWN_FLAGS, 1)
+        if name not in STOCK_FLAGS:
+            near = difflib.get_close_matches(name, STOCK_FLAGS, 1)
             yield finding(
                 server,
                 "flag-unknown",
@@ -71,7 +72,7 @@ def _written(server: Server) -> Iterator[Finding]:
             )
     for argument in server.written:
         name, _, value = argument.lstrip("-").partition("=")
-        default = KNOWN_FLAGS.get(name)
+        default = STOCK_FLAGS.get(name)
         if default is None or "$(" in value:
             if "$(" in value:
                 yield finding(

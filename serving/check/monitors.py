@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from serving import _textproto
 from serving.check._data import items, mapping, matches, strings, text
 from serving.check._manifests import Finding, Manifests, Object, Pod
 from serving.check._server import Server, servers
 from serving.check.network import covers, rules
 from serving.check.selectors import nothing, port_of
+from serving.models_config import textproto
 
 __all__ = ["check"]
 
@@ -149,14 +149,14 @@ def _page(server: Server) -> tuple[str, list[Finding]]:
     if file is None or file.text is None:
         return "", []
     try:
-        found = _textproto.parse(file.text).message("prometheus_config")
+        found = textproto.parse(file.text).message("prometheus_config")
         path = (found[1].text("path") if found else "") or _DEFAULT_PATH
         enabled = found is not None and any(
-            isinstance(entry.value, _textproto.Scalar) and entry.value.value in ("true", "True", "t", 1)
+            isinstance(entry.value, textproto.Scalar) and entry.value.value in ("true", "True", "t", 1)
             for entry in found[1].all("enable")
         )
         shown = "off"
-    except _textproto.TextProtoError as error:
+    except textproto.TextProtoError as error:
         path, enabled, shown = "", False, str(error)
     if enabled:
         return path, []

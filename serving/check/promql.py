@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from serving.check._data import items, text
 from serving.check._manifests import Finding, Manifests
 from serving.check._server import served
-from serving.local._metrics import Metrics
+from serving.local.metrics import Metrics
 
 __all__ = ["check"]
 

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.local._tensors import to_array
+from serving.local.tensors import to_array
 from serving.local.testing import LocalServer, ServerDiedError
 from tests.conformance.pair import predict_request, write_warmup
 

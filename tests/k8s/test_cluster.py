@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from duoserve import Client
-from serving import modelfile
 from serving.exporter import Replica, ask
 from serving.local.testing import free_port
+from serving.models_config import modelfile
 from tests.client.conftest import encoded, photo
 from tests.k8s.tools import ROOT
 

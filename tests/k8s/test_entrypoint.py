@@ -247,7 +247,7 @@ def test_certificates_become_the_config_that_the_server_reads(tmp_path: Path) ->
     """The same text goes through the server's own proto, and the keys come out as they were."""
     from google.protobuf import text_format
 
-    from serving.local import _configs_pb2
+    from serving.local import configs_pb2
 
     authority = Authority(tmp_path)
     certificate, key = authority.issue("server")
@@ -260,7 +260,7 @@ def test_certificates_become_the_config_that_the_server_reads(tmp_path: Path) ->
     container = Container(tmp_path, flag, SERVER_BEHAVIOUR="exit:0", DUOSERVE_TLS_DIR=str(folder))
     assert container.end() == 0
     assert shlex.split(container.lines[0]).count(flag) == 1
-    config = text_format.Parse(target.read_text(), _configs_pb2.SSLConfig())
+    config = text_format.Parse(target.read_text(), configs_pb2.SSLConfig())
     assert config.client_verify
     for written, source in (
         (config.server_cert, certificate),

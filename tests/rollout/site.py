@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving import modelfile
 from serving.local.testing import LocalServer, free_port
+from serving.models_config import modelfile
 from serving.rollout import Limits, Rollout, Settings, Waits
 from tests.rollout import models
 

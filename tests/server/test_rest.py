@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 
-from serving.local import _json, _json_examples, _json_replies, _json_tensors
-from serving.local._errors import Code, ServingError
-from serving.local._tensors import fill_proto, to_array
+from serving.local.errors import Code, ServingError
+from serving.local.rest import example_bodies, json_text, replies, tensor_bodies
+from serving.local.tensors import fill_proto, to_array
 from serving.local.testing import LocalServer
 
 
@@ -31,7 +31,7 @@ def infos(**dtypes: str) -> dict[str, meta_graph_pb2.TensorInfo]:
 def tensors(body: Any, **dtypes: str) -> dict[str, np.ndarray]:
     request = predict_pb2.PredictRequest()
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    _json_tensors.fill(data, lambda _: infos(**dtypes), request)
+    tensor_bodies.fill(data, lambda _: infos(**dtypes), request)
     return {name: to_array(proto) for name, proto in request.inputs.items()}
 
 
@@ -40,7 +40,7 @@ def reply(by_rows: bool, **outputs: Any) -> Any:
     for name, value in outputs.items():
         array = np.asarray(value, dtype=object if isinstance(np.asarray(value).flat[0], bytes) else None)
         fill_proto(array, response.outputs[name], as_content=False)
-    return json.loads(_json_replies.predict_reply(response, by_rows=by_rows))
+    return json.loads(replies.predict_reply(response, by_rows=by_rows))
 
 
 def refusal(body: Any, **dtypes: str) -> str:
@@ -163,14 +163,14 @@ def test_broken_json_is_told_with_its_offset(text: str, message: str) -> None:
 @given(st.binary(max_size=64))
 def test_no_bytes_are_more_than_an_error(data: bytes) -> None:
     try:
-        _json.parse(data)
+        json_text.parse(data)
     except ServingError as error:
         assert error.code is Code.INVALID_ARGUMENT
 
 
 @given(st.floats(width=32))
 def test_a_float_is_written_so_that_it_reads_back_exactly(value: float) -> None:
-    text = _json.decimal_text(np.float32(value))
+    text = json_text.decimal_text(np.float32(value))
     assert math.isnan(float(text)) if math.isnan(value) else np.float32(text) == np.float32(value)
 
 
@@ -179,7 +179,7 @@ _PLAIN = st.none() | st.booleans() | st.integers() | st.text()
 
 @given(st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_what_an_error_quotes_is_json(value: Any) -> None:
-    assert json.loads(_json.dump(value)) == value
+    assert json.loads(json_text.dump(value)) == value
 
 
 def test_replies_have_the_form_of_their_request() -> None:
@@ -203,7 +203,7 @@ def test_rows_need_a_batch_in_every_output() -> None:
 def test_examples_take_every_kind_of_feature() -> None:
     request = classification_pb2.ClassificationRequest()
     body = {"context": {"c": 1}, "examples": [{"f": [1.5], "i": 3, "s": "t", "b": {"b64": "AA=="}, "t": True}]}
-    _json_examples.fill(json.dumps(body).encode(), request)
+    example_bodies.fill(json.dumps(body).encode(), request)
     features = request.input.example_list_with_context.examples[0].features.feature
     assert features["f"].float_list.value[:] == [1.5]
     assert features["i"].int64_list.value[:] == [3]
@@ -225,7 +225,7 @@ def test_examples_take_every_kind_of_feature() -> None:
 )
 def test_examples_of_the_wrong_form_are_told_so(body: Any, message: str) -> None:
     with pytest.raises(ServingError) as error:
-        _json_examples.fill(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
+        example_bodies.fill(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
     assert error.value.message == message
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.local._errors import ServingError
-from serving.local._tensors import TensorError, fill_proto, to_array
+from serving.local.errors import ServingError
+from serving.local.tensors import TensorError, fill_proto, to_array
 
 DTYPES = [
     np.float32, np.float64, np.float16, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32,

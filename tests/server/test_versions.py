@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from serving.local._errors import Code, ServingError, invalid_argument
-from serving.local._manager import Manager, Retry
-from serving.local._source import Watched, choose, poll_base_path, versions_on_disk
-from serving.local._states import ServableId, State, StateBus
+from serving.local.errors import Code, ServingError, invalid_argument
+from serving.local.versions.manager import Manager, Retry
+from serving.local.versions.source import Watched, choose, poll_base_path, versions_on_disk
+from serving.local.versions.states import ServableId, State, StateBus
 
 PATH = pathlib.Path("/nowhere")
 
