@@ -35,6 +35,7 @@ AMENDED: dict[tuple[str, str, str], tuple[Any, str]] = {
     ),
     ("embedded", "batching_no_rows", "still serving"): (_OK_ROW, "the stock server fails an innocent request"),
 }
+PARSE_ERROR = "JSON Parse error: "
 # Messages of the graph's runtime, which is TensorFlow 2.21 in the recordings: only the code counts.
 RUNTIME_MESSAGES = {("predict", "bytes that are no image")}
 
@@ -70,6 +71,9 @@ def _problems(server: str, name: str, step: dict[str, Any], answer: Any) -> list
     expected = _expected(server, name, step)
     if (name, step.get("case")) in RUNTIME_MESSAGES:
         expected, answer = {"code": expected["code"]}, {"code": answer["code"]}
+    # Of JSON that can't be parsed, the place of the mistake is told in other words.
+    if str(expected.get("json", {}).get("error")).startswith(PARSE_ERROR):
+        expected, answer = ({**each, "json": each["json"]["error"][: len(PARSE_ERROR)]} for each in (expected, answer))
     if step.get("case") == "metrics":
         missing = set(expected["text"].splitlines()) - set(answer["text"].splitlines())
         return [f"missing from the page: {line}" for line in sorted(missing)]
