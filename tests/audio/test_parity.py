@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duoserve import InvalidInput
-from duoserve._wav import CODINGS
-from duoserve.audio import encode_wav
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor
-from export._probes import wav_file
-from export.audio import AudioDecoder
+from duoserve.preprocessing.audio import encode_wav
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.preprocessing.wav import CODINGS
+from export.graph.audio import AudioDecoder
+from export.publish.probes import wav_file
 from tests.audio.conftest import melody, packed
 
 RATES = st.sampled_from([8000, 11_025, 16_000, 22_050, 44_100, 48_000]) | st.integers(4000, 192_000)
@@ -52,6 +52,17 @@ def test_flac_and_ogg_become_a_wav_with_the_same_image(spec, decode) -> None:
     for kind in ("FLAC", "OGG"):
         data = encode_wav(packed(melody(44_100, 0.5, 2), 44_100, kind))
         np.testing.assert_array_equal(Preprocessor(spec).audio(data), decode([data]).numpy()[0])
+
+
+@pytest.mark.parametrize("after", [b"", b"fact\x04\0\0\0\x01\0\0\0"])
+def test_a_chunk_of_odd_length_without_its_pad_byte(spec, decode, after: bytes) -> None:
+    """Some writers forget it; the sizes that they write show where the next chunk begins."""
+    whole = wav_file(melody(16_000, 0.2, 1), 16_000, "int16", before=[(b"LIST", b"odd")])
+    padded = b"LIST\x03\0\0\0odd\0"
+    assert padded in whole
+    data = whole.replace(padded, padded[:-1] + after)
+    np.testing.assert_array_equal(Preprocessor(spec).audio(data), Preprocessor(spec).audio(whole))
+    np.testing.assert_array_equal(decode([data]).numpy()[0], Preprocessor(spec).audio(whole))
 
 
 @pytest.mark.parametrize("samples", [np.zeros((500, 1)), np.full((500, 1), 1e-30), np.full((500, 2), 1e9)])

@@ -1,0 +1,79 @@
+"""What the pure core asks of a driver.
+
+The core is written once, as generators: they yield an effect and are sent its result (or
+have its error thrown in). `client.py` performs effects by blocking, `aio.py` by awaiting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+__all__ = ["Background", "Call", "Effect", "Gather", "Offload", "SingleFlight", "Sleep", "Steps"]
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(slots=True)
+class Call:
+    """Send `request` to `method`. Gives the reply's bytes; raises grpc.RpcError.
+
+    Attributes:
+        timeout: Seconds that are left of the total deadline.
+        hedge_after: Seconds after which the same call is sent once more, None for never.
+        on_hedge: Called before the second one is sent; False forbids it.
+    """
+
+    method: str
+    request: bytes
+    timeout: float
+    metadata: tuple[tuple[str, str], ...] | None = None
+    hedge_after: float | None = None
+    on_hedge: Callable[[], bool] = bool
+
+
+@dataclasses.dataclass(slots=True)
+class Sleep:
+    """Wait this many seconds."""
+
+    seconds: float
+
+
+@dataclasses.dataclass(slots=True)
+class Offload:
+    """Run a function that takes long (decoding an image), away from an event loop."""
+
+    function: Callable[[], Any]
+
+
+@dataclasses.dataclass(slots=True)
+class Gather:
+    """Run the steps, at most `limit` at a time. Gives results in order; steps must not raise."""
+
+    steps: Sequence[Generator[Effect, Any, Any]]
+    limit: int
+
+
+@dataclasses.dataclass(slots=True)
+class SingleFlight:
+    """Run the steps while no one else runs any with the same key, or after `timeout` seconds anyway.
+
+    The steps look first whether they are still needed.
+    """
+
+    key: Any
+    steps: Generator[Effect, Any, Any]
+    timeout: float
+
+
+@dataclasses.dataclass(slots=True)
+class Background:
+    """Run the steps later, off the caller's path. Gives False when too many wait already."""
+
+    steps: Generator[Effect, Any, Any]
+    limit: int
+
+
+Effect: TypeAlias = Call | Sleep | Offload | Gather | SingleFlight | Background
+Steps: TypeAlias = Generator[Effect, Any, T]
