@@ -104,11 +104,15 @@ class Flags:
     num_tflite_pools: int = _inert(2, "pools of TFLite interpreters")
     num_tflite_interpreters_per_pool: int = _inert(1, "TFLite interpreters in a pool")
     enable_signature_method_name_check: bool = _flag(False, "check a signature's method_name before it is used")
-    xla_cpu_compilation_enabled: bool = _flag(False, "compile graphs with XLA on the CPU")
-    xla_gpu_compilation_enabled: bool = _inert(False, "compile graphs with XLA on the GPU")
+    xla_cpu_compilation_enabled: bool = _flag(
+        False, "compile the functions of a model that ask for XLA (jit_compile); off, each call of them fails"
+    )
+    xla_gpu_compilation_enabled: bool = _flag(False, "as --xla_cpu_compilation_enabled, on the GPU too")
     enable_profiler: bool = _inert(True, "offer the profiler service")
     thread_pool_factory_config_file: str = _inert("", "text proto of ThreadPoolConfig")
-    mixed_precision: str = _inert("", "bfloat16 for mixed precision")
+    mixed_precision: str = _flag(
+        "", "bfloat16: compute in it what can be, on processors that have it; anything else has no effect"
+    )
     skip_initialize_tpu: bool = _inert(False, "leave the TPU alone")
     enable_grpc_healthcheck_service: bool = _flag(False, "offer grpc.health.v1.Health")
     enable_serialization_as_tensor_content: bool = _flag(
