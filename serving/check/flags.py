@@ -18,7 +18,6 @@ _FILES = ("model_config_file", "batching_parameters_file", "monitoring_config_fi
 
 _NEEDED = (
     ("enable_profiler", False, "It shares the gRPC port, without authentication: any caller may profile and stall it."),
-    ("enable_serialization_as_tensor_content", True, "Replies use repeated fields, which are slow to decode."),
     ("enable_grpc_healthcheck_service", True, "Health checks of clients, meshes and the kubelet are UNIMPLEMENTED."),
     ("enable_model_warmup", True, "A broken version becomes AVAILABLE, and the first calls are slow."),
 )

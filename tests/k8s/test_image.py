@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,13 +35,14 @@ def image() -> str:
 
 @contextlib.contextmanager
 def running(image: str, store: Path, *arguments: str) -> Iterator[tuple[str, int]]:
-    port = free_port()
+    port, name = free_port(), f"duoserve-test-{uuid.uuid4().hex[:12]}"
     options = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--cpus=1"]
-    name = docker(
-        "run", "--detach", *options, f"--publish=127.0.0.1:{port}:8500", f"--volume={store}/emoji:/models/emoji:ro",
-        *arguments, image,
-    )  # fmt: skip
     try:
+        # A `docker run` that fails, on a busy port for instance, leaves its container too.
+        docker(
+            "run", "--detach", f"--name={name}", *options, f"--publish=127.0.0.1:{port}:8500",
+            f"--volume={store}/emoji:/models/emoji:ro", *arguments, image,
+        )  # fmt: skip
         wait_until(lambda: docker("inspect", "-f", "{{.State.Status}}", name) == "running" and ready(port), within=120)
         yield name, port
     finally:
