@@ -14,7 +14,15 @@ from serving.check._server import servers
 
 __all__ = ["VARIABLES", "check"]
 
-VARIABLES = ("DUOSERVE_CGROUP", "DUOSERVE_CPUS", "DUOSERVE_DRAIN_SECONDS", "DUOSERVE_SERVER", "DUOSERVE_TLS_DIR")
+VARIABLES = (
+    "DUOSERVE_CGROUP",
+    "DUOSERVE_CPUINFO",
+    "DUOSERVE_CPUS",
+    "DUOSERVE_DRAIN_SECONDS",
+    "DUOSERVE_PRECISION",
+    "DUOSERVE_SERVER",
+    "DUOSERVE_TLS_DIR",
+)
 """What serving/container/entrypoint.sh reads."""
 
 _REFUSED = "The API server refuses it."

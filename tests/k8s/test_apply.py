@@ -115,8 +115,7 @@ def test_only_the_export_and_the_rehearsal_have_tensorflow() -> None:
     """The pod that may edit models.config has neither TensorFlow nor the tools of the tests, unless asked to."""
     images = {
         (path.split()[0], path.split()[1].partition(".")[0]): {
-            container["image"].partition("@")[0].partition(":")[0].rpartition("/")[2]
-            for container in pod["containers"]
+            container["image"].partition("@")[0].partition(":")[0].rpartition("/")[2] for container in pod["containers"]
         }
         for path, pod in pods()
     }
@@ -138,9 +137,9 @@ class Export:
         self.path = f"{python.parent}:{os.environ['PATH']}"
 
     def run(self, *words: str, store: Path | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": self.path, "STORE": str(store or self.store)}
-        script = str(ROOT / "k8s/components/export/export.sh")
-        return subprocess.run(["sh", script, *words], capture_output=True, text=True, timeout=30, env=environment)
+        script = (ROOT / "k8s/components/export/export.sh").read_text().replace("/models", str(store or self.store))
+        command = ["sh", "-c", script, "export.sh", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, env={"PATH": self.path})
 
     def commands(self) -> list[str]:
         return [line.split()[2] for line in self.log.read_text().splitlines()] if self.log.exists() else []

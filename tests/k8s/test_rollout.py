@@ -137,7 +137,12 @@ elif words[:2] == ["get", "job"]:
 def script(tmp_path: Path, *words: str, code: str = "0") -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """rollout.sh against a stand-in for kubectl; what it ended with, and the job it made."""
     template = found("CronJob")["spec"]["jobTemplate"]
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "made", "ownerReferences": [{"name": "duoserve-rollout"}]}, **template}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "made", "ownerReferences": [{"name": "duoserve-rollout"}]},
+        **template,
+    }
     paths = {name: str(tmp_path / name) for name in ("log", "job", "made")}
     Path(paths["job"]).write_text(json.dumps(job))
     kubectl = tmp_path / "kubectl"

@@ -4,17 +4,16 @@
 # Put your own data in the place of the demo's: a folder with images/ and manifest.csv.
 set -eu
 MODEL=emoji
-STORE=${STORE:-/models}
-if [ $# -gt 0 ] && [ -e "$STORE/$MODEL/$1/saved_model.pb" ]; then
+if [ $# -gt 0 ] && [ -e "/models/$MODEL/$1/saved_model.pb" ]; then
   echo "version $1 of $MODEL is there already"
   exit 0
 fi
 # Training takes minutes: a store that can't be written is found before it.
-if ! mkdir -p "$STORE/$MODEL" || ! probe=$(mktemp -d "$STORE/$MODEL/.probe-XXXXXX"); then
-  echo "error: Expected $STORE/$MODEL to be writable. Received: the error above, as user $(id -u), group $(id -g)" >&2
+if ! mkdir -p "/models/$MODEL" || ! probe=$(mktemp -d "/models/$MODEL/.probe-XXXXXX"); then
+  echo "error: Expected /models/$MODEL to be writable. Received: the error above, as user $(id -u), group $(id -g)" >&2
   exit 1
 fi
 rmdir "$probe"
 python -m export data /tmp/data
 python -m export train /tmp/data --out /tmp/run
-python -m export export /tmp/run --store "$STORE" --name "$MODEL" ${1:+--version "$1"}
+python -m export export /tmp/run --store /models --name "$MODEL" ${1:+--version "$1"}
