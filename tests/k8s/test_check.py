@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.check import RULES, Manifests, check, parse
+from serving.check import Manifests, check, parse
 from serving.check.manifests import programs
 from serving.check.rules import commands
 from tests.k8s import renders
