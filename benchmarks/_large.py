@@ -32,11 +32,11 @@ class Way:
 
 def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> dict[str, Any]:
     """Seconds a step, rows a second, cores at work and the most memory of one training."""
-    from export import _checkpoint
-    from export._presets import PRESETS
-    from export.data import load_dataset
-    from export.running import Running
-    from export.train import train
+    from export.dataset.data import load_dataset
+    from export.training import checkpoint as _checkpoint
+    from export.training.presets import PRESETS
+    from export.training.running import Running
+    from export.training.train import train
 
     ends: list[tuple[float, float]] = []
     writes: list[float] = []
@@ -51,9 +51,9 @@ def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> di
             super().write()
             writes.append(time.perf_counter() - began)
 
-    import export.fit
+    import export.training.fit
 
-    export.fit.Checkpoint = Timed
+    export.training.fit.Checkpoint = Timed
     dataset = load_dataset(data, progress=False)
     rows = dataset.select("train")[: way.steps * way.batch]
     epochs = -(-way.steps * way.batch // len(rows))
@@ -84,11 +84,11 @@ def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> di
 
 def exported(run: pathlib.Path, data: pathlib.Path, store: pathlib.Path, kind: str) -> dict[str, Any]:
     """A version of a run: how long it took, the most memory, what is on the disk and on the card."""
-    from export.card import read_card
-    from export.cost import held_out_rows
-    from export.savedmodel import export_version
-    from export.store import ModelStore
-    from export.train import TrainedModel
+    from export.publish.card import read_card
+    from export.publish.cost import held_out_rows
+    from export.publish.savedmodel import export_version
+    from export.publish.store import ModelStore
+    from export.training.train import TrainedModel
 
     began = time.perf_counter()
     run_of = TrainedModel.load(run)

@@ -17,12 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks._variants import VARIANTS
-from duoserve.preprocess import Preprocessor
-from export._presets import BASELINES, Preset
-from export.data import Arrays, Dataset, encode, load_dataset
-from export.fusion import FUSED
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import Arrays, Dataset, encode, load_dataset
 from export.selection.statistics import gain, proportion, resampled
-from export.train import train
+from export.training.fusion import FUSED
+from export.training.presets import BASELINES, Preset
+from export.training.train import train
 
 __all__ = [
     "UNFINISHED",

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from keras import layers
 from sentencepiece import SentencePieceTrainer
 
-from export.fusion import FUSE, Fusion
+from export.training.fusion import FUSE, Fusion
 
 __all__ = ["ONE_SCALE", "VARIANTS", "WORDS"]
 
@@ -43,7 +43,7 @@ def _words() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_scale() -> Iterator[None]:
-    with patch("export.model.FUSE", {name: _scaled(fuse) for name, fuse in FUSE.items()}):
+    with patch("export.training.model.FUSE", {name: _scaled(fuse) for name, fuse in FUSE.items()}):
         yield
 
 

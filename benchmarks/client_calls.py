@@ -19,8 +19,9 @@ import numpy as np
 import sentencepiece
 
 from benchmarks._rounds import interleave, microseconds, ratio, row, spread, times
-from duoserve import AsyncClient, Client, PreprocessingSpec, _messages
-from duoserve import _wire_pb2 as wire
+from duoserve import AsyncClient, Client, PreprocessingSpec
+from duoserve._wire import messages as _messages
+from duoserve._wire import wire_pb2 as wire
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CALLERS = (1, 2, 4, 8, 16, 32, 64)

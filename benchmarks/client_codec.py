@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks._peers import MinTfsClient
 from benchmarks._rounds import interleave, microseconds, ratio, row, times
-from duoserve import _messages
-from duoserve import _wire_pb2 as wire
+from duoserve._wire import messages as _messages
+from duoserve._wire import wire_pb2 as wire
 
 SHAPE = (64, 1000)
 

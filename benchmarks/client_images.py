@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._rounds import interleave, microseconds, ratio, row, times
-from duoserve import PreprocessingSpec, Preprocessor, _messages
+from duoserve import PreprocessingSpec, Preprocessor
+from duoserve._wire import messages as _messages
 
 SIZES = {"640x480": (480, 640, 5, 1.0), "12 megapixels": (3000, 4000, 1, 0.4)}
 

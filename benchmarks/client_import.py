@@ -12,7 +12,7 @@ from benchmarks._rounds import row, spread
 
 IMPORTS = {
     "floor": "import grpc, numpy; from google.protobuf import descriptor_pool, message",
-    "duoserve": "import duoserve; from duoserve import _wire_pb2",
+    "duoserve": "from duoserve import Client; from duoserve._wire import wire_pb2",
     "tensorflow-serving-api": "import tensorflow as tf; from tensorflow_serving.apis import predict_pb2",
 }
 MEASURE = """

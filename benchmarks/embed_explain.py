@@ -28,11 +28,11 @@ from PIL import Image, ImageEnhance
 
 from benchmarks._rounds import interleave, quantile, ratio, times
 from duoserve import Client, Explanation
-from export.data import Row, load_dataset
-from export.explain import explained
-from export.run import TrainedModel
-from export.savedmodel import export_version
-from export.store import ModelStore
+from export.dataset.data import Row, load_dataset
+from export.publish.explain import explained
+from export.publish.savedmodel import export_version
+from export.publish.store import ModelStore
+from export.training.run import TrainedModel
 from serving.local.testing import LocalServer
 
 PATCHES = 16  # of 64

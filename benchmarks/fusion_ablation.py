@@ -36,7 +36,7 @@ from benchmarks._trainings import Case, Collected
 from benchmarks._variants import ONE_SCALE, WORDS
 from benchmarks.report.page import markdown
 from benchmarks.report.training_tables import ablation
-from export._presets import BASELINES, PRESETS, Preset
+from export.training.presets import BASELINES, PRESETS, Preset
 
 NAME: Final = "fusion_ablation"
 FUSION: Final = "concat"

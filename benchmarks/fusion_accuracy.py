@@ -33,7 +33,7 @@ from benchmarks import _trainings
 from benchmarks._trainings import Case
 from benchmarks.report.page import markdown
 from benchmarks.report.training_tables import fusion
-from export._presets import BASELINES, FUSIONS, PRESETS
+from export.training.presets import BASELINES, FUSIONS, PRESETS
 
 PRIMARY: Final = "attention"
 NAME: Final = "fusion_accuracy"

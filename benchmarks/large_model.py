@@ -35,8 +35,8 @@ from benchmarks._large import Way, exported, facts_of, trained
 from benchmarks._rounds import spread, times
 from duoserve import Client, Preprocessor
 from duoserve.contract import SERVING_DEFAULT
-from export._defaults import WEIGHTS
-from export.data import Row, encode, load_dataset
+from export.dataset.data import Row, encode, load_dataset
+from export.defaults import WEIGHTS
 from export.selection.served import ServedModel
 from serving.local.testing import LocalServer
 
@@ -150,7 +150,7 @@ def versions_of(run: pathlib.Path, data: pathlib.Path, scratch: pathlib.Path, ro
 
 
 def shape(run: pathlib.Path) -> dict[str, Any]:
-    from export.train import TrainedModel
+    from export.training.train import TrainedModel
 
     loaded = TrainedModel.load(run)
     return {

@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from benchmarks._rounds import interleave, microseconds, times
 from duoserve import AudioSpec, PreprocessingSpec, Preprocessor
-from export._probes import wav_file
-from export.audio import AudioDecoder
+from export.graph.audio import AudioDecoder
+from export.publish.probes import wav_file
 
 SPEC = PreprocessingSpec(64, 96, 16, b"not needed for clips", ("a",), 1, audio=AudioSpec())
 RATES = (16_000, 22_050, 44_100, 48_000)

@@ -3,7 +3,7 @@
 "face with tears of joy" is heard as "face with tears" and read as "of joy"; a name of one word is
 both heard and read. So each input has half of what there is to know, and a model has to use both.
 
-What is held out: whole families of emoji, as in the demo with pictures (`export.emoji`), and the
+What is held out: whole families of emoji, as in the demo with pictures (`export.dataset.emoji`), and the
 voices that say them. No test clip has a voice that training heard, nor a name whose emoji it knows.
 """
 
@@ -23,8 +23,8 @@ from typing import Final
 
 from tqdm import tqdm
 
-from export._folders import writing_folder
-from export.emoji import Emoji, EmojiDataError, read_emoji, split_families
+from export.dataset.emoji import Emoji, EmojiDataError, read_emoji, split_families
+from export.publish.folders import writing_folder
 
 __all__ = ["SpeechError", "halves", "make_spoken_dataset"]
 

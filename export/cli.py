@@ -16,16 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from duoserve_console import guarded, say
-from export._defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export._options import add_command, add_json, count, duration, names, positive, sizes
-from export._presets import FUSIONS, PRESETS
+from duoserve.console import guarded, say
+from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
+from export.options import add_command, add_json, count, duration, names, positive, sizes
 from export.own.settings import add_arguments, own_model
-from export.running import Running, add_running, running
 from export.selection.cli import add_compare
+from export.training.presets import FUSIONS, PRESETS
+from export.training.running import Running, add_running, running
 
 if TYPE_CHECKING:
-    from export.gate import CheckResult
+    from export.publish.gate import CheckResult
 
 __all__ = ["main"]
 
@@ -51,11 +51,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.command is _train and options.budget and not options.search:
         parser.error("argument --budget: expected with --search only")
     # What the commands need takes seconds to import, and --help must not.
-    from duoserve.signing import SigningError
-    from export.data import DataError
-    from export.emoji import EmojiDataError
+    from duoserve.artifact.signing import SigningError
+    from export.dataset.data import DataError
+    from export.dataset.emoji import EmojiDataError
     from export.errors import ExportError, StoreError
-    from export.tokenizer import TokenizerError
+    from export.training.tokenizer import TokenizerError
 
     try:
         command: Callable[[argparse.Namespace], int] = options.command
@@ -198,7 +198,7 @@ def _add_server_version(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from export.emoji import make_emoji_dataset
+    from export.dataset.emoji import make_emoji_dataset
 
     folder = make_emoji_dataset(options.folder, progress=False if options.json else None)
     if options.json:
@@ -210,10 +210,10 @@ def _data(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from duoserve.contract import IMAGE
-    from export.data import load_dataset
-    from export.run import check_target
+    from export.dataset.data import load_dataset
     from export.selection.search import grid, search, table
-    from export.train import train
+    from export.training.run import check_target
+    from export.training.train import train
 
     run = running(options)
     if options.search and run != Running():
@@ -259,11 +259,11 @@ def _export(options: argparse.Namespace) -> int:
         options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
     if options.data is not None and options.weights_as == "float32":
         options.wrong_usage("expected --data with --weights-as float16 or int8 only: float32 costs nothing")
-    from export.cost import held_out_rows
-    from export.explain import explained
-    from export.savedmodel import export_version
-    from export.store import ModelStore
-    from export.train import TrainedModel
+    from export.publish.cost import held_out_rows
+    from export.publish.explain import explained
+    from export.publish.savedmodel import export_version
+    from export.publish.store import ModelStore
+    from export.training.train import TrainedModel
 
     if own is None:
         trained = TrainedModel.load(options.run)
@@ -305,7 +305,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from export.gate import check
+    from export.publish.gate import check
 
     results = check(
         options.folder,
@@ -323,7 +323,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from export.listing import list_versions, table
+    from export.publish.listing import list_versions, table
 
     rows = list_versions(options.store, options.name)
     if options.json:
@@ -334,8 +334,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from export.prune import judge, named_versions, prune
-    from export.store import ModelStore
+    from export.publish.prune import judge, named_versions, prune
+    from export.publish.store import ModelStore
 
     store = ModelStore(options.store, options.name)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from google.protobuf import descriptor_pb2
 
-from duoserve import _wire_pb2 as wire
+from duoserve._wire import wire_pb2 as wire
 
 __all__ = ["DTYPES", "PACKAGE", "protoset"]
 

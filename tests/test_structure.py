@@ -47,7 +47,7 @@ def test_dependencies_point_one_way(folder: str) -> None:
 def test_the_client_never_loads_tensorflow() -> None:
     program = """
         import json, sys
-        import duoserve, duoserve.cli, duoserve.preprocess
+        import duoserve.client, duoserve.aio, duoserve.cli, duoserve.preprocessing.preprocessor
         print(json.dumps(sorted(name.split(".")[0] for name in sys.modules)))
     """
     loaded = subprocess.run(

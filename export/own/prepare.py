@@ -10,15 +10,15 @@ from typing import Final
 import keras
 
 from duoserve.contract import ContractError, PreprocessingSpec
-from duoserve.preprocess import Preprocessor
-from export.data import Row, encode, in_turn
-from export.own._answer import Answer, adapt, find_answer, predictor
-from export.own._assets import Tokenizer, check_tokenizer, read_labels, read_samples, read_tokenizer
-from export.own._inputs import Inputs, find_inputs
-from export.own._loading import load
-from export.own._reasons import MisfitError
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import Row, encode, in_turn
+from export.own.answer import Answer, adapt, find_answer, predictor
+from export.own.assets import Tokenizer, check_tokenizer, read_labels, read_samples, read_tokenizer
+from export.own.inputs import Inputs, find_inputs
+from export.own.loading import load
+from export.own.reasons import MisfitError
 from export.own.settings import OwnModel, is_function
-from export.run import TrainedModel
+from export.training.run import TrainedModel
 
 __all__ = ["MisfitError", "Prepared", "prepare"]
 

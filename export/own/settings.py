@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from export._options import count, names, positive
 from export.errors import ExportError
+from export.options import count, names, positive
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +34,7 @@ _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OwnModel:
-    """A Keras model that was not made by `export.train`, and what is known about it.
+    """A Keras model that was not made by `export.training.train`, and what is known about it.
 
     What is None is taken from the model, where the model says it.
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from export._presets import BASELINES, FUSIONS, PRESETS, Preset
-from export.card import read_card
-from export.data import Dataset
+from export.dataset.data import Dataset
 from export.errors import ExportError
-from export.run import RUN_FILE, TrainedModel, check_target
+from export.publish.card import read_card
+from export.publish.signatures import build_archive
 from export.selection.budget import Budget
-from export.signatures import build_archive
-from export.train import train
+from export.training.presets import BASELINES, FUSIONS, PRESETS, Preset
+from export.training.run import RUN_FILE, TrainedModel, check_target
+from export.training.train import train
 
 __all__ = ["DEFAULT", "Candidate", "Prepared", "parse_candidates", "prepare"]
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from duoserve_console import say
-from export._options import add_command, add_json, duration, positive
-from export._presets import BASELINES, FUSIONS, PRESETS
+from duoserve.console import say
+from export.options import add_command, add_json, duration, positive
+from export.training.presets import BASELINES, FUSIONS, PRESETS
 
 __all__ = ["add_compare"]
 
@@ -49,7 +49,7 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from export.data import load_dataset
+    from export.dataset.data import load_dataset
     from export.selection.candidates import DEFAULT, parse_candidates
     from export.selection.compare import compare
     from export.selection.report import keep, summary, table

@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from export._presets import BASELINES
-from export.data import Dataset, Row
+from export.dataset.data import Dataset, Row
 from export.errors import ExportError
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, Prepared, prepare
 from export.selection.served import BATCH, Answers, ServedModel
 from export.selection.statistics import Bin, Interval, calibration, gain, proportion
+from export.training.presets import BASELINES
 
 __all__ = ["Comparison", "Measured", "choose", "compare"]
 

@@ -6,10 +6,10 @@ import io
 import json
 from pathlib import Path
 
-from export._table import aligned
 from export.selection.compare import Comparison, Measured
 from export.selection.served import BATCH
 from export.selection.statistics import Interval
+from export.table import aligned
 
 __all__ = ["keep", "summary", "table"]
 

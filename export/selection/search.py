@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from export._presets import Preset
-from export._table import aligned
-from export.data import Dataset
+from export.dataset.data import Dataset
 from export.errors import ExportError
-from export.run import TrainedModel
 from export.selection.budget import Budget
-from export.train import train
+from export.table import aligned
+from export.training.presets import Preset
+from export.training.run import TrainedModel
+from export.training.train import train
 
 __all__ = ["Setting", "grid", "search", "table"]
 

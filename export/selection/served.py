@@ -22,7 +22,7 @@ import numpy.typing as npt
 import psutil
 
 from duoserve.contract import DESCRIBE, SERVING_DEFAULT, PreprocessingSpec
-from export.data import Arrays, Row
+from export.dataset.data import Arrays, Row
 from export.errors import ExportError
 
 __all__ = ["BATCH", "Answers", "ServedModel"]
@@ -102,10 +102,10 @@ _loaded: dict[str, Any] = {}
 
 def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
     # TensorFlow is for the process alone to load.
-    from duoserve.preprocess import Preprocessor
-    from export._session import SessionModel, start_runtime
-    from export.data import encode
-    from export.missing import without
+    from duoserve.preprocessing.preprocessor import Preprocessor
+    from export.dataset.data import encode
+    from export.publish.session import SessionModel, start_runtime
+    from export.training.missing import without
 
     start_runtime()
     before, begin = _resident(), time.perf_counter()

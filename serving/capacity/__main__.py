@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from duoserve_console import guarded, say
+from duoserve.console import guarded, say
 from serving.capacity import Load, Measured, Plan, PlanError, plan
 
 _EPILOG = """\

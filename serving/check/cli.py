@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from duoserve_console import guarded, say
+from duoserve.console import guarded, say
 from serving.check import Finding, Manifests, check
 from serving.check._load import LoadError, load, read
 from serving.check.batching import WARMED_UP, batching

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from duoserve_console import put
+from duoserve.console import put
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.interrupts import Terminated, sigterm_interrupts
 from serving.rollout.report import Lines

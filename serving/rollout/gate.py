@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from duoserve import BadReply, DuoserveError, Prediction
+from duoserve.artifact.samples import GoldenSample
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
-from duoserve.samples import GoldenSample
 from serving.rollout.fleet import Fleet, Send
 from serving.rollout.latency import Latency, measure
 from serving.rollout.package import Package, contract_of, incompatible

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from duoserve.artifact.checksums import MANIFEST_PATH, verify_manifest
+from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
+from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
 from duoserve.contract import ContractError, PreprocessingSpec, signatures
-from duoserve.manifest import MANIFEST_PATH, verify_manifest
-from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
-from duoserve.signing import SIGNATURE_PATH, SigningError, verify_signature
 from serving.rollout.errors import Refused, SettingsError
 from serving.rollout.settings import Signatures
 

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Final, Protocol, TextIO
 
-from duoserve_console import put
+from duoserve.console import put
 
 __all__ = ["Lines", "Reporter", "Silent"]
 

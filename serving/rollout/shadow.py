@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from duoserve import Clip, Prediction
-from duoserve.samples import GoldenSample
+from duoserve.artifact.samples import GoldenSample
 from serving.rollout.errors import SettingsError
 
 __all__ = ["Answers", "Comparison", "Input", "compare", "from_samples", "read_inputs"]

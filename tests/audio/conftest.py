@@ -10,13 +10,13 @@ import pytest
 import soundfile
 
 from duoserve import AudioSpec, Client
-from duoserve.audio import encode_wav
 from duoserve.contract import PreprocessingSpec
-from export._probes import wav_file
-from export.explain import explained
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
+from duoserve.preprocessing.audio import encode_wav
+from export.publish.explain import explained
+from export.publish.probes import wav_file
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
+from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.export.conftest import TEXTS, build_model
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duoserve import InvalidInput
-from duoserve._wav import CODINGS
-from duoserve.audio import encode_wav
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor
-from export._probes import wav_file
-from export.audio import AudioDecoder
+from duoserve.preprocessing.audio import encode_wav
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.preprocessing.wav import CODINGS
+from export.graph.audio import AudioDecoder
+from export.publish.probes import wav_file
 from tests.audio.conftest import melody, packed
 
 RATES = st.sampled_from([8000, 11_025, 16_000, 22_050, 44_100, 48_000]) | st.integers(4000, 192_000)

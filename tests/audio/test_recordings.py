@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duoserve import Clip, InvalidInput
-from duoserve._recordings import MOST_SAMPLES, decode_audio, inspect_audio
-from duoserve._wav import CODINGS, inspect_wav
-from duoserve.audio import encode_wav
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor
-from export._probes import wav_file
+from duoserve.preprocessing.audio import encode_wav
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.preprocessing.recordings import MOST_SAMPLES, decode_audio, inspect_audio
+from duoserve.preprocessing.wav import CODINGS, inspect_wav
+from export.publish.probes import wav_file
 from tests.audio.conftest import melody, packed, wav
 
 STEPS = {"uint8": 2**-7, "int16": 2**-15, "int24": 2**-23, "int32": 2**-31, "float32": 2**-24, "float64": 0.0}

@@ -15,13 +15,13 @@ import tensorflow as tf
 from PIL import Image
 
 from duoserve import AsyncClient, Client, Clip, InvalidInput, PreprocessingSpec, RequestRejected, UnsupportedModel
+from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.cli import main
 from duoserve.contract import SERVING_BYTES
-from duoserve.samples import GOLDEN_PATH, load_samples
-from export.audio import AudioDecoder
 from export.errors import GateError
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
+from export.graph.audio import AudioDecoder
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
 from serving.local.testing import LocalServer
 from serving.rollout.package import contract_of, incompatible
 from serving.rollout.shadow import from_samples, read_inputs

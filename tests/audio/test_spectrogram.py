@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duoserve import AudioSpec, Clip
-from duoserve._resampling import Rates, resample
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.preprocessing.resampling import Rates, resample
 from tests.audio.conftest import melody
 
 

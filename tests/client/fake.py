@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import numpy as np
 
-from duoserve import _wire_pb2 as wire
-from duoserve._codec import decode_tensor
+from duoserve._wire import wire_pb2 as wire
+from duoserve._wire.tensors import decode_tensor
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec, signatures
-from duoserve.preprocess import Preprocessor
+from duoserve.preprocessing.preprocessor import Preprocessor
 
 NUMBERS = {"float32": 1, "int32": 3, "uint8": 4, "string": 7}
 

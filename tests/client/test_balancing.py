@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from duoserve import Client, Connection, PreprocessingSpec, ServerUnavailable
-from duoserve._channel import make_plan, parse_address
+from duoserve._transport.channel import make_plan, parse_address
 from duoserve.options import Retry
 from tests.client.fake import FakeServer, Version, wait_until
 from tests.client.load import Load

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from duoserve import _messages
-from duoserve import _wire_pb2 as wire
-from duoserve._codec import CodecError, decode_tensor, encode_tensor
-from duoserve._protobuf import varint
+from duoserve._wire import messages as _messages
+from duoserve._wire import wire_pb2 as wire
+from duoserve._wire.protobuf import varint
+from duoserve._wire.tensors import CodecError, decode_tensor, encode_tensor
 
 NUMERIC = ["float16", "float32", "float64", "int8", "int16", "int32", "int64"]
 NUMERIC += ["uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]

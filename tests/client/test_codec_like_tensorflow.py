@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from duoserve._codec import decode_tensor, encode_tensor
+from duoserve._wire.tensors import decode_tensor, encode_tensor
 from tests.client.test_codec import NUMERIC
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from duoserve import InvalidInput, ModelNotFound, PreprocessingSpec, Preprocessor, RequestRejected
 from duoserve.contract import signatures
-from export.savedmodel import export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
+from export.publish.savedmodel import export_version
+from export.publish.store import ModelStore
+from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.client.conftest import encoded, photo
 from tests.export.conftest import build_model

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from duoserve import InvalidInput, PreprocessingSpec, Preprocessor
-from duoserve.preprocess import decode_ratio, exif_orientation
+from duoserve.preprocessing.preprocessor import decode_ratio, exif_orientation
 from tests.client.conftest import encoded, photo
 
 TARGET = (31, 45)

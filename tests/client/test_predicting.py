@@ -31,8 +31,8 @@ from duoserve import (
     ServerUnavailable,
     UnsupportedModel,
 )
-from duoserve._core import _all_finite
-from duoserve._inputs import FEW
+from duoserve._calls.core import _all_finite
+from duoserve._calls.inputs import FEW
 from tests.client.conftest import encoded, photo
 from tests.client.fake import Abort, FakeServer, Version
 
@@ -305,7 +305,7 @@ def test_replies_against_the_contract_are_refused(
         data = honest(self, request, version)
         if request.model_spec.signature_name == "describe":
             return data
-        reply = duoserve._wire_pb2.PredictResponse.FromString(data)
+        reply = duoserve._wire.wire_pb2.PredictResponse.FromString(data)
         tensor = reply.outputs["probabilities"]
         if edit == "rows":
             tensor.tensor_shape.dim[0].size = 2

@@ -22,7 +22,7 @@ from duoserve import (
     ServerUnavailable,
     Shadow,
 )
-from duoserve._rpc import Budget
+from duoserve._calls.retrying import Budget
 from duoserve.options import Connection
 from tests.client.fake import Abort, FakeServer, wait_until
 

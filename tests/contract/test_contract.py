@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duoserve.artifact.samples import GoldenSample, dump_samples, load_samples
 from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, TensorSpec, signatures
-from duoserve.samples import GoldenSample, dump_samples, load_samples
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

@@ -13,8 +13,8 @@ import demo.spoken
 from demo.pairs import held_out
 from demo.spoken import SpeechError, halves, main, make_spoken_dataset
 from duoserve import Clip
-from export.data import load_dataset
-from export.emoji import read_emoji
+from export.dataset.data import load_dataset
+from export.dataset.emoji import read_emoji
 
 needs_espeak = [
     pytest.mark.espeak,

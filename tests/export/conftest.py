@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from duoserve.contract import PreprocessingSpec
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
+from export.training.tokenizer import train_tokenizer
 
 WORDS = [
     "red",

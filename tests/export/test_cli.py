@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from export.cli import main
-from export.savedmodel import Published
+from export.publish.savedmodel import Published
 
 
 def test_help_explains_every_command_without_loading_tensorflow() -> None:

@@ -13,15 +13,15 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
-from duoserve.manifest import write_manifest
-from duoserve.samples import GOLDEN_PATH
-from export import signatures
-from export._ops import forbidden_ops
-from export._session import SessionModel
 from export.errors import ExportError, GateError
-from export.gate import check
-from export.savedmodel import Published
+from export.publish import signatures
+from export.publish.gate import check
+from export.publish.ops import forbidden_ops
+from export.publish.savedmodel import Published
+from export.publish.session import SessionModel
 from tests.export.conftest import build_model
 
 
@@ -199,7 +199,7 @@ def test_other_token_ids_than_recorded_are_refused(copied: Path) -> None:
 def test_preprocessing_that_differs_in_the_graph_is_refused(
     export: Callable[..., Published], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export.preprocessing import ImageDecoder
+    from export.graph.preprocessing import ImageDecoder
 
     whole = ImageDecoder.__call__
     monkeypatch.setattr(ImageDecoder, "__call__", lambda self, data: tf.reverse(255 - whole(self, data), [-1]))

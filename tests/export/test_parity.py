@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor, exif_orientation
-from export._orientation import orientation
-from export.data import load_dataset
-from export.emoji import make_emoji_dataset
-from export.preprocessing import ImageDecoder, make_tokenizer, tokenize
-from export.tokenizer import train_tokenizer
+from duoserve.preprocessing.preprocessor import Preprocessor, exif_orientation
+from export.dataset.data import load_dataset
+from export.dataset.emoji import make_emoji_dataset
+from export.graph.orientation import orientation
+from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.training.tokenizer import train_tokenizer
 from tests.export.conftest import encoded
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from export.cli import main
 from export.errors import StoreError
-from export.prune import judge, named_versions
-from export.store import ModelStore
+from export.publish.prune import judge, named_versions
+from export.publish.store import ModelStore
 
 CONFIG = """
 model_config_list {{

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from duoserve.contract import signatures
-from export._session import SessionModel
 from export.errors import ExportError
-from export.savedmodel import Published
-from export.warmup import WARMUP_PATH, read_warmup
+from export.publish.savedmodel import Published
+from export.publish.session import SessionModel
+from export.publish.warmup import WARMUP_PATH, read_warmup
 
 
 def test_warmup_has_every_signature_at_every_batch_size(published: Published) -> None:
@@ -73,8 +73,8 @@ def test_batch_sizes_that_can_not_be_warmed_up_are_refused(
 def test_no_samples_are_refused_before_a_version_is_taken(
     export: Callable[..., Published], model: keras.Model, spec, tmp_path
 ) -> None:
-    from export.savedmodel import export_version
-    from export.store import ModelStore
+    from export.publish.savedmodel import export_version
+    from export.publish.store import ModelStore
 
     store = ModelStore(tmp_path / "store", "pets")
     with pytest.raises(ExportError, match="Expected at least one sample"):

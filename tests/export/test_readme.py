@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from export.savedmodel import Published
+from export.publish.savedmodel import Published
 from serving.local.testing import LocalServer
 from tests.export.conftest import encoded
 

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from duoserve.signing import SIGNATURE_PATH, SigningError, verify_signature
+from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
 from export.cli import main
-from export.savedmodel import Published
+from export.publish.savedmodel import Published
 
 
 def make_key(folder: Path, name: str) -> tuple[Path, Path]:

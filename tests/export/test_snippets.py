@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.savedmodel import Published
+from export.publish.savedmodel import Published
 from serving.local.testing import LocalServer
 from tests.export.conftest import encoded
 from tests.playground.conftest import ROOT, Playground

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from export.errors import StoreError
-from export.store import ModelStore
+from export.publish.store import ModelStore
 
 
 def publish(store: ModelStore, content: str = "model", version: int | None = None) -> int:
@@ -78,7 +78,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_what_a_killed_export_left_is_swept_and_its_number_free_again(tmp_path: Path) -> None:
     program = """
         import sys, time
-        from export.store import ModelStore
+        from export.publish.store import ModelStore
         with ModelStore(sys.argv[1], "pets").writing() as staging:
             (staging.path / "saved_model.pb").write_text("half")
             print(staging.path, flush=True)
@@ -134,7 +134,7 @@ def test_a_read_only_store_is_said_and_stays_as_it_was(tmp_path: Path) -> None:
         """
         import os, sys
         from export.errors import StoreError
-        from export.store import ModelStore
+        from export.publish.store import ModelStore
         if os.geteuid() == 0:  # root may write anywhere
             os.seteuid(65534)
         try:
@@ -156,7 +156,7 @@ def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(tmp_path: Path) -> N
         """
         import resource, signal, sys
         from export.errors import StoreError
-        from export.store import ModelStore
+        from export.publish.store import ModelStore
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.savedmodel import Published
+from export.publish.savedmodel import Published
 from tests.export.conftest import model, published, samples, spec
 from tests.k8s.tools import ROOT
 

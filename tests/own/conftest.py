@@ -10,7 +10,7 @@ import pytest
 
 from export.own.prepare import Prepared, prepare
 from export.own.settings import OwnModel
-from export.tokenizer import train_tokenizer
+from export.training.tokenizer import train_tokenizer
 from tests.training.conftest import COLOURS, SHAPES, make_squares
 
 ZOO = "tests.own.zoo"

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from export.embedding import embed_fn, embedding_length
 from export.own.prepare import MisfitError, Prepared
+from export.publish.embedding import embed_fn, embedding_length
 from tests.own import zoo
 from tests.own.test_fitting import CASES, floats, rows
 

@@ -13,8 +13,8 @@ import pytest
 from keras.applications.imagenet_utils import preprocess_input
 
 from demo import own_model
-from export.own._scaling import scale
 from export.own.prepare import Prepared, prepare
+from export.own.scaling import scale
 from export.own.settings import OwnModel
 from tests.own import zoo
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from duoserve import Client
-from duoserve.preprocess import Preprocessor
+from duoserve.preprocessing.preprocessor import Preprocessor
 from export.cli import main
-from export.data import encode, load_dataset
+from export.dataset.data import encode, load_dataset
 from export.own.prepare import prepare
 from export.own.settings import OwnModel
 from serving.local.testing import LocalServer

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from duoserve import Client, DuoserveError, PreprocessingSpec
-from duoserve._recordings import decode_audio, inspect_audio
+from duoserve.preprocessing.recordings import decode_audio, inspect_audio
 from tests.audio.conftest import wav
 from tests.client.conftest import encoded, photo
 from tests.client.fake import FakeServer, Version

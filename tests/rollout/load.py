@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from duoserve import Canary, Client, DuoserveError
-from duoserve.samples import GOLDEN_PATH, GoldenSample, load_samples
+from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from serving import modelfile
 from tests.rollout import models
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from duoserve.contract import PreprocessingSpec
-from export.savedmodel import export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
+from export.publish.savedmodel import export_version
+from export.publish.store import ModelStore
+from export.training.tokenizer import train_tokenizer
 
 MODEL = "pets"
 WORDS = ("red cat", "blue dog", "green tree", "grinning face", "hot air balloon", "over the sea", "the red tree")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from duoserve.signing import sign_folder
+from duoserve.artifact.signing import sign_folder
 from serving.rollout import Refused, Settings, SettingsError, Signatures, cli, read_settings
 from serving.rollout.errors import Busy
 from serving.rollout.history import FileHistory, entry

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from duoserve.manifest import write_manifest
-from duoserve.samples import GOLDEN_PATH, dump_samples, load_samples
+from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.samples import GOLDEN_PATH, dump_samples, load_samples
 from serving.rollout import Refused, Stopped
 from tests.rollout import models
 from tests.rollout.site import WAITS, Site

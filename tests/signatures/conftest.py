@@ -11,9 +11,9 @@ import pytest
 
 from duoserve import Client
 from duoserve.contract import PreprocessingSpec
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
+from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.client.fake import wait_until
 from tests.export.conftest import TEXTS, build_model, encoded

@@ -15,15 +15,15 @@ import tensorflow as tf
 from PIL import Image
 
 from duoserve import Client, PreprocessingSpec, Preprocessor, UnsupportedModel
+from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.contract import EMBED, SERVING_DEFAULT
-from duoserve.samples import GOLDEN_PATH, load_samples
-from export import signatures
-from export.embedding import embed_fn, embedding_length
 from export.errors import ExportError, GateError
-from export.model import build_model
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
+from export.publish import signatures
+from export.publish.embedding import embed_fn, embedding_length
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
+from export.training.model import build_model
+from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from serving.rollout.package import contract_of, incompatible
 from tests.export.conftest import TEXTS, encoded
@@ -167,7 +167,7 @@ def test_a_model_may_give_its_own_features(spec: PreprocessingSpec, tmp_path: Pa
 
 
 def test_the_server_warms_it_up(versions: dict[int, Published]) -> None:
-    from export.warmup import WARMUP_PATH, read_warmup
+    from export.publish.warmup import WARMUP_PATH, read_warmup
 
     names = [request.model_spec.signature_name for request in read_warmup(versions[WITH].path / WARMUP_PATH)]
     assert names.count(EMBED) == names.count(SERVING_DEFAULT) == 2

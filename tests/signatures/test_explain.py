@@ -15,15 +15,15 @@ from PIL import Image
 
 from duoserve import AudioSpec, Client, PreprocessingSpec, Preprocessor, RequestRejected, UnsupportedModel
 from duoserve.contract import DESCRIBE, EXPLAIN
-from export import signatures
-from export._occlusion import relevances
 from export.errors import GateError
-from export.explain import explain_fn, explained
-from export.savedmodel import Published, export_version
-from export.signatures import predict_fn
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
-from export.warmup import WARMUP_PATH, read_warmup
+from export.publish import signatures
+from export.publish.explain import explain_fn, explained
+from export.publish.occlusion import relevances
+from export.publish.savedmodel import Published, export_version
+from export.publish.signatures import predict_fn
+from export.publish.store import ModelStore
+from export.publish.warmup import WARMUP_PATH, read_warmup
+from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.export.conftest import TEXTS, build_model, encoded
 from tests.export.test_readme import snippet

@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 
 from duoserve import Client, RequestRejected, UnsupportedModel
+from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.contract import SERVING_BYTES
-from duoserve.samples import GOLDEN_PATH, load_samples
 from export.errors import GateError
-from export.preprocessing import ImageDecoder
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
+from export.graph.preprocessing import ImageDecoder
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
 from serving.local.testing import LocalServer
 from serving.rollout.package import contract_of, incompatible, open_package
 from serving.rollout.settings import Signatures

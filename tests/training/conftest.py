@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export._presets import PRESETS, Preset
-from export.data import Dataset, load_dataset
-from export.run import TrainedModel
-from export.savedmodel import Published, export_version
-from export.store import ModelStore
-from export.train import train
+from export.dataset.data import Dataset, load_dataset
+from export.publish.savedmodel import Published, export_version
+from export.publish.store import ModelStore
+from export.training.presets import PRESETS, Preset
+from export.training.run import TrainedModel
+from export.training.train import train
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230)}
 SHAPES = ("square", "box", "block", "tile", "patch", "field")

@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from export import _checkpoint
-from export.data import load_dataset
-from export.running import Running
-from export.train import train
+from export.dataset.data import load_dataset
+from export.training import checkpoint as _checkpoint
+from export.training.running import Running
+from export.training.train import train
 from tests.training.conftest import SMALL
 
 __all__ = ["FEW_EPOCHS", "WITHOUT_CHANCE"]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from duoserve import AudioSpec, PreprocessingSpec
-from duoserve._wav import inspect_wav
-from duoserve.preprocess import Preprocessor
-from export.clips import golden_recording
-from export.data import DataError, Dataset, encode, load_dataset, load_held_out
-from export.run import TrainedModel
-from export.train import train
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.preprocessing.wav import inspect_wav
+from export.dataset.clips import golden_recording
+from export.dataset.data import DataError, Dataset, encode, load_dataset, load_held_out
+from export.training.run import TrainedModel
+from export.training.train import train
 from tests.audio.conftest import melody, packed, wav
 from tests.training.conftest import SMALL
 

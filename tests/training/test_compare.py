@@ -14,16 +14,16 @@ import pytest
 import export.selection.candidates
 import export.selection.compare
 from export.cli import main
-from export.data import Dataset, load_dataset
+from export.dataset.data import Dataset, load_dataset
 from export.errors import ExportError
-from export.run import TrainedModel
-from export.savedmodel import Published
+from export.publish.savedmodel import Published
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, parse_candidates, prepare
 from export.selection.compare import Comparison, Measured, choose, compare
 from export.selection.report import summary, table
 from export.selection.served import ServedModel
 from export.selection.statistics import Bin, Interval, gain
+from export.training.run import TrainedModel
 
 OPTIONS: dict[str, Any] = {"seed": 0, "epochs": 1, "progress": False}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import export.emoji
-from export.data import load_dataset
-from export.emoji import Emoji, EmojiDataError, make_emoji_dataset, read_emoji, split_families
+import export.dataset.emoji
+from export.dataset.data import load_dataset
+from export.dataset.emoji import Emoji, EmojiDataError, make_emoji_dataset, read_emoji, split_families
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_fifth_of_every_class_is_held_out(emoji: list[Emoji], split: dict[str,
 
 
 def test_it_is_made_once_and_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.emoji, "read_emoji", lambda: some(30))
+    monkeypatch.setattr(export.dataset.emoji, "read_emoji", lambda: some(30))
     first = make_emoji_dataset(tmp_path / "first", image_size=32)
     before = contents(first), (first / "manifest.csv").stat().st_mtime_ns
     make_emoji_dataset(first, image_size=32)
@@ -101,7 +101,9 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.emoji, "read_emoji", lambda: [*some(3), Emoji(("0041",), "the letter A", "Symbols")])
+    monkeypatch.setattr(
+        export.dataset.emoji, "read_emoji", lambda: [*some(3), Emoji(("0041",), "the letter A", "Symbols")]
+    )
     with pytest.raises(EmojiDataError, match="the letter A"):
         make_emoji_dataset(tmp_path / "data")
     assert not list(tmp_path.iterdir())

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import export.data
+import export.dataset.data
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor
-from export._split import hold_out
-from export.data import DataError, Dataset, encode, load_dataset
-from export.tokenizer import train_tokenizer
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import DataError, Dataset, encode, load_dataset
+from export.dataset.split import hold_out
+from export.training.tokenizer import train_tokenizer
 from tests.training.conftest import picture
 
 Make = Callable[..., Path]
@@ -203,7 +203,7 @@ def test_the_digest_is_of_contents_not_of_names(folder: Make) -> None:
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_training_sees_what_the_client_sends(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """Whether the pictures fit in memory or not."""
-    monkeypatch.setattr(export.data, "_IN_MEMORY", limit)
+    monkeypatch.setattr(export.dataset.data, "_IN_MEMORY", limit)
     tokenizer = train_tokenizer((row.text for row in dataset.rows), vocabulary=320)
     preprocessor = Preprocessor(PreprocessingSpec(16, 12, 5, tokenizer, dataset.labels, 1))
     arrays = encode(dataset.rows, preprocessor)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duoserve.preprocess import Preprocessor
-from export._presets import Preset
-from export.card import read_card
-from export.data import Dataset, encode
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import Dataset, encode
 from export.errors import ExportError
-from export.missing import MissingInputs, without
-from export.savedmodel import Published
-from export.train import TrainedModel, train
+from export.publish.card import read_card
+from export.publish.savedmodel import Published
+from export.training.missing import MissingInputs, without
+from export.training.presets import Preset
+from export.training.train import TrainedModel, train
 
 
 @pytest.fixture

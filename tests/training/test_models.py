@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from duoserve.contract import PreprocessingSpec
-from export._presets import BASELINES, FUSIONS, PRESETS, Preset
 from export.errors import ExportError
-from export.fusion import FUSE
-from export.model import BUILDERS, build_model
+from export.training.fusion import FUSE
+from export.training.model import BUILDERS, build_model
+from export.training.presets import BASELINES, FUSIONS, PRESETS, Preset
 
 DIFFERENT = ("compact", "reference")
 """`large` is `compact` with larger numbers."""

@@ -15,13 +15,13 @@ import keras
 import numpy as np
 import pytest
 
-from export import _checkpoint
-from export._presets import PRESETS
 from export.cli import main
-from export.data import DataError, Dataset, load_dataset
+from export.dataset.data import DataError, Dataset, load_dataset
 from export.errors import ExportError
-from export.running import Running
-from export.train import TrainedModel, train
+from export.training import checkpoint as _checkpoint
+from export.training.presets import PRESETS
+from export.training.running import Running
+from export.training.train import TrainedModel, train
 from tests.training.conftest import SMALL, make_squares
 from tests.training.running import FEW_EPOCHS, WITHOUT_CHANCE
 

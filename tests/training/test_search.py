@@ -13,12 +13,12 @@ import pytest
 
 import export.cli
 import export.selection.search
-from export._presets import FUSIONS, PRESETS, Preset
 from export.cli import main
-from export.data import Dataset
+from export.dataset.data import Dataset
 from export.errors import ExportError
-from export.run import TrainedModel
 from export.selection.search import grid, search, table
+from export.training.presets import FUSIONS, PRESETS, Preset
+from export.training.run import TrainedModel
 
 PRESET = PRESETS["compact"]
 

@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocess import Preprocessor
-from export.emoji import read_emoji
-from export.preprocessing import make_tokenizer
-from export.tokenizer import LARGEST_VOCABULARY, PAD_ID, TokenizerError, train_tokenizer
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.emoji import read_emoji
+from export.graph.preprocessing import make_tokenizer
+from export.training.tokenizer import LARGEST_VOCABULARY, PAD_ID, TokenizerError, train_tokenizer
 
 CORPUS = [f"a {colour} {thing}" for colour in ("red", "green", "grün") for thing in ("house", "door", "tree")]
 

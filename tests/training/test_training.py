@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duoserve.preprocess import Preprocessor
-from export._presets import FUSIONS, Preset
-from export.data import Dataset, load_dataset
-from export.emoji import make_emoji_dataset
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import Dataset, load_dataset
+from export.dataset.emoji import make_emoji_dataset
 from export.errors import ExportError
-from export.savedmodel import export_version
-from export.store import ModelStore
-from export.tokenizer import train_tokenizer
-from export.train import TrainedModel, train
+from export.publish.savedmodel import export_version
+from export.publish.store import ModelStore
+from export.training.presets import FUSIONS, Preset
+from export.training.tokenizer import train_tokenizer
+from export.training.train import TrainedModel, train
 
 
 def answers(trained: TrainedModel) -> np.ndarray:

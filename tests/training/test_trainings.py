@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-import export.train as training
+import export.training.train as training
 from benchmarks import _trainings
 from benchmarks._trainings import Case, Collected, collect
 from benchmarks._variants import ONE_SCALE, VARIANTS, WORDS
 from benchmarks.fusion_ablation import NAIVE, PARTS
 from duoserve.contract import PreprocessingSpec
-from export._presets import PRESETS
-from export.data import Arrays, Dataset, Row
-from export.fusion import FUSED
-from export.model import build_model
-from export.tokenizer import PAD_ID, train_tokenizer
+from export.dataset.data import Arrays, Dataset, Row
+from export.training.fusion import FUSED
+from export.training.model import build_model
+from export.training.presets import PRESETS
+from export.training.tokenizer import PAD_ID, train_tokenizer
 
 CASES = [Case("text", "text_only", PRESETS["compact"]), Case("both", "concat", PRESETS["compact"])]
 

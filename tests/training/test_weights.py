@@ -13,18 +13,18 @@ import pytest
 
 from duoserve import Client
 from duoserve.contract import SERVING_DEFAULT
-from export import cost
-from export._session import SessionModel
-from export.card import read_card
 from export.cli import main
-from export.data import Dataset, Row
+from export.dataset.data import Dataset, Row
 from export.errors import ExportError
-from export.gate import check
-from export.run import TrainedModel
-from export.savedmodel import Published
-from export.store import ModelStore
-from export.train import train
-from export.weights import PackedWeights
+from export.publish import cost
+from export.publish.card import read_card
+from export.publish.gate import check
+from export.publish.savedmodel import Published
+from export.publish.session import SessionModel
+from export.publish.store import ModelStore
+from export.publish.weights import PackedWeights
+from export.training.run import TrainedModel
+from export.training.train import train
 from serving.local.testing import LocalServer
 from tests.client.fake import wait_until
 from tests.training.conftest import SMALL

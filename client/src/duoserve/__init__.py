@@ -7,31 +7,37 @@ with Client("localhost:8500", model="pairs", label="stable") as client:
     print(answer.label, answer.probability, answer.version)
 """
 
-from duoserve._messages import Outputs, VersionStatus
-from duoserve.aio import AsyncClient
-from duoserve.audio import Clip
-from duoserve.client import Client
-from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
-from duoserve.errors import (
-    BadReply,
-    ClientClosed,
-    DeadlineExceeded,
-    DuoserveError,
-    InvalidInput,
-    MessageTooLarge,
-    ModelNotFound,
-    PermissionDenied,
-    RequestRejected,
-    ServerBusy,
-    ServerUnavailable,
-    SpecChanged,
-    UnsupportedModel,
-)
-from duoserve.explanation import Explanation, InputRelevance, Word
-from duoserve.options import TLS, Connection, Hedge, Retry
-from duoserve.preprocess import Preprocessor
-from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Pair, Prediction, Scored, TensorPrediction
-from duoserve.routing import Canary, Shadow, ShadowReport
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duoserve._wire.messages import Outputs, VersionStatus
+    from duoserve.aio import AsyncClient
+    from duoserve.client import Client
+    from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
+    from duoserve.errors import (
+        BadReply,
+        ClientClosed,
+        DeadlineExceeded,
+        DuoserveError,
+        InvalidInput,
+        MessageTooLarge,
+        ModelNotFound,
+        PermissionDenied,
+        RequestRejected,
+        ServerBusy,
+        ServerUnavailable,
+        SpecChanged,
+        UnsupportedModel,
+    )
+    from duoserve.explanation import Explanation, InputRelevance, Word
+    from duoserve.options import TLS, Connection, Hedge, Retry
+    from duoserve.preprocessing.audio import Clip
+    from duoserve.preprocessing.preprocessor import Preprocessor
+    from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Pair, Prediction, Scored, TensorPrediction
+    from duoserve.routing import Canary, Shadow, ShadowReport
 
 __all__ = [
     "TLS",
@@ -76,3 +82,75 @@ __all__ = [
     "VersionStatus",
     "Word",
 ]
+
+# Loaded when first asked for (PEP 562): the parts without gRPC, such as `duoserve.console`, start fast.
+_HOMES = {
+    "_wire.messages": (
+        "Outputs",
+        "VersionStatus",
+    ),
+    "aio": ("AsyncClient",),
+    "preprocessing.audio": ("Clip",),
+    "client": ("Client",),
+    "contract": (
+        "AudioSpec",
+        "ContractError",
+        "PreprocessingSpec",
+        "SignatureSpec",
+        "TensorSpec",
+    ),
+    "errors": (
+        "BadReply",
+        "ClientClosed",
+        "DeadlineExceeded",
+        "DuoserveError",
+        "InvalidInput",
+        "MessageTooLarge",
+        "ModelNotFound",
+        "PermissionDenied",
+        "RequestRejected",
+        "ServerBusy",
+        "ServerUnavailable",
+        "SpecChanged",
+        "UnsupportedModel",
+    ),
+    "explanation": (
+        "Explanation",
+        "InputRelevance",
+        "Word",
+    ),
+    "options": (
+        "TLS",
+        "Connection",
+        "Hedge",
+        "Retry",
+    ),
+    "preprocessing.preprocessor": ("Preprocessor",),
+    "results": (
+        "BatchResult",
+        "Embedding",
+        "EmbeddingBatch",
+        "Pair",
+        "Prediction",
+        "Scored",
+        "TensorPrediction",
+    ),
+    "routing": (
+        "Canary",
+        "Shadow",
+        "ShadowReport",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'duoserve' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"duoserve.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

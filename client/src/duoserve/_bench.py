@@ -15,8 +15,8 @@ import numpy as np
 
 from duoserve._checks import expect_number, expect_whole
 from duoserve.aio import AsyncClient
-from duoserve.audio import Clip, encode_wav
 from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.preprocessing.audio import Clip, encode_wav
 
 __all__ = ["Report", "percentiles", "run"]
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from duoserve import _bench
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
+from duoserve.console import guarded, put, say
 from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.options import TLS
 from duoserve.results import Prediction
-from duoserve_console import guarded, put, say
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,16 +9,16 @@ from typing import Any
 import grpc
 import numpy.typing as npt
 
-from duoserve._channel import Plan
+from duoserve._base import Shell
 from duoserve._checks import expect_kind
-from duoserve._lines import Line, Lines
-from duoserve._messages import Outputs, VersionStatus
-from duoserve._shell import Shell
-from duoserve._sync import SyncDriver, SyncLine, open_channel
-from duoserve.audio import AudioSource, Clip
+from duoserve._transport.channel import Plan
+from duoserve._transport.managed_channel import Line, Lines
+from duoserve._transport.sync_driver import SyncDriver, SyncLine, open_channel
+from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.explanation import Explanation
-from duoserve.preprocess import ImageSource, Preprocessor
+from duoserve.preprocessing.audio import AudioSource, Clip
+from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["Client"]

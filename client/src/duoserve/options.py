@@ -131,6 +131,6 @@ class TLS:
         Raises:
             InvalidInput: A file that can't be read, is no PEM, or a certificate and key that are no pair.
         """
-        from duoserve._tls import credentials_of
+        from duoserve._transport.tls import credentials_of
 
         credentials_of(self)

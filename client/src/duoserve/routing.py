@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 
 from duoserve._checks import expect_flag, expect_number, expect_whole, resolve_target
-from duoserve._fork import Lock, forget_in_child
+from duoserve._transport.fork import Lock, forget_in_child
 from duoserve.errors import InvalidInput
 from duoserve.results import Prediction
 

@@ -1,0 +1,1 @@
+"""How a call travels, sync or async alike: see README.md in this folder."""

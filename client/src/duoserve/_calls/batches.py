@@ -1,0 +1,178 @@
+"""Large batches: read, split to what the server takes, sent side by side, put back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeGuard, TypeVar
+
+from duoserve._calls import inputs as _inputs
+from duoserve._calls.core import Core
+from duoserve._calls.effects import Compute, Gather, Steps
+from duoserve._calls.failures import batch_limit
+from duoserve._calls.inputs import Item, SendMode
+from duoserve._calls.retrying import Context
+from duoserve._calls.specs import Target
+from duoserve.contract import PreprocessingSpec
+from duoserve.errors import DuoserveError, InvalidInput, RequestRejected
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.results import Sent
+
+__all__ = ["Batches"]
+
+_CONCURRENT: Final = 4  # requests of one batch at a time: keeps a server busy, leaves threads to others
+_CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: more requests rather than one of a gigabyte
+
+T = TypeVar("T")  # what an item's answer is
+Ask = Callable[[Context, Target, Sequence[Item], Sent], Steps[list[T | DuoserveError]]]
+Chunk = list[tuple[int, Item]]
+After = Callable[[Sequence[tuple[Item, T]]], Steps[None]]
+
+
+class Batches(Generic[T]):
+    """Asks about any number of items. Learns the server's max_batch_size when it is below ours.
+
+    Args:
+        core: Knows what to prepare for.
+        ask: Sends one request, and gives an answer or an error for each of its items.
+        max_batch_size: Of a request.
+    """
+
+    def __init__(self, core: Core, ask: Ask[T], max_batch_size: int) -> None:
+        self._core = core
+        self._ask = ask
+        self._limit = max_batch_size
+
+    def answer(
+        self,
+        context: Context,
+        target: Target,
+        pairs: Sequence[Any],
+        mode: SendMode,
+        fallbacks: Sequence[Target],
+        after: After[T] | None,
+    ) -> Steps[list[T | DuoserveError]]:
+        """An outcome for each pair, in order.
+
+        Args:
+            context: Of the call.
+            target: Whom to ask.
+            pairs: Images and texts.
+            mode: How they go out.
+            fallbacks: Whom to ask then, for the items that fail.
+            after: Given the items of each request, with their answers.
+        """
+        if not pairs:
+            return []
+        expected = yield from self._core.expected(context, target)
+        outcomes: list[T | DuoserveError | None] = [None] * len(pairs)
+        size = self._limit
+        windows = [range(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
+        steps = [
+            self._window(context, (target, *fallbacks), pairs, window, expected, mode, outcomes, after)
+            for window in windows
+        ]
+        yield Gather(steps, _CONCURRENT)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _window(
+        self,
+        context: Context,
+        targets: Sequence[Target],
+        pairs: Sequence[Any],
+        window: range,
+        expected: Preprocessor,
+        mode: SendMode,
+        outcomes: list[T | DuoserveError | None],
+        after: After[T] | None,
+    ) -> Steps[None]:
+        """Reads and sends some neighbouring items. Only these are in memory, prepared, at a time."""
+        groups = yield Compute(lambda: self._read(pairs, window, expected, mode, outcomes))
+        for sent, chunk in groups:
+            left = chunk
+            for target in targets:
+                yield from self._chunk(context, target, left, sent, outcomes)
+                left = [(i, item) for i, item in left if _failed(outcomes[i])]
+                if not left:
+                    break
+            if after is not None:
+                found = [(item, outcomes[i]) for i, item in chunk]
+                yield from after([(item, answer) for item, answer in found if _is_answer(answer)])
+
+    def _read(
+        self,
+        pairs: Sequence[Any],
+        window: Iterable[int],
+        expected: Preprocessor,
+        mode: SendMode,
+        outcomes: list[T | DuoserveError | None],
+    ) -> list[tuple[Sent, Chunk]]:
+        """Reads the items of a window, and groups them by the way they go out, and by what they are.
+
+        A version that refuses one because an input is missing, or is a clip, refuses all of its group.
+        """
+        chunks: dict[tuple[Sent, Hashable], list[Chunk]] = {}
+        sizes: dict[tuple[Sent, Hashable], int] = {}
+        for i in window:
+            try:
+                image, text = _split_pair(pairs[i])
+                item = _inputs.read_item(image, text)
+                sent = _inputs.choose(item, expected.spec, mode)
+                if sent == "tensors" and not _inputs.unfit([item], expected.spec):
+                    item.tensors(expected)  # a broken image must fail alone, not with its chunk
+            except InvalidInput as error:
+                outcomes[i] = error
+                continue
+            size = _size(item, sent, expected.spec)
+            kind = sent, (item.medium, item.missing)
+            if kind not in chunks or sizes[kind] + size > _CHUNK_BYTES:
+                chunks.setdefault(kind, []).append([])
+                sizes[kind] = 0
+            chunks[kind][-1].append((i, item))
+            sizes[kind] += size
+        return [(sent, chunk) for (sent, _), of_kind in chunks.items() for chunk in of_kind]
+
+    def _chunk(
+        self, context: Context, target: Target, chunk: Chunk, sent: Sent, outcomes: list[T | DuoserveError | None]
+    ) -> Steps[None]:
+        """Fills in the outcomes of one chunk, in smaller ones where the server refuses it whole."""
+        context.record.sent = sent
+        try:
+            found = yield from self._ask(context, target, [item for _, item in chunk], sent)
+        except RequestRejected as error:
+            limit = batch_limit(error)
+            if limit is not None:
+                self._limit = min(self._limit, limit)
+            if len(chunk) == 1 or error.code != "INVALID_ARGUMENT":
+                for i, _ in chunk:
+                    outcomes[i] = error
+                return
+            # One item that the model fails on must not fail the others: halve until it is alone.
+            size = max(1, min(limit or (len(chunk) + 1) // 2, len(chunk) - 1))
+            for start in range(0, len(chunk), size):
+                yield from self._chunk(context, target, chunk[start : start + size], sent, outcomes)
+        except DuoserveError as error:
+            for i, _ in chunk:
+                outcomes[i] = error
+        else:
+            for (i, _), outcome in zip(chunk, found, strict=True):
+                outcomes[i] = outcome
+
+
+def _is_answer(outcome: T | DuoserveError | None) -> TypeGuard[T]:
+    return outcome is not None and not isinstance(outcome, DuoserveError)
+
+
+def _failed(outcome: object) -> bool:
+    return isinstance(outcome, DuoserveError) and not isinstance(outcome, InvalidInput)
+
+
+def _split_pair(pair: Any) -> tuple[Any, Any]:
+    if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
+        raise InvalidInput(f"Expected each item to be a pair (image or Clip, text). Received: {type(pair).__name__}")
+    return pair[0], pair[1]
+
+
+def _size(item: Item, sent: Sent, spec: PreprocessingSpec) -> int:
+    if sent == "bytes":
+        return len(item.data or b"") + len(item.text_bytes)
+    return spec.image_height * spec.image_width * 3 + spec.token_length * 4

@@ -1,0 +1,296 @@
+"""From what the caller gave to the tensors of a request. No I/O but reading files of images and clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve.contract import (
+    AUDIO,
+    EXPLAIN,
+    IMAGE,
+    SERVING_BYTES,
+    SERVING_DEFAULT,
+    TEXT,
+    PreprocessingSpec,
+    TensorSpec,
+    signatures,
+)
+from duoserve.errors import BadReply, InvalidInput
+from duoserve.preprocessing.audio import Clip, as_clip
+from duoserve.preprocessing.image_headers import EncodedImage, inspect
+from duoserve.preprocessing.preprocessor import Preprocessor, read_encoded
+from duoserve.preprocessing.recordings import inspect_audio
+from duoserve.preprocessing.wav import EncodedAudio
+from duoserve.results import Sent
+
+__all__ = [
+    "Item",
+    "Question",
+    "SendMode",
+    "check_output",
+    "check_tensors",
+    "choose",
+    "either",
+    "encode_items",
+    "read_item",
+    "unfit",
+]
+
+SendMode = Literal["auto", "tensors", "bytes"]
+SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
+
+FEW: Final = 256
+"""Of so many numbers or less, a list is looked through faster than an array: after the wait for a reply
+numpy's own loops have left the caches, and the first use costs ten times as much as the next ones."""
+
+_UINT8: Final = np.dtype("uint8")
+_INT32: Final = np.dtype("int32")
+_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name reads the name anew
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(slots=True)
+class Item:
+    """One image (or clip) and text, read and looked at, but not prepared for any version yet.
+
+    Attributes:
+        source: Array, PIL image or Clip of an array, None when the image came encoded, or is missing.
+        data: The encoded image or clip, None when it came as numbers; no bytes when it is missing.
+        facts: What the headers of `data` say.
+        text: The text, None when it is missing.
+        text_bytes: The text, as UTF-8.
+        missing: Which of "image" and "text" is missing: one at most.
+        prepared: The last result of `tensors`, with the digest that it was made for.
+    """
+
+    source: Any
+    data: bytes | None
+    facts: EncodedImage | EncodedAudio | None
+    text: str | None
+    text_bytes: bytes
+    missing: tuple[str, ...] = ()
+    prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+
+    @property
+    def medium(self) -> str | None:
+        """IMAGE or AUDIO; None when it is missing, which suits either."""
+        if IMAGE in self.missing:
+            return None
+        return AUDIO if isinstance(self.source, Clip) or isinstance(self.facts, EncodedAudio) else IMAGE
+
+    def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """Image and tokens for the versions of the preprocessor's spec; remembered for a retry."""
+        digest = preprocessor.digest
+        if self.prepared is None or self.prepared[0] != digest:
+            if self.data is not None and self.facts is not None:
+                image = preprocessor.encoded(self.data, self.facts)
+            else:
+                image = preprocessor.image(self.source)
+            self.prepared = digest, image, preprocessor.tokens(self.text)
+            if IMAGE in self.missing and not (self.prepared[2] != preprocessor.spec.pad_id).any():
+                raise InvalidInput("Expected text to have a token, as there is no image. Received: none")
+        return self.prepared[1:]
+
+
+def either(image: Any, audio: Any) -> Any:
+    """The one of the two that was given, audio as a Clip; None when neither was.
+
+    Raises:
+        InvalidInput: Both were given, or an array in place of a Clip.
+    """
+    if audio is None:
+        return image
+    if image is not None:
+        raise InvalidInput("Expected an image or audio. Received: both")
+    return as_clip(audio)
+
+
+def read_item(image: Any, text: Any) -> Item:
+    """Reads the file of the image or clip, if it is one, and refuses what no version could take.
+
+    Args:
+        image: See `Client.predict`. None: missing. A Clip in its place for models that take audio.
+        text: None: missing.
+
+    Raises:
+        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`; both are missing.
+    """
+    missing = tuple(name for name, value in ((IMAGE, image), (TEXT, text)) if value is None)
+    if len(missing) == 2:
+        raise InvalidInput("Expected an image, a text or both. Received: neither")
+    text_bytes = b"" if text is None else _encode_text(text)
+    if image is None:
+        return Item(None, b"", None, text, text_bytes, missing)
+    if isinstance(image, Clip):
+        data = image.read()
+        facts = None if data is None else inspect_audio(data)
+        return Item(image if data is None else None, data, facts, text, text_bytes, missing)
+    data = read_encoded(image)
+    if data is None:
+        return Item(image, None, None, text, text_bytes, missing)
+    return Item(None, data, inspect(data), text, text_bytes, missing)
+
+
+def _encode_text(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
+    if not text.strip():
+        raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
+
+
+def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
+    """How the item goes out. `auto` takes what is smaller on the wire.
+
+    Raises:
+        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV.
+    """
+    if item.data is None or (isinstance(item.facts, EncodedAudio) and item.facts.format != "WAV"):
+        if mode != "bytes":
+            return "tensors"
+        if item.facts is not None:  # no operation in the graph reads those
+            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {item.facts.format}")
+        received = "samples" if item.medium == AUDIO else "pixels"
+        raise InvalidInput(
+            f"Expected an encoded {item.medium} (path, bytes or file object) to send bytes. Received: {received}"
+        )
+    if mode != "auto":
+        return mode
+    prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
+    return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """Items for one signature, to be prepared for whichever version answers.
+
+    Attributes:
+        items: At least one.
+        signature: SERVING_BYTES sends the items as they are; every other one, tensors.
+        label: For EXPLAIN the class that is meant; None: the most probable one.
+    """
+
+    items: Sequence[Item]
+    signature: str
+    label: str | None = None
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every version has the signature."""
+        return self.signature in SIGNATURES.values()
+
+    def unfit(self, spec: PreprocessingSpec) -> str | None:
+        """What keeps a version of this spec from answering, as an error says it; None: nothing."""
+        if not self.everywhere and self.signature not in signatures(spec):
+            return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
+        if self.label is not None and self.label not in spec.labels:
+            return f"Expected label to be one of the version's {len(spec.labels)} classes. Received: {self.label!r:.80}"
+        return unfit(self.items, spec)
+
+    def inputs(self, preprocessor: Preprocessor) -> Tensors:
+        """The inputs of the request."""
+        tensors = encode_items(self.items, preprocessor, "bytes" if self.signature == SERVING_BYTES else "tensors")
+        if self.signature == EXPLAIN:
+            class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
+            tensors["class_id"] = np.full(len(self.items), class_id, np.int32)
+        return tensors
+
+
+def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
+    """What keeps a version of this spec from taking these items, as an error says it; None: nothing."""
+    media = {item.medium for item in items} - {None, spec.medium}
+    if media:
+        return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"
+    missing = {name for item in items for name in item.missing}.difference(spec.optional)
+    if missing:
+        names = sorted(spec.medium if name == IMAGE else name for name in missing)
+        return (
+            f"Expected {spec.medium} and text: this version was trained with both always, without modality dropout."
+            f" Received: no {' or no '.join(names)}"
+        )
+    return None
+
+
+def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) -> Tensors:
+    """The inputs of one request for all items."""
+    if sent == "bytes":
+        images = np.empty(len(items), object)
+        images[:] = [item.data for item in items]
+        texts = np.empty(len(items), object)
+        texts[:] = [item.text_bytes for item in items]
+        return {preprocessor.spec.bytes_input: images, "text": texts}
+    pairs = [item.tensors(preprocessor) for item in items]
+    if len(pairs) == 1:
+        return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}
+    return {"image": np.stack([image for image, _ in pairs]), "tokens": np.stack([tokens for _, tokens in pairs])}
+
+
+def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensors:
+    """Ready-made tensors, held against the contract: the server checks few of these itself.
+
+    Raises:
+        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range, a row with
+            neither image nor text.
+    """
+    tensors = {"image": image, "tokens": tokens}
+    spec = preprocessor.spec
+    if (
+        type(image) is not np.ndarray
+        or type(tokens) is not np.ndarray
+        or image.dtype != _UINT8
+        or tokens.dtype != _INT32
+        or image.shape[1:] != (spec.image_height, spec.image_width, 3)
+        or tokens.shape[1:] != (spec.token_length,)
+        or not image.shape[0] == tokens.shape[0] > 0
+    ):
+        for expected in signatures(spec)[SERVING_DEFAULT].inputs:
+            _check_tensor(expected, tensors[expected.name])
+        if len(image) != len(tokens):
+            raise InvalidInput(f"Expected as many rows of tokens as of image. Received: {len(tokens)} and {len(image)}")
+    size = preprocessor.vocabulary_size
+    few = tokens.ravel().tolist() if tokens.size <= FEW else (tokens.min(), tokens.max())
+    if min(few) < 0 or max(few) >= size:
+        raise InvalidInput(f"Expected tokens from 0 to {size - 1}. Received: {tokens.min()} to {tokens.max()}")
+    if len(spec.optional) == 2 and not (image.any((1, 2, 3)) | (tokens != spec.pad_id).any(1)).all():
+        raise InvalidInput("Expected an image, a text or both in each row. Received: neither in one")
+    return tensors
+
+
+def _check_tensor(spec: TensorSpec, array: Any) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {type(array).__name__}")
+    fits = array.ndim == len(spec.shape) and all(
+        want in (None, got) for want, got in zip(spec.shape, array.shape, strict=True)
+    )
+    if array.dtype.name != spec.dtype or not fits:
+        raise InvalidInput(
+            f"Expected {spec.name} to be {spec}. Received: {array.dtype.name} array of shape {array.shape}"
+        )
+    if array.shape[0] == 0:
+        raise InvalidInput(f"Expected {spec.name} to have at least one row. Received: none")
+
+
+def check_output(tensors: Mapping[str, npt.NDArray[Any]], expected: TensorSpec) -> npt.NDArray[Any]:
+    """An output of a reply.
+
+    Raises:
+        BadReply: Missing, or of another dtype or shape.
+    """
+    array = tensors.get(expected.name)
+    if array is None:
+        raise BadReply(f"Expected the reply to hold {expected.name}. Received: {', '.join(tensors) or 'nothing'}")
+    if array.dtype != _dtype(expected.dtype) or array.shape != expected.shape:
+        raise BadReply(
+            f"Expected {expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
+        )
+    return array

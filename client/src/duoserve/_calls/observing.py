@@ -1,0 +1,79 @@
+"""Tells a client's observers of its calls. What an observer raises costs no call: it is logged, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from duoserve import observe
+from duoserve._calls.retrying import Metadata, check_metadata
+from duoserve.observe import CallRecord, Observer
+
+__all__ = ["Finish", "Observed"]
+
+
+class Observed:
+    """The observers of one client."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+        self._failed: set[int] = set()  # by id: an observer need not be hashable, and lives as long as this
+
+    def start(self, record: CallRecord) -> Finish:
+        """Tells that a call begins; what it gives tells that it ended."""
+        finish = Finish(self, record)
+        for observer in self._observers:
+            try:
+                state, pairs = observer.started(record)
+                finish.states.append((observer, state))
+                finish.metadata += check_metadata(pairs)
+            except Exception as error:
+                self.failed(observer, "started", error)
+        return finish
+
+    def failed(self, observer: Observer, method: str, error: Exception) -> None:
+        """Logs the first failure of an observer."""
+        if id(observer) in self._failed:
+            return
+        self._failed.add(id(observer))
+        observe.logger.warning(
+            "Expected the observer %s to take every call. Received: %s from %s (logged once; calls go on without it)",
+            type(observer).__name__,
+            type(error).__name__,
+            method,
+            exc_info=error,
+        )
+
+
+class Finish:
+    """Closes a call's record when its block ends, and tells the observers that heard of its start.
+
+    Attributes:
+        states: These observers, with what each of them gave.
+        metadata: What they want to be sent along.
+    """
+
+    __slots__ = ("_observed", "_record", "_started", "metadata", "states")
+
+    def __init__(self, observed: Observed, record: CallRecord) -> None:
+        self._observed = observed
+        self._record = record
+        self._started = time.monotonic()
+        self.states: list[tuple[Observer, Any]] = []
+        self.metadata: Metadata = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        record = self._record
+        record.seconds = time.monotonic() - self._started
+        if kind is not None:
+            record.outcome = kind.__name__
+        for observer, state in self.states:
+            try:
+                observer.finished(state, record)
+            except Exception as failure:
+                self._observed.failed(observer, "finished", failure)
+        observe.log(record)

@@ -1,0 +1,54 @@
+"""The specs of the versions that a client has met, and which one to expect next."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from duoserve._transport.fork import Lock
+from duoserve.contract import PreprocessingSpec
+from duoserve.preprocessing.preprocessor import Preprocessor
+
+__all__ = ["Specs"]
+
+Target = int | str | None
+_KEPT: Final = 16  # versions; a spec holds a tokenizer of some hundred kilobytes
+
+
+class Specs:
+    """A cache of Preprocessors by version. A published version never changes, so nothing expires.
+
+    Versions that differ in their number alone share one Preprocessor, hence one loaded tokenizer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._by_version: dict[int, Preprocessor] = {}
+        self._expected: dict[Target, int] = {}
+
+    def of(self, version: int) -> Preprocessor | None:
+        """The Preprocessor of a version, None when it was not met yet."""
+        return self._by_version.get(version)
+
+    def expected(self, target: Target) -> Preprocessor | None:
+        """The Preprocessor of the version that answered for this label last, or of this version."""
+        version = target if isinstance(target, int) else self._expected.get(target)
+        return None if version is None else self._by_version.get(version)
+
+    def add(self, version: int, spec: PreprocessingSpec) -> Preprocessor:
+        """Keeps a spec that the server gave for a version."""
+        with self._lock:
+            alike = (
+                one for one in self._by_version.values() if dataclasses.replace(one.spec, version=spec.version) == spec
+            )
+            known = next(alike, None)
+            found = self._by_version[version] = known or Preprocessor(spec)
+            while len(self._by_version) > _KEPT:
+                del self._by_version[next(iter(self._by_version))]
+            return found
+
+    def answered(self, target: Target, version: int) -> None:
+        """Remembers which version stands behind a label now."""
+        if self._expected.get(target) != version:
+            with self._lock:
+                self._expected[target] = version

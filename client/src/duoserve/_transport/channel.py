@@ -1,0 +1,178 @@
+"""How a channel is to be opened: target, options, service config, credentials. Opens none itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+
+from duoserve._transport.tls import credentials_of
+from duoserve.errors import InvalidInput, ServerUnavailable
+from duoserve.options import TLS, Connection, Retry
+
+__all__ = ["Address", "Plan", "make_plan", "parse_address"]
+
+_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """Where the servers are.
+
+    Attributes:
+        text: For messages, as the user gave it.
+        target: gRPC's target, None when `hosts` have to be resolved first.
+        hosts: Host and port of each server of a list.
+        moves: Whether names are behind it, so that its answer can change.
+    """
+
+    text: str
+    target: str | None
+    hosts: tuple[tuple[str, int], ...] = ()
+    moves: bool = True
+
+    def is_local(self) -> bool:
+        """Whether no byte leaves this machine."""
+        if self.target is not None and self.target.startswith("unix"):
+            return True
+        return bool(self.hosts) and all(host == "localhost" or _is_loopback(host) for host, _ in self.hosts)
+
+
+def parse_address(address: str | Sequence[str]) -> Address:
+    """Reads "host:port", a gRPC target ("dns:///name:port", "unix:path"), or a list of "host:port".
+
+    Raises:
+        InvalidInput: No port, or a target within a list.
+    """
+    if isinstance(address, str):
+        if address.startswith(_SCHEMES):
+            return Address(address, address, moves=address.startswith(("dns:", "xds:")))
+        host, port = _host_port(address)
+        return Address(address, f"dns:///{address}", ((host, port),), moves=not _is_ip(host))
+    if not isinstance(address, Sequence) or not address:
+        raise InvalidInput(f"Expected address as host:port or a list of these. Received: {address!r}")
+    hosts = tuple(_host_port(entry) for entry in address)
+    return Address(",".join(address), None, hosts, moves=not all(_is_ip(host) for host, _ in hosts))
+
+
+def _host_port(entry: Any) -> tuple[str, int]:
+    if isinstance(entry, str) and not entry.startswith(_SCHEMES) and "/" not in entry:
+        host, colon, port = entry.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if colon and bare and port.isdecimal() and 0 < int(port) < 65536 and (":" not in bare or bare != host):
+            return bare, int(port)
+    raise InvalidInput(f"Expected address as host:port. Received: {entry!r}")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """A channel to open.
+
+    Attributes:
+        fingerprint: Equal for plans that would connect alike.
+    """
+
+    target: str
+    options: tuple[tuple[str, Any], ...]
+    credentials: grpc.ChannelCredentials | None
+    fingerprint: str
+
+
+def make_plan(address: Address, connection: Connection, retry: Retry, tls: TLS | None) -> Plan:
+    """Reads the TLS files and resolves the names of a list, now.
+
+    Raises:
+        InvalidInput: A TLS file that can't be read.
+        ServerUnavailable: No name of a list is known.
+    """
+    target, authority = address.target, None
+    if target is None:
+        target, authority = _resolve(address), address.hosts[0][0]
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", service_config(connection, retry)),
+        # The config is ours alone: a TXT record can't replace it, and no lookup is spent on one.
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_retries", 1),
+        # A request over this is not kept, hence not retried. The default of 256 KiB is a batch of one.
+        ("grpc.per_rpc_retry_buffer_size", 256 << 20),
+        ("grpc.max_receive_message_length", connection.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Pings only during calls: servers refuse them on an idle connection ("too_many_pings").
+        ("grpc.keepalive_time_ms", int(connection.keepalive * 1000)),
+        ("grpc.keepalive_permit_without_calls", 0),
+        # Both: which of the two ends a connection differs between gRPC releases.
+        ("grpc.keepalive_timeout_ms", int(min(connection.keepalive, 3) * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(min(connection.keepalive, 3) * 1000)),
+        ("grpc.dns_min_time_between_resolutions_ms", int(min(connection.refresh, 5) * 1000)),
+        # A restarted replica is found again within seconds; gRPC's default grows to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, on a busy replica
+        ("grpc.max_reconnect_backoff_ms", 5000),
+    ]
+    credentials, digest = None, ""
+    if tls is not None:
+        credentials, digest = credentials_of(tls)
+        if tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+            authority = tls.server_name
+    if authority is not None:
+        options.append(("grpc.default_authority", authority))
+    return Plan(target, tuple(options), credentials, f"{target} {digest}")
+
+
+def service_config(connection: Connection, retry: Retry) -> str:
+    """What gRPC does itself: round robin, retries of UNAVAILABLE with a budget, health checks."""
+    method: dict[str, Any] = {"name": [{}], "waitForReady": connection.wait_for_ready}
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [method]}
+    if retry.attempts > 1:
+        method["retryPolicy"] = {
+            "maxAttempts": retry.attempts,
+            "initialBackoff": f"{retry.initial_backoff:.3f}s",
+            "maxBackoff": f"{retry.max_backoff:.3f}s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config["retryThrottling"] = {"maxTokens": retry.budget, "tokenRatio": 0.1}
+    if connection.health_check:
+        config["healthCheckConfig"] = {"serviceName": ""}
+    return json.dumps(config)
+
+
+def _resolve(address: Address) -> str:
+    """The target of a list. Names are looked up here: gRPC takes only addresses in a list."""
+    found: dict[str, list[str]] = {"ipv4": [], "ipv6": []}
+    failure: OSError | None = None
+    for host, port in address.hosts:
+        try:
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            failure = error
+            continue
+        entries = {(info[0], str(info[4][0])) for info in infos}
+        v4 = sorted(ip for family, ip in entries if family == socket.AF_INET)
+        v6 = sorted(ip for family, ip in entries if family == socket.AF_INET6)
+        found["ipv4"] += [f"{ip}:{port}" for ip in v4]
+        found["ipv6"] += [f"[{ip}]:{port}" for ip in v6 if not v4]
+    kind = "ipv4" if found["ipv4"] else "ipv6"
+    if not found[kind]:
+        raise ServerUnavailable(
+            f"Expected names that can be resolved. Received: {failure}", server=address.text
+        ) from failure
+    return f"{kind}:" + ",".join(dict.fromkeys(found[kind]))

@@ -1,0 +1,134 @@
+"""The channel of a process and its successors: opened late, renewed quietly, closed when drained.
+
+A successor is opened when names have to be resolved again or TLS files changed. It takes
+over once it is connected; until then, and if it never is, the old channel goes on. (gRPC
+shares connections between channels to one address, so a successor costs a look-up.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from duoserve._transport.channel import Plan
+from duoserve._transport.fork import forget_in_child
+from duoserve.errors import ClientClosed, DuoserveError
+
+__all__ = ["BaseLine", "Line", "Lines"]
+
+_POLL: Final = 0.02  # seconds between looks at a successor that is connecting
+
+# Channels of a parent process. Dropping the last reference would close them, which touches the
+# parent's threads and sockets, so a child keeps them for good.
+_abandoned: list[Any] = []
+
+
+class Line(Protocol):
+    """An open channel."""
+
+    fingerprint: str
+
+    def method(self, path: str) -> Any:
+        """The callable of a method, bytes to bytes."""
+
+    def connect(self) -> None:
+        """Starts to connect."""
+
+    def connected(self) -> bool:
+        """Whether calls can go out at once."""
+
+    def retire(self, within: float) -> None:
+        """Closes the channel after `within` seconds, when its last call has ended."""
+
+
+class BaseLine:
+    """A channel, sync or aio, and its callables. One that was handed in (not owned) is never closed."""
+
+    def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
+        self.fingerprint = fingerprint
+        self._channel = channel
+        self._owned = owned
+        self._methods: dict[str, Any] = {}
+
+    def method(self, path: str) -> Any:
+        """The callable of a method, bytes to bytes."""
+        found = self._methods.get(path)
+        if found is None:
+            found = self._methods[path] = self._channel.unary_unary(path, None, None)
+        return found
+
+
+class Lines:
+    """Decides which channel a call takes. Not safe for threads: the sync client holds a lock around `renew`."""
+
+    def __init__(
+        self, plan: Callable[[], Plan], open_line: Callable[[Plan], Line], *, moves: bool, interval: float
+    ) -> None:
+        self._plan = plan
+        self._open = open_line
+        self._moves = moves
+        self._interval = interval
+        self.current: Line | None = None
+        self._next: Line | None = None
+        self._plan_at = 0.0
+        self.check_at = 0.0
+        self.longest = 0.0
+        self.closed = False
+        forget_in_child(self)
+
+    def after_fork(self) -> None:
+        """The channels are the parent's."""
+        _abandoned.extend((self.current, self._next))
+        self.current = self._next = None
+        self.check_at = self._plan_at = 0.0
+
+    def needs_plan(self) -> bool:
+        """Whether `renew` wants a fresh plan (files and names are read for it)."""
+        return self.current is None or time.monotonic() >= self._plan_at
+
+    def make_plan(self) -> Plan | None:
+        """A fresh plan; None when there can't be one now, but the present channel still serves."""
+        try:
+            return self._plan()
+        except DuoserveError:
+            if self.current is None:
+                raise
+            return None
+
+    def renew(self, plan: Plan | None) -> Line:
+        """The channel to use now. Call it when there is none, or `check_at` has come."""
+        if self.closed:
+            raise ClientClosed("Expected an open client. Received: a call after close()")
+        now = time.monotonic()
+        if self.current is None:
+            assert plan is not None
+            self.current = self._open(plan)
+            self._plan_at = now + self._interval
+        elif now >= self._plan_at:
+            self._plan_at = now + self._interval
+            if plan is not None:
+                self._succeed(self.current, plan)
+        if self._next is not None and self._next.connected():
+            self.current.retire(self.longest + 1)
+            self.current, self._next = self._next, None
+        self.check_at = self._plan_at if self._next is None else min(self._plan_at, now + _POLL)
+        return self.current
+
+    def _succeed(self, current: Line, plan: Plan) -> None:
+        """Opens a successor, unless the present channel or the one that is connecting will do."""
+        if self._next is not None:
+            if self._next.fingerprint == plan.fingerprint:
+                return
+            self._next.retire(0)  # the files changed again: the rotation was half done
+            self._next = None
+        if self._moves or plan.fingerprint != current.fingerprint:
+            self._next = self._open(plan)
+            self._next.connect()
+
+    def close(self) -> list[Line]:
+        """Ends all further calls. Gives the channels to close."""
+        self.closed = True
+        lines = [line for line in (self.current, self._next) if line is not None]
+        self.current = self._next = None
+        return lines

@@ -1,0 +1,235 @@
+"""Performs the core's effects by blocking."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from duoserve._calls.effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
+from duoserve._transport.channel import Plan
+from duoserve._transport.fork import Lock, forget_in_child
+from duoserve._transport.managed_channel import BaseLine, Lines
+from duoserve.errors import ClientClosed
+
+__all__ = ["SyncDriver"]
+
+T = TypeVar("T")
+# Held here as well as by their timers: a forked child has no timers, and must not close its parent's channels.
+_retiring: set[SyncLine] = set()
+_WORKERS: Final = 16  # threads for parts of batches and for shadows, made when they are needed
+
+
+class SyncLine(BaseLine):
+    """A grpc.Channel and its callables."""
+
+    _ready: Any = None
+
+    def connect(self) -> None:
+        """Starts to connect."""
+        self._ready = grpc.channel_ready_future(self._channel)
+
+    def connected(self) -> bool:
+        """Whether calls can go out at once."""
+        return self._ready is not None and self._ready.done()
+
+    def retire(self, within: float) -> None:
+        """Closes the channel after `within` seconds, when its last call has ended."""
+        if not self._owned:
+            return
+        if within <= 0:
+            self.close()
+            return
+        _retiring.add(self)
+        timer = threading.Timer(within, self.close)
+        timer.daemon = True
+        timer.start()
+
+    def close(self) -> None:
+        """Closes the channel now."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.cancel()
+        if self._owned:
+            self._channel.close()
+        _retiring.discard(self)
+
+
+def open_channel(plan: Plan) -> SyncLine:
+    """Opens the channel that a plan describes."""
+    if plan.credentials is None:
+        channel = grpc.insecure_channel(plan.target, plan.options)
+    else:
+        channel = grpc.secure_channel(plan.target, plan.credentials, plan.options)
+    return SyncLine(channel, plan.fingerprint)
+
+
+class SyncDriver:
+    """Runs steps on the calling thread. Safe for many threads."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._lock = Lock()
+        self._renewing = Lock()
+        self._once: dict[Any, Lock] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending = 0
+        forget_in_child(self)
+
+    def after_fork(self) -> None:
+        """The threads stayed in the parent."""
+        self._pool = None
+        self._pending = 0
+
+    def run(self, steps: Steps[T]) -> T:
+        """The result of the steps. Raises what they raise."""
+        try:
+            effect = next(steps)
+            while True:
+                try:
+                    value = self._perform(effect)
+                except BaseException as error:
+                    effect = steps.throw(error)
+                else:
+                    effect = steps.send(value)
+        except StopIteration as stop:
+            found: T = stop.value
+            return found
+
+    def close(self) -> None:
+        """Closes the channels. Calls that are under way fail."""
+        with self._lock:
+            lines = self._lines.close()
+            pool, self._pool = self._pool, None
+        for line in lines:
+            line.close()  # type: ignore[attr-defined]
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Call):
+            return self._call(effect)
+        if isinstance(effect, Compute):
+            return effect.function()
+        if isinstance(effect, Sleep):
+            time.sleep(effect.seconds)
+            return None
+        if isinstance(effect, Once):
+            return self._run_once(effect)
+        if isinstance(effect, Gather):
+            return self._gather(effect)
+        return self._in_background(effect)
+
+    def _call(self, call: Call) -> bytes:
+        lines = self._lines
+        line = lines.current
+        if line is None or time.monotonic() >= lines.check_at:
+            line = self._renew()
+        if call.timeout > lines.longest:
+            lines.longest = call.timeout
+        method = line.method(call.method)
+        try:
+            if call.hedge_after is None or call.hedge_after >= call.timeout:
+                reply: bytes = method(call.request, call.timeout, call.metadata)
+                return reply
+            return self._hedged(method, call)
+        except (ValueError, grpc.RpcError) as error:  # grpc's ways to say that the channel was closed
+            if not lines.closed:
+                raise
+            raise ClientClosed("Expected an open client. Received: close() during the call") from error
+
+    def _renew(self) -> Any:
+        lines = self._lines
+        current = lines.current
+        if not self._renewing.acquire(timeout=-1 if current is None else 0):
+            return current  # another thread sees to it
+        try:
+            plan = lines.make_plan() if lines.needs_plan() else None
+            with self._lock:
+                return lines.renew(plan)
+        finally:
+            self._renewing.release()
+
+    def _hedged(self, method: Any, call: Call) -> bytes:
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        assert call.hedge_after is not None
+        started = time.monotonic()
+        running = [method.future(call.request, call.timeout, call.metadata)]
+        running[0].add_done_callback(done.put)
+        try:
+            try:
+                first = done.get(timeout=call.hedge_after)
+            except queue.Empty:
+                left = call.timeout - (time.monotonic() - started)
+                if left > 0 and call.on_hedge():
+                    running.append(method.future(call.request, left, call.metadata))
+                    running[1].add_done_callback(done.put)
+                first = done.get()
+            if first.exception() is not None and len(running) == 2:
+                second = done.get()
+                first = first if second.exception() is not None else second
+            reply: bytes = first.result()
+            return reply
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _run_once(self, once: Once) -> Any:
+        with self._lock:
+            lock = self._once.setdefault(once.key, Lock())
+        taken = lock.acquire(once.timeout)
+        try:
+            return self.run(once.steps)
+        finally:
+            if taken:
+                lock.release()
+
+    def _gather(self, gather: Gather) -> list[Any]:
+        if len(gather.steps) == 1:
+            return [self.run(gather.steps[0])]
+        # A few threads that draw from one list: the pool is shared, this batch takes no more than its limit.
+        left = iter(list(enumerate(gather.steps)))
+        results: list[Any] = [None] * len(gather.steps)
+
+        def work() -> None:
+            while True:
+                with self._lock:
+                    i, steps = next(left, (-1, None))
+                if steps is None:
+                    return
+                results[i] = self.run(steps)
+
+        pool = self._threads()
+        helpers = [pool.submit(work) for _ in range(min(gather.limit, len(gather.steps)) - 1)]
+        work()  # this thread too: even with a busy pool the batch goes on
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+        return results
+
+    def _in_background(self, background: Background) -> bool:
+        with self._lock:
+            if self._pending >= background.limit or self._lines.closed:
+                return False
+            self._pending += 1
+        self._threads().submit(self._finish, background.steps)
+        return True
+
+    def _finish(self, steps: Generator[Effect, Any, Any]) -> None:
+        try:
+            self.run(steps)
+        finally:
+            with self._lock:
+                self._pending -= 1
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._lines.closed:
+                raise ClientClosed("Expected an open client. Received: a call after close()")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_WORKERS, "duoserve")
+            return self._pool

@@ -1,0 +1,1 @@
+"""A version's folder beside its SavedModel: checksums, signing, golden samples. The client does without."""

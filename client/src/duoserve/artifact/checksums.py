@@ -1,0 +1,64 @@
+"""The SHA-256 manifest of a version: `sha256sum -c` reads it too.
+
+cd models/NAME/N && sha256sum -c assets.extra/MANIFEST.sha256
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+__all__ = ["MANIFEST_PATH", "SIGNATURE_PATH", "verify_manifest", "write_manifest"]
+
+MANIFEST_PATH: Final = "assets.extra/MANIFEST.sha256"
+"""Relative to the version's folder, as are the paths in it."""
+
+SIGNATURE_PATH: Final = "assets.extra/model.sig"
+"""See `duoserve.artifact.signing`. Made after the manifest, which it covers, so it is not in there."""
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes the digests of every file in a version's folder but the manifest itself and the signature over it."""
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in _files(folder)]
+    path = folder / MANIFEST_PATH
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def verify_manifest(folder: Path) -> list[str]:
+    """What does not fit the manifest, one line a file. Empty when all is well."""
+    path = folder / MANIFEST_PATH
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"Expected a manifest at {MANIFEST_PATH}. Received: {error}"]
+    findings = []
+    listed = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        digest, separator, name = line.partition("  ")
+        if not separator or len(digest) != 64:
+            findings.append(f"{MANIFEST_PATH}:{number}: expected '<sha256>  <file>'. Received: {line[:80]!r}")
+        else:
+            listed[name] = digest
+    present = set(_files(folder))
+    findings += [f"{name}: in the manifest, not in the folder" for name in sorted(listed.keys() - present)]
+    findings += [f"{name}: in the folder, not in the manifest" for name in sorted(present - listed.keys())]
+    for name in sorted(present & listed.keys()):
+        actual = _sha256(folder / name)
+        if actual != listed[name]:
+            findings.append(f"{name}: expected SHA-256 {listed[name][:12]}…. Received: {actual[:12]}…")
+    return findings
+
+
+def _files(folder: Path) -> list[str]:
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in paths if path not in (MANIFEST_PATH, SIGNATURE_PATH))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""Golden samples: inputs with the answers that a version gave when it was exported.
+
+Export writes them beside the model, the gate replays them before a version is published,
+and a rollout replays them on every live replica before a label moves.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from duoserve.contract import ContractError
+from duoserve.preprocessing.audio import Clip
+
+__all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
+
+GOLDEN_PATH: Final = "assets.extra/golden.json"
+"""Where the samples lie, relative to the folder of a version."""
+
+FORMAT: Final = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GoldenSample:
+    """One raw input and the answer that the exported model gave to it.
+
+    Attributes:
+        image_bytes: An encoded image (JPEG or PNG), of any size. Empty when it is missing.
+        text: The text, as a user types it. Empty when it is missing.
+        tokens: The ids that the client must make of `text`: token_length of them.
+        probabilities: One for each label, from the Keras model in float32.
+        label: The most probable class.
+        audio_bytes: For a model that takes audio, a WAV in place of the image.
+        embedding: What the Keras model gives for `embed`; empty where the version has no such signature.
+    """
+
+    image_bytes: bytes = dataclasses.field(repr=False)
+    text: str
+    tokens: tuple[int, ...]
+    probabilities: tuple[float, ...]
+    label: str
+    audio_bytes: bytes = dataclasses.field(default=b"", repr=False)
+    embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)
+
+    @property
+    def encoded(self) -> bytes:
+        """The image or the recording; empty when it is missing."""
+        return self.image_bytes or self.audio_bytes
+
+    @property
+    def pair(self) -> tuple[bytes | Clip | None, str | None]:
+        """Image or Clip and text as `Client.predict` takes them: None for what is missing."""
+        return Clip(self.audio_bytes) if self.audio_bytes else self.image_bytes or None, self.text or None
+
+
+def dump_samples(samples: Sequence[GoldenSample]) -> str:
+    """JSON of the samples, one to a line."""
+    lines = ",\n".join(json.dumps(_record(sample), ensure_ascii=False) for sample in samples)
+    return f'{{"format": {FORMAT}, "samples": [\n{lines}\n]}}\n'
+
+
+def load_samples(text: str | bytes) -> tuple[GoldenSample, ...]:
+    """Reads what `dump_samples` wrote.
+
+    Raises:
+        ContractError: Not JSON, another format, no sample, or a sample with a field
+            missing or of the wrong type.
+    """
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise ContractError(f"Expected golden samples as JSON. Received: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ContractError(f"Expected golden samples of format {FORMAT}. Received: {str(text)[:60]!r}")
+    rows = record.get("samples")
+    if not isinstance(rows, list) or not rows:
+        raise ContractError("Expected at least one golden sample. Received: none")
+    return tuple(_sample(position, row) for position, row in enumerate(rows))
+
+
+def _record(sample: GoldenSample) -> dict[str, Any]:
+    record = dataclasses.asdict(sample)
+    for name in ("image_bytes", "audio_bytes"):
+        record[name] = base64.b64encode(record[name]).decode("ascii")
+    for name in ("audio_bytes", "embedding"):  # as readers before them expect it
+        if not record[name]:
+            del record[name]
+    return record
+
+
+def _sample(position: int, row: Any) -> GoldenSample:
+    try:
+        return GoldenSample(
+            image_bytes=base64.b64decode(row["image_bytes"], validate=True),
+            text=_text(row["text"]),
+            tokens=tuple(int(token) for token in row["tokens"]),
+            probabilities=tuple(float(value) for value in row["probabilities"]),
+            label=_text(row["label"]),
+            audio_bytes=base64.b64decode(row.get("audio_bytes", ""), validate=True),
+            embedding=tuple(float(value) for value in row.get("embedding", ())),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise ContractError(
+            f"Expected golden sample {position} to have image_bytes (base64), text, tokens, probabilities and label."
+            f" Received: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no string")
+    return value

@@ -1,0 +1,94 @@
+"""Signatures of a version's folder: OpenSSF model signing, with an elliptic curve key.
+
+Export signs, the gate and the rollout verify; both need `pip install model-signing pyopenssl`
+(the extra "signing"). Its own command line reads the signature too:
+
+model_signing verify key models/NAME/N --signature models/NAME/N/assets.extra/model.sig --public_key release.pub
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from duoserve.artifact.checksums import SIGNATURE_PATH
+
+__all__ = ["SIGNATURE_PATH", "SigningError", "sign_folder", "verify_signature"]
+
+
+class SigningError(ValueError):
+    """A folder that can't be signed, or whose signature can't be checked at all."""
+
+
+def sign_folder(folder: Path, private_key: Path) -> Path:
+    """Signs every file of a version's folder but the signature; returns the signature's path.
+
+    Args:
+        folder: The version's folder, complete.
+        private_key: PEM file with an elliptic curve key, unencrypted.
+
+    Raises:
+        SigningError: The key can't be used, or the library is not installed.
+    """
+    library = _library()
+    signature = folder / SIGNATURE_PATH
+    scratch = signature.with_name(f".{signature.name}")
+    hashing = library.hashing.Config().set_ignored_paths(
+        paths=[SIGNATURE_PATH, scratch.relative_to(folder)], ignore_git_paths=False
+    )
+    try:
+        signer = library.signing.Config().set_hashing_config(hashing).use_elliptic_key_signer(private_key=private_key)
+        signature.parent.mkdir(parents=True, exist_ok=True)
+        signer.sign(folder, scratch)
+        scratch.replace(signature)
+    except Exception as error:  # the library passes on whatever its parts raise
+        scratch.unlink(missing_ok=True)
+        raise SigningError(
+            f"Expected {os.fspath(private_key)} to be an elliptic curve private key that signs {folder}."
+            f" Received: {error}"
+        ) from error
+    return signature
+
+
+def verify_signature(folder: Path, public_keys: Sequence[Path]) -> list[str]:
+    """What is wrong with the signature of a version's folder. Empty when one of the keys made it.
+
+    Args:
+        folder: The version's folder.
+        public_keys: PEM files with elliptic curve keys; one that fits is enough.
+
+    Raises:
+        SigningError: No key was given, one can't be read, or the library is not installed.
+    """
+    library = _library()
+    if not public_keys:
+        raise SigningError("Expected at least one public key to verify with. Received: none")
+    signature = folder / SIGNATURE_PATH
+    if not signature.is_file():
+        return [f"expected a signature at {SIGNATURE_PATH}. Received: none"]
+    findings = []
+    for key in public_keys:
+        try:
+            verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=key)
+        except Exception as error:
+            raise SigningError(f"Expected {key} to be an elliptic curve public key. Received: {error}") from error
+        try:
+            verifier.verify(folder, signature)
+        except Exception as error:  # a broken file raises anything: all of it is "not verified"
+            findings.append(f"expected a signature by {key.name}. Received: {str(error)[:160] or type(error).__name__}")
+        else:
+            return []
+    return findings
+
+
+def _library() -> ModuleType:
+    try:
+        import model_signing
+    except ImportError as error:
+        raise SigningError(
+            f"Expected the packages model-signing and pyopenssl, for signatures. Received: {error}"
+        ) from error
+    module: ModuleType = model_signing
+    return module

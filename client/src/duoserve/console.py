@@ -1,0 +1,80 @@
+"""A command line's end, whatever becomes of its output: a full disk, a closed one, a reader that has gone.
+
+Loads neither gRPC nor numpy: the doctor for manifests needs neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TextIO
+
+__all__ = ["Unprintable", "guarded", "put", "say"]
+
+_SIGPIPE: Final = 141  # what a shell reports of a program that a closed pipe has ended
+
+
+class Unprintable(Exception):  # noqa: N818 -- ends the program, and is no error of what it did
+    """Standard output took no more; the cause says why."""
+
+
+def guarded(main: Callable[[], int], *, prefix: str = "") -> int:
+    """Runs a command line; its exit code, or another one where standard output could not take it all.
+
+    Args:
+        main: Prints by `say`, or by `print`, whose last lines are written here and not while the interpreter ends.
+        prefix: Of the error's line.
+
+    Returns:
+        141 where nobody reads any more, as after `head`; 1, and a line on standard error, where nothing can be written.
+    """
+    try:
+        try:
+            code = main()
+        except SystemExit:  # of --help
+            _put_out("")
+            raise
+        _put_out("")
+    except Unprintable as ended:
+        if isinstance(ended.__cause__, BrokenPipeError):
+            return _SIGPIPE
+        put(sys.stderr, f"{prefix}error: Expected to write to standard output. Received: {ended.__cause__}\n")
+        return 1
+    return code
+
+
+def say(text: str) -> None:
+    """Prints a line.
+
+    Raises:
+        Unprintable: It could not be written, or not in the encoding of standard output.
+    """
+    if sys.stdout is None:  # closed before the program began
+        raise Unprintable from OSError("a closed one")
+    _put_out(f"{text}\n")
+
+
+def put(stream: TextIO | None, text: str) -> Exception | None:
+    """Writes to a standard stream, if there is one, at once; what went wrong is returned.
+
+    After an error the stream goes to the null device: Python flushes it once more when it exits, and
+    would change the exit code.
+    """
+    if stream is None:
+        return None
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        return error
+    return None
+
+
+def _put_out(text: str) -> None:
+    if (error := put(sys.stdout, text)) is not None:
+        raise Unprintable from error

@@ -1,0 +1,39 @@
+"""The contract between exporter, server and client: pure data, JSON both ways.
+
+Export builds a model's signatures from it, the client encodes requests from it, and the
+gate checks one against the other. Nothing here touches a file, a socket or TensorFlow.
+
+A model carries its own `PreprocessingSpec` in the `describe` signature, so a client reads
+it from the server that it talks to, per version, and can't drift from the model.
+"""
+
+from duoserve.contract.audio import AudioSpec
+from duoserve.contract.records import ContractError
+from duoserve.contract.signatures import (
+    DESCRIBE,
+    EMBED,
+    EXPLAIN,
+    SERVING_BYTES,
+    SERVING_DEFAULT,
+    SignatureSpec,
+    TensorSpec,
+    signatures,
+)
+from duoserve.contract.spec import AUDIO, IMAGE, TEXT, PreprocessingSpec
+
+__all__ = [
+    "AUDIO",
+    "DESCRIBE",
+    "EMBED",
+    "EXPLAIN",
+    "IMAGE",
+    "SERVING_BYTES",
+    "SERVING_DEFAULT",
+    "TEXT",
+    "AudioSpec",
+    "ContractError",
+    "PreprocessingSpec",
+    "SignatureSpec",
+    "TensorSpec",
+    "signatures",
+]

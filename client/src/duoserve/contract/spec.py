@@ -1,0 +1,195 @@
+"""How raw input becomes the tensors of one model version, and its output an answer."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from duoserve.contract.audio import AudioSpec
+from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
+
+__all__ = ["AUDIO", "IMAGE", "TEXT", "PreprocessingSpec"]
+
+IMAGE: Final = "image"
+AUDIO: Final = "audio"
+TEXT: Final = "text"
+"""The inputs, as a caller names them. A model has two of them: an image or a clip, and text."""
+
+FORMAT: Final = 2
+"""Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
+
+_SINCE: Final[Mapping[str, int]] = MappingProxyType({"audio": 2, "optional": 2})
+"""The format that brought a key. Such a key is written only where it is not the default: every other
+spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PreprocessingSpec:
+    """How raw input becomes the tensors of one model version, and its output an answer.
+
+    Attributes:
+        image_height: Rows of the `image` input, in pixels.
+        image_width: Columns of the `image` input, in pixels.
+        token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
+        tokenizer: A serialised SentencePiece model.
+        labels: Class names; position i names column i of `probabilities`.
+        pad_id: The id that fills a row of `tokens` after the text.
+        version: The servable version that carries this spec. Not part of `digest`: two
+            versions that preprocess alike have the same digest.
+        optional: Which of "image" and "text" a caller may leave out, because the model was trained
+            without them too (modality dropout); never both in one row. Empty: every row has both.
+            A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
+            alone; in `serving_bytes` an empty byte string stands for either. A picture that is
+            black all over therefore counts as missing.
+        audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
+            in `optional` then means the clip. None: it takes images.
+        embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
+            signature. Not part of `digest` either, and no reason for a newer format: a client that
+            does not know of it prepares input and reads answers as before.
+        explain_grid: Rows and columns into which the signature `explain` divides the picture; None where
+            the version has no such signature. Likewise.
+
+    Raises:
+        ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
+            optional input that is none, more mel bands than the clip's windows tell apart.
+    """
+
+    image_height: int
+    image_width: int
+    token_length: int
+    tokenizer: bytes = dataclasses.field(repr=False)
+    labels: tuple[str, ...]
+    version: int
+    pad_id: int = 0
+    optional: tuple[str, ...] = ()
+    audio: AudioSpec | None = None
+    embedding_length: int = 0
+    explain_grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("image_height", 1),
+            ("image_width", 1),
+            ("token_length", 1),
+            ("version", 1),
+            ("pad_id", 0),
+            ("embedding_length", 0),
+        ):
+            check_int(name, getattr(self, name), least)
+        if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
+            raise ContractError("Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing")
+        if not self.labels or not all(isinstance(label, str) and label for label in self.labels):
+            raise ContractError(f"Expected labels to be non-empty strings, at least one. Received: {self.labels!r}")
+        if len(set(self.labels)) != len(self.labels):
+            repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
+        if not isinstance(self.optional, tuple) or not set(self.optional) <= {IMAGE, TEXT}:
+            raise ContractError(
+                f"Expected optional to be a tuple of {IMAGE!r}, {TEXT!r} or both. Received: {self.optional!r}"
+            )
+        # One order, so that equal specs have equal digests.
+        object.__setattr__(self, "optional", tuple(name for name in (IMAGE, TEXT) if name in self.optional))
+        if self.audio is not None:
+            self.audio.band_edges(self.image_height)
+        if self.explain_grid is not None:
+            if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
+                raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
+            for name, cells, most in zip(
+                ("rows", "columns"), self.explain_grid, (self.image_height, self.image_width), strict=True
+            ):
+                check_int(f"{name} of explain_grid", cells, 1, most)
+
+    @property
+    def medium(self) -> str:
+        """What the model takes beside text: IMAGE or AUDIO."""
+        return IMAGE if self.audio is None else AUDIO
+
+    @property
+    def bytes_input(self) -> str:
+        """The input of `serving_bytes` that takes files: "image_bytes" or "audio_bytes"."""
+        return f"{self.medium}_bytes"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that decides how input is prepared and answers are read."""
+        return _digest(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "image_height": self.image_height,
+            "image_width": self.image_width,
+            "token_length": self.token_length,
+            "tokenizer": base64.b64encode(self.tokenizer).decode("ascii"),
+            "labels": list(self.labels),
+            "pad_id": self.pad_id,
+        }
+        if self.optional:
+            content["optional"] = list(self.optional)
+        if self.audio is not None:
+            content["audio"] = dataclasses.asdict(self.audio)
+        return content
+
+    def _extras(self) -> dict[str, Any]:
+        """What is written beside the content, where it is not the default: signatures that not every version has."""
+        extras: dict[str, Any] = {}
+        if self.embedding_length:
+            extras["embedding_length"] = self.embedding_length
+        if self.explain_grid is not None:
+            extras["explain_grid"] = list(self.explain_grid)
+        return extras
+
+    def to_json(self) -> str:
+        """One line of JSON with `format`, `version`, `digest`, the content and what there is beside it."""
+        content = self._content()
+        needed = max(_SINCE.get(key, 1) for key in content)
+        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **self._extras()}
+        return json.dumps(record, ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PreprocessingSpec:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ContractError: Not JSON, a newer format, a key missing or of the wrong type, or
+                a digest that does not fit the content.
+        """
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise ContractError(f"Expected a PreprocessingSpec as JSON. Received: {head(text)}") from error
+        if not isinstance(record, dict):
+            raise ContractError(f"Expected a PreprocessingSpec as a JSON object. Received: {head(text)}")
+        if record.get("format") not in range(1, FORMAT + 1):
+            raise ContractError(
+                f"Expected a PreprocessingSpec of format 1 to {FORMAT}. Received: format {record.get('format')!r}"
+                " (a newer exporter wrote it: update duoserve)"
+            )
+        spec = cls(
+            image_height=take(record, "image_height", int),
+            image_width=take(record, "image_width", int),
+            token_length=take(record, "token_length", int),
+            tokenizer=take_base64(record, "tokenizer"),
+            labels=tuple(take(record, "labels", list)),
+            version=take(record, "version", int),
+            pad_id=take(record, "pad_id", int),
+            optional=take_strings(record, "optional") if "optional" in record else (),
+            audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
+            embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
+            explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
+        )
+        if record.get("digest") != spec.digest:
+            raise ContractError(
+                f"Expected digest {spec.digest} for this content. Received: {record.get('digest')!r}"
+                " (the specification was changed after it was written)"
+            )
+        return spec
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()

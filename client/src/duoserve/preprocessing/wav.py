@@ -1,0 +1,171 @@
+"""WAV files: their headers, their samples, and how to write one. Pure: bytes in, numbers out.
+
+The graph of a model that takes clips reads WAV by the same rules (`export/graph/wav.py`): whoever
+changes one changes both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve.errors import InvalidInput
+
+__all__ = [
+    "CODINGS",
+    "GUID_TAIL",
+    "LARGEST_SAMPLE",
+    "MOST_CHANNELS",
+    "SAMPLE_RATES",
+    "UNKNOWN_SIZE",
+    "EncodedAudio",
+    "check_format",
+    "inspect_wav",
+    "wav_samples",
+    "write_wav",
+]
+
+MOST_CHANNELS: Final = 8
+SAMPLE_RATES: Final = (4000, 192_000)
+"""Lowest and highest, in Hz."""
+
+LARGEST_SAMPLE: Final = float(1 << 31)
+"""Of floats, which should be from -1 to 1, but are 16 or 32-bit numbers in some files. The level is relative."""
+
+UNKNOWN_SIZE: Final = 0x7FFF_0000
+"""What writes into a pipe can't know the size of its data, and says this or more: then they go to the end."""
+
+CODINGS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
+    {(1, 8): "uint8", (1, 16): "int16", (1, 24): "int24", (1, 32): "int32", (3, 32): "float32", (3, 64): "float64"}
+)
+"""How samples are written, by format tag (1: integers, 3: floats) and bits."""
+
+GUID_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
+"""What follows the format tag in the sub-format of WAVE_FORMAT_EXTENSIBLE."""
+
+_EXTENSIBLE: Final = 0xFFFE
+_OTHER_TAGS: Final = MappingProxyType({2: "ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM", 85: "MP3"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncodedAudio:
+    """What the headers of a recording say.
+
+    Attributes:
+        format: "WAV", "FLAC" or "OGG".
+        sample_rate: Samples a second.
+        channels: Samples of a frame.
+        frames: Length.
+        coding: Of a WAV, how its samples are written: a value of CODINGS.
+        start: Of a WAV, the position of the first sample.
+    """
+
+    format: Literal["WAV", "FLAC", "OGG"]
+    sample_rate: int
+    channels: int
+    frames: int
+    coding: str = ""
+    start: int = 0
+
+
+def inspect_wav(data: bytes) -> EncodedAudio:
+    """The headers of a WAV file, which starts with "RIFF", any size, "WAVE".
+
+    Raises:
+        InvalidInput: Truncated, without samples, compressed, or of a rate or number of channels out of range.
+    """
+    position, layout = 12, b""
+    while position + 8 <= len(data):
+        name, (size,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
+        position += 8
+        if name == b"data":
+            break
+        if name == b"fmt ":
+            layout = data[position : position + size]
+        position += size + size % 2
+    else:
+        raise InvalidInput("Expected audio to be a whole WAV. Received: one without samples, or cut before them")
+    if len(layout) < 16:
+        raise InvalidInput("Expected audio to be a whole WAV. Received: one without a format chunk before its samples")
+    tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", layout)
+    if tag == _EXTENSIBLE and layout[26:40] == GUID_TAIL:
+        tag = struct.unpack_from("<H", layout, 24)[0]
+    coding = CODINGS.get((tag, bits))
+    if coding is None:
+        kind = _OTHER_TAGS.get(tag, {1: "integers", 3: "floats"}.get(tag, f"format {tag:#06x}"))
+        raise InvalidInput(
+            "Expected audio to be a WAV of 8, 16, 24 or 32-bit integers or 32 or 64-bit floats."
+            f" Received: a WAV of {bits}-bit {kind}"
+        )
+    check_format(rate, channels)
+    if block != channels * bits // 8:
+        raise InvalidInput(
+            f"Expected audio with {channels * bits // 8} bytes a frame, for {channels} x {bits} bits. Received: {block}"
+        )
+    left = len(data) - position
+    if size >= UNKNOWN_SIZE:
+        size = min(size, left)
+    if size > left:
+        raise InvalidInput(f"Expected audio to be a whole WAV of {size} bytes of samples. Received: {left} of them")
+    if size < block:
+        raise InvalidInput("Expected audio to have samples. Received: a WAV without any")
+    return EncodedAudio("WAV", rate, channels, size // block, coding, position)
+
+
+def check_format(sample_rate: int, channels: int) -> None:
+    """Refuses a rate or a number of channels that no recording of speech has."""
+    low, high = SAMPLE_RATES
+    if not low <= sample_rate <= high:
+        raise InvalidInput(f"Expected audio of {low} to {high} samples a second. Received: {sample_rate}")
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise InvalidInput(f"Expected audio of 1 to {MOST_CHANNELS} channels. Received: {channels}")
+
+
+def wav_samples(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
+    """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
+
+    Raises:
+        InvalidInput: Floats that are not finite.
+    """
+    count = min(frames, facts.frames) * facts.channels
+    if facts.coding == "int24":
+        parts = np.frombuffer(data, np.uint8, count * 3, facts.start).reshape(-1, 3).astype(np.int32)
+        numbers: npt.NDArray[Any] = parts[:, 0] | parts[:, 1] << 8 | (parts[:, 2] ^ 128) - 128 << 16
+    else:
+        numbers = np.frombuffer(data, np.dtype(facts.coding).newbyteorder("<"), count, facts.start)
+    bits = int(facts.coding.removeprefix("u").removeprefix("int")) if "int" in facts.coding else None
+    return scaled(numbers.reshape(-1, facts.channels), bits)
+
+
+def scaled(numbers: npt.NDArray[Any], bits: int | None) -> npt.NDArray[np.float64]:
+    """Integers of so many bits, or floats (None), as float64 from -1 to 1.
+
+    Raises:
+        InvalidInput: Floats that are not finite, or far too large.
+    """
+    if bits is None:
+        if not np.abs(numbers).max(initial=0) <= LARGEST_SAMPLE:  # not a number is neither
+            raise InvalidInput(f"Expected audio of finite numbers up to {LARGEST_SAMPLE:.0f}. Received: others")
+        return numbers.astype(np.float64)
+    offset = 128 if bits == 8 else 0  # 8-bit samples alone are unsigned
+    return (numbers.astype(np.float64) - offset) / float(1 << (bits - 1))
+
+
+def write_wav(samples: npt.NDArray[np.float64], sample_rate: int) -> bytes:
+    """A WAV of 16-bit integers.
+
+    Args:
+        samples: float64 array of shape (frames, channels); what is beyond -1 to 1 is cut off.
+        sample_rate: Samples a second.
+    """
+    numbers = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
+    channels = samples.shape[1]
+    layout = struct.pack("<HHIIHH", 1, channels, sample_rate, sample_rate * channels * 2, channels * 2, 16)
+    body = b"WAVEfmt \x10\0\0\0" + layout + b"data" + struct.pack("<I", numbers.nbytes) + numbers.tobytes()
+    return b"RIFF" + struct.pack("<I", len(body)) + body

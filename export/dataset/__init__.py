@@ -1,0 +1,1 @@
+"""Training data: `manifest.csv`, the demo data, splits and batches."""

@@ -1,0 +1,45 @@
+"""Training on clips: how large their spectrograms are, and what becomes of held-out ones as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from duoserve.contract import AudioSpec, PreprocessingSpec
+from duoserve.preprocessing.audio import Clip, Spectrogram, encode_wav
+from duoserve.preprocessing.recordings import decode_audio, inspect_audio
+from duoserve.preprocessing.resampling import Rates
+
+__all__ = ["golden_recording", "spectrogram_size"]
+
+_MOST_BANDS: Final = 64
+"""A 40 ms window tells no more apart below 1 kHz."""
+
+
+def spectrogram_size(paths: Iterable[Path], audio: AudioSpec, image_size: int) -> tuple[int, int]:
+    """Bands and frames for recordings like these.
+
+    Args:
+        paths: WAV, FLAC and OGG files that were checked.
+        audio: What a frame is.
+        image_size: Upper limit of the bands, and half of that of the frames: what the model can afford.
+
+    Returns:
+        As many frames as hold 99 % of the recordings, in steps of 8.
+    """
+    seconds = [facts.frames / facts.sample_rate for facts in (inspect_audio(path.read_bytes()) for path in paths)]
+    samples = float(np.quantile(seconds, 0.99, method="higher")) * audio.sample_rate
+    frames = 1 + (samples - audio.window) / audio.hop
+    return min(image_size, _MOST_BANDS), min(max(int(np.ceil(frames / 8)) * 8, 32), 2 * image_size)
+
+
+def golden_recording(data: bytes, spec: PreprocessingSpec) -> bytes:
+    """A WAV, which the graph can read, of what a model hears of this recording."""
+    assert spec.audio is not None
+    facts = inspect_audio(data)
+    length = Spectrogram(spec.audio, spec.image_height, spec.image_width).length
+    heard = decode_audio(data, facts, Rates(facts.sample_rate, spec.audio.sample_rate).frames(length))
+    return encode_wav(Clip(heard, facts.sample_rate))

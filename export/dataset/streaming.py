@@ -1,0 +1,46 @@
+"""Training rows whose pictures are decoded when a batch needs them: data that memory can't hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve.errors import InvalidInput
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import Arrays, DataError, Problem, Row, encode_texts
+
+__all__ = ["StreamedImages", "stream"]
+
+
+def stream(rows: Sequence[Row], preprocessor: Preprocessor) -> Arrays:
+    """As `encode`, but `images` is a `StreamedImages`: it is indexed by arrays of positions, and by nothing else."""
+    images = cast("npt.NDArray[np.uint8]", StreamedImages(rows, preprocessor))
+    return Arrays(images, *encode_texts(rows, preprocessor))
+
+
+class StreamedImages:
+    """Pictures that are decoded when they are asked for, as `Arrays.images` of rows that memory can't hold.
+
+    Attributes:
+        problem: What went wrong, kept because an error of this kind does not get through TensorFlow.
+    """
+
+    def __init__(self, rows: Sequence[Row], preprocessor: Preprocessor) -> None:
+        self._rows = rows
+        self._preprocessor = preprocessor
+        self.problem: DataError | None = None
+
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        return np.stack([self._decoded(self._rows[position]) for position in positions])
+
+    def _decoded(self, row: Row) -> npt.NDArray[np.uint8]:
+        try:
+            return self._preprocessor.decoded(row.image.read_bytes())
+        except (InvalidInput, OSError) as error:
+            self.problem = DataError(
+                "Expected images to stay as they were checked. Received:", [Problem(row.line, str(error))]
+            )
+            raise self.problem from error

@@ -1,0 +1,1 @@
+"""Preprocessing as graph operations. Its twin without TensorFlow is `duoserve.preprocessing`."""

@@ -1,0 +1,137 @@
+"""WAV files read by graph operations: the rules of `duoserve.preprocessing.wav`, whose constants they take.
+
+`tf.audio.decode_wav` reads 16-bit integers alone, no WAVE_FORMAT_EXTENSIBLE, and loses its way after
+a chunk of odd length; half of the recordings that the client takes would fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from duoserve.preprocessing.wav import CODINGS, GUID_TAIL, LARGEST_SAMPLE, MOST_CHANNELS, SAMPLE_RATES, UNKNOWN_SIZE
+
+_FORMAT = int.from_bytes(b"fmt ", "little")
+_DATA = int.from_bytes(b"data", "little")
+_EXTENSIBLE = 0xFFFE
+
+Number = Callable[[tf.Tensor, int], tf.Tensor]
+"""The unsigned little-endian number of so many bytes at a position."""
+
+
+class Wav:
+    """The headers of one WAV file, checked.
+
+    Attributes:
+        sample_rate: int64 scalar.
+        frames: int64 scalar, at least 1.
+    """
+
+    def __init__(self, data: tf.Tensor) -> None:
+        """Reads the headers.
+
+        Args:
+            data: string scalar. The graph fails (INVALID_ARGUMENT) where `inspect_wav` refuses it.
+        """
+        number, length = _numbers(data)
+        is_wav = (tf.strings.substr(data, 0, 4) == b"RIFF") & (number(8, 4) == int.from_bytes(b"WAVE", "little"))
+        layout, layout_size, start, size = _chunks(number, length)
+        guid = tf.strings.substr(data, tf.minimum(layout + 26, length), 14)
+        is_extensible = (number(layout, 2) == _EXTENSIBLE) & (layout_size >= 40) & (guid == GUID_TAIL)
+        tag = tf.where(is_extensible, number(layout + 24, 2), number(layout, 2))
+        channels, rate, block, bits = (number(layout + at, width) for at, width in ((2, 2), (4, 4), (12, 2), (14, 2)))
+        same = [(tag == known_tag) & (bits == known_bits) for known_tag, known_bits in CODINGS]
+        left = length - start
+        size = tf.where(size >= UNKNOWN_SIZE, tf.minimum(size, left), size)
+        low, high = SAMPLE_RATES
+        with tf.control_dependencies(
+            [
+                _require(is_wav & (start >= 0) & (layout_size >= 16), "to be a whole WAV, format before samples"),
+                _require(tf.reduce_any(same), "to be a WAV of 8, 16, 24 or 32-bit integers or 32 or 64-bit floats"),
+                _require((rate >= low) & (rate <= high), f"of {low} to {high} samples a second"),
+                _require((channels >= 1) & (channels <= MOST_CHANNELS), f"of 1 to {MOST_CHANNELS} channels"),
+                _require(block == channels * bits // 8, "with as many bytes a frame as its channels have"),
+                _require((size <= left) & (size >= block), "to be a whole WAV, with samples"),
+            ]
+        ):
+            self.sample_rate = tf.identity(rate)
+            self.frames = size // tf.maximum(block, 1)
+        self._data, self._start, self._block, self._channels = data, start, block, channels
+        self._coding = tf.argmax(same, output_type=tf.int32)
+
+    def mono(self, frames: tf.Tensor) -> tf.Tensor:
+        """float64 array of shape (at most frames,): the mean of the channels, -1 to 1.
+
+        Args:
+            frames: int64 scalar, how many are wanted.
+        """
+        count = tf.minimum(frames, self.frames) * self._block
+        data = tf.strings.substr(self._data, tf.cast(self._start, tf.int64), tf.cast(count, tf.int64))
+
+        def decoded(coding: str) -> Callable[[], tf.Tensor]:
+            return lambda: _decode(data, coding)
+
+        numbers = tf.switch_case(self._coding, [decoded(coding) for coding in CODINGS.values()])
+        channels = tf.cast(self._channels, tf.int32)
+        numbers = tf.reshape(numbers, tf.stack([-1, channels]))
+        finite = tf.reduce_all(tf.abs(numbers) <= LARGEST_SAMPLE)  # false where it is not a number
+        with tf.control_dependencies([_require(finite, f"of finite numbers up to {LARGEST_SAMPLE:.0f}")]):
+            return tf.reduce_sum(numbers, axis=1) / tf.cast(channels, tf.float64)
+
+
+def _numbers(data: tf.Tensor) -> tuple[Number, tf.Tensor]:
+    """How to read numbers of a file, zeros beyond its end, and its length."""
+    octets = tf.io.decode_raw(data, tf.uint8)
+    length = tf.size(octets, tf.int64)
+    padded = tf.concat([octets, [tf.constant(0, tf.uint8)]], 0)
+
+    def number(at: tf.Tensor | int, width: int) -> tf.Tensor:
+        places = tf.cast(at, tf.int64) + tf.range(width, dtype=tf.int64)
+        places = tf.where((places >= 0) & (places < length), places, length)
+        return tf.reduce_sum(tf.cast(tf.gather(padded, places), tf.int64) * [256**place for place in range(width)])
+
+    return number, length
+
+
+def _chunks(number: Number, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Start and size of the format chunk and of the samples; -1 as start where there are none."""
+    none = tf.constant(-1, tf.int64)
+
+    def goes_on(
+        at: tf.Tensor, layout: tf.Tensor, layout_size: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+    ) -> tf.Tensor:
+        return (start < 0) & (at + 8 <= length)
+
+    def step(
+        at: tf.Tensor, layout: tf.Tensor, layout_size: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        name, size = number(at, 4), number(at + 4, 4)
+        at += 8
+        layout, layout_size = (
+            tf.where(name == _FORMAT, at, layout),
+            tf.where(name == _FORMAT, size, layout_size),
+        )
+        return at + size + size % 2, layout, layout_size, tf.where(name == _DATA, at, none), size
+
+    state = (tf.constant(12, tf.int64), none, none, none, none)
+    _, layout, layout_size, start, size = tf.while_loop(goes_on, step, state)
+    return layout, layout_size, start, size
+
+
+def _decode(data: tf.Tensor, coding: str) -> tf.Tensor:
+    """float64 array of shape (any,), -1 to 1; floats as they are."""
+    if coding.startswith("float"):
+        return tf.cast(tf.io.decode_raw(data, coding), tf.float64)
+    bits = int(coding.removeprefix("u").removeprefix("int"))
+    if coding == "int24":
+        parts = tf.cast(tf.reshape(tf.io.decode_raw(data, tf.uint8), [-1, 3]), tf.float64)
+        top = parts[:, 2]
+        numbers = parts[:, 0] + 256.0 * parts[:, 1] + 65536.0 * tf.where(top < 128, top, top - 256)
+    else:
+        numbers = tf.cast(tf.io.decode_raw(data, coding), tf.float64) - (128.0 if bits == 8 else 0.0)
+    return numbers / float(1 << (bits - 1))
+
+
+def _require(condition: tf.Tensor, what: str) -> tf.Operation:
+    return tf.debugging.Assert(condition, [f"Expected audio_bytes {what}. Received: another file"])

@@ -1,0 +1,98 @@
+"""What a model takes and how it is called, whether it is a graph of layers or Python code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from export.own.graph import functional
+from export.own.reasons import reason
+from export.own.settings import OwnModel
+
+__all__ = ["Input", "find_calling", "shown"]
+
+Tensor = Any  # keras.KerasTensor: keras has no types to check against
+Shape = tuple[int | None, ...]
+Call = Callable[..., Any]
+"""Takes symbolic tensors in the order of the inputs that come with it; gives what the model gives."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Input:
+    """One input. `shape` and `dtype` are None where the model does not say; `tensor` where it is Python code."""
+
+    name: str
+    shape: Shape | None = None
+    dtype: str | None = None
+    tensor: Tensor = None
+
+    def __str__(self) -> str:
+        shape = "unknown shape" if self.shape is None else shown(self.shape)
+        return f"{self.name!r}, {self.dtype or 'an'} array of {shape}"
+
+
+def shown(shape: Shape) -> str:
+    """A shape in the words of the contract."""
+    dims = [
+        "batch" if not number and dim is None else "any" if dim is None else str(dim)
+        for number, dim in enumerate(shape)
+    ]
+    return f"shape ({', '.join(dims)}{',' if len(dims) == 1 else ''})"
+
+
+def find_calling(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[list[Input], Call] | None:
+    """The inputs and how to call with them, or None with the reasons why neither is known."""
+    graph = functional(model)
+    return _of_graph(model, graph) if graph is not None else _of_code(model, own, reasons)
+
+
+def _of_graph(model: keras.Model, graph: keras.Model) -> tuple[list[Input], Call]:
+    inputs = [
+        Input(tensor.name, tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype), tensor)
+        for tensor in graph.inputs
+    ]
+    positions = {id(tensor): position for position, tensor in enumerate(graph.inputs)}
+
+    def call(*given: Tensor) -> Any:
+        # A list, a dict, or lists in dicts: as the model was built.
+        packed = keras.tree.map_structure(lambda tensor: given[positions[id(tensor)]], graph.input)
+        return model(packed, training=False)
+
+    return inputs, call
+
+
+def _of_code(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[list[Input], Call] | None:
+    """A subclass says what it takes by the shapes that it was built with, by its arguments, or not at all."""
+    parameters = inspect.signature(model.call).parameters
+    training = {"training": False} if "training" in parameters else {}
+    built = (model.get_build_config() or {}).get("input_shape")
+    if isinstance(built, dict):
+        names = list(built)
+        inputs = [Input(str(name), (None, *shape[1:])) for name, shape in built.items()]
+        return inputs, lambda *given: model(dict(zip(names, given, strict=True)), **training)
+    if isinstance(built, (list, tuple)) and built and all(isinstance(each, (list, tuple)) for each in built):
+        inputs = [Input(str(number), (None, *shape[1:])) for number, shape in enumerate(built)]
+        return inputs, lambda *given: model(list(given), **training)
+    arguments = [
+        name
+        for name, one in parameters.items()
+        if name not in ("training", "mask") and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(arguments) != 1:
+        return [Input(name) for name in arguments], lambda *given: model(*given, **training)
+    if own.image_input and own.text_input:
+        keys = [own.image_input, own.text_input]
+        return [Input(key) for key in keys], lambda *given: model(dict(zip(keys, given, strict=True)), **training)
+    reasons.append(
+        reason(
+            "to know how the model is called",
+            f"Python code that takes one argument, {arguments[0]!r}, and that was never called",
+            "call it once before it is returned or saved, or give --image-input and --text-input, the keys"
+            " of the dict that it takes",
+        )
+    )
+    return None

@@ -1,0 +1,226 @@
+"""Finds the picture and the text among a model's inputs, whatever they are called and in whatever order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Final
+
+import keras
+
+from export.own.calling import Input, find_calling, shown
+from export.own.graph import Place, functional
+from export.own.reasons import reason
+from export.own.scaling import FLOATS, IMAGE_DTYPES, find_scaling
+from export.own.settings import SCALES, OwnModel
+
+__all__ = ["Inputs", "find_inputs"]
+
+_TOKEN_DTYPES: Final = ("int32", "uint32", "int64", "float32", "float64")
+"""Those that hold any token id."""
+
+_EXACT: Final = {"float16": 2048, "bfloat16": 256}
+"""Up to where half precision holds every whole number."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inputs:
+    """How a picture and a text go into a model.
+
+    Attributes:
+        call: `(image, tokens) -> outputs`, of symbolic tensors with the dtypes below.
+        image: Name of the picture's input.
+        image_dtype: Its dtype.
+        height: In pixels.
+        width: In pixels.
+        scale: One of SCALES.
+        tokens: Name of the token ids' input.
+        tokens_dtype: Its dtype.
+        token_length: Length of a row.
+    """
+
+    call: Callable[[Any, Any], Any]
+    image: str
+    image_dtype: str
+    height: int
+    width: int
+    scale: str
+    tokens: str
+    tokens_dtype: str
+    token_length: int
+
+
+def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs | None:
+    """The inputs, or None with every reason why they do not fit."""
+    before = len(reasons)
+    calling = find_calling(model, own, reasons)
+    if calling is None:
+        return None
+    found, call = calling
+    for one in found:
+        _check_batches(one, reasons)
+    if len(found) != 2:
+        reasons.append(_not_two(found))
+        return None
+    position = _picture(found, own, reasons)
+    if position is None:
+        return None
+    image, tokens = found[position], found[1 - position]
+    size = _image_size(image, own, reasons)
+    scale = _scale(model, image, own, reasons)
+    length = _token_length(tokens, own, reasons)
+    _check_exact(model, tokens, reasons)
+    if size is None or scale is None or length is None or len(reasons) > before:
+        return None
+    return Inputs(
+        call=call if position == 0 else lambda image, tokens: call(tokens, image),
+        image=image.name,
+        image_dtype=image.dtype or "float32",
+        height=size[0],
+        width=size[1],
+        scale=scale,
+        tokens=tokens.name,
+        tokens_dtype=tokens.dtype or "int32",
+        token_length=length,
+    )
+
+
+def _check_batches(one: Input, reasons: list[str]) -> None:
+    if getattr(one.tensor, "ragged", False) or getattr(one.tensor, "sparse", False):
+        kind = "ragged" if one.tensor.ragged else "sparse"
+        mend = f"build the model with keras.Input(…, {kind}=False) and texts that are padded to one length"
+        reasons.append(reason(f"a dense input {one.name!r}, as requests have them", f"a {kind} one", mend))
+    if one.shape and one.shape[0] is not None:
+        mend = "build the model with keras.Input(shape=…), without batch_shape or batch_size"
+        reasons.append(reason(f"any batch size at the input {one.name!r}", f"always {one.shape[0]}", mend))
+
+
+def _not_two(found: list[Input]) -> str:
+    listed = "; ".join(map(str, found)) or "none"
+    mend = "a model of one input needs no contract for two"
+    if len(found) > 2:
+        mend = "build a model around it that computes the others from the two"
+        if any("mask" in one.name for one in found):
+            mend += " (a mask of padding is keras.ops.not_equal(tokens, pad_id))"
+    return reason("two inputs, a picture and token ids", f"{len(found)}: {listed}", mend)
+
+
+def _picture(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
+    """Which of the two inputs is the picture."""
+    names = [one.name for one in found]
+    before = len(reasons)
+    for option, name in (("--image-input", own.image_input), ("--text-input", own.text_input)):
+        if name is not None and name not in names:
+            reasons.append(
+                reason(f"{option} to name an input of the model", repr(name), f"they are {', '.join(map(repr, names))}")
+            )
+    if own.image_input is not None and own.image_input == own.text_input:
+        reasons.append(reason("two inputs to be named", f"{own.image_input!r} twice", "name the other one"))
+    if len(reasons) > before:
+        return None
+    if own.image_input is not None:
+        return names.index(own.image_input)
+    if own.text_input is not None:
+        return 1 - names.index(own.text_input)
+    ranks = [len(one.shape) if one.shape is not None else 0 for one in found]
+    if ranks[0] == ranks[1]:
+        mend = f"name them with --image-input and --text-input: {', '.join(map(repr, names))}"
+        reasons.append(reason("to tell the picture from the text by their shapes", "; ".join(map(str, found)), mend))
+        return None
+    return ranks.index(max(ranks))
+
+
+def _image_size(image: Input, own: OwnModel, reasons: list[str]) -> tuple[int, int] | None:
+    expected = f"the picture's input {image.name!r} to be of shape (batch, height, width, 3)"
+    if image.shape is not None and (len(image.shape) != 4 or image.shape[3] not in (3, None)):
+        mend = "build the model, or one around it, on RGB pictures"
+        if len(image.shape) == 4 and image.shape[1] == 3:
+            mend = "channels go last: keras.config.set_image_data_format('channels_last')"
+        reasons.append(reason(expected, shown(image.shape), mend))
+        return None
+    height, width = image.shape[1:3] if image.shape is not None else (None, None)
+    if own.image_size is not None and (height, width) not in ((None, None), own.image_size):
+        mend = "leave --image-size out: the model has a size of its own"
+        given = f"--image-size {own.image_size[0]}x{own.image_size[1]}"
+        reasons.append(reason(f"the picture's size, {height}x{width}", given, mend))
+        return None
+    if own.image_size is not None:
+        return own.image_size
+    if height is None or width is None:
+        mend = "give --image-size HxW, the size that the model was trained on"
+        reasons.append(reason("to know the picture's height and width", f"{image}", mend))
+        return None
+    return height, width
+
+
+def _scale(model: keras.Model, image: Input, own: OwnModel, reasons: list[str]) -> str | None:
+    if image.dtype not in (None, *IMAGE_DTYPES):
+        mend = "build the model with keras.Input(…, dtype='float32') or 'uint8'"
+        reasons.append(reason(f"pixels from 0 to 255 to go into {image.name!r}", f"{image.dtype}", mend))
+        return None
+    graph = functional(model)
+    scaling = find_scaling(Place(graph, image.tensor)) if graph is not None else None
+    whole = image.dtype is not None and image.dtype not in FLOATS
+    if own.image_scale is None:
+        if scaling or whole:
+            return SCALES[0]
+        reasons.append(
+            reason(
+                "to know how the model takes its pixels",
+                f"{image}, and nothing in the model that scales it",
+                f"give --image-scale, as the model was trained: one of {', '.join(SCALES)}",
+            )
+        )
+        return None
+    if own.image_scale != SCALES[0] and (scaling or whole):
+        why = f"the model's own {scaling!r}, which scales" if scaling else f"an input of {image.dtype}"
+        mend = f"give --image-scale {SCALES[0]}, or leave it out"
+        reasons.append(reason("pixels to be scaled once", f"--image-scale {own.image_scale} and {why}", mend))
+        return None
+    return own.image_scale
+
+
+def _token_length(tokens: Input, own: OwnModel, reasons: list[str]) -> int | None:
+    expected = f"the text's input {tokens.name!r} to be token ids of shape (batch, length)"
+    if tokens.dtype == "string":
+        mend = "give the part of the model that follows its tokenizer, and a SentencePiece model with the same ids"
+        reasons.append(reason(expected, "texts (string)", mend))
+        return None
+    if tokens.dtype not in (None, *_TOKEN_DTYPES):
+        mend = "build the model with keras.Input(…, dtype='int32')"
+        reasons.append(reason(f"token ids to go into {tokens.name!r}", f"{tokens.dtype}", mend))
+        return None
+    if tokens.shape is not None and len(tokens.shape) != 2:
+        mend = "the embedding has to be part of the model"
+        reasons.append(reason(expected, shown(tokens.shape), mend))
+        return None
+    if getattr(tokens.tensor, "ragged", False):  # said already
+        return None
+    said = tokens.shape[1] if tokens.shape is not None else None
+    if own.token_length is None:
+        if said is None:
+            mend = "give --token-length N, to which shorter texts are padded and longer ones cut"
+            reasons.append(reason("to know the length of a row of tokens", f"{tokens}", mend))
+        return said
+    if said not in (None, own.token_length):
+        mend = "leave --token-length out: the model has a length of its own"
+        reasons.append(reason(f"the model's token length, {said}", f"--token-length {own.token_length}", mend))
+        return None
+    return own.token_length
+
+
+def _check_exact(model: keras.Model, tokens: Input, reasons: list[str]) -> None:
+    """Keras casts a float input to a layer's half precision: id 2049 would become 2048, without a word."""
+    if tokens.dtype not in FLOATS:
+        return
+    for layer in model._flatten_layers():
+        exact = _EXACT.get(layer.compute_dtype)
+        if exact is not None and isinstance(layer, keras.layers.Embedding) and layer.input_dim > exact + 1:
+            mend = f"build the model with keras.Input(…, dtype='int32', name={tokens.name!r})"
+            reasons.append(
+                reason(
+                    f"token ids that {layer.compute_dtype} does not round, up to {exact}",
+                    f"a {tokens.dtype} input {tokens.name!r} and the layer {layer.name!r} of {layer.input_dim} ids",
+                    mend,
+                )
+            )

@@ -1,0 +1,148 @@
+"""Gets a Keras model from a file or a function, with its custom layers and its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from export.own.reasons import reason, said
+from export.own.settings import OwnModel, is_function
+
+__all__ = ["load"]
+
+
+def load(own: OwnModel, reasons: list[str]) -> keras.Model | None:
+    """The model, or None with the reasons why there is none."""
+    before = len(reasons)
+    with _importable(own.folder):
+        objects = _custom_objects(own, reasons)
+        if len(reasons) > before:
+            return None
+        model = _call(own, reasons) if is_function(own.model) else _read(own, objects, reasons)
+    if model is None:
+        return None
+    if not isinstance(model, keras.Model):
+        reasons.append(reason("a keras.Model", f"{_kind(model)} from {own.model}", "return the model itself"))
+        return None
+    if own.weights is not None:
+        _load_weights(model, own.weights, reasons)
+    return model if len(reasons) == before else None
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules of the current folder and of `folder` can be imported."""
+    before = list(sys.path)
+    sys.path[:0] = [str(Path.cwd()), str(folder.absolute())]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _import(name: str, reasons: list[str]) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # the module's own code may raise anything
+        reasons.append(
+            reason(
+                f"the module {name} to import",
+                f"{_kind(error)}: {said(error)}",
+                "start in the folder that the module is in, with what it imports installed",
+            )
+        )
+        return None
+
+
+def _custom_objects(own: OwnModel, reasons: list[str]) -> dict[str, Any]:
+    """The classes and functions that the modules define, by name: what was registered has registered itself."""
+    found: dict[str, Any] = {}
+    for name in own.custom_objects:
+        module = _import(name, reasons)
+        found |= {
+            key: value
+            for key, value in (vars(module) if module else {}).items()
+            if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == name
+        }
+    return found
+
+
+def _call(own: OwnModel, reasons: list[str]) -> Any:
+    name, _, path = own.model.partition(":")
+    function: Any = _import(name, reasons)
+    if function is None:
+        return None
+    for part in path.split("."):
+        function = getattr(function, part, None)
+    if not callable(function):
+        reasons.append(reason(f"a function {path} in {name}", _kind(function), "check the name after the colon"))
+        return None
+    try:
+        return function(**own.arguments)
+    except Exception as error:  # likewise
+        mend = "run it in Python to see where; --argument NAME=VALUE gives it arguments"
+        reasons.append(reason(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", mend))
+        return None
+
+
+def _read(own: OwnModel, objects: dict[str, Any], reasons: list[str]) -> Any:
+    path = Path(own.model)
+    if own.arguments:
+        reasons.append(
+            reason("arguments for a function only", f"arguments, and the model {path}", "leave the arguments out")
+        )
+        return None
+    mend = _why_not_a_file(path)
+    if mend:
+        reasons.append(reason("--model to be a .keras file or module:function", path, mend))
+        return None
+    try:
+        return keras.saving.load_model(path, custom_objects=objects, compile=False)
+    except Exception as error:  # KeyError, TypeError, zipfile's, h5py's …
+        text = said(error)
+        mend = "save it again with model.save('….keras') of the Keras that is installed here"
+        if "Lambda" in text:
+            mend = (
+                "a Lambda layer is code, which is not run from a file: write a function that builds the model,"
+                " and give --model module:function and --weights"
+            )
+        elif "locate" in text or "Unknown layer" in text:
+            mend = "give --custom-objects the module that defines it"
+        reasons.append(reason(f"{path} to load", text, mend))
+        return None
+
+
+def _why_not_a_file(path: Path) -> str | None:
+    """How to mend a path that is no model; None where it may be one."""
+    if (path / "saved_model.pb").is_file():
+        return "a SavedModel has no layers to look at: save the Keras model with model.save('….keras')"
+    if path.name.endswith(".weights.h5"):
+        return "these are weights alone: give them as --weights, and a function that builds the model as --model"
+    if not path.is_file():
+        return "there is no such file; a function is given as module:function"
+    if path.suffix not in (".keras", ".h5", ".hdf5"):
+        return "save it with model.save('….keras')"
+    return None
+
+
+def _load_weights(model: keras.Model, path: Path, reasons: list[str]) -> None:
+    if not path.is_file():
+        reasons.append(reason("--weights to be a file", path, "there is no such file"))
+        return
+    try:
+        model.load_weights(path)
+    except Exception as error:
+        mend = "the layers have to be those that the weights were saved from, and built"
+        reasons.append(reason(f"the weights in {path} to fit the model", said(error), mend))
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__

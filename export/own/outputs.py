@@ -1,0 +1,78 @@
+"""Finds the answer among a model's outputs, and whether it is probabilities or logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from export.own.calling import shown
+from export.own.graph import producer
+from export.own.reasons import reason
+from export.own.settings import OwnModel
+
+__all__ = ["check_output", "declared_kind", "pick_output"]
+
+Tensor = Any  # keras.KerasTensor: keras has no types to check against
+
+
+def pick_output(model: keras.Model, outputs: Any, own: OwnModel, reasons: list[str]) -> tuple[str, Tensor] | None:
+    """Name and tensor of the output that has the answer, or None with the reason why there is none.
+
+    Args:
+        model: Names its outputs, where it is a graph of layers.
+        outputs: What it gave for symbolic inputs: a tensor, or a list or dict of them.
+    """
+    named = _named(model, outputs)
+    if own.output is None and len(named) == 1:
+        return named[0]
+    for name, tensor in named:
+        if name == own.output:
+            return name, tensor
+    listed = "; ".join(f"{name!r} of {shown(tuple(tensor.shape))}" for name, tensor in named)
+    received = f"{len(named)}: {listed}" if own.output is None else f"--output {own.output}"
+    mend = "give --output NAME" if own.output is None else f"they are {listed}"
+    reasons.append(reason("one output with the answer", received, mend))
+    return None
+
+
+def check_output(name: str, tensor: Tensor, classes: int | None, reasons: list[str]) -> None:
+    """Adds the reasons why an output is not one row of numbers, one for each class."""
+    shape = tuple(tensor.shape)
+    expected = f"the output {name!r} to be of shape (batch, {classes or 'classes'}), a column for each label"
+    if len(shape) != 2:
+        mend = "pool it over the sequence, as a GlobalAveragePooling1D layer does" if len(shape) == 3 else ""
+        reasons.append(reason(expected, shown(shape), mend or "build a model around it that gives a row for each pair"))
+    elif shape[1] == 1:
+        mend = "give both classes a column: keras.ops.concatenate([1 - p, p], axis=-1)"
+        reasons.append(reason(expected, f"{shown(shape)}, the probability of one class", mend))
+    elif classes is not None and shape[1] != classes:
+        mend = "the labels have to be those that the model was trained on, in the order of its columns"
+        reasons.append(reason(expected, f"{shown(shape)} and {classes} labels", mend))
+
+
+def declared_kind(name: str, tensor: Tensor) -> str | None:
+    """What the model says of an output: "probabilities", "logits", "sigmoid", or None where it says nothing."""
+    operation, taken = producer(tensor)
+    while taken and type(operation).__name__ in ("Activation", "Cast", "Dropout", "Identity"):
+        if getattr(operation, "activation", keras.activations.linear) is not keras.activations.linear:
+            break
+        operation, taken = producer(taken[0])
+    activation = getattr(operation, "activation", None)
+    if type(operation).__name__ == "Softmax" or activation is keras.activations.softmax:
+        return "probabilities"
+    if type(operation).__name__ == "Sigmoid" or activation is keras.activations.sigmoid:
+        return "sigmoid"
+    if isinstance(operation, keras.layers.Dense) and activation is keras.activations.linear:
+        return "logits"
+    return "logits" if "logit" in name else None
+
+
+def _named(model: keras.Model, outputs: Any) -> list[tuple[str, Tensor]]:
+    if isinstance(outputs, dict):
+        return [(str(name), tensor) for name, tensor in outputs.items()]
+    if isinstance(outputs, (list, tuple)):
+        names = getattr(model, "output_names", None) or range(len(outputs))
+        return [(str(name), tensor) for name, tensor in zip(names, outputs, strict=True)]
+    names = getattr(model, "output_names", None) or ["output"]
+    return [(str(names[0]), outputs)]

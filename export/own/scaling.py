@@ -1,0 +1,70 @@
+"""How a model takes its pixels: what it does itself, and what has to be done before it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+from export.own.graph import Place, consumers
+
+__all__ = ["FLOATS", "IMAGE_DTYPES", "find_scaling", "scale"]
+
+_MEAN: Final = (0.485, 0.456, 0.406)
+_DEVIATION: Final = (0.229, 0.224, 0.225)
+_CAFFE_MEAN: Final = (103.939, 116.779, 123.68)
+"""Of ImageNet, as `keras.applications.imagenet_utils` has them."""
+
+FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
+IMAGE_DTYPES: Final = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", *FLOATS)
+"""Those that hold 0 to 255."""
+
+Tensor = Any  # keras.KerasTensor: keras has no types to check against
+
+
+def scale(image: Tensor, name: str) -> Tensor:
+    """uint8 pixels, RGB, as float32 of one of `SCALES`."""
+    pixels = keras.ops.cast(image, "float32")
+    layers = keras.layers
+    if name == "0..1":
+        return layers.Rescaling(1 / 255, dtype="float32")(pixels)
+    if name == "tf":
+        return layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(pixels)
+    if name == "torch":
+        factors = [1 / (255 * deviation) for deviation in _DEVIATION]
+        offsets = [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)]
+        return layers.Rescaling(factors, offset=offsets, dtype="float32")(pixels)
+    if name == "caffe":
+        offsets = [-mean for mean in _CAFFE_MEAN]
+        return layers.Rescaling(1.0, offset=offsets, dtype="float32")(keras.ops.flip(pixels, axis=-1))
+    return pixels
+
+
+def find_scaling(place: Place) -> str | None:
+    """Name of the operation that brings pixels of 0 to 255 to a model's own range, on every way from its image
+    input to its first weights; None where a way has none."""
+    names = []
+    for operation, arguments, outputs in consumers(place):
+        if _scales(operation, arguments):
+            names.append(operation.name)
+        elif not getattr(operation, "weights", None) and outputs:
+            names += [find_scaling(output) for output in outputs]
+        else:
+            names.append(None)
+    return names[0] if names and all(names) else None
+
+
+def _scales(operation: Any, arguments: list[Any]) -> bool:
+    """Whether an operation's numbers are those for pixels of 0 to 255."""
+    kind = type(operation).__name__
+    if kind == "Rescaling":
+        return bool(np.max(np.abs(operation.scale)) <= 0.1)
+    if kind == "Normalization":
+        return operation.mean is not None and bool(np.max(np.asarray(operation.mean)) > 2)
+    if kind not in ("Add", "Divide", "Multiply", "Subtract", "TrueDivide"):
+        return False
+    constants = [float(np.max(np.abs(value))) for value in arguments if not isinstance(value, keras.KerasTensor)]
+    if len(constants) != 1:
+        return False
+    return constants[0] <= 0.1 if kind == "Multiply" else constants[0] >= 10

@@ -1,0 +1,1 @@
+"""From a model to a published version: signatures, weights, warmup records, the gate and the store."""

@@ -1,0 +1,289 @@
+"""The checks of the gate: each takes a version and yields what it finds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from duoserve import contract
+from duoserve.artifact.checksums import verify_manifest
+from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
+from duoserve.artifact.signing import verify_signature
+from duoserve.contract import PreprocessingSpec
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import encode_pairs
+from export.errors import ExportError
+from export.publish.cost import Cost
+from export.publish.occlusion import relevances
+from export.publish.ops import forbidden_ops
+from export.publish.probes import probes, without_one
+from export.publish.session import SessionModel
+from export.publish.warmup import WARMUP_PATH, read_warmup, warmed_up
+
+__all__ = ["CHECKS", "COST", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "minor_release"]
+
+TOLERANCE: Final = 1e-5
+"""Largest difference between the SavedModel's probabilities and the Keras model's."""
+
+Array = npt.NDArray[Any]
+
+Reference = Callable[[Array, Array], Array]
+"""The Keras model: (image, tokens) -> probabilities, float32 array of shape (batch, classes)."""
+
+
+@dataclasses.dataclass(slots=True)
+class Subject:
+    """A version's folder, and what the checks before have read of it."""
+
+    folder: Path
+    server_version: str
+    reference: Reference | None
+    public_keys: tuple[Path, ...] = ()
+    cost: Cost | None = None
+    model: SessionModel | None = None
+    spec: PreprocessingSpec | None = None
+    samples: tuple[GoldenSample, ...] = ()
+
+    @property
+    def loaded(self) -> SessionModel:
+        assert self.model is not None
+        return self.model
+
+    @property
+    def described(self) -> PreprocessingSpec:
+        assert self.spec is not None
+        return self.spec
+
+
+# A check yields its findings and, last, a note on what it looked at.
+
+
+def _files(subject: Subject) -> Iterator[str]:
+    yield from verify_manifest(subject.folder)
+    yield "saved_model.pb, variables and extras are as they were written"
+
+
+def _signature(subject: Subject) -> Iterator[str]:
+    yield from verify_signature(subject.folder, subject.public_keys)
+    yield "signed by a key that is trusted"
+
+
+def _loads(subject: Subject) -> Iterator[str]:
+    subject.model = SessionModel(subject.folder)
+    yield "by the v1 Session loader, as TensorFlow Serving does"
+
+
+def _not_newer(subject: Subject) -> Iterator[str]:
+    written = subject.loaded.meta_graph.meta_info_def.tensorflow_version
+    if minor_release(written) > minor_release(subject.server_version):
+        yield (
+            f"expected an exporter no newer than the server, TensorFlow {subject.server_version}."
+            f" Received: a model written by {written}, whose operations that server may not know"
+        )
+    yield f"written by {written} for a server of {subject.server_version}"
+
+
+def _ops(subject: Subject) -> Iterator[str]:
+    yield from forbidden_ops(subject.loaded.meta_graph, subject.loaded.meta_graph.signature_def)
+    yield "only operations of the stock CPU server; no files, no Python, no cuDNN"
+
+
+def _contract(subject: Subject) -> Iterator[str]:
+    answer = subject.loaded.run(contract.DESCRIBE, {"key": np.array([b"", b""], object)})["spec"]
+    subject.spec = PreprocessingSpec.from_json(answer[0])
+    if answer.shape != (2,) or answer[1] != answer[0]:
+        yield f"describe: expected one spec for each of 2 rows. Received: shape {answer.shape}"
+    if subject.folder.name.isdigit() and int(subject.folder.name) != subject.spec.version:
+        yield (
+            f"describe: expected version {subject.folder.name}, as the folder is called."
+            f" Received: {subject.spec.version}"
+        )
+    for signature in contract.signatures(subject.spec).values():
+        found = subject.loaded.meta_graph.signature_def[signature.name]
+        for kind, wanted, received in (
+            ("input", signature.inputs, found.inputs),
+            ("output", signature.outputs, found.outputs),
+        ):
+            expected = {tensor.name: str(tensor) for tensor in wanted}
+            actual = {key: str(_tensor_spec(key, info)) for key, info in received.items()}
+            for key in sorted(expected.keys() | actual.keys()):
+                if expected.get(key) != actual.get(key):
+                    yield (
+                        f"{signature.name}, {kind} {key!r}: expected {expected.get(key, 'none')}."
+                        f" Received: {actual.get(key, 'none')}"
+                    )
+    yield f"{len(contract.signatures(subject.spec))} signatures; digest {subject.spec.digest[:12]}"
+
+
+def _golden(subject: Subject) -> Iterator[str]:
+    subject.samples = load_samples((subject.folder / GOLDEN_PATH).read_bytes())
+    expected = np.array([sample.probabilities for sample in subject.samples], np.float32)
+    image, tokens = _encode(subject)
+    for position, sample in enumerate(subject.samples):
+        if tuple(tokens[position]) != sample.tokens:
+            yield f"sample {position}: expected the token ids {sample.tokens}. Received: {tuple(tokens[position])}"
+    received = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+    yield from _differences("serving_default", expected, received, TOLERANCE)
+    yield f"{len(subject.samples)} samples give the answers recorded at export, within {TOLERANCE}"
+
+
+def _keras(subject: Subject) -> Iterator[str]:
+    if subject.reference is None:
+        yield "left out: the Keras model is not at hand; the golden samples have its answers"
+        return
+    image, tokens = _encode(subject)
+    three = np.resize(np.arange(len(image)), 3)  # with a single sample, that one three times
+    image, tokens = image[three], tokens[three]
+    sizes = (1, 3)
+    for rows in sizes:
+        expected = subject.reference(image[:rows], tokens[:rows])
+        feeds = {"image": image[:rows], "tokens": tokens[:rows]}
+        received = subject.loaded.run(contract.SERVING_DEFAULT, feeds)["probabilities"]
+        yield from _differences(f"batch of {rows}", expected, received, TOLERANCE)
+    yield f"equals the Keras model at batch sizes {sizes[0]} and {sizes[1]}, within {TOLERANCE}"
+
+
+def _embed(subject: Subject) -> Iterator[str]:
+    length = subject.described.embedding_length
+    if not length:
+        yield "left out: the version has no such signature"
+        return
+    image, tokens = _encode(subject)
+    expected = np.array([sample.embedding for sample in subject.samples], np.float32)
+    received = subject.loaded.run(contract.EMBED, {"image": image, "tokens": tokens})["embedding"]
+    alone = subject.loaded.run(contract.EMBED, {"image": image[:1], "tokens": tokens[:1]})["embedding"]
+    yield from _off("embed", "vectors", expected, received, TOLERANCE)
+    yield from _off("embed of one row alone", "vectors", expected[:1], alone, TOLERANCE)
+    lengths = np.linalg.norm(received, axis=1)
+    for row in np.flatnonzero((np.abs(lengths - 1) > TOLERANCE) & received.any(axis=1)):
+        yield f"embed, row {row}: expected a vector of length 1. Received: {lengths[row]:.6f}"
+    yield f"vectors of {length} numbers equal the Keras model's on {len(image)} samples, within {TOLERANCE}"
+
+
+def _explain(subject: Subject) -> Iterator[str]:
+    if subject.described.explain_grid is None:
+        yield "left out: the version has no such signature"
+        return
+    preprocessor = Preprocessor(subject.described)
+    image, tokens = (rows[[0, -1]] for rows in _encode(subject))
+    feeds = {"image": image, "tokens": tokens, "class_id": np.full(2, -1, np.int32)}
+    received = subject.loaded.run(contract.EXPLAIN, feeds)
+
+    def answers(image: Array, tokens: Array) -> Array:
+        return subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+
+    expected = [relevances(answers, preprocessor, *row) for row in zip(image, tokens, strict=True)]
+    for name in expected[0]:
+        wanted = np.stack([each[name] for each in expected])
+        # Differences of two answers: each is within the tolerance.
+        yield from _off("explain", name, wanted, received[name], 2 * TOLERANCE)
+    yield "what falls without each patch, word and input is what the model answers without it"
+
+
+def _parity(subject: Subject) -> Iterator[str]:
+    spec = subject.described
+    odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
+    pairs = [*((sample.encoded, sample.text) for sample in subject.samples), *odd]
+    image, tokens = _encode(subject, pairs)
+    by_tensors = subject.loaded.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})["probabilities"]
+    raw = {
+        spec.bytes_input: np.array([data for data, _ in pairs], object),
+        "text": np.array([text.encode("utf-8") for _, text in pairs], object),
+    }
+    by_bytes = subject.loaded.run(contract.SERVING_BYTES, raw)
+    yield from _differences("serving_bytes", by_tensors, by_bytes["probabilities"], TOLERANCE)
+    for position, (row, label) in enumerate(zip(by_tensors, by_bytes["label"], strict=True)):
+        expected = spec.labels[int(np.argmax(row))]
+        if label.decode("utf-8") != expected:
+            yield f"serving_bytes, sample {position}: expected label {expected!r}. Received: {label.decode('utf-8')!r}"
+    yield f"in-graph and client preprocessing agree on {len(pairs)} pairs, odd ones among them"
+
+
+def _warmup(subject: Subject) -> Iterator[str]:
+    requests = read_warmup(subject.folder / WARMUP_PATH)
+    seen = set()
+    for position, request in enumerate(requests):
+        feeds = {key: tf.make_ndarray(proto) for key, proto in request.inputs.items()}
+        batch = max(array.shape[0] for array in feeds.values())
+        seen.add((request.model_spec.signature_name, batch))
+        try:
+            subject.loaded.run(request.model_spec.signature_name, feeds)
+        except ExportError as error:
+            yield f"record {position}: {error}"
+    names = contract.signatures(subject.described).keys()
+    sizes = {rows for _, rows in seen}
+    for name, rows in sorted({(each, rows) for each in names for rows in warmed_up(each, sizes)} - seen):
+        yield f"expected a record for each signature at each batch size. Received: none for {name} of {rows} row(s)"
+    smallest = f"; explain at {min(sizes)}" if contract.EXPLAIN in names and len(sizes) > 1 else ""
+    yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}{smallest}"
+
+
+def _weights(subject: Subject) -> Iterator[str]:
+    assert subject.cost is not None
+    yield from subject.cost.findings()
+    yield str(subject.cost)
+
+
+CHECKS: Final[tuple[tuple[str, Callable[[Subject], Iterator[str]], bool], ...]] = (
+    ("files", _files, False),
+    ("loads", _loads, True),
+    ("not newer", _not_newer, False),
+    ("operations", _ops, False),
+    ("contract", _contract, True),
+    ("golden", _golden, True),
+    ("keras", _keras, False),
+    ("embed", _embed, False),
+    ("explain", _explain, False),
+    ("parity", _parity, False),
+    ("warmup", _warmup, False),
+)
+"""Name, function, and whether the later ones stand on it."""
+
+COST: Final = ("weights", _weights, False)
+SIGNED: Final = ("signature", _signature, False)
+
+
+def _encode(subject: Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:
+    """Images and tokens as the client makes them of the pairs, by default the golden samples."""
+    if pairs is None:
+        pairs = ((sample.encoded, sample.text) for sample in subject.samples)
+    return encode_pairs(pairs, Preprocessor(subject.described))
+
+
+def _differences(what: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:
+    yield from _off(what, "probabilities", expected, received, tolerance)
+    if expected.shape == received.shape and np.isfinite(received).all():
+        for row in np.flatnonzero(expected.argmax(axis=1) != received.argmax(axis=1)):
+            wanted, found = expected[row].argmax(), received[row].argmax()
+            yield f"{what}, row {row}: expected class {wanted}. Received: class {found}"
+
+
+def _off(what: str, name: str, expected: Array, received: Array, tolerance: float) -> Iterator[str]:
+    if expected.shape != received.shape:
+        yield f"{what}: expected {name} of shape {expected.shape}. Received: {received.shape}"
+        return
+    if not np.isfinite(received).all():
+        yield f"{what}: expected finite {name}. Received: NaN or infinity"
+        return
+    worst = np.abs(expected - received).reshape(len(expected), -1).max(axis=1)
+    for row in np.flatnonzero(worst > tolerance):
+        yield f"{what}, row {row}: expected {name} within {tolerance}. Received: {worst[row]:.2g} off"
+
+
+def _tensor_spec(key: str, info: Any) -> contract.TensorSpec:
+    dims = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
+    return contract.TensorSpec(key, tf.dtypes.as_dtype(info.dtype).name, dims)
+
+
+def minor_release(release: str) -> tuple[int, ...]:
+    """Operations come with minor releases, never with patches."""
+    parts = release.split("-")[0].split(".")
+    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
+        raise ExportError(f"Expected a TensorFlow release such as 2.20. Received: {release!r}")
+    return int(parts[0]), int(parts[1])

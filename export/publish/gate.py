@@ -1,0 +1,105 @@
+"""The gate: nothing that fails one of these checks is published.
+
+The checks load the SavedModel as the server will and compare it with its own contract, with
+the client's preprocessing and with the answers that the Keras model gave. `python -m export
+check DIR` runs them on any SavedModel of the contract, published or not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from duoserve.contract import ContractError
+from duoserve.errors import InvalidInput
+from export.defaults import SERVER_VERSION
+from export.errors import ExportError, GateError
+from export.publish.checks import CHECKS, COST, SIGNED, TOLERANCE, Array, Reference, Subject, minor_release
+from export.publish.cost import Cost
+
+__all__ = ["SERVER_VERSION", "TOLERANCE", "Array", "CheckResult", "Reference", "check", "refuse_unless_passed"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        name: Name of the check.
+        findings: What was expected and what received, one line each. Empty when it passed.
+        seconds: How long it took.
+        note: What was looked at, for people.
+    """
+
+    name: str
+    findings: tuple[str, ...]
+    seconds: float
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def check(
+    folder: Path,
+    *,
+    server_version: str = SERVER_VERSION,
+    reference: Reference | None = None,
+    cost: Cost | None = None,
+    public_keys: Sequence[Path] = (),
+    progress: Callable[[CheckResult], Any] = lambda result: None,
+) -> list[CheckResult]:
+    """Runs every check on a version's folder.
+
+    A check whose ground is missing (the model does not load, say) is left out: the one that
+    found that has failed.
+
+    Args:
+        folder: A SavedModel with its `assets.extra/`.
+        server_version: The TensorFlow of the server that it is meant for.
+        reference: The Keras model that it was made from, where it is at hand; with the weights as they are stored.
+        cost: How far that is from the model with its own weights, where they are stored in fewer bytes.
+        public_keys: PEM files; when there are some, one of them has to have signed it.
+        progress: Called with each result as it comes.
+
+    Raises:
+        ExportError: No such folder, or a server version that is none.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
+    minor_release(server_version)
+    subject = Subject(folder, server_version, reference, tuple(public_keys), cost)
+    results = []
+    try:
+        for name, function, fatal in (
+            *CHECKS,
+            *([COST] if cost is not None else []),
+            *([SIGNED] if public_keys else []),
+        ):
+            begin = time.monotonic()
+            try:
+                *findings, note = function(subject)
+            except (ExportError, ContractError, InvalidInput, OSError, ValueError) as error:
+                findings, note = [str(error)], ""
+            results.append(CheckResult(name, tuple(findings), time.monotonic() - begin, note))
+            progress(results[-1])
+            if findings and fatal:
+                break
+    finally:
+        if subject.model is not None:
+            subject.model.__exit__(None, None, None)
+    return results
+
+
+def refuse_unless_passed(results: list[CheckResult], what: str) -> None:
+    """Raises GateError with every finding when a check failed."""
+    findings = tuple(f"{result.name}: {finding}" for result in results for finding in result.findings)
+    if findings:
+        raise GateError(
+            f"Expected {what} to pass the gate. Received {len(findings)} finding(s), nothing was published:", findings
+        )

@@ -1,0 +1,72 @@
+"""What `explain` has to give, worked out row by row from a model's answers alone, for the gate to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve.contract import IMAGE
+from duoserve.preprocessing.preprocessor import Preprocessor
+
+__all__ = ["relevances"]
+
+Array = npt.NDArray[Any]
+Answers = Callable[[Array, Array], Array]
+
+
+def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, tokens: Array) -> Mapping[str, Array]:
+    """The outputs of `explain` for the most probable class of one row, without their batch dimension.
+
+    Args:
+        answers: Images and tokens to probabilities, each with a batch dimension.
+        preprocessor: Of the version.
+        image: uint8 array of shape (height, width, 3).
+        tokens: int32 array of shape (token_length,).
+    """
+    spec = preprocessor.spec
+    assert spec.explain_grid is not None
+    number = preprocessor.word_rule.numbers(tokens, spec.pad_id)
+    pixels = image.reshape(-1, 3).astype(np.int64)
+    mean = np.uint8(0) if spec.audio else ((pixels.sum(0) + len(pixels) // 2) // len(pixels)).astype(np.uint8)
+    nothing = np.broadcast_to(np.uint8(0) if spec.audio or IMAGE in spec.optional else mean, image.shape)
+    no_text = np.full_like(tokens, spec.pad_id)
+    patched = list(_patched(image, mean, spec.explain_grid))
+    spoken = [_without(tokens, number != word, spec.pad_id) for word in range(number.max() + 1)]
+    rows = [
+        *((image, tokens), (nothing, tokens), (image, no_text), (nothing, no_text)),
+        *((picture, tokens) for picture in patched),
+        *((image, words) for words in spoken),
+    ]
+    found = np.concatenate([answers(picture[None], words[None]) for picture, words in rows])
+    best = found[0].argmax()
+    whole, no_picture, no_words, neither = found[:4, best]
+    fall = whole - found[4:, best]
+    by_image = ((whole - no_picture) + (no_words - neither)) / 2
+    by_text = ((whole - no_words) + (no_picture - neither)) / 2
+    of_words = np.append(fall[len(patched) :], 0.0)  # the last one is padding's, -1
+    return {
+        "class_id": np.array(best),
+        "probability": np.array(whole),
+        "image_relevance": fall[: len(patched)].reshape(spec.explain_grid),
+        "token_relevance": of_words[number],
+        "input_relevance": np.array([by_image, by_text]),
+    }
+
+
+def _patched(image: Array, colour: Any, grid: tuple[int, int]) -> Iterator[Array]:
+    row = np.arange(image.shape[0]) * grid[0] // image.shape[0]
+    column = np.arange(image.shape[1]) * grid[1] // image.shape[1]
+    for down in range(grid[0]):
+        for across in range(grid[1]):
+            changed = image.copy()
+            changed[np.ix_(row == down, column == across)] = colour
+            yield changed
+
+
+def _without(tokens: Array, kept: Array, pad_id: int) -> Array:
+    found = np.full_like(tokens, pad_id)
+    found[: kept.sum()] = tokens[kept]
+    return found

@@ -1,0 +1,122 @@
+"""Removes old versions from a store, never one that a models.config names.
+
+The config is read with the servers' own proto. It is read again when a version has been moved
+out of sight and before it is deleted: a rollout that names it in that moment gets it back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from export.errors import StoreError
+from export.publish.store import ModelStore
+
+__all__ = ["Verdict", "judge", "named_versions", "prune"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a version.
+
+    Attributes:
+        version: Its number.
+        remove: Whether it goes.
+        reason: Why it stays, or goes.
+    """
+
+    version: int
+    remove: bool
+    reason: Literal["named", "newer than what is named", "among the newest", "old", "asked for", "not asked for"]
+
+
+def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) -> set[int]:
+    """The versions that a server with one of these configs serves, or would.
+
+    Args:
+        configs: Texts of models.config files.
+        model: The model's name.
+        versions: Those in the store.
+
+    Raises:
+        StoreError: One can't be parsed, or none of them has the model.
+    """
+    found: set[int] = set()
+    known = False
+    for text in configs:
+        try:
+            parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+        except text_format.ParseError as error:
+            raise StoreError(f"Expected a models.config. Received: {error}") from error
+        for config in parsed.model_config_list.config:
+            if config.name != model:
+                continue
+            known = True
+            policy = config.model_version_policy
+            found.update(config.version_labels.values())
+            if policy.HasField("specific"):
+                found.update(policy.specific.versions)
+            elif policy.HasField("all"):
+                found.update(versions)
+            else:
+                newest = sorted(versions)[-(policy.latest.num_versions or 1) :]
+                found.update(newest)
+    if not known:
+        raise StoreError(
+            f"Expected model {model!r} in a models.config. Received: none that has it; is it the right file?"
+        )
+    return found
+
+
+def judge(versions: Sequence[int], named: set[int], *, keep: int, only: Sequence[int] = ()) -> list[Verdict]:
+    """What becomes of each version, oldest first.
+
+    Args:
+        versions: Those in the store.
+        named: Those that a config names.
+        keep: So many of the newest stay in any case.
+        only: Remove these and no others, however new.
+
+    Raises:
+        StoreError: One of `only` is named, or not in the store.
+    """
+    wrong = [f"{version} is named by models.config" for version in only if version in named]
+    wrong += [f"{version} is not in the store" for version in only if version not in versions]
+    if wrong:
+        raise StoreError(f"Expected versions to remove that nothing names. Received: {'; '.join(wrong)}")
+    newest = sorted(versions)[-keep:] if keep else []
+    return [_judge(version, named, newest, only) for version in sorted(versions)]
+
+
+def prune(store: ModelStore, verdicts: Sequence[Verdict], named_now: Callable[[], set[int]]) -> list[int]:
+    """Deletes what is to go; the versions that went.
+
+    Args:
+        store: The model's versions.
+        verdicts: From `judge`.
+        named_now: The versions that the configs name at this moment.
+
+    Raises:
+        StoreError: The store can't be changed. What was not returned is still there.
+    """
+    return [
+        verdict.version
+        for verdict in verdicts
+        if verdict.remove and store.remove(verdict.version, lambda version: version not in named_now())
+    ]
+
+
+def _judge(version: int, named: set[int], newest: Sequence[int], only: Sequence[int]) -> Verdict:
+    if version in named:
+        return Verdict(version, False, "named")
+    if only:
+        return Verdict(version, version in only, "asked for" if version in only else "not asked for")
+    if named and version > max(named):
+        return Verdict(version, False, "newer than what is named")
+    if version in newest:
+        return Verdict(version, False, "among the newest")
+    return Verdict(version, True, "old")

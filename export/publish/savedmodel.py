@@ -1,0 +1,170 @@
+"""Writes one version: SavedModel, golden samples, warmup records, card and manifest; then the gate.
+
+All of it happens in a staging folder that servers ignore; only what passes the gate is renamed
+to its version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, dump_samples
+from duoserve.artifact.signing import sign_folder
+from duoserve.contract import PreprocessingSpec
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.data import Row, encode_pairs
+from export.defaults import BATCH_SIZES, SERVER_VERSION
+from export.errors import ExportError
+from export.publish.card import CARD_PATH, make_card
+from export.publish.cost import measure_cost
+from export.publish.embedding import embed_fn, embedding_length
+from export.publish.gate import Array, CheckResult, Reference, check, refuse_unless_passed
+from export.publish.probes import without_one
+from export.publish.signatures import build_archive, predict_fn
+from export.publish.store import ModelStore
+from export.publish.warmup import WARMUP_PATH, write_warmup
+from export.publish.weights import PackedWeights, Predict, served
+
+__all__ = ["Published", "export_version"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """A version that passed the gate and is in the store.
+
+    Attributes:
+        path: Its folder.
+        spec: What it tells its clients.
+        checks: What the gate looked at.
+    """
+
+    path: Path
+    spec: PreprocessingSpec
+    checks: tuple[CheckResult, ...]
+
+
+def export_version(
+    model: keras.Model,
+    spec: PreprocessingSpec,
+    samples: Sequence[tuple[bytes, str]],
+    store: ModelStore,
+    *,
+    version: int | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    server_version: str = SERVER_VERSION,
+    weights: str = "float32",
+    held_out: Sequence[Row] = (),
+    facts: Mapping[str, Any] | None = None,
+    sign_key: Path | None = None,
+    progress: Callable[[CheckResult], Any] = lambda result: None,
+) -> Published:
+    """Writes a Keras model as the next version, runs the gate and publishes it.
+
+    Args:
+        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+            with (`export.publish.embedding`), the version gets the signature `embed`.
+        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
+            `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
+        samples: Encoded images (WAV files, where the model takes audio) and texts that become the
+            golden samples; a dozen held-out ones do.
+            Where an input is optional, the first one becomes a sample without it too.
+        store: Where to.
+        version: The number, if not the next one.
+        batch_sizes: For the warmup records: the server's `allowed_batch_sizes`.
+        server_version: The TensorFlow of the server it is meant for.
+        weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8". The card has what
+            the latter cost, and the gate refuses more than `export.publish.cost.LIMITS`.
+        held_out: Rows to measure that cost on; without any, it is measured on the samples.
+        facts: What the card should keep about the training: metrics, data digest, seed …
+        sign_key: PEM file with an elliptic curve private key, to sign the version with.
+        progress: Called with each result of the gate.
+
+    Raises:
+        SigningError: The key can't be used; nothing is published.
+        ExportError: The model does not fit the contract, there are no samples, or its weights can't be
+            stored as it was asked for.
+        DataError: A held-out row has changed since it was checked.
+        GateError: A check failed; nothing is published.
+        StoreError: The store can't take the version; nothing is published.
+    """
+    if not samples:
+        raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
+    predict = predict_fn(model, spec)  # a model that does not fit is refused before a version is taken
+    packed = None if weights == "float32" else PackedWeights(model, weights)
+    with store.writing(version) as staging:
+        spec = dataclasses.replace(spec, version=staging.version, embedding_length=embedding_length(model))
+        # What is stored gives the golden answers; the cost is how far they are from the model's own.
+        reference = _runner(served(predict, packed))
+        embed = _runner(served(embed_fn(model), packed)) if spec.embedding_length else None
+        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference, embed)
+        cost, stored = None, {}
+        if packed is not None:
+            cost = measure_cost(packed.kind, spec, held_out or samples, _runner(predict), reference)
+            stored = packed.facts | cost.facts
+        _write_graph(model, spec, packed, staging.path)
+        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
+        write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
+        card = make_card(
+            name=store.name,
+            spec=spec,
+            parameters=model.count_params(),
+            weights={"type": weights, **stored},
+            facts=facts or {},
+        )
+        _write_text(staging.path / CARD_PATH, card)
+        write_manifest(staging.path)
+        checks = check(staging.path, server_version=server_version, reference=reference, cost=cost, progress=progress)
+        refuse_unless_passed(checks, f"version {staging.version} of {store.name}")
+        if sign_key is not None:
+            sign_folder(staging.path, sign_key)
+        return Published(staging.publish(), spec, tuple(checks))
+
+
+def _runner(function: Predict) -> Reference:
+    graph = tf.function(function, reduce_retracing=True)
+
+    def run(image: Array, tokens: Array) -> Array:
+        return graph(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
+
+    return run
+
+
+def _answer(
+    spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference, embed: Reference | None
+) -> list[GoldenSample]:
+    """The samples with the tokens that the client makes and the Keras model's answers."""
+    image, tokens = encode_pairs(samples, Preprocessor(spec))
+    embedded = embed(image, tokens) if embed else np.zeros((len(samples), 0))
+    return [
+        GoldenSample(
+            image_bytes=data if spec.audio is None else b"",
+            audio_bytes=data if spec.audio is not None else b"",
+            text=text,
+            tokens=tuple(row.tolist()),
+            probabilities=tuple(answer.tolist()),
+            label=spec.labels[int(answer.argmax())],
+            embedding=tuple(vector.tolist()),
+        )
+        for (data, text), row, answer, vector in zip(samples, tokens, reference(image, tokens), embedded, strict=True)
+    ]
+
+
+def _write_graph(model: keras.Model, spec: PreprocessingSpec, packed: PackedWeights | None, folder: Path) -> None:
+    try:
+        build_archive(model, spec, packed).write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:
+        # Where a write fails, TensorFlow's message carries the operating system's reason.
+        raise OSError(f"the SavedModel could not be written: {error.message}") from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

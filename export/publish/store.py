@@ -1,0 +1,254 @@
+"""The model store: `ROOT/NAME/N/`, one folder a version, as TensorFlow Serving polls it.
+
+A version is written into `.staging-N`, a name that servers ignore, and renamed when it is whole
+and synced, so a server never sees half of one. Creating that folder also takes the number: two
+exports at once get two versions. The folder is locked while its writer lives, so what a killed
+writer left behind is told from one at work, and swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from export.errors import StoreError
+from export.publish.folders import sync
+
+__all__ = ["ModelStore"]
+
+_STAGING: Final = ".staging-"
+_LEAVING: Final = ".leaving-"
+_REMOVED: Final = ".removed-"
+_LARGEST_VERSION: Final = 2**63 - 1
+"""TensorFlow Serving keeps a version in an int64."""
+
+
+class ModelStore:
+    """The versions of one model under a root folder.
+
+    Args:
+        root: Folder of all models. Made when the first version is written.
+        name: The model's name, which is also the name that clients ask for.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], name: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise StoreError(f"Expected a model name of letters, digits, '_', '-' and '.'. Received: {name!r}")
+        self.name = name
+        self.path = Path(root).absolute() / name
+
+    def versions(self) -> list[int]:
+        """Published versions, oldest first. Empty when the model has none."""
+        try:
+            names = [entry.name for entry in self.path.iterdir() if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"Expected {self.path} to be a readable folder. Received: {error}") from error
+        # "007" is version 7 to the server: it counts, so that no second 7 is written beside it.
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def path_of(self, version: int) -> Path:
+        """The folder of a version, whether it is there or not. The one that is there may be called 007."""
+        path = self.path / str(version)
+        if not path.exists():
+            for padded in sorted(self.path.glob(f"0*{version}")):
+                if padded.name.isdigit() and int(padded.name) == version:
+                    return padded
+        return path
+
+    def remove(self, version: int, still: Callable[[int], bool] = lambda version: True) -> bool:
+        """Deletes a version; whether it did.
+
+        It is moved out of the servers' sight first, in one step, so none sees half of it.
+
+        Args:
+            version: Its number.
+            still: Asked when it is out of sight; False brings it back.
+
+        Raises:
+            StoreError: There is no such version, or it can't be removed.
+        """
+        path, leaving, removed = (
+            self.path_of(version),
+            *(self.path / f"{name}{version}" for name in (_LEAVING, _REMOVED)),
+        )
+        with _explained(self.path, "lose a version"):
+            with self._guard():
+                self._settle()
+                if not path.is_dir():
+                    raise StoreError(
+                        f"Expected version {version} of {self.name} in the store. Received: none at {path}"
+                    )
+                path.rename(leaving)
+                goes = False
+                try:
+                    goes = still(version)
+                finally:
+                    leaving.rename(removed if goes else path)
+            if goes:
+                shutil.rmtree(removed)
+                sync(self.path)
+            return goes
+
+    def _settle(self) -> None:
+        """Ends what killed removals began: undecided ones come back, decided ones go."""
+        for path in self.path.glob(f"{_LEAVING}*"):
+            path.rename(self.path / path.name.removeprefix(_LEAVING))
+        for path in self.path.glob(f"{_REMOVED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def writing(self, version: int | None = None) -> Iterator[Staging]:
+        """Takes a version number and gives a staging folder for it; publishes nothing by itself.
+
+        Whatever happens inside, the store is left without the staging folder, and with the new
+        version only if `Staging.publish` returned.
+
+        Args:
+            version: The number; None takes the one after the largest that is there or being written.
+
+        Raises:
+            StoreError: The version exists or is being written, the folder can't be written, or
+                the disk is full.
+        """
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            number, lock = self._take(version)
+        staging = Staging(self, number)
+        try:
+            with _explained(self.path):
+                yield staging
+        finally:
+            with self._guard():
+                shutil.rmtree(staging.path, ignore_errors=True)
+                _lock_path(staging.path).unlink(missing_ok=True)
+                os.close(lock)
+
+    def _take(self, version: int | None) -> tuple[int, int]:
+        """Makes the staging folder; returns the version and the descriptor that holds its lock."""
+        with self._guard():
+            self._sweep()
+            taken = {*self.versions(), *self._staged()}
+            number = max(taken, default=0) + 1 if version is None else version
+            if not 1 <= number <= _LARGEST_VERSION:
+                raise StoreError(f"Expected a version from 1 to {_LARGEST_VERSION}. Received: {number}")
+            if number in taken:
+                state = "is being written by another export" if number in self._staged() else "exists"
+                raise StoreError(
+                    f"Expected a version of {self.name} that is free. Received: {number}, which {state}"
+                    f" (versions are never overwritten; the next free one is {max(taken) + 1})"
+                )
+            path = self.path / f"{_STAGING}{number}"
+            lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.mkdir()
+            except OSError:
+                _lock_path(path).unlink(missing_ok=True)
+                os.close(lock)
+                raise
+            return number, lock
+
+    def _staged(self) -> list[int]:
+        names = [entry.name.removeprefix(_STAGING) for entry in self.path.glob(f"{_STAGING}*")]
+        return [int(name) for name in names if name.isdigit()]
+
+    def _locked(self) -> list[int]:
+        names = [entry.name[len(_STAGING) : -len(".lock")] for entry in self.path.glob(f"{_STAGING}*.lock")]
+        return [int(name) for name in names if name.isdigit()]
+
+    def _sweep(self) -> None:
+        """Removes what killed writers left: staging folders that nobody has locked."""
+        for number in {*self._staged(), *self._locked()}:
+            path = self.path / f"{_STAGING}{number}"
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(_lock_path(path), os.O_RDWR)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                finally:
+                    os.close(descriptor)
+            shutil.rmtree(path, ignore_errors=True)
+            _lock_path(path).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """One writer at a time for the short moments in which names are made or removed."""
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class Staging:
+    """A version that is being written.
+
+    Attributes:
+        version: The number that it will have.
+        path: The folder to write into.
+    """
+
+    def __init__(self, store: ModelStore, version: int) -> None:
+        self._store = store
+        self.version = version
+        self.path = store.path / f"{_STAGING}{version}"
+
+    def publish(self) -> Path:
+        """Syncs every file to the disk and renames the folder to its version.
+
+        Raises:
+            StoreError: A folder of that name appeared meanwhile, or the disk failed.
+        """
+        with _explained(self._store.path):
+            _sync(self.path)
+            target = self._store.path_of(self.version)
+            with self._store._guard():
+                if target.exists():  # by another tool: a rename would replace an empty folder
+                    raise StoreError(f"Expected {target} to be free. Received: a folder that appeared meanwhile")
+                self.path.rename(target)
+            sync(self._store.path)
+            return target
+
+
+def _lock_path(staging: Path) -> Path:
+    return staging.with_name(staging.name + ".lock")
+
+
+def _sync(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(parent) / name)
+        sync(Path(parent))
+
+
+_REASONS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission to write",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "it is no folder",
+}
+
+
+@contextlib.contextmanager
+def _explained(path: Path, wish: str = "take a new version") -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise StoreError(
+            f"Expected {path} to {wish}. Received: {reason} ({error}). Nothing that was published has changed"
+        ) from error

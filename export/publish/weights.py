@@ -1,0 +1,181 @@
+"""Weights stored in fewer bytes than float32, and what that costs.
+
+float16 halves the matrices of a model; int8 makes them a quarter: every output channel has a
+scale, and its weights are multiples of it from -127 to 127 (the symmetric scheme of
+Jacob et al. 2018, https://arxiv.org/abs/1712.05877, for weights alone). The graph computes in
+float32: it makes the float32 weights of a layer when the layer is its turn, and forgets them
+after. Plain reads, casts and products, which every server has, around any Keras layer. Vectors
+(biases, statistics) and small matrices stay float32: they are a thousandth of the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from export.defaults import WEIGHTS
+from export.errors import ExportError
+
+__all__ = ["PackedWeights", "Predict", "served"]
+
+Array = npt.NDArray[Any]
+Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""(image, tokens) -> a row for each pair."""
+
+_LEAST: Final = 1024
+"""Elements of the smallest matrix that is worth it."""
+
+
+class PackedWeights:
+    """The matrices of a model in another type. The model itself is left as it is.
+
+    Args:
+        model: Its float32 weights are packed, those of other types are not.
+        kind: "float16" or "int8".
+
+    Attributes:
+        kind: As given.
+        parameters: How many weights are packed.
+        stored: Bytes of all weights as they are stored, scales among them.
+
+    Raises:
+        ExportError: Another type, no weights to pack, or weights that the type can't hold.
+    """
+
+    def __init__(self, model: keras.Model, kind: str) -> None:
+        if kind not in WEIGHTS[1:]:
+            raise ExportError(f"Expected weights to be one of {', '.join(WEIGHTS)}. Received: {kind!r}")
+        layers = {id(variable): layer for layer in model._flatten_layers() for variable in layer._trainable_variables}
+        chosen = [each for each in model.variables if each.dtype == "float32" and len(each.shape) > 1]
+        chosen = [each for each in chosen if np.prod(each.shape) >= _LEAST]
+        if not chosen:
+            raise ExportError(
+                f"Expected a model with float32 matrices of {_LEAST} elements or more, to store them as {kind}."
+                " Received: none"
+            )
+        self.kind = kind
+        self._packed = {id(each): _pack(each, kind, layers.get(id(each))) for each in chosen}
+        self._embeddings = [
+            (layer, self._packed[id(layer._embeddings)])
+            for layer in model._flatten_layers()
+            if type(layer).call is keras.layers.Embedding.call
+            and not layer.lora_enabled
+            and id(getattr(layer, "_embeddings", None)) in self._packed
+        ]
+        self.parameters = sum(int(np.prod(each.shape)) for each in chosen)
+        others = sum(int(np.prod(each.shape)) * 4 for each in model.variables if id(each) not in self._packed)
+        self.stored = others + sum(each.stored for each in self._packed.values())
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """For the card."""
+        return {"packed_parameters": self.parameters, "bytes": self.stored}
+
+    def unpacking(self) -> keras.StatelessScope:
+        """While it is open, the model computes from the packed weights. In a graph only, to be opened once."""
+        return _Unpacking(self._packed, self._embeddings)
+
+
+def served(function: Predict, packed: PackedWeights | None) -> Predict:
+    """A function of a model as it is served: from the packed weights, where there are some. For `tf.function`."""
+    if packed is None:
+        return function
+
+    def unpacked(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+        with packed.unpacking():
+            return function(image, tokens)
+
+    return unpacked
+
+
+class _Packed:
+    """One matrix: `stored * scale`, or `stored` alone."""
+
+    def __init__(self, values: Array, scale: Array | None) -> None:
+        self.stored = values.nbytes + (0 if scale is None else scale.nbytes)
+        self._values = tf.Variable(values, trainable=False)
+        self._scale = None if scale is None else tf.Variable(scale, trainable=False)
+
+    def unpack(self) -> tf.Tensor:
+        values = tf.cast(self._values, tf.float32)
+        return values if self._scale is None else values * self._scale
+
+    def look_up(self, rows: tf.Tensor) -> tf.Tensor:
+        """The same rows as of `unpack`, without the others."""
+        values = tf.cast(tf.gather(self._values, rows), tf.float32)
+        return values if self._scale is None else values * tf.gather(self._scale, rows)
+
+
+def _pack(variable: keras.Variable, kind: str, layer: keras.Layer | None) -> _Packed:
+    values = np.asarray(variable.numpy())
+    largest = float(np.abs(values).max())
+    if kind == "float16":
+        most = float(np.finfo(np.float16).max)
+        if not largest <= most:  # NaN is none either
+            raise ExportError(f"Expected {variable.path} to hold numbers up to {most:.0f}. Received: {largest:g}")
+        return _Packed(values.astype(np.float16), None)
+    if not np.isfinite(largest):
+        raise ExportError(f"Expected {variable.path} to hold finite numbers. Received: {largest:g}")
+    kept = _channels(values, layer)
+    over = tuple(axis for axis in range(values.ndim) if axis not in kept)
+    scale = np.abs(values).max(axis=over, keepdims=True) / np.float32(127)
+    scale[scale == 0] = 1
+    return _Packed(np.rint(values / scale).astype(np.int8), scale.astype(np.float32))
+
+
+def _channels(values: Array, layer: keras.Layer | None) -> set[int]:
+    """Axes whose every index has a scale of its own: what is not added up."""
+    last = values.ndim - 1
+    if isinstance(layer, keras.layers.Embedding):
+        return {0}  # rows are looked up one by one, and frequent words have larger numbers
+    if type(layer).__name__.startswith("DepthwiseConv"):
+        return {last - 1, last}
+    return {last}
+
+
+class _Unpacking(keras.StatelessScope):  # type: ignore[misc]
+    """While it is open, a layer that reads a packed variable gets float32 made of it.
+
+    Made when the layer asks: behind a control dependency on what the graph did before, so that
+    a call never holds the float32 of all layers at once; and in the graph where the scope was
+    opened, so that a loop over tokens does not make its weights anew for each.
+    """
+
+    def __init__(self, packed: Mapping[int, _Packed], embeddings: list[tuple[keras.Layer, _Packed]]) -> None:
+        super().__init__()
+        self._packed = packed
+        self._embeddings = embeddings
+        self._graph = tf.compat.v1.get_default_graph()
+        self._made: dict[int, tf.Tensor] = {}
+
+    def __enter__(self) -> _Unpacking:
+        for layer, packed in self._embeddings:
+            layer.call = _looking_up(packed, layer.compute_dtype)
+        return super().__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(self, *arguments: Any) -> None:
+        super().__exit__(*arguments)
+        for layer, _ in self._embeddings:
+            del layer.call
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        packed = self._packed.get(id(variable))
+        if packed is None:
+            return super().get_current_value(variable)
+        if id(variable) not in self._made:
+            with self._graph.as_default(), tf.control_dependencies(self._graph.get_operations()[-1:]):
+                self._made[id(variable)] = packed.unpack()
+        return self._made[id(variable)]
+
+
+def _looking_up(packed: _Packed, dtype: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    def call(inputs: tf.Tensor) -> tf.Tensor:
+        rows = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
+        return tf.cast(packed.look_up(rows), dtype)
+
+    return call

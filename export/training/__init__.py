@@ -1,0 +1,1 @@
+"""Architectures and how they are trained."""

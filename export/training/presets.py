@@ -1,0 +1,122 @@
+"""Names and sizes of the models that can be trained. Pure data: `--help` reads it without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["BASELINES", "FUSIONS", "PRESETS", "Preset"]
+
+FUSIONS: Final = ("concat", "weighted_sum", "attention")
+"""How the two inputs meet. `export.training.fusion` has one function for each."""
+
+BASELINES: Final = ("image_only", "text_only")
+"""Not fusions: one branch alone, to measure what a fusion adds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Preset:
+    """Everything about a model and its training that is not the data, the fusion or the seed.
+
+    Change a part with `dataclasses.replace(PRESETS["compact"], image_size=96)`.
+
+    Attributes:
+        name: The architecture: a key of `export.training.model.BUILDERS`.
+        image_size: Height and width of the `image` input, in pixels.
+        most_tokens: Upper limit of the `tokens` input. Training takes the least multiple of 8
+            that holds 99 % of the training texts.
+        vocabulary: Upper limit of the number of token ids.
+        embedding: Width of the token embedding.
+        text_units: Units of the LSTM, in each direction where there are two.
+        filters: Filters of the convolutions, first to last.
+        width: Width in which the branches meet.
+        dropout: Share of the features that training hides.
+        epochs: Passes over the training rows.
+        batch_size: Rows a step.
+        learning_rate: Of Adam; where it starts, if it decays.
+        decay: Whether the learning rate goes down to zero, along a cosine.
+        weight_decay: Decoupled weight decay; 0 is plain Adam.
+        label_smoothing: Share of the target that is spread over all classes.
+        branch_loss: Weight of the loss of each branch alone, beside that of the fused output.
+        shift: By how much pictures are moved in training, as a share of their size.
+        modality_dropout: Share of the rows that lose an input in training, where inputs are optional.
+        segmentations: From how many ways to cut a text into tokens training draws; 1 is the usual one.
+    """
+
+    name: str
+    image_size: int
+    most_tokens: int
+    vocabulary: int
+    embedding: int
+    text_units: int
+    filters: tuple[int, ...]
+    width: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    dropout: float = 0.0
+    decay: bool = False
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    branch_loss: float = 0.0
+    shift: float = 0.0
+    segmentations: int = 1
+    modality_dropout: float = 0.3
+
+
+_COMPACT: Final = Preset(
+    name="compact",
+    image_size=64,
+    most_tokens=64,
+    vocabulary=1000,
+    embedding=64,
+    text_units=64,
+    filters=(24, 48, 96, 128),
+    width=64,
+    epochs=24,
+    batch_size=32,
+    learning_rate=2e-3,
+    dropout=0.4,
+    decay=True,
+    weight_decay=1e-3,
+    label_smoothing=0.1,
+    branch_loss=0.5,
+    shift=0.08,
+    segmentations=8,
+)
+
+PRESETS: Final = MappingProxyType(
+    {
+        # For a laptop's CPU, and the default.
+        "compact": _COMPACT,
+        # 100 million parameters or more whatever the vocabulary: to be measured, and for data that earn it.
+        "large": dataclasses.replace(
+            _COMPACT,
+            name="large",
+            image_size=128,
+            vocabulary=10_000,
+            embedding=1024,
+            text_units=2048,
+            filters=(128, 256, 512, 1024, 1536, 2048),
+            width=1024,
+            epochs=10,
+            learning_rate=2e-4,
+        ),
+        # As published: nothing that its description does not say.
+        "reference": Preset(
+            name="reference",
+            image_size=224,
+            most_tokens=128,
+            vocabulary=10_000,
+            embedding=128,
+            text_units=128,
+            filters=(32, 64),
+            width=128,
+            epochs=10,
+            batch_size=32,
+            learning_rate=1e-3,
+        ),
+    }
+)
+"""By name."""

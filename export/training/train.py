@@ -1,0 +1,190 @@
+"""Trains a model on a dataset. The same seed on the same machine gives the same weights.
+
+What makes it so: every draw (weights, dropout, order of rows, moved pictures, ways to cut a
+text) comes from the seed, SentencePiece learns in one thread, and TensorFlow is told to add up
+in one order. That last switch can't be undone: it stays on for the process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
+from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.clips import golden_recording, spectrogram_size
+from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
+from export.dataset.streaming import stream
+from export.errors import ExportError
+from export.training.devices import share_statistics, strategy
+from export.training.fit import computing_in, fit
+from export.training.missing import check_optional, without
+from export.training.model import build_model
+from export.training.presets import BASELINES, PRESETS, Preset
+from export.training.run import TrainedModel
+from export.training.running import Running
+from export.training.tokenizer import PAD_ID, train_tokenizer
+
+__all__ = ["TrainedModel", "train"]
+
+_SAMPLES: Final = 16
+
+
+def train(
+    dataset: Dataset,
+    *,
+    preset: str | Preset = "compact",
+    fusion: str = "concat",
+    seed: int = 0,
+    epochs: int | None = None,
+    optional: Sequence[str] = (),
+    run: Running | None = None,
+    progress: bool | None = None,
+) -> TrainedModel:
+    """Trains on the training rows and measures on the held-out ones, which nothing else looks at.
+
+    Args:
+        dataset: From `load_dataset`.
+        preset: Name of a preset, or one of your own.
+        fusion: "concat", "weighted_sum" or "attention"; "image_only" and "text_only" for comparison.
+        seed: The same seed gives the same model.
+        epochs: Passes over the training rows; None takes the preset's.
+        optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
+            in one row). The facts then have the accuracy without each under `missing`.
+        run: How it runs: precision, devices, checkpoints … None: in float32 on one device, without.
+        progress: Whether to draw progress bars; None draws them on a terminal only.
+
+    Raises:
+        ExportError: No such preset, fusion or optional input, epochs or seed out of range, a checkpoint
+            that can't be continued, or a training that diverged.
+        TokenizerError: The training texts are no use for a tokenizer.
+        DataError: An image has changed since the dataset was loaded.
+    """
+    started = time.monotonic()
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ExportError(f"Expected preset to be one of {', '.join(PRESETS)}. Received: {preset!r}")
+        preset = PRESETS[preset]
+    if epochs is not None:
+        preset = dataclasses.replace(preset, epochs=epochs)
+    if preset.epochs < 1:
+        raise ExportError(f"Expected at least one epoch. Received: {preset.epochs}")
+    if not 0 <= seed < 1 << 32:
+        raise ExportError(f"Expected seed between 0 and {(1 << 32) - 1}. Received: {seed}")
+    optional = check_optional(optional, dropout=preset.modality_dropout)
+    if optional and fusion in BASELINES:
+        raise ExportError(f"Expected a fusion of two inputs where one may be missing. Received: {fusion!r}")
+    run = run or Running()
+    replicas = strategy(run.devices)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+    rows, held_out = dataset.select("train"), dataset.select("test")
+    preprocessor = _preprocessor(dataset, rows, preset, optional)
+    spec = preprocessor.spec
+    if run.stream:
+        arrays = stream(rows, preprocessor)
+    else:
+        arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
+    tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
+    texts = [row.text for row in rows]
+
+    def build() -> keras.Model:
+        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
+
+    settings = {
+        "preset": preset.name,
+        "fusion": fusion,
+        "seed": seed,
+        "settings": dataclasses.asdict(preset),
+        "data_digest": dataset.digest,
+        "optional": list(optional),
+        "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
+    }
+    with replicas.scope(), computing_in(run.precision):
+        model = build()
+        if run.devices > 1:
+            share_statistics(model)
+        history = fit(
+            model,
+            arrays,
+            texts,
+            spec,
+            preset=preset,
+            fusion=fusion,
+            seed=seed,
+            progress=progress,
+            run=run,
+            training=settings,
+        )
+    if run.precision != "float32" or run.devices > 1:
+        # Served in float32 on one device, whatever it was trained in and on.
+        weights, model = model.get_weights(), build()
+        model.set_weights(weights)
+    metrics = _measure(model, tests, len(dataset.labels))
+    if not np.isfinite(metrics["loss"]):
+        raise ExportError("Expected training to converge. Received: a loss that is not a number")
+    return TrainedModel(
+        model=model,
+        spec=spec,
+        samples=tuple((_sample(row, spec), row.text) for row in in_turn(held_out, _SAMPLES)),
+        facts={
+            **settings,
+            "rows": {"train": len(rows), "test": len(held_out)},
+            "metrics": metrics,
+            "missing": {name: _measure(model, without(tests, name, PAD_ID), len(dataset.labels)) for name in optional},
+            "history": history,
+            "seconds": round(time.monotonic() - started, 1),
+        },
+    )
+
+
+def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optional: tuple[str, ...]) -> Preprocessor:
+    audio = AudioSpec() if dataset.medium == AUDIO else None
+    height = width = preset.image_size
+    if audio is not None:
+        height, width = spectrogram_size((row.image for row in rows), audio, preset.image_size)
+    spec = PreprocessingSpec(
+        image_height=height,
+        image_width=width,
+        token_length=preset.most_tokens,
+        tokenizer=train_tokenizer((row.text for row in rows), vocabulary=preset.vocabulary),
+        labels=dataset.labels,
+        version=1,
+        pad_id=PAD_ID,
+        optional=optional,
+        audio=audio,
+    )
+    preprocessor = Preprocessor(spec)
+    lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
+    enough = int(np.ceil(np.quantile(lengths, 0.99) / 8)) * 8
+    return Preprocessor(dataclasses.replace(spec, token_length=min(max(enough, 8), preset.most_tokens)))
+
+
+def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
+    """Over held-out rows: accuracy, mean recall of the classes, cross-entropy, and the share of the largest class."""
+    parts = [
+        model({"image": tests.images[start : start + 64], "tokens": tests.tokens[start : start + 64]}, training=False)
+        for start in range(0, len(tests.classes), 64)
+    ]
+    probabilities = np.concatenate([part.numpy() for part in parts])
+    right = probabilities.argmax(axis=-1) == tests.classes
+    recalls = [right[tests.classes == each].mean() for each in range(classes) if (tests.classes == each).any()]
+    chosen = probabilities[np.arange(len(right)), tests.classes]
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
+        "largest_class": float(np.bincount(tests.classes).max() / len(right)),
+    }
+
+
+def _sample(row: Row, spec: PreprocessingSpec) -> bytes:
+    data = row.image.read_bytes()
+    return data if spec.audio is None else golden_recording(data, spec)
