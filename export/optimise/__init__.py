@@ -6,14 +6,16 @@ What does not fit a rule stays as it is, and so does the model that is given.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
-from export.optimise._calls import Calls
+from export.optimise.calls import Calls
+from export.optimise.constants import Constants
 from export.optimise.rules import RULES
 
-__all__ = ["Optimised", "optimise"]
+__all__ = ["Constants", "Optimised", "optimise"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ def optimise(model: keras.Model) -> Optimised:
         model: A built Keras model. Only what is a graph of layers is looked into. It is not changed.
     """
     calls = Calls(model)
-    exchanged, applied = {}, {}
+    exchanged: dict[Any, Callable[..., Any]] = {}
+    applied: dict[str, tuple[str, ...]] = {}
     for rule in RULES:
         found = list(rule.find(calls))
         for exchange in found:

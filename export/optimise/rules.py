@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import keras
 
-from export.optimise._calls import Calls
 from export.optimise.batch_norm import fold
+from export.optimise.calls import Calls
 from export.optimise.lstm import block_lstm
 
 __all__ = ["RULES", "Exchange", "Rule"]

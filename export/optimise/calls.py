@@ -21,7 +21,7 @@ class Calls:
     """All calls in a model whose outputs come from its inputs by layers; models inside it are entered.
 
     Attributes:
-        of: The calls of each operation, in no order. Operations inside layers with code of their own are not seen.
+        of: The calls of each operation. Operations inside layers with code of their own are not seen.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -36,7 +36,8 @@ class Calls:
             return
         self._graphs[model] = graph
         self._taken.update(id(tensor) for tensor in graph.outputs)
-        for node in (each for nodes in graph._nodes_by_depth.values() for each in nodes if not each.is_input):
+        depths = sorted(graph._nodes_by_depth.items(), reverse=True)  # from the inputs on
+        for node in (each for _, nodes in depths for each in nodes if not each.is_input):
             self.of[node.operation].append(node)
             self._taken.update(id(tensor) for tensor in node.input_tensors)
             self._enter(node.operation)
