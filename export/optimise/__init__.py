@@ -6,6 +6,7 @@ What does not fit a rule stays as it is, and so does the model that is given.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,4 +47,6 @@ def optimise(model: keras.Model) -> Optimised:
             exchanged.update(exchange)
         if found:
             applied[rule.name] = tuple(next(iter(exchange)).name for exchange in found)
-    return Optimised(calls.with_exchanged(exchanged) if exchanged else model, applied)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Keras has to say about the user's model, it has said
+        return Optimised(calls.with_exchanged(exchanged) if exchanged else model, applied)

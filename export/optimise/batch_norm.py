@@ -34,8 +34,9 @@ def fold(layer: Any, norm: Any) -> keras.Layer | None:
     weights = {each.name: each.numpy() for each in layer.weights}
     kernel = "pointwise_kernel" if type(layer) in _SEPARABLE else "kernel"
     each_channel = scale.reshape(layer.kernel.shape[-2:]) if type(layer) in _DEPTHWISE else scale
-    weights[kernel] = weights[kernel] * each_channel
-    weights["bias"] = weights.get("bias", 0) * scale + shift
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights[kernel] = weights[kernel] * each_channel
+        weights["bias"] = weights.get("bias", 0) * scale + shift
     if not all(np.isfinite(each).all() for each in weights.values()):
         return None
     config = {name: value for name, value in layer.get_config().items() if not name.endswith(_FOR_TRAINING)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "takes_one_tensor"]
 
 Operation = Any
 """A layer, or an operation of `keras.ops`: keras has no types to check against."""
@@ -45,9 +45,12 @@ class Calls:
     def before(self, operation: Operation) -> Operation | None:
         """The operation whose output this one alone takes; None where either is called twice, or takes more."""
         node = self._only(operation)
-        if node is None or not _takes_one_tensor(node) or self._taken[id(node.input_tensors[0])] > 1:
+        if node is None or not takes_one_tensor(node):
             return None
-        before = node.input_tensors[0]._keras_history.operation
+        (tensor,) = node.arguments.args
+        if self._taken[id(tensor)] > 1:
+            return None
+        before = tensor._keras_history.operation
         return before if self._only(before) is not None else None
 
     def _only(self, operation: Operation) -> Node | None:
@@ -75,6 +78,7 @@ def _graph(model: Operation) -> keras.Model | None:
     return None
 
 
-def _takes_one_tensor(node: Node) -> bool:
-    given = [*node.arguments.args, *node.arguments.kwargs.values()]
-    return len(node.input_tensors) == 1 and all(each is None or hasattr(each, "_keras_history") for each in given)
+def takes_one_tensor(node: Node) -> bool:
+    """Whether a call has one tensor beside its mask. Whether it is in training does not matter to a server."""
+    args, options = node.arguments.args, node.arguments.kwargs
+    return len(args) == 1 and hasattr(args[0], "_keras_history") and options.keys() <= {"mask", "training"}

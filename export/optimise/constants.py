@@ -17,8 +17,9 @@ import tensorflow as tf
 
 __all__ = ["MOST_BYTES", "Constants"]
 
-MOST_BYTES: Final = 64 << 20
-"""Of all weights that become constants. Half of it is read faster than a gigabyte is copied for each signature."""
+MOST_BYTES: Final = 32 << 20
+"""Of all weights that become constants. A server holds them about nine times over while it loads a version:
+measured with 400 MB, which took 6.6 GB and minutes, for calls 1.25 times as fast."""
 
 
 class Constants:

@@ -42,6 +42,8 @@ def _fits(layer: keras.Layer) -> bool:
         and layer.activity_regularizer is None
         # The output of the last step, though it is hidden: zeros. Not the last one that counts.
         and not (layer.zero_output_for_mask and not layer.return_sequences)
+        # Unrolled, Keras hides the wrong steps of a sequence that it reads from the end.
+        and not (layer.zero_output_for_mask and layer.unroll)
         and {layer.compute_dtype, layer.cell.compute_dtype, layer.cell.kernel.dtype} == {"float32"}
     )
 
@@ -76,7 +78,7 @@ class BlockLSTM(keras.Layer):  # type: ignore[misc]
         ]
         return _Direction(layer.units, layer.go_backwards, layer.zero_output_for_mask, *weights)
 
-    def call(self, sequences: Any, mask: Any = None) -> Any:
+    def call(self, sequences: Any, mask: Any = None, training: Any = None) -> Any:
         if isinstance(mask, (list, tuple)):
             mask = mask[0]
         steps = _Steps(sequences, mask)

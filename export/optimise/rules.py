@@ -9,7 +9,7 @@ from typing import Any, Final
 import keras
 
 from export.optimise.batch_norm import fold
-from export.optimise.calls import Calls
+from export.optimise.calls import Calls, takes_one_tensor
 from export.optimise.lstm import block_lstm
 
 __all__ = ["RULES", "Exchange", "Rule"]
@@ -35,8 +35,7 @@ class Rule:
 
 def _lstms(calls: Calls) -> Iterator[Exchange]:
     for layer, nodes in calls.of.items():
-        # A state to start from, or the mode of training, is beyond the operation.
-        if all(not node.arguments.args[1:] and node.arguments.kwargs.keys() <= {"mask"} for node in nodes):
+        if all(takes_one_tensor(node) for node in nodes):  # not a state to start from
             made = block_lstm(layer)
             if made is not None:
                 yield {layer: made}
