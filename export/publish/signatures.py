@@ -15,7 +15,8 @@ import tensorflow as tf
 from duoserve import contract
 from export.errors import ExportError
 from export.graph.audio import AudioDecoder
-from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.graph.images import ImageDecoder
+from export.graph.preprocessing import make_tokenizer, tokenize
 from export.publish.embedding import embed_fn
 from export.publish.explain import explain_fn
 from export.publish.weights import PackedWeights, Predict, served
