@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,9 @@ class Mutation:
 
 
 def one(documents: Documents, kind: str, name: str = "duoserve") -> dict[str, Any]:
-    return next(d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name)
+    """The object; a Job's name ends with a hash of its content."""
+    names = re.compile(re.escape(name) + ("-[a-z0-9]{10}" if kind == "Job" else ""))
+    return next(d for d in documents if d["kind"] == kind and names.fullmatch(d["metadata"]["name"]))
 
 
 def spec(documents: Documents, kind: str, name: str = "duoserve") -> dict[str, Any]:

@@ -17,7 +17,15 @@ from serving.check.manifests.values import dig, integer, items, mapping, strings
 
 __all__ = ["VARIABLES", "check"]
 
-VARIABLES = ("DUOSERVE_CGROUP", "DUOSERVE_CPUS", "DUOSERVE_DRAIN_SECONDS", "DUOSERVE_SERVER", "DUOSERVE_TLS_DIR")
+VARIABLES = (
+    "DUOSERVE_CGROUP",
+    "DUOSERVE_CPUINFO",
+    "DUOSERVE_CPUS",
+    "DUOSERVE_DRAIN_SECONDS",
+    "DUOSERVE_PRECISION",
+    "DUOSERVE_SERVER",
+    "DUOSERVE_TLS_DIR",
+)
 """What serving/container/entrypoint.sh reads."""
 
 
