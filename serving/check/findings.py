@@ -116,7 +116,7 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         str(place.object),
         f"{place.path}{dot}{field}",
         texts.expected.format(**values),
-        str(received),
+        "none" if received is None else str(received),
         texts.why.format(**values),
         texts.fix.format(**values),
         texts.doc,
