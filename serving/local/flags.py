@@ -28,6 +28,8 @@ Differences from the stock server, on purpose:
     One that is there but has no version yet is waited for, with closed ports, by both.
   * SIGTERM finishes the calls in flight first; --stock_sigterm dies at once, as stock does.
   * A batching server refuses a request without rows; the stock server hangs on it.
+  * --enable_serialization_as_tensor_content with a REST port ends the start; the stock
+    server starts, and its first REST reply with strings kills it.
 
 Exit codes: 0 after SIGINT or a drained SIGTERM, 2 for a bad command line, 255 when the
 start fails (the stock server's code), 1 for a fault while serving.
@@ -102,14 +104,20 @@ class Flags:
     num_tflite_pools: int = _inert(2, "pools of TFLite interpreters")
     num_tflite_interpreters_per_pool: int = _inert(1, "TFLite interpreters in a pool")
     enable_signature_method_name_check: bool = _flag(False, "check a signature's method_name before it is used")
-    xla_cpu_compilation_enabled: bool = _flag(False, "compile graphs with XLA on the CPU")
-    xla_gpu_compilation_enabled: bool = _inert(False, "compile graphs with XLA on the GPU")
+    xla_cpu_compilation_enabled: bool = _flag(
+        False, "compile the functions of a model that ask for XLA (jit_compile); off, each call of them fails"
+    )
+    xla_gpu_compilation_enabled: bool = _flag(False, "as --xla_cpu_compilation_enabled, on the GPU too")
     enable_profiler: bool = _inert(True, "offer the profiler service")
     thread_pool_factory_config_file: str = _inert("", "text proto of ThreadPoolConfig")
-    mixed_precision: str = _inert("", "bfloat16 for mixed precision")
+    mixed_precision: str = _flag(
+        "", "bfloat16: compute in it what can be, on processors that have it; anything else has no effect"
+    )
     skip_initialize_tpu: bool = _inert(False, "leave the TPU alone")
     enable_grpc_healthcheck_service: bool = _flag(False, "offer grpc.health.v1.Health")
-    enable_serialization_as_tensor_content: bool = _flag(False, "reply with tensor_content instead of *_val fields")
+    enable_serialization_as_tensor_content: bool = _flag(
+        False, "reply with tensor_content instead of *_val fields; refused where REST is open"
+    )
 
     host: str = _flag("127.0.0.1", "address to listen on; 0.0.0.0 for all interfaces", own=True)
     drain_seconds: float = _flag(30.0, "longest time SIGTERM waits for calls in flight, in seconds", own=True)
@@ -178,6 +186,11 @@ def parse(arguments: Sequence[str], prog: str = "python -m serving.local") -> Fl
     for name in ("port", "rest_api_port"):
         if not 0 <= getattr(flags, name) <= 65535:  # gRPC would take it modulo 65536
             made.error(f"argument --{name}: expected a port from 0 to 65535, received {getattr(flags, name)}")
+    if flags.rest_api_port and flags.enable_serialization_as_tensor_content:
+        made.error(
+            "argument --enable_serialization_as_tensor_content: expected --rest_api_port=0 with it, received "
+            f"{flags.rest_api_port}: the stock server's REST API crashes on replies with strings and garbles numbers"
+        )
     return flags
 
 

@@ -136,6 +136,7 @@ class Server:
         if flags.use_alts_credentials:
             raise ServingError(Code.UNIMPLEMENTED, "Expected --use_alts_credentials=false: ALTS is not supported here")
         settings.check_ports(flags)
+        settings.allow_xla(flags.xla_cpu_compilation_enabled or flags.xla_gpu_compilation_enabled)
         self._core.start(self._first_config, self._stopping.is_set, wait=flags.wait_for_base_path)
         if self._stopping.is_set():
             return

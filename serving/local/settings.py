@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import pathlib
 import socket
 from typing import TypeVar
 
 import grpc
+import tensorflow as tf
 from google.protobuf import message
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.local.configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
@@ -19,9 +22,11 @@ from serving.local.model.batching_parameters import Batching
 from serving.local.rest.front import DEFAULT_METRICS_PATH
 from serving.models_config import protos
 
+_LOG = logging.getLogger(__name__)
+
 MAX_MESSAGE_BYTES = 2**31 - 1
 PER_MODEL_BATCHING = "batching_params.pbtxt"
-
+BFLOAT16 = "bfloat16"
 
 M = TypeVar("M", bound=message.Message)
 
@@ -39,10 +44,10 @@ def cores() -> int:
 
 
 def session_config(flags: Flags) -> config_pb2.ConfigProto:
-    """The Session's options."""
+    """The Session's options: of the file, under those of the other flags."""
     config = config_pb2.ConfigProto()
     if flags.tensorflow_session_config_file:
-        return _read(flags.tensorflow_session_config_file, config)
+        _read(flags.tensorflow_session_config_file, config)
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
     if intra > 0 and inter > 0 and flags.tensorflow_session_parallelism > 0:
         raise invalid_argument(
@@ -56,10 +61,22 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
         config.intra_op_parallelism_threads = flags.tensorflow_session_parallelism
         config.inter_op_parallelism_threads = flags.tensorflow_session_parallelism
     config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
-    config.allow_soft_placement = True
-    if flags.xla_cpu_compilation_enabled:
-        config.graph_options.optimizer_options.global_jit_level = config_pb2.OptimizerOptions.ON_1
+    if flags.mixed_precision == BFLOAT16:
+        rewriting = config.graph_options.rewrite_options
+        rewriting.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+    elif flags.mixed_precision:
+        _LOG.warning("Expected --mixed_precision=%s. Received %s: no effect", BFLOAT16, flags.mixed_precision)
     return config
+
+
+def allow_xla(allowed: bool) -> None:
+    """Let this process compile functions that ask for XLA (`jit_compile=True`), or make each of them fail.
+
+    The stock server calls the same functions of TensorFlow, which Python has no name for.
+    """
+    library = ctypes.CDLL(str(pathlib.Path(tf.__file__).with_name("libtensorflow_cc.so.2")))
+    name = "_ZN10tensorflow20EnableXlaCompilationEv" if allowed else "_ZN10tensorflow21DisableXlaCompilationEv"
+    getattr(library, name)()
 
 
 def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
@@ -82,6 +99,8 @@ def batching(flags: Flags) -> Batching | None:
     parameters = BatchingParameters()
     if flags.batching_parameters_file:
         _read(flags.batching_parameters_file, parameters)
+    else:
+        parameters.thread_pool_name.value = "model_server_batch_threads"
     return Batching.from_proto(parameters, cores())
 
 

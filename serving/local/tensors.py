@@ -10,8 +10,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.local.errors import Code, ServingError
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_FILLED_BYTES: Final = 1 << 31
@@ -51,7 +49,7 @@ _BITS: Final = {types_pb2.DT_HALF, types_pb2.DT_BFLOAT16}
 
 
 class TensorError(ValueError):
-    """A TensorProto that is no tensor: no dtype, a shape that can't be, content of the wrong length."""
+    """An invalid TensorProto: without a dtype, with an impossible shape or content of the wrong length."""
 
 
 def type_name(enum: int) -> str:
@@ -137,10 +135,7 @@ def _repeated(proto: tensor_pb2.TensorProto, count: int, shape: tuple[int, ...])
 
 def _check_fill(size: int) -> None:
     if size > MAX_FILLED_BYTES:
-        raise ServingError(
-            Code.RESOURCE_EXHAUSTED,
-            f"Expected repeated values for at most {MAX_FILLED_BYTES} bytes of tensor. Received a shape of {size} more",
-        )
+        raise TensorError(f"Expected values for all but {MAX_FILLED_BYTES} bytes of the tensor. Received {size} less")
 
 
 def to_array(proto: tensor_pb2.TensorProto) -> Array:
@@ -148,8 +143,7 @@ def to_array(proto: tensor_pb2.TensorProto) -> Array:
 
     Raises:
         TensorError: No dtype, a dtype that no client can send, an impossible shape, or
-            tensor_content whose length is not the shape's.
-        ServingError: RESOURCE_EXHAUSTED when few values would be stretched to gigabytes.
+            tensor_content whose length is not the shape's, few values for a tensor of gigabytes.
     """
     if proto.dtype not in _FIELDS:
         raise TensorError(f"Expected a dtype. Received {proto.dtype}")

@@ -155,7 +155,12 @@ elif words[:2] == ["get", "job"]:
 def script(tmp_path: Path, *words: str, code: str = "0") -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """rollout.sh against a stand-in for kubectl; what it ended with, and the job it made."""
     template = found("CronJob")["spec"]["jobTemplate"]
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "made"}, **template}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "made", "ownerReferences": [{"name": "duoserve-rollout"}]},
+        **template,
+    }
     paths = {name: str(tmp_path / name) for name in ("log", "job", "made")}
     Path(paths["job"]).write_text(json.dumps(job))
     kubectl = tmp_path / "kubectl"
@@ -175,6 +180,7 @@ def test_the_script_starts_the_command_and_ends_with_its_code(tmp_path: Path, wo
     assert done.returncode == 3 and "version 8 is stopped" in done.stdout, done.stderr
     template = found("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == [*words, *template[1:]]
+    assert job["metadata"]["ownerReferences"] == [], "the CronJob would delete it after the next ones, with its log"
     asked = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert all(call[:2] == ["--context=my cluster", "--namespace=duoserve"] for call in asked if call[0] != "patch")
 

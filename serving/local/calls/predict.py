@@ -79,7 +79,7 @@ def _feeds(signature: SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto]
             )
         try:
             feeds[name] = to_array(proto)
-        except TensorError as error:
+        except (TensorError, MemoryError) as error:
             raise invalid_argument(f"tensor parsing error: {alias}") from error
     return feeds
 

@@ -26,9 +26,11 @@ from serving.local.metrics import Metrics
 from serving.local.model.servable import DEFAULT_SIGNATURE
 from serving.local.rest import example_bodies, replies, tensor_bodies
 
-_WHERE = r"(?i:/v1/models)/([^/:]+)(?:(?i:/versions)/(\d+)|(?i:/labels)/([^/:]+))?"
-_POST = re.compile(_WHERE + r":(?i:(classify|regress|predict))")
-_GET = re.compile(r"(?i:/v1/models)(?:/([^/:]+))?(?:(?i:/versions)/(\d+)|(?i:/labels)/([^/:]+))?(?:/(?i:(metadata)))?")
+# As in the stock server: the case of the folders does not matter, of what follows them it does; no query is
+# expected, so that it becomes part of the name that it follows.
+_MODEL = r"(?i:/v1/models)(?:/([^/:]+))?(?:(?i:/versions)/([0-9]+)|(?i:/labels)/([^/:]+))?"
+_POST = re.compile(_MODEL + ":(classify|regress|predict)")
+_GET = re.compile(_MODEL + "(?:/((?i:metadata)))?")
 _HTTP: Final = {
     Code.OK: 200,
     Code.CANCELLED: 499,
@@ -71,15 +73,15 @@ class Api:
         return _HTTP.get(code, 500), answer
 
     def _route(self, method: str, path: str) -> tuple[str, str, Callable[[bytes], str]]:
-        if method == "POST" and (match := _POST.fullmatch(path)):
-            spec, api = _spec(*match.groups()[:3]), match[4].lower()
+        if method == "POST" and (match := _POST.fullmatch(path)) and match[1]:
+            spec, api = _spec(*match.groups()[:3]), match[4]
             calls = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
             return spec.name, api, lambda body: calls[api](spec, body)
         if method == "GET" and (match := _GET.fullmatch(path)):
             if not match[1]:
                 raise invalid_argument("Missing model name in request.")
             spec = _spec(*match.groups()[:3])
-            call = self._metadata if match[4] else self._status
+            call = self._metadata if match[4] == "metadata" else self._status
             return spec.name, "", lambda _: call(spec)
         raise invalid_argument(f"Malformed request: {method} {path}")
 
@@ -127,11 +129,11 @@ def _as_dict(proto: message.Message) -> Any:
 
 
 def _spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=urllib.parse.unquote(name))
+    spec = model_pb2.ModelSpec(name=urllib.parse.unquote(name, errors="replace"))
     if version:
         if int(version) >= 1 << 63:
             raise invalid_argument(f"Failed to convert version: {version} to numeric.")
         spec.version.value = int(version)
     if label:
-        spec.version_label = urllib.parse.unquote(label)
+        spec.version_label = urllib.parse.unquote(label, errors="replace")
     return spec

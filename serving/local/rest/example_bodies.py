@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
 from serving.local.errors import invalid_argument
 from serving.local.rest import json_text
-from serving.local.rest.values import decode_b64, is_object, lossless, signature_name
+from serving.local.rest.values import decode_b64, is_object, signature_name
 
 
 def fill(data: bytes, request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest) -> None:
@@ -38,8 +37,10 @@ def fill(data: bytes, request: classification_pb2.ClassificationRequest | regres
 def _fill_example(value: Any, example: example_pb2.Example) -> None:
     if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {json_text.type_name(value)}")
-    for name, content in value.items():
+    for key, content in json_text.members(value):
+        name = json_text.readable(key)
         feature = example.features.feature[name]
+        feature.Clear()  # of a key given twice, the last counts here
         for item in content if isinstance(content, list) else [content]:
             _add_to_feature(item, name, feature)
 
@@ -49,13 +50,12 @@ def _add_to_feature(value: Any, name: str, feature: feature_pb2.Feature) -> None
         raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {json_text.type_name(value)}")
     converted: Any = value
     if isinstance(value, (dict, str)):
-        kind, converted = "bytes", decode_b64(value) if isinstance(value, dict) else value.encode()
+        kind, converted = (
+            "bytes",
+            decode_b64(value) if isinstance(value, dict) else value.encode("utf-8", "surrogateescape"),
+        )
     elif isinstance(value, float):
         kind = "float"
-        if not lossless(value, np.float32):
-            raise invalid_argument(
-                f"Cannot convert JSON value: {json_text.dump(value)} to float without loss of precision."
-            )
     else:
         kind, converted = "int64", int(value)
     has = feature.WhichOneof("kind")
@@ -63,6 +63,6 @@ def _add_to_feature(value: Any, name: str, feature: feature_pb2.Feature) -> None
         raise invalid_argument(
             f"Unexpected element type in feature: {name} expecting type: {str(has).removesuffix('_list')}"
         )
-    if kind == "int64" and not -(1 << 63) <= converted < 1 << 63:
-        raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
+    if kind == "int64" and converted >= 1 << 63:
+        raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     getattr(feature, f"{kind}_list").value.append(converted)

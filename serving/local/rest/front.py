@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import errno
 import logging
+import re
 import socket
 import threading
 import time
@@ -29,7 +30,9 @@ ERROR_SECONDS: Final = 5.0
 """Time between two log lines about connections."""
 
 DEFAULT_METRICS_PATH: Final = "/monitoring/prometheus/metrics"
-_NOT_FOUND_PAGE = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+_PAGE: Final = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
+_URI: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?#]|%[0-9A-Fa-f]{2})*")
+"""What libevent, the stock server's HTTP library, takes as a path with a query."""
 
 
 def _unzip(body: bytes) -> bytes:
@@ -59,29 +62,39 @@ class _Handler(tornado.web.RequestHandler):
         self.clear_header("Server")
 
     async def _answer(self) -> None:
-        front = self._front
-        path = self.request.path
-        if front.metrics_path and path == front.metrics_path:
+        front, uri = self._front, self.request.uri or ""
+        if not _URI.fullmatch(uri):
+            self._page(400, "Bad Request")
+            return
+        if front.metrics_path and self.request.path == front.metrics_path:
             self.set_header("Content-Type", "text/plain")
+            if uri != front.metrics_path:
+                self.set_status(400)
+                self.finish(f"Unexpected path: {uri}. Should be {front.metrics_path}")
+                return
             self.finish(front.metrics.page())
             return
-        if not path.lower().startswith("/v1/"):
-            self.set_status(404)
-            self.set_header("Content-Type", "text/html")
-            self.finish(_NOT_FOUND_PAGE)
+        if not uri.lower().startswith("/v1/"):
+            self._page(404, "Not Found")
             return
         if front.cors:
             self.set_header("Access-Control-Allow-Origin", "*")
             self.set_header("Access-Control-Allow-Methods", "POST, GET")
             self.set_header("Access-Control-Allow-Headers", "Content-Type")
-            if self.request.method == "OPTIONS":
-                self.finish()
-                return
+        if self.request.method == "OPTIONS":
+            self.set_status(200 if re.search("https?://", self.request.headers.get("Origin", "")) else 400)
+            self.finish()
+            return
         loop = asyncio.get_running_loop()
         status, body = await loop.run_in_executor(front.pool, self._handle)
         self.set_status(status, reason=None if status != 499 else "Client Closed Request")
         self.set_header("Content-Type", "application/json")
-        self.finish(body.encode("utf-8", "replace"))
+        self.finish(body.encode("utf-8", "surrogateescape"))
+
+    def _page(self, status: int, reason: str) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html")
+        self.finish(_PAGE.format(status, reason))
 
     def _handle(self) -> tuple[int, str]:
         """In a thread of the pool."""
@@ -92,7 +105,7 @@ class _Handler(tornado.web.RequestHandler):
                 body = _unzip(body)
             except (zlib.error, ValueError) as error:
                 return 400, replies.error_reply(f"Expected a gzip body. Received {error}")
-        return self._front.api.handle(self.request.method or "", self.request.path, body)
+        return self._front.api.handle(self.request.method or "", self.request.uri or "", body)
 
     get = post = put = delete = head = patch = options = _answer
 

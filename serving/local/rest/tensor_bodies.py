@@ -102,7 +102,7 @@ def _fill_rows(rows: list[Any], infos: Infos, request: predict_pb2.PredictReques
 def _add_object(row: Any, index: int, columns: dict[str, _Column]) -> None:
     if not is_object(row):
         raise invalid_argument(f"Expecting object but got list at item {index} of input list")
-    for name, item in row.items():
+    for name, item in json_text.members(row):
         try:
             if name not in columns:
                 raise invalid_argument(f"JSON object: does not have named input: {name}")
@@ -161,7 +161,7 @@ def fill(data: bytes, infos_of: Callable[[str], Infos], request: predict_pb2.Pre
     if "instances" in body:
         rows = body["instances"]
         if not isinstance(rows, list):
-            raise invalid_argument(f"JSON Value: {json_text.dump(body)} Excepting 'instances' to be an list/array")
+            raise invalid_argument(f"JSON Value: {json_text.dump(body)} Expecting 'instances' to be an list/array")
         if not rows:
             raise invalid_argument(f"JSON Value: {json_text.dump(body)} No values in 'instances' array")
         _fill_rows(rows, infos, request)

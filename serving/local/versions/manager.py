@@ -196,7 +196,7 @@ class Manager(Generic[S]):
             for number, version in list(by_number.items()):
                 if not version.aspired and version.phase in (_Phase.NEW, _Phase.OVER):
                     if version.phase is _Phase.NEW:
-                        self._bus.publish(version.id, VersionStatus(State.END))
+                        self._bus.publish((version.id, VersionStatus(State.END)))
                     del by_number[number]
             if not by_number:
                 del self._versions[name]
@@ -218,7 +218,7 @@ class Manager(Generic[S]):
             for number, path in sorted(wanted.items()):
                 if number not in managed:
                     managed[number] = _Version(ServableId(name, number), path)
-                    self._bus.publish(managed[number].id, VersionStatus(State.START))
+                    self._bus.publish((managed[number].id, VersionStatus(State.START)))
 
     @staticmethod
     def _next_action(by_number: dict[int, _Version[S]]) -> _Version[S] | None:
@@ -243,18 +243,32 @@ class Manager(Generic[S]):
 
     def _start_unload(self, version: _Version[S]) -> concurrent.futures.Future[None]:
         version.phase = _Phase.UNLOADING
-        self._bus.publish(version.id, VersionStatus(State.UNLOADING))
+        self._bus.publish((version.id, VersionStatus(State.UNLOADING)))
         return self._unloaders.submit(self._unload_version, version)
 
     def _finish(self, version: _Version[S], phase: _Phase, status: VersionStatus) -> None:  # Takes the lock.
         with self._lock:
             version.phase = phase
             # Before anyone can act on the phase, or the states would come out of order.
-            self._bus.publish(version.id, status)
+            replaced = self._replaced_by(version)
+            if replaced is None:
+                self._bus.publish((version.id, status))
+            else:
+                replaced.phase = _Phase.UNLOADING
+                self._bus.publish((version.id, status), (replaced.id, VersionStatus(State.UNLOADING)))
+                self._unloaders.submit(self._unload_version, replaced)
             self._lock.notify_all()
 
+    def _replaced_by(self, loaded: _Version[S]) -> _Version[S] | None:
+        """The version that goes at the moment at which another one serves, so that nobody sees both available."""
+        name = loaded.id.name
+        if loaded.phase is not _Phase.READY or not loaded.aspired or self._first_load or name in self._pending:
+            return None
+        following = self._next_action(self._versions[name])
+        return following if following is not None and following.phase is _Phase.READY else None
+
     def _load_version(self, version: _Version[S]) -> None:  # A loader's thread, no lock.
-        self._bus.publish(version.id, VersionStatus(State.LOADING))
+        self._bus.publish((version.id, VersionStatus(State.LOADING)))
         error: ServingError | None = None
         for attempt in range(max(0, self._retry.times) + 1):
             if attempt and (self._wait_for_retry(version) or self._stopping):

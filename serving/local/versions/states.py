@@ -46,9 +46,11 @@ class StateMonitor:
         self._changed = threading.Condition()
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
 
-    def publish(self, servable: ServableId, status: VersionStatus) -> None:
+    def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
+        """Take over changes; nobody sees one without the others."""
         with self._changed:
-            self._statuses.setdefault(servable.name, {})[servable.version] = status
+            for servable, status in changes:
+                self._statuses.setdefault(servable.name, {})[servable.version] = status
             self._changed.notify_all()
 
     def status(self, servable: ServableId) -> VersionStatus | None:
@@ -89,12 +91,12 @@ class StateBus:
         self._lock = threading.Lock()
         self._listeners: list[StateMonitor] = []
 
-    def publish(self, servable: ServableId, status: VersionStatus) -> None:
-        self.lasting.publish(servable, status)
+    def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
+        self.lasting.publish(*changes)
         with self._lock:
             listeners = list(self._listeners)
         for monitor in listeners:
-            monitor.publish(servable, status)
+            monitor.publish(*changes)
 
     def listen(self) -> StateMonitor:
         """A monitor that knows nothing of what happened before; `forget` it afterwards."""
