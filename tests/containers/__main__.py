@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     try:
         with engine():
             marks = "docker or stock" if bases.real(bases.SERVING) else "docker"
-            command = [sys.executable, "-m", "pytest", "-m", marks, "--timeout=1500", *arguments]
+            command = [sys.executable, "-m", "pytest", "-m", marks, "--timeout=900", *arguments]
             tests = subprocess.Popen(command, cwd=ROOT)
             try:
                 return tests.wait()

@@ -1,6 +1,6 @@
-"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain.
+"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain; as often as you like.
 
-Needs both images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
+Needs the images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
 nobody's production is met by accident. `.github/workflows/kubernetes.yml` has the commands.
 """
 
@@ -26,6 +26,7 @@ from tests.client.conftest import encoded, photo
 from tests.k8s.tools import ROOT
 
 pytestmark = pytest.mark.cluster
+SECOND = "duoserve-export-second"
 CALLER = """
 apiVersion: v1
 kind: Pod
@@ -103,6 +104,8 @@ def overlay() -> Iterator[Path]:
                 "    options: {disableNameSuffixHash: true}\n"
             )
         kubectl("apply", "-k", str(folder))
+        kubectl("delete", "pod", "caller", "stranger", "--ignore-not-found")
+        kubectl("delete", "job", SECOND, "--ignore-not-found")
         kubectl("rollout", "status", "deployment/duoserve", "--timeout=1500s", timeout=1600)
         yield folder
     finally:
@@ -115,6 +118,12 @@ def change(folder: Path, **edits: object) -> None:
     kubectl("apply", "-k", str(folder))
 
 
+def test_a_second_apply_changes_nothing(overlay: Path) -> None:
+    """`kubectl diff` ends with 1 when it shows something, a server-side apply when it conflicts."""
+    kubectl("diff", "-k", str(overlay))
+    kubectl("apply", "--server-side", "--dry-run=server", "-k", str(overlay))
+
+
 def test_it_serves(overlay: Path) -> None:
     with forwarded("service/duoserve", 8500) as address, Client(address, model="emoji", label="stable") as client:
         answer = client.predict(encoded(photo()), "red heart")
@@ -124,8 +133,12 @@ def test_it_serves(overlay: Path) -> None:
 
 def test_version_2_goes_out_and_comes_back(overlay: Path) -> None:
     before = servers()
-    kubectl("create", "job", "--from=cronjob/duoserve-export", "duoserve-export-second")
-    kubectl("wait", "--for=condition=complete", "job/duoserve-export-second", "--timeout=1500s", timeout=1600)
+    job = json.loads(
+        kubectl("create", "job", "--from=cronjob/duoserve-export", SECOND, "--dry-run=client", "-o", "json")
+    )
+    job["spec"]["template"]["spec"]["containers"][0]["args"] = ["2"]  # which may be there from an earlier run
+    kubectl("create", "-f", "-", stdin=json.dumps(job))
+    kubectl("wait", "--for=condition=complete", f"job/{SECOND}", "--timeout=1500s", timeout=1600)
     change(overlay, versions=[1, 2])
     everywhere(lambda replica: replica.states.get(2) == "AVAILABLE")
     change(overlay, labels={"stable": 2})
