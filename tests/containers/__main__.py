@@ -2,7 +2,7 @@
 
 python -m tests.containers [--if-possible] [arguments of pytest]
 
-With --if-possible the exit code is 0, after one line that says why, where there can be no engine.
+With --if-possible, where there can be no engine, it prints the reason in one line and ends with 0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain; as often as you like.
 
 Needs the images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
-nobody's production is met by accident. `.github/workflows/kubernetes.yml` has the commands.
+no production cluster is used by accident. `.github/workflows/kubernetes.yml` has the commands.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def everywhere(condition: Callable[[Replica], bool], within: float = 300) -> Non
 
 @pytest.fixture(scope="module")
 def overlay() -> Iterator[Path]:
-    """A copy of the overlay for kind with a models.config of its own, applied."""
+    """A copy of the overlay for kind with its own models.config, applied."""
     if "DUOSERVE_CLUSTER" not in os.environ:
         pytest.skip("DUOSERVE_CLUSTER names no kubectl context to use")
     folder = ROOT / "k8s/overlays/test-cluster"
