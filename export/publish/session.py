@@ -62,9 +62,9 @@ class SessionModel:
         self._session.close()
 
     @property
-    def graph(self) -> tf.Graph:
-        """The graph of the Session."""
-        return self._session.graph
+    def session(self) -> tf.compat.v1.Session:
+        """The Session itself."""
+        return self._session
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Runs one signature; arrays by output name.
