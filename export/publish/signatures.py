@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from duoserve import contract
 from export.graph.audio import AudioDecoder
-from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.graph.images import ImageDecoder
+from export.graph.preprocessing import make_tokenizer, tokenize
 from export.publish.answers import Served, tensor_spec
 from export.publish.embedding import EMBEDDING, PROBABILITIES
 from export.publish.explain import explain_fn

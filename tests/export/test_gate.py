@@ -198,7 +198,7 @@ def test_other_token_ids_than_recorded_are_refused(copied: Path) -> None:
 def test_preprocessing_that_differs_in_the_graph_is_refused(
     export: Callable[..., Published], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export.graph.preprocessing import ImageDecoder
+    from export.graph.images import ImageDecoder
 
     whole = ImageDecoder.__call__
     monkeypatch.setattr(ImageDecoder, "__call__", lambda self, data: tf.reverse(255 - whole(self, data), [-1]))

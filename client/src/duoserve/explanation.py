@@ -16,7 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL import Image
 
-    from duoserve.preprocessing.preprocessor import ImageSource
+    from duoserve.preprocessing.images import ImageSource
 
 __all__ = ["Explanation", "InputRelevance", "Word"]
 
@@ -106,7 +106,7 @@ class Explanation:
         """
         from PIL import Image
 
-        from duoserve.preprocessing.preprocessor import open_image
+        from duoserve.preprocessing.images import open_image
 
         if image is None:
             height, width = self.pixels.shape[:2]
