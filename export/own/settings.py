@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from export.errors import ExportError
-from export.options import count, names, positive
+from export.options import colour, count, names, positive
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,12 +47,13 @@ class OwnModel:
         pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
         labels: A file with a class a line, or JSON; in the order of the output's columns.
         samples: A folder with `manifest.csv`, as for training: held-out pairs, of which some become golden samples.
-        image_input: Name of the input that takes the picture.
+        image_input: Name of the input that takes the image.
         text_input: Name of the input that takes the token ids.
         output: Name of the output that has the answer.
         output_is: One of ANSWERS; logits get a softmax.
         image_scale: One of SCALES.
         image_size: Height and width in pixels.
+        background: Red, green and blue under transparent pixels; None takes white.
         token_length: Length of a row of tokens.
         optional: Which of "image" and "text" may be missing, because the model was trained for it.
         embed: The layer whose output is what the signature `embed` gives; None: no such signature.
@@ -73,6 +74,7 @@ class OwnModel:
     output_is: str | None = None
     image_scale: str | None = None
     image_size: tuple[int, int] | None = None
+    background: tuple[int, int, int] | None = None
     token_length: int | None = None
     optional: tuple[str, ...] = ()
     embed: str | None = None
@@ -206,6 +208,7 @@ _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingPr
             "what the model takes; default: 0..255 if it scales itself",
         ),
         "image_size": (_size, "HxW", "default: the model's"),
+        "background": (colour, "R,G,B", "under transparent pixels; default: 255,255,255, white"),
         "token_length": (positive, "N", "default: the model's"),
         "optional": (names, "image,text", "may be missing, one or both: the model was trained for it"),
         "embed": (str, "LAYER", "has the joined features, for the signature `embed`; default: none"),
