@@ -108,7 +108,7 @@ def train(
         "settings": dataclasses.asdict(preset),
         "data_digest": dataset.digest,
         "optional": list(optional),
-        "background": list(background),
+        "background": list(spec.background) if spec.background else None,
         "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
     }
     with replicas.scope(), computing_in(run.precision):
