@@ -20,8 +20,8 @@ __all__ = ["Server", "is_ours", "labels_by_model", "opaque_server", "servers"]
 Entrypoint = Literal["none", "stock", "duoserve"]
 _STOCK, _DUOSERVE = "tf_serving_entrypoint.sh", "duoserve-entrypoint"
 _PROGRAMS: dict[str, Entrypoint] = {"tensorflow_model_server": "none", _STOCK: "stock", _DUOSERVE: "duoserve"}
-_OTHERS = {"[", "cat", "chmod", "command", "cp", "echo", "grep", "kill", "killall", "ls", "pgrep", "pidof", "pkill", "ps",
-           "stat", "test", "which"}  # fmt: skip
+_OTHERS = {"[", "cat", "chmod", "command", "cp", "echo", "grep", "kill", "killall", "ls", "pgrep", "pidof",
+           "pkill", "ps", "stat", "test", "which"}  # fmt: skip
 """Programs that name another one and do not start it."""
 _STOCK_IMAGE = re.compile(r"tensorflow[/_-]?serving|tf[_-]?serving", re.IGNORECASE)
 _UNCHANGED_IMAGE = re.compile(r"(docker\.io/|index\.docker\.io/)?tensorflow/serving([:@].*)?")
