@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.capacity import Load, Measured, plan
-from serving.check.batching import batching
+from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.rules import batching
 from tests.k8s.tools import ROOT
 
 CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}
@@ -57,7 +58,8 @@ def test_batching_is_planned_where_it_pays_and_fits_the_doctor() -> None:
             if isinstance(value, list)
             else f"{name} {{ value: {value} }}\n"
         )
-    assert list(batching(text, "file", "line", (1, 2, 4, 8, 16, 32), None, 2.0)) == []
+    file = ConfigFile("file", text, LocalFile("file"), "line")
+    assert list(batching.check_file(file, batching.WARMED_UP, None, 2.0)) == []
     # A call waits for one run, for its batch to fill, and for its own run.
     assert 2 * CURVE[32] + made.batching["batch_timeout_micros"] / 1000 <= 200  # type: ignore[operator]
 
