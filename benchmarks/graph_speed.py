@@ -87,14 +87,8 @@ def write(name: str, folder: pathlib.Path) -> float:
     import keras
     import tensorflow as tf
 
-    from export.publish.answers import serve
-    from export.publish.signatures import build_archive
-
     model, spec = build(name)
-    model.export(str(folder / "plain" / "1"), verbose=False)
-    for way in ("as-is", "optimised"):
-        archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
-        archive.write_out(str(folder / way / "1"), verbose=False)
+    write_ways(model, spec, folder)
     for layer in _flat(model):
         if isinstance(layer, keras.layers.LSTM):
             layer.unroll = True
@@ -107,6 +101,17 @@ def write(name: str, folder: pathlib.Path) -> float:
     archive.add_endpoint("serving_default", compiled, input_signature=inputs)
     archive.write_out(str(folder / "xla" / "1"), verbose=False)
     return sum(_flops(layer) for layer in _flat(model))
+
+
+def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
+    """Writes the model plain, as it is and optimised."""
+    from export.publish.answers import serve
+    from export.publish.signatures import build_archive
+
+    model.export(str(folder / "plain" / "1"), verbose=False)
+    for way in ("as-is", "optimised"):
+        archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
+        archive.write_out(str(folder / way / "1"), verbose=False)
 
 
 def _flat(model: Any) -> list[Any]:
