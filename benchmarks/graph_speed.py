@@ -25,7 +25,6 @@ import math
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import numpy as np
 
 from benchmarks import _rounds
+from benchmarks._worker import Worker
 
 RESULTS: Final = pathlib.Path(__file__).with_name("results") / "graph_speed.json"
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
@@ -191,42 +191,20 @@ def _inputs(signature: Any, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
             yield info, np.where(np.arange(shape[1]) < LENGTH, draw.integers(1, 300, shape), 0).astype(np.int32)
 
 
-class Worker:
-    """A process that has one way of one model loaded."""
-
-    def __init__(self, folder: pathlib.Path, way: str) -> None:
-        version = folder / ("optimised" if way == "bfloat16" else way) / "1"
-        command = [sys.executable, "-m", "benchmarks.graph_speed", "--work", str(version)]
-        command += ["--bfloat16"] if way == "bfloat16" else []
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.facts: dict[str, float] = self._answer()
-
-    def _answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        return dict(json.loads(self._process.stdout.readline()))
-
-    def measure(self, rows: int, seconds: float) -> dict[str, float]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{rows} {seconds}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By way: the worker's facts, and by number of rows the median time and CPU a row, and the CPU against plain."""
     with contextlib.ExitStack() as stack:
-        workers = {way: Worker(folder, way) for way in WAYS}
-        for worker in workers.values():
-            stack.callback(worker.close)
+        workers = {}
+        for way in WAYS:
+            version = folder / ("optimised" if way == "bfloat16" else way) / "1"
+            more = ["--bfloat16"] if way == "bfloat16" else []
+            workers[way] = Worker("benchmarks.graph_speed", "--work", str(version), *more)
+            stack.callback(workers[way].close)
         seen: dict[tuple[str, int], list[dict[str, float]]] = {}
         for _ in range(rounds):
             for rows, (way, worker) in itertools.product(ROWS, workers.items()):
                 seen.setdefault((way, rows), []).append(worker.measure(rows, seconds))
-        return {way: worker.facts | {"rows": _times(seen, way, ROWS)} for way, worker in workers.items()}
+        return {way: worker.first | {"rows": _times(seen, way, ROWS)} for way, worker in workers.items()}
 
 
 def _times(seen: dict[tuple[str, int], list[dict[str, float]]], way: str, numbers: tuple[int, ...]) -> dict[str, Any]:

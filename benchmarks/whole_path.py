@@ -17,13 +17,13 @@ import itertools
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from benchmarks import _load, _rounds
+from benchmarks._worker import Worker
 
 RESULTS: Final = pathlib.Path(__file__).with_name("results") / "whole_path.json"
 CALLERS: Final = (1, 8, 32)
@@ -82,29 +82,6 @@ def work(name: str, address: str, folder: pathlib.Path) -> None:
             print(json.dumps(_load.in_threads(int(callers), float(seconds), call)), flush=True)
 
 
-class Worker:
-    """A process of callers. Its first answer is the label."""
-
-    def __init__(self, name: str, address: str, folder: pathlib.Path) -> None:
-        command = [sys.executable, "-m", "benchmarks.whole_path", "--work", name, address, str(folder)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.label = self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
-
-    def measure(self, callers: int, seconds: float) -> dict[str, float]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{callers} {seconds}\n")
-        self._process.stdin.flush()
-        return dict(self._answer())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
     """By way and number of callers: medians, and the throughput against the usual way."""
     from serving.local.testing import LocalServer
@@ -115,9 +92,9 @@ def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]
         workers = {}
         for name, way in WAYS.items():
             server = stack.enter_context(LocalServer(*flags, f"--model_base_path={folder / way}"))
-            workers[name] = Worker(name, server.address, folder)
+            workers[name] = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
             stack.callback(workers[name].close)
-        assert len({worker.label for worker in workers.values()}) == 1, "both have the same answer"
+        assert len({worker.first for worker in workers.values()}) == 1, "both have the same answer"
         for _ in range(rounds):
             for callers, (name, worker) in itertools.product(CALLERS, workers.items()):
                 seen.setdefault((name, callers), []).append(worker.measure(callers, seconds))
