@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from duoserve.console import guarded, say
-from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export.options import add_command, add_json, count, duration, names, positive, sizes
+from export.defaults import BACKGROUND, BATCH_SIZES, SERVER_VERSION, WEIGHTS
+from export.options import add_command, add_json, colour, count, duration, names, positive, sizes
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 from export.training.presets import FUSIONS, PRESETS
@@ -111,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="image,text",
         default=(),
         help="inputs that callers may leave out, one or both: the model learns to answer without",
+    )
+    train.add_argument(
+        "--background",
+        type=colour,
+        metavar="R,G,B",
+        default=BACKGROUND,
+        help="what transparent pixels are composited on, in training and in serving (default: 255,255,255, white)",
     )
     train.add_argument(
         "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
@@ -228,12 +235,15 @@ def _train(options: argparse.Namespace) -> int:
     if options.search and run != Running():
         options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(options.folder, seed=options.seed)
+    dataset = load_dataset(options.folder, seed=options.seed, background=options.background)
+    if dataset.note:
+        print(dataset.note, file=sys.stderr, flush=True)
     preset = PRESETS[options.preset]
     preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
     common: dict[str, Any] = {
         "seed": options.seed,
         "optional": options.optional,
+        "background": options.background,
         "progress": False if options.json else None,
     }
     if options.search:
