@@ -38,6 +38,7 @@ import numpy as np
 
 from benchmarks import _rounds
 from benchmarks._worker import Worker
+from benchmarks.tables import markdown
 
 RESULTS: Final = pathlib.Path(__file__).with_name("results") / "graph_speed.json"
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
@@ -251,30 +252,26 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
 def tables(report: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
     head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, {rows} rows" for rows in ROWS)]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for name, model in report["models"].items():
         for way, found in model["ways"].items():
             cells = [_cell(found["rows"][str(rows)]) for rows in ROWS]
             load = f"{found['load_seconds']:.1f} s"
             lines.append([name, way, f"{found['nodes']:,.0f}", load, f"{found['memory_mb']:,.0f} MB", *cells])
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
-    text = _markdown(lines)
+    text = markdown(lines)
     if "served" in report:
         head = ["way", *(f"{kind}, {callers} callers" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
-        lines = [head, ["---"] * len(head)]
+        lines = [head]
         for way, found in report["served"].items():
             by = [found[str(callers)] for callers in CALLERS]
             lines.append([way, *(cell for each in by for cell in (f"{each['per_second']:,.0f}", _cell(each)))])
-        text += "\n\n" + _markdown(lines)
+        text += "\n\n" + markdown(lines)
     return text
 
 
 def _cell(found: dict[str, Any]) -> str:
     return f"{found['cpu_ms']:.2f} ms ({found['times_plain']['median']:.2f} x)"
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables NAME [--file FILE]
 
-NAME is a file of results/ without its ending. A column is a heading and a format of the record's fields.
+NAME is a file of results/ without its ending. A row is a record of it, a column one of the record's figures.
 """
 
 from __future__ import annotations
@@ -15,210 +15,64 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 RESULTS: Final = pathlib.Path(__file__).with_name("results")
-Columns = Mapping[str, str]
 
-
-def _spread(field: str, digits: int = 2) -> str:
-    median, least, most = (f"{{{field}[{end}]:,.{digits}f}}" for end in ("median", "least", "most"))
-    return f"{median} ({least} to {most})"
-
-
-def _share(field: str, sign: str = "") -> str:
-    value, low, high = (f"{{{field}[{end}]:{sign}.1%}}" for end in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
-
-
-_MODEL: Final = {"model": "{name}", "held out": _share("accuracy"), "against the yardstick": _share("gain", "+")}
-_TRAINED: Final = {"training rows": "{train_accuracy:.1%}", "trained in": "{seconds:.0f} s"}
-_USES: Final = {
-    "model": "{name}",
-    **{
-        f"right by the {one}, {rows}": f"{{right_by[{which}][{key}]:.1%}}"
-        for key, one in (("text", "text"), ("image", "image"))
-        for which, rows in (("train", "training rows"), ("test", "held out"))
-    },
+TABLES: Final[Mapping[str, Sequence[str]]] = {
+    "compare": ["models"],
+    "fusion_accuracy": ["models"],
+    "fusion_ablation": ["models"],
+    "client_speed": [f"{each}/rows" for each in ("import", "encode", "decode", "images", "calls", "throughput")],
+    "embed_explain": [""],
+    "large_model": ["models", "trainings", "versions", "latencies"],
+    "rollout": ["", "acts"],
+    "server_memory": [""],
+    "server_speed_emoji": ["ratios"],
+    "server_speed_reference": ["ratios"],
 }
-_RATIOS: Final = {"what": "{what}", "against": "{to}", "ratio": _spread("ratio"), "aim": "{aim}"}
-_VERSION: Final = {"preset": "{preset}", "weights": "{weights}"}
+"""By name: where the records are in the JSON; "" is all of it, in a table of two columns."""
 
-TABLES: Final[Mapping[str, Sequence[tuple[str, Columns]]]] = {
-    "compare": [
-        (
-            "models",
-            {
-                "model": "{name}",
-                "accuracy (95 %)": _share("accuracy"),
-                "against the yardstick": _share("gain", "+"),
-                "calibration error": "{calibration_error:.3f}",
-                "loss": "{loss:.3f}",
-                "weights": "{parameters:,}",
-                "loads in": "{load_seconds:.1f} s",
-                "trained in": "{train_seconds:.0f} s",
-                "1 row, p50": "{latency[1][p50]:.1f} ms",
-                "32 rows, p50": "{latency[32][p50]:.1f} ms",
-                "rows a second": "{throughput:,.0f}",
-            },
-        )
-    ],
-    "fusion_accuracy": [
-        ("models", {**_MODEL, "by the bootstrap": _share("gain_bootstrap", "+"), **_TRAINED}),
-        ("models", _USES),
-    ],
-    "fusion_ablation": [
-        ("models", {"training": "{name}", "held out": "{accuracy:.1%}", **dict([*_MODEL.items()][2:]), **_TRAINED}),
-        ("models", _USES),
-        (
-            "models",
-            {
-                "how far it moves the logits": "{name}",
-                "the text": "{loudness[text]:.2f}",
-                "the image": "{loudness[image]:.2f}",
-                "text over image": "{loudness[text_over_image]:.2f}",
-            },
-        ),
-    ],
-    "client_speed": [
-        *((f"{name}/rows", _RATIOS) for name in ("import", "encode", "decode", "images", "calls", "throughput")),
-        ("import/measured", {"import": "{}", "seconds": _spread("seconds"), "MiB of memory": _spread("mib", 1)}),
-    ],
-    "embed_explain": [
-        (
-            "",
-            {
-                "class predicted right": "{predicted_class_right:.1%}",
-                "nearest training pair is of its class": "{nearest_of_its_class:.1%}",
-                "a copy finds its original": "{copy_finds_original:.1%}",
-                "probability of the class": "{probability:.1%}",
-                "without the most relevant patches": "{without_most_relevant_patches:.1%}",
-                "without random ones": "{without_random_patches:.1%}",
-                "without the most relevant word": "{without_most_relevant_word:.1%}",
-                "without a random one": "{without_random_word:.1%}",
-                "explain against predict": _spread("explain_over_predict", 1),
-            },
-        )
-    ],
-    "large_model": [
-        (
-            "models",
-            {
-                "preset": "{preset}",
-                "parameters": "{parameters:,}",
-                "epochs": "{epochs}",
-                "held out": "{accuracy:.3f}",
-                "trained in": "{train_seconds:.0f} s",
-            },
-        ),
-        (
-            "trainings",
-            {
-                "preset": "{preset}",
-                "way": "{way}",
-                "a batch": "{step_seconds:.3f} s",
-                "rows a second": "{rows_per_second:,.1f}",
-                "CPU a row": "{cpu_ms_per_row:.1f} ms",
-                "most memory": "{peak_gb:.2f} GB",
-                "checkpoint": "{checkpoint_gb:.3f} GB",
-            },
-        ),
-        (
-            "versions",
-            {
-                **_VERSION,
-                "variables": "{variables_mb:.2f} MB",
-                "exported in": "{export_seconds:.0f} s",
-                "a probability is off by": "{difference:.4f}",
-                "same class": "{agreement:.3f}",
-                "held out": "{accuracy:.3f}",
-                "loads in": "{load_seconds:.1f} s",
-                "memory": "{memory_gb:.2f} GB",
-                "memory of the server": "{server_gb:.2f} GB",
-            },
-        ),
-        (
-            "latencies",
-            {
-                **_VERSION,
-                "where": "{where}",
-                "rows": "{rows}",
-                "ms": _spread("ms", 1),
-                "against float32": _spread("to_float32"),
-            },
-        ),
-    ],
-    "rollout": [
-        (
-            "",
-            {
-                "replicas": "{replicas}",
-                "calls": "{calls:,}",
-                "calls a second": "{calls_per_second:.0f}",
-                "failed calls": "{failed_calls}",
-                "answers of a wrong version": "{wrong_answers}",
-                "p50": "{p50_ms:.1f} ms",
-                "p99": "{p99_ms:.1f} ms",
-            },
-        ),
-        (
-            "acts",
-            {
-                "version": "{name}",
-                "ended": "{ended}",
-                "took": "{seconds:.1f} s",
-                "rolled back in": "{rollback_s:.1f} s",
-                "first finding": "{findings[0]}",
-            },
-        ),
-    ],
-    "server_memory": [
-        (
-            "",
-            {
-                "growth over the hot loads": "{growth_over_loads_mb:.2f} MB",
-                "growth over the calls": "{growth_over_calls_mb:.2f} MB",
-                "calls a second": "{calls_per_second:,.0f}",
-            },
-        )
-    ],
-    "server_speed_emoji": [("ratios", {"what": "{}", "figure": _spread("of")})],
-    "server_speed_reference": [("ratios", {"what": "{}", "figure": _spread("of")})],
-}
-"""By name: where the records are in the JSON ("" is the whole), and their columns."""
+_LEFT_OUT: Final = ("when", "at_s", "run", "pairs")
 
 
 def tables(name: str, found: Mapping[str, Any]) -> str:
     """The tables of one result."""
-    return "\n\n".join(_table(columns, list(_records(found, where))) for where, columns in TABLES[name])
+    return "\n\n".join(_table(found, where) for where in TABLES[name])
 
 
-def _records(found: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Records with their names, where they have some outside."""
+def _table(found: Any, where: str) -> str:
     for key in filter(None, where.split("/")):
         found = found[key]
-    if not where:
-        yield "", found
-    elif isinstance(found, list):
-        yield from (("", each) for each in found)
-    else:
-        yield from ((name, {"of": each, **each}) for name, each in found.items())
+    if isinstance(found, dict):
+        return markdown([["what", "figure"], *([name, text] for name, text in _figures(found))])
+    records = [dict(_figures(each)) for each in found]
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    return markdown([columns, *([record.get(name, "-") for name in columns] for record in records)])
 
 
-def _table(columns: Columns, records: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    lines = [list(columns), ["---"] * len(columns)]
-    lines += [[_cell(form, name, record) for form in columns.values()] for name, record in records]
-    lines = [line for line in lines if set(line[1:]) != {"-"}]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """The first line is the head."""
+    head, *rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, f"|{' --- |' * len(lines[0])}", *rows])
 
 
-def _cell(form: str, name: str, record: Mapping[str, Any]) -> str:
-    try:
-        return form.format(name, **record) if form != "{aim}" or record["aim"] is not None else "-"
-    except (KeyError, TypeError, IndexError):
-        return "-"
-
-
-def _numbered(fields: dict[str, Any]) -> dict[Any, Any]:
-    """A format takes a number in brackets as a number."""
-    return {int(key) if key.isdigit() else key: value for key, value in fields.items()}
+def _figures(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Headings and cells. What holds other figures gives one for each of them; curves are left out."""
+    for key, value in record.items():
+        name = f"{before} {key}".strip().replace("_", " ")
+        if key in _LEFT_OUT or value is None or isinstance(value, bool):
+            continue
+        if isinstance(value, dict) and value.keys() == {"median", "least", "most"}:
+            yield name, "{median:,.4g} ({least:,.4g} to {most:,.4g})".format(**value)
+        elif isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
+            sign = "+" if "gain" in name else ""
+            yield name, "{value:{s}.1%} ({low:{s}.1%} to {high:{s}.1%})".format(s=sign, **value)
+        elif isinstance(value, dict):
+            yield from _figures(value, name)
+        elif isinstance(value, str):
+            yield name, value
+        elif isinstance(value, (int, float)):
+            yield name, f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+        elif name == "findings":
+            yield "first finding", value[0] if value else "-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,8 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", type=pathlib.Path, help="default: results/NAME.json")
     options = parser.parse_args(arguments)
     path = options.file or RESULTS / f"{options.name}.json"
-    found = json.loads(path.read_text(), object_hook=_numbered)
-    print(tables(options.name, found))
+    print(tables(options.name, json.loads(path.read_text())))
     return 0
 
 

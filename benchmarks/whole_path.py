@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from benchmarks import _load, _rounds
 from benchmarks._worker import Worker
+from benchmarks.tables import markdown
 
 RESULTS: Final = pathlib.Path(__file__).with_name("results") / "whole_path.json"
 CALLERS: Final = (1, 8, 32)
@@ -109,12 +110,12 @@ def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]
 
 def table(found: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
-    lines = ["| callers | way | calls a second | p50 | p99 |", "| --- | --- | --- | --- | --- |"]
+    lines = [["callers", "way", "calls a second", "p50", "p99"]]
     for callers, (name, by) in itertools.product(CALLERS, found.items()):
         each = by[str(callers)]
         rate = f"{each['per_second']:,.0f} ({each['times_usual']['median']:.2f} x)"
-        lines.append(f"| {callers} | {name} | {rate} | {each['p50_ms']:.1f} ms | {each['p99_ms']:.1f} ms |")
-    return "\n".join(lines)
+        lines.append([str(callers), name, rate, f"{each['p50_ms']:.1f} ms", f"{each['p99_ms']:.1f} ms"])
+    return markdown(lines)
 
 
 def main() -> int:
