@@ -28,7 +28,7 @@ class Input(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What both versions said to one input, and the true class where it is known."""
+    """What both versions answered to one input, and the true class where it is known."""
 
     old: Prediction
     new: Prediction
@@ -45,9 +45,9 @@ class Comparison:
         drift: Total variation between the mean probabilities of the classes, 0 to 1.
         moved: Most frequent changes, "old class -> new class" with their number.
         labelled: Inputs whose true class is known.
-        old_accuracy: Share of the labelled ones that the old version has right.
+        old_accuracy: Share of the labelled ones that the old version gets right.
         new_accuracy: The same of the new version.
-        lost: Labelled inputs that only the old version has right.
+        lost: Labelled inputs that only the old version gets right.
         gained: Those that only the new version has right.
     """
 
@@ -86,7 +86,7 @@ def read_inputs(path: Path, most: int) -> list[Input]:
     """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
 
     They are evenly chosen. A column `label` names the true class. Where there is a column `split`, only its rows `test`
-    are taken: on what a version was trained with, it is no worse than any other.
+    are taken: a version does too well on what it was trained with.
 
     Raises:
         SettingsError: The file or an image can't be read, or there are none.
