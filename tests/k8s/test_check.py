@@ -16,13 +16,9 @@ from serving.check import RULES, Manifests, catalog, check, parse
 from serving.check.manifests import programs, schemas
 from serving.check.rules import commands
 from tests.k8s import renders
-from tests.k8s.harmless import HARMLESS, neighbour
-from tests.k8s.mutations import MUTATIONS, Mutation
-from tests.k8s.outsiders import MUTATIONS as OUTSIDERS
-from tests.k8s.surroundings import MUTATIONS as SURROUNDINGS
+from tests.k8s.mutations import EVERY, Mutation
+from tests.k8s.mutations.harmless import HARMLESS, neighbour
 from tests.k8s.tools import ROOT
-
-EVERY = [*MUTATIONS, *OUTSIDERS, *SURROUNDINGS]
 
 
 @pytest.mark.parametrize("name", renders.ALL)
