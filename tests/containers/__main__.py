@@ -19,8 +19,10 @@ def main(arguments: list[str]) -> int:
     arguments = [word for word in arguments if word != "--if-possible"]
     try:
         with engine():
-            marks = "docker or stock" if bases.real(bases.SERVING) else "docker"
-            command = [sys.executable, "-m", "pytest", "-m", marks, "--timeout=900", *arguments]
+            where, marks = ["tests/containers"], "docker"
+            if bases.real(bases.SERVING):
+                where, marks = [*where, "tests/conformance", "tests/rollout"], "docker or stock"
+            command = [sys.executable, "-m", "pytest", *where, "-m", marks, "--timeout=900", *arguments]
             tests = subprocess.Popen(command, cwd=ROOT)
             try:
                 return tests.wait()
