@@ -8,7 +8,7 @@ import copy
 from typing import Any
 
 from tests.k8s.mutations import Documents, Mutation, at, drop, flag, kind, one, pod, server, spec, text
-from tests.k8s.outsiders import BINDING, HPA, NP, SVC, config_again, cont, job
+from tests.k8s.outsiders import BINDING, HPA, NP, ROLE, SVC, config_again, cont, job
 
 ZONE = "topology.kubernetes.io/zone"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -112,12 +112,12 @@ MUTATIONS = [
     Mutation("namespace-name", "the DNS's namespace misspelt", lambda d: NP(d).update(egress=[{"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-sytem"}}}]}])),
     Mutation("namespace-name", "our own namespace misspelt, in a list", lambda d: NP(d)["ingress"][1]["from"].append({"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["duosrve"]}]}, "podSelector": {"matchLabels": {"a": "b"}}})),
     Mutation("api-field", "an address without its prefix", lambda d: NP(d)["ingress"][2]["from"].append({"ipBlock": {"cidr": "10.1.2.3"}})),
-    Mutation("api-field", "a range that is none", lambda d: NP(d)["ingress"][2]["from"].append({"ipBlock": {"cidr": "10.1.2.300/24"}})),
+    Mutation("api-field", "an invalid range", lambda d: NP(d)["ingress"][2]["from"].append({"ipBlock": {"cidr": "10.1.2.300/24"}})),
     Mutation("api-field", "an exception outside of its range", lambda d: NP(d)["ingress"][2]["from"].append({"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/24"]}})),
     # Pods.
     Mutation("command-words", "a preStop of one word", at(server, "lifecycle|preStop", {"exec": {"command": ["sleep 10"]}})),
     Mutation("command-words", "a command of one word", at(cont("duoserve-exporter"), "command", ["python -m serving.exporter"])),
-    Mutation("api-field", "a deadline for what runs for ever", at(pod, "activeDeadlineSeconds", 3600)),
+    Mutation("api-field", "a deadline for a Deployment", at(pod, "activeDeadlineSeconds", 3600)),
     Mutation("api-field", "no DNS at all", at(pod, "dnsPolicy", "None")),
     Mutation("api-field", "mounts that reach the node", at(server, "volumeMounts|3|mountPropagation", "Bidirectional")),
     Mutation("api-field", "a field that pods do not have", lambda d: server(d)["env"].append({"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIp"}}})),
@@ -154,6 +154,19 @@ MUTATIONS = [
     Mutation("api-name", "a CronJob with a long name", lambda d: one(d, "CronJob", "duoserve-export")["metadata"].update(name="duoserve-export-" + "x" * 40)),
     Mutation("api-number", "a Service's port over 65535", at(SVC, "ports|1|port", 70000)),
     Mutation("api-name", "a Service that begins with a digit", lambda d: one(d, "Service")["metadata"].update(name="8500-duoserve")),
+    Mutation("api-field", "two ports without names", lambda d: [port.pop("name") for port in SVC(d)["ports"]]),
+    Mutation("api-field", "a volume of two kinds", at(pod, "volumes|3|configMap", {"name": "duoserve-models"})),
+    Mutation("api-field", "a volume of no kind", at(pod, "volumes|3|emptyDir", None)),
+    Mutation("api-field", "a preStop of two kinds", at(server, "lifecycle|preStop|exec", {"command": ["true"]})),
+    Mutation("api-field", "a node's port without its type", at(SVC, "ports|0|nodePort", 30000)),
+    Mutation("api-field", "an address that is a word", at(kind("Service", "duoserve-headless"), "clusterIP", "none")),
+    Mutation("api-field", "a range and a selector", lambda d: NP(d)["ingress"][0]["from"][0].update(ipBlock={"cidr": "10.0.0.0/8"})),
+    Mutation("api-field", "a subPath that leaves the volume", at(server, "volumeMounts|0|subPath", "../emoji")),
+    Mutation("api-field", "a right to nothing", lambda d: ROLE(d)[0].update(verbs=[]), "component:rollout"),
+    Mutation("api-word", "a share without its sign", at(kind("PodDisruptionBudget"), "maxUnavailable", "25")),
+    Mutation("api-word", "a strategy in lower case", at(kind("Deployment", "duoserve-exporter"), "strategy", {"type": "recreate"})),
+    Mutation("api-name", "a key with a blank", lambda d: one(d, "ConfigMap", "duoserve-models")["data"].update({"old models.config": ""})),
+    Mutation("api-size", "annotations of more than 256 KiB", lambda d: one(d, "Service")["metadata"].setdefault("annotations", {}).update(notes="x" * 2**18)),
     # What the schemas refuse.
     Mutation("schema", "replicas in quotes", at(kind("Deployment"), "replicas", "1")),
     Mutation("schema", "a mode in quotes", at(pod, "volumes|1|configMap|defaultMode", "0440")),

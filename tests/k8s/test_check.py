@@ -6,7 +6,6 @@ import copy
 import importlib.util
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,7 +113,7 @@ def test_an_object_that_is_kept_elsewhere_is_declared() -> None:
     assert {finding.rule for finding in check(Manifests(documents))} == {"missing-configmap", "flag-file"}
 
 
-def test_a_rollout_of_a_small_overlay_is_found_to_be_refused(tmp_path: Path) -> None:
+def test_a_rollout_that_needs_more_replicas_than_the_overlay_has_is_found() -> None:
     """The local overlay has one replica, and the component's settings need two."""
     parts = [renders.documents("local"), renders.documents("component:rollout")]
     kinds = ("CronJob", "Role", "RoleBinding", "ServiceAccount", "ConfigMap", "NetworkPolicy")
