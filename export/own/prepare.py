@@ -12,6 +12,7 @@ import keras
 from duoserve.contract import ContractError, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, in_turn
+from export.defaults import BACKGROUND
 from export.own.answer import Answer, adapt, find_answer, predictor
 from export.own.assets import Tokenizer, check_tokenizer, read_labels, read_samples, read_tokenizer
 from export.own.inputs import Inputs, find_inputs
@@ -97,6 +98,7 @@ def _spec(
             version=1,
             pad_id=tokenizer.pad_id,
             optional=own.optional,
+            background=own.background or BACKGROUND,
         )
     except ContractError as error:
         reasons.append(str(error))
@@ -133,6 +135,7 @@ def _notes(
         embedded = (("embed", f"what the layer {own.embed!r} gives, {answer.features.shape[-1]} numbers"),)
     return (
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
+        ("background", f"{','.join(map(str, spec.background or ()))} under transparent pixels"),
         ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
         ("output", f"{answer.name!r}, {answer.kind} of {len(spec.labels)} classes{softmax}"),
         *embedded,

@@ -26,10 +26,10 @@ LABEL = "--label=duoserve.test=1"
 _SUITE = "bookworm"
 
 
-def docker(*arguments: str, timeout: float = 900, **environment: str) -> str:
+def docker(*arguments: str, timeout: float = 900, program: str = "docker", **environment: str) -> str:
     """What a docker command printed; its messages fail the test."""
     done = subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=timeout, cwd=ROOT,
+        [program, *arguments], capture_output=True, text=True, timeout=timeout, cwd=ROOT,
         env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
@@ -49,9 +49,10 @@ def real(image: str) -> bool:
     return subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, timeout=900).returncode == 0
 
 
-def build(file: str, tag: str, *arguments: str) -> str:
-    """Builds an image of this repository; returns its tag."""
-    docker("build", "-f", file, "-t", tag, LABEL, *_proxies(), *arguments, str(ROOT), **_builder())
+def build(file: str, tag: str, *arguments: str, context: Path = ROOT) -> str:
+    """Builds an image of this repository, or of a copy of it; returns its tag."""
+    where = ["-f", str(context / file), "-t", tag, LABEL]
+    docker("build", *where, *_proxies(), *arguments, str(context), **_builder())
     return tag
 
 
@@ -93,10 +94,18 @@ def serving() -> str:
 
 @functools.cache
 def _builder() -> dict[str, str]:
-    """BuildKit where the command line has it: inside up to version 20, as the plugin buildx since 23."""
-    version = docker("version", "--format={{.Client.Version}}")
-    plugin = subprocess.run(["docker", "buildx", "version"], capture_output=True).returncode == 0
-    return {"DOCKER_BUILDKIT": "1"} if plugin or int(version.partition(".")[0]) < 23 else {}
+    """The first command line on the PATH with BuildKit: built in up to version 20, as the plugin buildx since 23.
+
+    The old builder does too, but is slow with large layers.
+    """
+    for folder in os.get_exec_path():
+        program = f"{folder}/docker"
+        if os.access(program, os.X_OK):
+            version = docker("version", "--format={{.Client.Version}}", program=program)
+            plugin = subprocess.run([program, "buildx", "version"], capture_output=True).returncode == 0
+            if plugin or int(version.partition(".")[0]) < 23:
+                return {"program": program, "DOCKER_BUILDKIT": "1"}
+    return {}
 
 
 def _proxies() -> list[str]:

@@ -14,12 +14,13 @@ Documents = list[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Mutation:
-    """One mistake: the rule that has to see it, the rendering it is made in, and the change."""
+    """One mistake: the rule that has to find it, the change, the rendering it is made in, and options of `check`."""
 
     rule: str
     about: str
     change: Callable[[Documents], Any]
     render: str = "production"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.about}"
@@ -217,7 +218,7 @@ MUTATIONS = [
     Mutation("namespace-level", "a namespace without Pod Security", at(lambda documents: one(documents, "Namespace"), "metadata|labels|pod-security.kubernetes.io/enforce", "baseline")),
     # Resources.
     Mutation("quantity", "half a byte of memory", at(server, "resources|limits|memory", "4000m")),
-    Mutation("quantity", "a unit that is none", at(server, "resources|limits|memory", "4GB")),
+    Mutation("quantity", "an invalid unit", at(server, "resources|limits|memory", "4GB")),
     Mutation("quantity", "a claim's size", at(kind("PersistentVolumeClaim", "duoserve-models"), "resources|requests|storage", "20 Gi")),
     Mutation("request-over-limit", "a request over its limit", at(server, "resources|requests|cpu", "8")),
     Mutation("no-cpu-limit", "no CPU limit", at(server, "resources|limits|cpu", None)),

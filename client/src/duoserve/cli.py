@@ -273,6 +273,7 @@ def _describe(options: argparse.Namespace) -> int:
             "token_length": spec.token_length,
             "pad_id": spec.pad_id,
             "optional": list(spec.optional),
+            "background": spec.background,
             "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
             "labels": list(spec.labels),
             "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
@@ -283,6 +284,8 @@ def _describe(options: argparse.Namespace) -> int:
     say(f"version       {spec.version}")
     say(f"digest        {spec.digest}")
     say(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
+    if spec.background is not None:
+        say(f"background    {', '.join(map(str, spec.background))} under transparent pixels")
     if spec.audio is not None:
         say(f"audio         {_audio_text(spec, spec.audio)}")
     say(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
