@@ -87,8 +87,8 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 2. Received: format 9 (a newer exporter wrote it"),
-        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 2. Received: format [1]"),
+        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 3. Received: format 9 (a newer exporter wrote it"),
+        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 3. Received: format [1]"),
         ({"optional": ["text"]}, "(the specification was changed after it was written)"),
         ({"optional": [["text"]]}, "Expected only strings in the PreprocessingSpec"),
         ({"optional": "text"}, "Expected optional of type list in the PreprocessingSpec. Received: 'text'"),

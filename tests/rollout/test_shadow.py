@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duoserve import Client, Prediction
+from duoserve.contract import OneClass
 from serving.rollout.errors import SettingsError, Stopped
 from serving.rollout.shadow import Answers, Comparison, compare, read_inputs
 from tests.rollout import models
@@ -22,7 +23,7 @@ LABELS = ("cat", "dog", "tree")
 def said(label: str) -> Prediction:
     probabilities = np.full(len(LABELS), 0.1, np.float32)
     probabilities[LABELS.index(label)] = 0.8
-    return Prediction(label, 0.8, probabilities, LABELS, 1, "stable", "tensors")
+    return Prediction(probabilities, LABELS, OneClass(), 1, "stable", "tensors")
 
 
 def answers(both: int, lost: int, gained: int, neither: int = 0) -> Comparison:

@@ -246,7 +246,7 @@ class Session:
         with finish:
             context.record.sent = "tensors"
             found = yield from self._core.predict_tensors(context, self.target, image, tokens, preprocessor)
-            context.record.rows = len(found.probabilities)
+            context.record.rows = len(found.values)
             return found
 
     def run(
