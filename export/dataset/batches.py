@@ -47,8 +47,7 @@ class Batches:
 
     Args:
         arrays: The training rows.
-        classes: Number of classes.
-        outputs: Names of the outputs that all get the row's class as target.
+        outputs: Names of the outputs that all get the row's target.
         batch_size: Rows a batch.
         shift: By how many pixels a picture is moved at most; what leaves comes back in on the other side.
         segmentations: From `segmentations`, or None for the usual tokens.
@@ -60,7 +59,6 @@ class Batches:
         self,
         arrays: Arrays,
         *,
-        classes: int,
         outputs: tuple[str, ...],
         batch_size: int,
         shift: int,
@@ -69,7 +67,7 @@ class Batches:
         least: int = 1,
     ) -> None:
         self._arrays = arrays
-        self._targets = np.eye(classes, dtype=np.float32)[arrays.classes]
+        self._targets = arrays.targets
         self._outputs = outputs
         self._batch_size = batch_size
         self._shift = shift

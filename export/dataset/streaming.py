@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import Arrays, DataError, Problem, Row, encode_texts
+from export.dataset.data import Arrays, encode_texts
+from export.dataset.rows import DataError, Problem, Row
 
 __all__ = ["StreamedImages", "stream"]
 

@@ -48,7 +48,7 @@ def without(arrays: Arrays, name: str, pad_id: int) -> Arrays:
         images = np.broadcast_to(np.zeros((), images.dtype), images.shape)
     else:
         tokens = np.broadcast_to(np.full((), pad_id, tokens.dtype), tokens.shape)
-    return Arrays(images, tokens, arrays.classes)
+    return Arrays(images, tokens, arrays.targets)
 
 
 @keras.saving.register_keras_serializable(package="duoserve")

@@ -16,14 +16,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
+from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec, Tags
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.clips import golden_recording, spectrogram_size
 from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
 from export.dataset.streaming import stream
 from export.errors import ExportError
+from export.measures import choose_thresholds, measure
 from export.training.devices import share_statistics, strategy
 from export.training.fit import computing_in, fit
+from export.training.heads import head as head_of
 from export.training.missing import check_optional, without
 from export.training.model import build_model
 from export.training.presets import BASELINES, PRESETS, Preset
@@ -56,7 +58,7 @@ def train(
         seed: The same seed gives the same model.
         epochs: Passes over the training rows; None takes the preset's.
         optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
-            in one row). The facts then have the accuracy without each under `missing`.
+            in one row). The facts then have the figures without each under `missing`.
         run: How it runs: precision, devices, checkpoints … None: in float32 on one device, without.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
@@ -95,8 +97,10 @@ def train(
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
     texts = [row.text for row in rows]
 
+    head = head_of(spec.answer, arrays)
+
     def build() -> keras.Model:
-        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
+        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size, head=head)
 
     settings = {
         "preset": preset.name,
@@ -104,6 +108,7 @@ def train(
         "seed": seed,
         "settings": dataclasses.asdict(preset),
         "data_digest": dataset.digest,
+        "answer": dataset.answer.kind,
         "optional": list(optional),
         "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
     }
@@ -118,6 +123,7 @@ def train(
             spec,
             preset=preset,
             fusion=fusion,
+            head=head,
             seed=seed,
             progress=progress,
             run=run,
@@ -127,9 +133,12 @@ def train(
         # Served in float32 on one device, whatever it was trained in and on.
         weights, model = model.get_weights(), build()
         model.set_weights(weights)
-    metrics = _measure(model, tests, len(dataset.labels))
+    values = _ask(model, tests)
+    metrics = measure(spec.answer, spec.labels, values, tests.targets)
     if not np.isfinite(metrics["loss"]):
         raise ExportError("Expected training to converge. Received: a loss that is not a number")
+    if isinstance(spec.answer, Tags):
+        spec = dataclasses.replace(spec, answer=Tags(choose_thresholds(values, tests.targets)))
     return TrainedModel(
         model=model,
         spec=spec,
@@ -138,7 +147,10 @@ def train(
             **settings,
             "rows": {"train": len(rows), "test": len(held_out)},
             "metrics": metrics,
-            "missing": {name: _measure(model, without(tests, name, PAD_ID), len(dataset.labels)) for name in optional},
+            "missing": {
+                name: measure(spec.answer, spec.labels, _ask(model, without(tests, name, PAD_ID)), tests.targets)
+                for name in optional
+            },
             "history": history,
             "seconds": round(time.monotonic() - started, 1),
         },
@@ -160,6 +172,7 @@ def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optiona
         pad_id=PAD_ID,
         optional=optional,
         audio=audio,
+        answer=dataset.answer,
     )
     preprocessor = Preprocessor(spec)
     lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
@@ -167,22 +180,13 @@ def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optiona
     return Preprocessor(dataclasses.replace(spec, token_length=min(max(enough, 8), preset.most_tokens)))
 
 
-def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
-    """Over held-out rows: accuracy, mean recall of the classes, cross-entropy, and the share of the largest class."""
+def _ask(model: keras.Model, tests: Arrays) -> np.ndarray[Any, Any]:
+    """float32 array of shape (rows, columns): the answers."""
     parts = [
         model({"image": tests.images[start : start + 64], "tokens": tests.tokens[start : start + 64]}, training=False)
-        for start in range(0, len(tests.classes), 64)
+        for start in range(0, len(tests.tokens), 64)
     ]
-    probabilities = np.concatenate([part.numpy() for part in parts])
-    right = probabilities.argmax(axis=-1) == tests.classes
-    recalls = [right[tests.classes == each].mean() for each in range(classes) if (tests.classes == each).any()]
-    chosen = probabilities[np.arange(len(right)), tests.classes]
-    return {
-        "accuracy": float(right.mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
-        "largest_class": float(np.bincount(tests.classes).max() / len(right)),
-    }
+    return np.concatenate([part.numpy() for part in parts])
 
 
 def _sample(row: Row, spec: PreprocessingSpec) -> bytes:

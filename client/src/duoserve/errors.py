@@ -129,7 +129,7 @@ class UnsupportedModel(DuoserveError):
 
 
 class NotAnswered(DuoserveError, AttributeError):
-    """A part of an answer that the version does not give, such as the label of tags; the message names what it gives."""
+    """A part of an answer that the version does not give, such as the label of tags. The message names the others."""
 
 
 class SpecChanged(DuoserveError):

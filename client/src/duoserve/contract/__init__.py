@@ -7,7 +7,7 @@ A model carries its own `PreprocessingSpec` in the `describe` signature, so a cl
 it from the server that it talks to, per version, and can't drift from the model.
 """
 
-from duoserve.contract.answers import ANSWERS, BAR, Answer, OneClass, Scores, Tags, YesNo
+from duoserve.contract.answers import ANSWERS, BAR, ONE_CLASS, Answer, OneClass, Scores, Tags, YesNo
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError
 from duoserve.contract.signatures import (
@@ -31,6 +31,7 @@ __all__ = [
     "EMBED",
     "EXPLAIN",
     "IMAGE",
+    "ONE_CLASS",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
     "TEXT",

@@ -1,0 +1,101 @@
+"""The last layers of a model and what trains them, by kind of answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import keras
+import numpy as np
+from keras import layers
+
+from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
+from export.dataset.data import Arrays
+
+__all__ = ["Head", "head"]
+
+Tensor = Any  # keras.KerasTensor: keras has no types to check against
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Head:
+    """What follows the features.
+
+    Attributes:
+        name: Of the output.
+        build: `(features, name) -> output`: float32 of shape (batch, columns), whatever the policy: the contract says so.
+        loss: `(label_smoothing) -> loss` on the targets.
+        metrics: What an epoch reports beside the loss.
+    """
+
+    name: str
+    build: Callable[[Tensor, str], Tensor]
+    loss: Callable[[float], Any]
+    metrics: tuple[str, ...] = ()
+
+
+def head(answer: Answer, arrays: Arrays) -> Head:
+    """The head of a model with this answer.
+
+    Args:
+        answer: What it answers with.
+        arrays: The training rows.
+    """
+    return _HEADS[answer.kind](arrays)
+
+
+def _classes(arrays: Arrays) -> Head:
+    def build(features: Tensor, name: str) -> Tensor:
+        return layers.Dense(_columns(arrays), activation="softmax", dtype="float32", name=name)(features)
+
+    return Head(OneClass.output, build, _cross_entropy, ("accuracy",))
+
+
+def _yes_no(arrays: Arrays) -> Head:
+    """One sigmoid, and what is left of it as the column of "no"."""
+
+    def build(features: Tensor, name: str) -> Tensor:
+        yes = layers.Dense(1, activation="sigmoid", dtype="float32", name=f"{name}_yes")(features)
+        no = layers.Rescaling(-1.0, offset=1.0, dtype="float32", name=f"{name}_no")(yes)
+        return layers.Concatenate(dtype="float32", name=name)([no, yes])
+
+    return Head(YesNo.output, build, _cross_entropy, ("accuracy",))
+
+
+def _tags(arrays: Arrays) -> Head:
+    """A sigmoid for each. Labels are not smoothed: that would lift the probabilities of all rare tags."""
+
+    def build(features: Tensor, name: str) -> Tensor:
+        return layers.Dense(_columns(arrays), activation="sigmoid", dtype="float32", name=name)(features)
+
+    return Head(Tags.output, build, lambda smoothing: keras.losses.BinaryCrossentropy())
+
+
+def _scores(arrays: Arrays) -> Head:
+    """Numbers in their own units; what is trained is their distance in standard deviations of the training rows."""
+    mean, deviation = arrays.targets.mean(axis=0, dtype=np.float64), arrays.targets.std(axis=0, dtype=np.float64)
+
+    def build(features: Tensor, name: str) -> Tensor:
+        standard = layers.Dense(_columns(arrays), dtype="float32", name=f"{name}_standard")(features)
+        in_units = layers.Rescaling(deviation.tolist(), offset=mean.tolist(), dtype="float32", name=name)
+        return in_units(standard)
+
+    def squared_error(truth: Tensor, found: Tensor) -> Tensor:
+        return keras.ops.mean(keras.ops.square((found - truth) / deviation.astype(np.float32)), axis=-1)
+
+    return Head(Scores.output, build, lambda smoothing: squared_error)
+
+
+def _columns(arrays: Arrays) -> int:
+    return int(arrays.targets.shape[1])
+
+
+def _cross_entropy(smoothing: float) -> Any:
+    return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+
+
+_HEADS: Final[Mapping[str, Callable[[Arrays], Head]]] = MappingProxyType(
+    {OneClass.kind: _classes, YesNo.kind: _yes_no, Tags.kind: _tags, Scores.kind: _scores}
+)
