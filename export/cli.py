@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from duoserve.console import guarded, say
 from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export.options import add_command, add_json, count, duration, names, positive, sizes
+from export.options import add_answer, add_command, add_json, count, duration, names, positive, sizes
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 from export.training.presets import FUSIONS, PRESETS
@@ -95,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
 
     train = add_command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
     train.add_argument(
-        "folder", type=Path, help="has manifest.csv: columns image (or audio),text,label and maybe split"
+        "folder",
+        type=Path,
+        help="has manifest.csv: columns image (or audio),text,label and maybe split; in place of label a column for"
+        " each score, such as 'price [EUR]'",
     )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
     train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
     train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
+    add_answer(train)
     train.add_argument(
         "--optional",
         type=names,
@@ -209,8 +213,9 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from duoserve.contract import IMAGE
+    from duoserve.contract import IMAGE, ONE_CLASS
     from export.dataset.data import load_dataset
+    from export.measures import shown
     from export.selection.search import grid, search, table
     from export.training.run import check_target
     from export.training.train import train
@@ -219,7 +224,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.search and run != Running():
         options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(options.folder, seed=options.seed)
+    dataset = load_dataset(options.folder, answer=options.answer, seed=options.seed)
     preset = PRESETS[options.preset]
     preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
     common: dict[str, Any] = {
@@ -245,11 +250,14 @@ def _train(options: argparse.Namespace) -> int:
     else:
         if options.search:
             say(table(trained.facts["search"]))
-        accuracy = trained.facts["metrics"]["accuracy"]
-        say(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
+        answer, labels = trained.spec.answer, trained.spec.labels
+        if answer != ONE_CLASS:
+            say(f"Answers with {answer.title}: {', '.join(labels)}")
+        good = shown(answer, trained.facts["metrics"])
+        say(f"Trained in {trained.facts['seconds']:.0f} s; {good} on held-out pairs; in {options.out}")
         for name, metrics in trained.facts["missing"].items():
             missing = trained.spec.medium if name == IMAGE else name
-            say(f"Without the {missing}: {metrics['accuracy']:.1%}")
+            say(f"Without the {missing}: {shown(answer, metrics)}")
     return 0
 
 
@@ -298,7 +306,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps(outcome))
     elif options.dry_run:
-        say("It fits and the gate is open; a dry run publishes nothing")
+        say("All checks passed; a dry run publishes nothing")
     else:
         say(f"Published version {published.spec.version} of {options.name}: {published.path}")
     return 0
@@ -318,7 +326,7 @@ def _check(options: argparse.Namespace) -> int:
         checks = [{"name": each.name, "passed": each.passed, "findings": each.findings} for each in results]
         say(json.dumps({"path": str(options.folder), "passed": passed, "checks": checks}, ensure_ascii=False))
     else:
-        say("The gate is open" if passed else "The gate is shut: this version must not be served")
+        say("All checks passed" if passed else "Checks failed: do not serve this version")
     return 0 if passed else 1
 
 

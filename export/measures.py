@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
 
-__all__ = ["FIGURES", "RANKED_BY", "choose_thresholds", "measure", "quality", "shown"]
+__all__ = ["FIGURES", "RANKED_BY", "choose_thresholds", "fitted", "measure", "quality", "shown"]
 
 Array = npt.NDArray[Any]
 
@@ -108,6 +108,11 @@ def r2(values: Array, truth: Array) -> float:
 def f1(chosen: Array, truth: Array) -> float:
     """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN). Takes two arrays of 0 and 1, truth with a 1."""
     return float(2 * np.sum(chosen * truth) / (np.sum(chosen) + np.sum(truth)))
+
+
+def fitted(answer: Answer, values: Array, targets: Array) -> Answer:
+    """The answer with what is chosen on held-out rows: the thresholds of tags. Takes what `measure` takes."""
+    return Tags(choose_thresholds(values, targets)) if isinstance(answer, Tags) else answer
 
 
 def choose_thresholds(values: Array, targets: Array) -> tuple[float, ...]:

@@ -69,7 +69,7 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+        model: Inputs `image` and `tokens`, output the answer. Where it has features to embed
             with (`export.publish.embedding`), the version gets the signature `embed`.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
             `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
@@ -110,7 +110,7 @@ def export_version(
             cost = measure_cost(packed.kind, spec, held_out or samples, _runner(predict), reference)
             stored = packed.facts | cost.facts
         _write_graph(model, spec, packed, staging.path)
-        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
+        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden, spec.answer))
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
         card = make_card(
             name=store.name,
@@ -149,8 +149,8 @@ def _answer(
             audio_bytes=data if spec.audio is not None else b"",
             text=text,
             tokens=tuple(row.tolist()),
-            probabilities=tuple(answer.tolist()),
-            label=spec.labels[int(answer.argmax())],
+            values=tuple(answer.tolist()),
+            decision=spec.answer.decision(answer, spec.labels),
             embedding=tuple(vector.tolist()),
         )
         for (data, text), row, answer, vector in zip(samples, tokens, reference(image, tokens), embedded, strict=True)

@@ -16,6 +16,7 @@ from duoserve import contract
 from export.errors import ExportError
 from export.graph.audio import AudioDecoder
 from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.publish.answers import decided
 from export.publish.embedding import embed_fn
 from export.publish.explain import explain_fn
 from export.publish.weights import PackedWeights, Predict, served
@@ -24,7 +25,7 @@ __all__ = ["build_archive", "predict_fn"]
 
 
 def predict_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Predict:
-    """`(image, tokens) -> probabilities` of a Keras model, checked against the spec.
+    """`(image, tokens) -> answer` of a Keras model, checked against the spec.
 
     Raises:
         ExportError: The model's inputs or output are not those of the contract.
@@ -34,14 +35,14 @@ def predict_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Predict:
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
         outputs = model({"image": image, "tokens": tokens}, training=False)
-        return outputs["probabilities"] if isinstance(outputs, dict) else outputs
+        return outputs[spec.answer.output] if isinstance(outputs, dict) else outputs
 
-    probabilities = tf.function(predict).get_concrete_function(*map(_tensor_spec, wanted.inputs)).structured_outputs
-    expected = wanted.outputs[0]
-    if probabilities.dtype.name != expected.dtype or not probabilities.shape.is_compatible_with(expected.shape):
+    found = tf.function(predict).get_concrete_function(*map(_tensor_spec, wanted.inputs)).structured_outputs
+    (expected,) = wanted.outputs
+    if found.dtype.name != expected.dtype or not found.shape.is_compatible_with(expected.shape):
         raise ExportError(
             f"Expected the model's output to be {expected}, one column a label."
-            f" Received: {probabilities.dtype.name} array of shape {tuple(probabilities.shape)}"
+            f" Received: {found.dtype.name} array of shape {tuple(found.shape)}"
         )
     return predict
 
@@ -55,7 +56,7 @@ def build_archive(
     but not in a Session, which is what TensorFlow Serving uses.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities.
+        model: Inputs `image` and `tokens`, output the answer.
         spec: Its preprocessing.
         packed: Its weights, where they are not stored as they are.
 
@@ -64,7 +65,6 @@ def build_archive(
     """
     predict = served(predict_fn(model, spec), packed)
     tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
-    labels = tf.constant(spec.labels)
     described = spec.to_json()
 
     def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -77,11 +77,11 @@ def build_archive(
             return decode(encoded), tokens
 
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": predict(image, tokens)}
+        return {spec.answer.output: predict(image, tokens)}
 
     def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(*prepare(encoded, text))
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+        values = predict(*prepare(encoded, text))
+        return {spec.answer.output: values, **decided(spec, values)}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(key), described)}

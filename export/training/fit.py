@@ -110,16 +110,11 @@ def fit(
         checkpoint.finish(trainer)
     else:
         checkpoint.write()
+    # Keras puts an output's name before its metrics, where the model has more than one output.
+    keys = {"loss": "loss", **{key: name for name in head.metrics for key in (name, f"{head.name}_{name}")}}
     return {
-        name: [round(value, 4) for value in values]
-        for name, values in ((_plain(key), values) for key, values in checkpoint.history.items())
-        if name in ("loss", *head.metrics)
+        keys[key]: [round(value, 4) for value in values] for key, values in checkpoint.history.items() if key in keys
     }
-
-
-def _plain(key: str) -> str:
-    """A key of Keras' logs without the output that it is of."""
-    return key if key == "loss" else key.rpartition("_")[2]
 
 
 def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, head: Head) -> keras.Model:

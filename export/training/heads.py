@@ -25,7 +25,7 @@ class Head:
 
     Attributes:
         name: Of the output.
-        build: `(features, name) -> output`: float32 of shape (batch, columns), whatever the policy: the contract says so.
+        build: `(features, name) -> output`, of shape (batch, columns), float32 whatever the policy.
         loss: `(label_smoothing) -> loss` on the targets.
         metrics: What an epoch reports beside the loss.
     """

@@ -16,13 +16,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec, Tags
+from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.clips import golden_recording, spectrogram_size
 from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
 from export.dataset.streaming import stream
 from export.errors import ExportError
-from export.measures import choose_thresholds, measure
+from export.measures import fitted, measure
 from export.training.devices import share_statistics, strategy
 from export.training.fit import computing_in, fit
 from export.training.heads import head as head_of
@@ -137,8 +137,7 @@ def train(
     metrics = measure(spec.answer, spec.labels, values, tests.targets)
     if not np.isfinite(metrics["loss"]):
         raise ExportError("Expected training to converge. Received: a loss that is not a number")
-    if isinstance(spec.answer, Tags):
-        spec = dataclasses.replace(spec, answer=Tags(choose_thresholds(values, tests.targets)))
+    spec = dataclasses.replace(spec, answer=fitted(spec.answer, values, tests.targets))
     return TrainedModel(
         model=model,
         spec=spec,

@@ -255,12 +255,12 @@ class Gate:
                 except DuoserveError as error:
                     findings.append(f"{address}: golden sample {position} as {send}: {_said(error)}")
                     continue
-                off = _distance(answer, sample)
+                off, same = _distance(answer, sample, self._package.samples, self._limits.golden_tolerance)
                 worst = max(worst, off)
-                if off > self._limits.golden_tolerance or answer.label != sample.label:
+                if off > self._limits.golden_tolerance or not same:
                     findings.append(
-                        f"{address}: golden sample {position} as {send}: expected {sample.label!r} within"
-                        f" {self._limits.golden_tolerance:g}. Received: {answer.label!r}, {off:.2g} off"
+                        f"{address}: golden sample {position} as {send}: expected {sample.decision!r} within"
+                        f" {self._limits.golden_tolerance:g}. Received: {answer.decision!r}, {off:.2g} off"
                     )
         return asked, _shown(findings), worst
 
@@ -309,11 +309,15 @@ class Gate:
         return findings
 
 
-def _distance(answer: Prediction, sample: GoldenSample) -> float:
-    expected = np.array(sample.probabilities, np.float32)
-    if answer.probabilities.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(answer.probabilities - expected).max())
+def _distance(
+    answer: Prediction, sample: GoldenSample, samples: Sequence[GoldenSample], tolerance: float
+) -> tuple[float, bool]:
+    """How far an answer is off, of scores as a share of the largest one, and whether it is the same decision."""
+    expected = np.array(sample.values, np.float32)
+    if answer.values.shape != expected.shape:
+        return float("inf"), False
+    scale = answer.kind.scale(np.array([each.values for each in samples], np.float32))
+    return float((np.abs(answer.values - expected) / scale).max()), answer.kind.same(expected, answer.values, tolerance)
 
 
 def _said(error: DuoserveError) -> str:

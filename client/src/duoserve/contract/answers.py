@@ -55,6 +55,18 @@ class Answer:
         """
         return (int(values.argmax()),)
 
+    def same(self, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], tolerance: float) -> bool:
+        """Whether both are the same decision, where values that are within the tolerance may be rounded otherwise."""
+        return self.chosen(one) == self.chosen(other)
+
+    def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What tolerances of each column are to be multiplied with: 1 for probabilities.
+
+        Args:
+            values: float32 array of shape (rows, columns): answers as they are expected.
+        """
+        return np.ones(values.shape[1], np.float32)
+
     def decision(self, values: npt.NDArray[np.float32], labels: Sequence[str]) -> str:
         """The answer as one text: the class, or the tags with a bar between them; empty where it is scores."""
         return BAR.join(labels[column] for column in self.chosen(values))
@@ -124,6 +136,11 @@ class Tags(Answer):
         # As float32, which the graph compares with.
         return tuple(np.flatnonzero(values >= np.array(self.thresholds, np.float32)).tolist())
 
+    def same(self, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], tolerance: float) -> bool:
+        thresholds = np.array(self.thresholds, np.float32)
+        clear = np.abs(one - thresholds) > tolerance
+        return bool(np.array_equal((one >= thresholds)[clear], (other >= thresholds)[clear]))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores(Answer):
@@ -155,6 +172,10 @@ class Scores(Answer):
 
     def chosen(self, values: npt.NDArray[np.float32]) -> tuple[int, ...]:
         return ()
+
+    def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The largest of each column, whatever its unit."""
+        return np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny)
 
 
 ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
