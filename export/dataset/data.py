@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ __all__ = [
     "Arrays",
     "DataError",
     "Dataset",
+    "HeldOut",
     "Problem",
     "Row",
     "encode",
@@ -78,6 +79,13 @@ class Dataset:
         """
         digest = hashlib.sha256(repr((self.digest, fraction, salt)).encode()).hexdigest()
         return dataclasses.replace(self, rows=_held_out(self.rows, self.answer, fraction, salt), digest=digest)
+
+
+class HeldOut(NamedTuple):
+    """Rows that a model has not seen, and the kind of answer that they are examples of."""
+
+    answer: str
+    rows: tuple[Row, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,7 +167,7 @@ def load_dataset(
 
 def load_held_out(
     folder: str | os.PathLike[str], *, answer: str | None = None, progress: bool | None = None
-) -> tuple[Row, ...]:
+) -> HeldOut:
     """The rows to test on of a folder as `load_dataset` takes it: all of them where no column `split` says which.
 
     Args:
@@ -172,7 +180,7 @@ def load_held_out(
         OSError: The manifest can't be read.
     """
     root = Path(folder)
-    medium, _, rows, _, problems = read_manifest(root, answer, progress)
+    medium, found, rows, _, problems = read_manifest(root, answer, progress)
     if medium != IMAGE:
         raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {medium}")
     if problems:
@@ -180,7 +188,7 @@ def load_held_out(
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
     if not held_out:
         raise DataError(f"Expected a row to test on in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
-    return held_out
+    return HeldOut(found.answer.kind, held_out)
 
 
 def in_turn(rows: Sequence[Row], most: int) -> list[Row]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from duoserve.contract import BAR, Answer, OneClass, Scores, Tags, YesNo
 from export.dataset.rows import DataError, Problem, Row
 
-__all__ = ["TARGETS", "Targets", "find_kind", "normal", "targets"]
+__all__ = ["TARGETS", "ScoreTargets", "Targets", "find_kind", "normal", "targets"]
 
 Array = npt.NDArray[np.float32]
 Fields = Mapping[str, str]

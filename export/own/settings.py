@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from duoserve.contract import ANSWERS
 from export.errors import ExportError
 from export.options import count, names, positive
 
@@ -20,13 +21,23 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ANSWERS", "SCALES", "OwnModel", "add_arguments", "is_function", "own_model", "read_settings"]
+__all__ = [
+    "LOGITS",
+    "PROBABILITIES",
+    "SCALES",
+    "OwnModel",
+    "add_arguments",
+    "is_function",
+    "own_model",
+    "read_settings",
+]
 
 SCALES: Final = ("0..255", "0..1", "tf", "torch", "caffe")
 """How a model takes its pixels. The last three are the modes of `keras.applications`: `tf` is -1 to 1,
 `torch` is 0 to 1 less ImageNet's mean, over its deviation, `caffe` is BGR from 0 to 255 less ImageNet's mean."""
 
-ANSWERS: Final = ("probabilities", "logits")
+PROBABILITIES: Final = "probabilities"
+LOGITS: Final = "logits"
 """What a model's output is."""
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -45,12 +56,15 @@ class OwnModel:
         custom_objects: Modules to import first; their layers, models and functions are known to the file.
         tokenizer: A SentencePiece model.
         pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
-        labels: A file with a class a line, or JSON; in the order of the output's columns.
+        answer: What it answers with, a key of `duoserve.contract.ANSWERS`; None takes what the samples and the output
+            look like.
+        labels: A file with a class, tag or score a line, or JSON; in the order of the output's columns. Of a yes or no
+            first the no, then the yes; a score perhaps with its unit, as "price [EUR]".
         samples: A folder with `manifest.csv`, as for training: held-out pairs, of which some become golden samples.
         image_input: Name of the input that takes the picture.
         text_input: Name of the input that takes the token ids.
         output: Name of the output that has the answer.
-        output_is: One of ANSWERS; logits get a softmax.
+        output_is: PROBABILITIES or LOGITS, which get a softmax or sigmoid, as the answer needs it.
         image_scale: One of SCALES.
         image_size: Height and width in pixels.
         token_length: Length of a row of tokens.
@@ -65,6 +79,7 @@ class OwnModel:
     custom_objects: tuple[str, ...] = ()
     tokenizer: Path | None = None
     pad_id: int | None = None
+    answer: str | None = None
     labels: Path | None = None
     samples: Path | None = None
     image_input: str | None = None
@@ -194,12 +209,17 @@ _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingPr
         "custom_objects": (str, "MODULE", "has layers that the file is made of"),
         "tokenizer": (Path, "FILE", "a SentencePiece model"),
         "pad_id": (count, "N", "fills a row of tokens after the text; default: the tokenizer's own"),
-        "labels": (Path, "FILE", "a class a line, or JSON, in the order of the output's columns"),
+        "answer": (_one_of(*ANSWERS), "|".join(ANSWERS), "default: what samples and output look like"),
+        "labels": (Path, "FILE", "a class (tag, score) a line, or JSON, in the order of the output's columns"),
         "samples": (Path, "FOLDER", "has manifest.csv, as for training, with held-out pairs"),
         "image_input": (str, "NAME", "default: the one of shape (batch, height, width, 3)"),
         "text_input": (str, "NAME", "default: the one of shape (batch, length)"),
         "output": (str, "NAME", "default: the only one"),
-        "output_is": (_one_of(*ANSWERS), "|".join(ANSWERS), "logits get a softmax; default: as the last layer says"),
+        "output_is": (
+            _one_of(PROBABILITIES, LOGITS),
+            f"{PROBABILITIES}|{LOGITS}",
+            "logits get a softmax or sigmoid; default: as the last layer says",
+        ),
         "image_scale": (
             _one_of(*SCALES),
             "|".join(SCALES),

@@ -113,7 +113,7 @@ def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:
         ExportError: Other data than the training's, whose held-out rows may be among those it saw.
     """
     if "data_digest" not in facts:
-        return load_held_out(folder, answer=facts.get("answer"), progress=False)
+        return load_held_out(folder, answer=facts.get("answer"), progress=False).rows
     dataset = load_dataset(folder, answer=facts.get("answer"), seed=facts["seed"], progress=False)
     if dataset.digest != facts["data_digest"]:
         raise ExportError(f"Expected the data that the model was trained on. Received: other rows in {folder}")

@@ -16,7 +16,6 @@ from duoserve.contract import (
     ContractError,
     OneClass,
     PreprocessingSpec,
-    Scores,
     Tags,
     TensorSpec,
     YesNo,

@@ -78,9 +78,7 @@ class Load:
                 self.calls.append(Call(begin - self.began, time.monotonic() - begin, "stable", None, str(error)))
                 continue
             expected = np.array(self._golden[answer.version][position].values)
-            right = expected.shape == answer.values.shape and bool(
-                np.abs(expected - answer.values).max() < 1e-3
-            )
+            right = expected.shape == answer.values.shape and bool(np.abs(expected - answer.values).max() < 1e-3)
             label = str(answer.target)
             self.calls.append(Call(begin - self.began, time.monotonic() - begin, label, answer.version, right=right))
 

@@ -175,7 +175,8 @@ class Scores(Answer):
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The largest of each column, whatever its unit."""
-        return np.maximum(np.abs(values).max(axis=0), np.finfo(np.float32).tiny)
+        largest: npt.NDArray[np.float32] = np.abs(values).max(axis=0, initial=np.finfo(np.float32).tiny)
+        return largest
 
 
 ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
