@@ -15,6 +15,7 @@ from duoserve import contract
 from duoserve.contract import ONE_CLASS, ContractError, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, in_turn
+from export.keras_settings import keras_settings
 from export.measures import fitted, measure, shown
 from export.own.answer import Answer, adapt, find_answer, predictor
 from export.own.assets import (
@@ -52,6 +53,7 @@ class Prepared:
     notes: tuple[tuple[str, str], ...]
 
 
+@keras_settings()
 def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
     """Loads the model with its tokenizer, labels and samples, and puts it behind the contract.
 

@@ -23,6 +23,7 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode_pairs
 from export.defaults import BATCH_SIZES, SERVER_VERSION
 from export.errors import ExportError
+from export.keras_settings import keras_settings
 from export.publish.card import CARD_PATH, make_card
 from export.publish.cost import measure_cost
 from export.publish.embedding import embed_fn, embedding_length
@@ -51,6 +52,7 @@ class Published:
     checks: tuple[CheckResult, ...]
 
 
+@keras_settings()
 def export_version(
     model: keras.Model,
     spec: PreprocessingSpec,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from export.dataset.data import Dataset, Row
 from export.errors import ExportError
+from export.keras_settings import keras_settings
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, Prepared, prepare
 from export.selection.served import BATCH, Answers, ServedModel
@@ -98,6 +99,7 @@ class Comparison:
         return record
 
 
+@keras_settings()
 def compare(
     dataset: Dataset,
     candidates: Sequence[Candidate],

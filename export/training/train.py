@@ -22,6 +22,7 @@ from export.dataset.clips import golden_recording, spectrogram_size
 from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
 from export.dataset.streaming import stream
 from export.errors import ExportError
+from export.keras_settings import keras_settings
 from export.measures import fitted, measure
 from export.training.devices import share_statistics, strategy
 from export.training.fit import computing_in, fit
@@ -38,6 +39,7 @@ __all__ = ["TrainedModel", "train"]
 _SAMPLES: Final = 16
 
 
+@keras_settings()
 def train(
     dataset: Dataset,
     *,
