@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
 
-__all__ = ["FIGURES", "RANKED_BY", "choose_thresholds", "fitted", "measure", "quality", "shown"]
+__all__ = ["FIGURES", "RANKED_BY", "as_text", "choose_thresholds", "fitted", "measure", "quality", "shown"]
 
 Array = npt.NDArray[Any]
 
@@ -35,6 +35,11 @@ FIGURES: Final[Mapping[str, str]] = MappingProxyType(
 """By name, a figure in sentences."""
 
 _GRID: Final = np.arange(1, 100) / 100
+
+
+def as_text(figure: str, value: float) -> str:
+    """A figure for people: a share of rows in per cent, others as they are."""
+    return f"{value:.1%}" if figure == "accuracy" else f"{value:.3f}"
 
 
 def measure(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:

@@ -90,14 +90,14 @@ def comparison(found: Json) -> list[Table]:
     """`python -m export compare`."""
     optional = sorted({name for model in found["models"] for name in model["without"]})
     sizes = list(found["models"][0]["latency"]) if found["models"] else []
-    columns = ["model", "accuracy (95 %)", f"points against {found['yardstick']}"]
+    columns = ["model", f"{found['figure'].replace('_', ' ')} (95 %)", f"points against {found['yardstick']}"]
     columns += [f"without {name}" for name in optional]
     columns += ["calibration error", "loss", "weights", "SavedModel", "memory", "loads in", "trained in"]
     columns += [f"{size} row{'' if size == '1' else 's'}, p50 and p95" for size in sizes] + ["rows a second"]
     rows = [
         [
             text(model["name"] + (" *" if model["name"] == found["choice"] else "")),
-            interval(model["accuracy"]),
+            interval(model["quality"]),
             interval(model["gain"], signed=True),
             *(interval(model["without"].get(name)) for name in optional),
             number(model["calibration_error"], 3),
@@ -112,7 +112,7 @@ def comparison(found: Json) -> list[Table]:
         ]
         for model in found["models"]
     ]
-    caption = f"On {found['rows']} held-out rows. * is the fastest within one standard error of the most accurate."
+    caption = f"On {found['rows']} held-out rows. * is the fastest within one standard error of the best."
     if found["left_out"]:
         caption += f" The budget had no time for {', '.join(found['left_out'])}."
     return [table(caption, columns, rows)]

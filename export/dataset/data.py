@@ -213,6 +213,7 @@ def encode(
         OSError: No room for the temporary file.
     """
     spec = preprocessor.spec
+    texts = encode_texts(rows, preprocessor)  # first: a label that does not fit is found at once
     images = _room((len(rows), spec.image_height, spec.image_width, 3))
 
     def prepare(position: int) -> Problem | None:
@@ -227,7 +228,7 @@ def encode(
         problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
     if problems:
         raise DataError("Expected images to stay as they were checked. Received:", problems)
-    return Arrays(images, *encode_texts(rows, preprocessor))
+    return Arrays(images, *texts)
 
 
 def encode_pairs(

@@ -15,7 +15,7 @@ from duoserve.contract import Answer, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, encode_pairs, load_dataset, load_held_out
 from export.errors import ExportError
-from export.measures import FIGURES, RANKED_BY, quality
+from export.measures import FIGURES, RANKED_BY, as_text, quality
 
 __all__ = ["LIMITS", "Cost", "Limit", "held_out_rows", "measure_cost"]
 
@@ -85,9 +85,10 @@ class Cost:
         if self.quality is not None and self.keras_quality is not None:
             lost = self.keras_quality - self.quality
             if not lost <= limit.quality:
+                most, received = as_text(self.figure, limit.quality), as_text(self.figure, lost)
                 yield (
-                    f"expected to lose at most {limit.quality:.1%} of {FIGURES[self.figure]} on {self.rows} rows."
-                    f" Received: {lost:.1%} ({self.keras_quality:.1%} to {self.quality:.1%})"
+                    f"expected to lose at most {most} of {FIGURES[self.figure]} on {self.rows} rows."
+                    f" Received: {received} ({self._qualities()})"
                 )
 
     def __str__(self) -> str:
@@ -97,8 +98,11 @@ class Cost:
             found += f", {self.agreement:.1%} the same decision"
         if self.quality is None:
             return found
-        figure = f"{FIGURES[self.figure]} {self.keras_quality:.1%} to {self.quality:.1%}"
-        return f"{found}, {figure} (limit -{limit.quality:.1%})"
+        return f"{found}, {FIGURES[self.figure]} {self._qualities()} (limit -{as_text(self.figure, limit.quality)})"
+
+    def _qualities(self) -> str:
+        assert self.quality is not None and self.keras_quality is not None
+        return f"{as_text(self.figure, self.keras_quality)} to {as_text(self.figure, self.quality)}"
 
 
 def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:

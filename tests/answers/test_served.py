@@ -55,7 +55,7 @@ def test_tags(ask: Any, server: LocalServer, manifests: dict[str, Path]) -> None
         assert answer.labels == ("block", "blue", "box", "green", "red", "square")
         assert answer.probabilities.shape == (6,) and {one.label for one in answer.top(2)} == {"red", "square"}
         assert repr(answer).startswith("Prediction(tags=('red', 'square'), version=1")
-        with pytest.raises(NotAnswered, match="answers with label. Received: one that answers with tags; read tags, "):
+        with pytest.raises(NotAnswered, match=r"with label\. Received: one that answers with tags; read tags, "):
             answer.label  # noqa: B018
         assert not hasattr(answer, "scores")
     (found,) = by_rest(server, "tags", manifests["tags"] / BLUE, TEXT[BLUE])["tags"]
@@ -117,7 +117,7 @@ def test_what_decided(server: LocalServer, manifests: dict[str, Path], capsys: p
     with Client(server.address, model="tags") as client:
         by_picture = client.explain(manifests["tags"] / RED, TEXT[RED], label="red")
         by_word = client.explain(manifests["tags"] / RED, TEXT[RED], label="square")
-        with pytest.raises(UnsupportedModel, match="Expected label to be one of the version's 6 tags. Received: 'yes'"):
+        with pytest.raises(UnsupportedModel, match=r"one of the version's 6 tags\. Received: 'yes'"):
             client.explain(manifests["tags"] / RED, TEXT[RED], label="yes")
     assert by_picture.probability > 0.5 and by_picture.image_share > by_picture.text_share
     assert by_word.text_share > by_word.image_share

@@ -55,7 +55,7 @@ def test_another_backend_is_not_taken() -> None:
 def test_a_backend_that_is_there_already_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with (
-        pytest.raises(ExportError, match="Expected Keras with the backend tensorflow: .* Received: jax"),
+        pytest.raises(ExportError, match=r"Expected Keras with the backend tensorflow.* Received: jax"),
         keras_settings(),
     ):
         pass
