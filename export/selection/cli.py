@@ -21,9 +21,9 @@ a candidate is
   a run that `train --out` wrote
   the folder of an exported version, such as models/emoji/3
 
-Quality (accuracy; of tags mean average precision, of scores R²), calibration and speed are those of
-the exported SavedModel, asked by the signature that clients use. The table has 95 % intervals; AGAINST is the difference to the better single input
-on the same rows.
+Quality (accuracy; of tags mean average precision, of scores R²), calibration and speed are those
+of the exported SavedModel, asked by the signature that clients use. The table has 95 % intervals;
+AGAINST is the difference to the better single input on the same rows.
 """
 
 
