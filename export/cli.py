@@ -25,6 +25,7 @@ from export.training.presets import FUSIONS, PRESETS
 from export.training.running import Running, add_running, running
 
 if TYPE_CHECKING:
+    from export.dataset.data import Row
     from export.publish.gate import CheckResult
 
 __all__ = ["main"]
@@ -267,30 +268,37 @@ def _export(options: argparse.Namespace) -> int:
         options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
     if options.data is not None and options.weights_as == "float32":
         options.wrong_usage("expected --data with --weights-as float16 or int8 only: float32 costs nothing")
+    from duoserve.artifact.signing import check_private_key
     from export.publish.cost import held_out_rows
     from export.publish.explain import explained
     from export.publish.savedmodel import export_version
     from export.publish.store import ModelStore
     from export.training.train import TrainedModel
 
-    if own is None:
-        trained = TrainedModel.load(options.run)
-    else:
-        from export.own.prepare import prepare
-
-        prepared = prepare(own, progress=False if options.json else None)
-        trained = prepared.trained
-        for what, note in () if options.json else prepared.notes:
-            say(f"  {what:<8} {note}")
-    measured_on = options.data if own is None else options.data or own.samples
-    rows = () if options.weights_as == "float32" or measured_on is None else held_out_rows(measured_on, trained.facts)
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
+        store = ModelStore(root, options.name)
+        store.check_target(options.version)  # before the work, not after it
+        if options.sign_key is not None:
+            check_private_key(options.sign_key)
+        if own is None:
+            trained = TrainedModel.load(options.run)
+        else:
+            from export.own.prepare import prepare
+
+            prepared = prepare(own, progress=False if options.json else None)
+            trained = prepared.trained
+            for what, note in () if options.json else prepared.notes:
+                say(f"  {what:<8} {note}")
+        measured_on = options.data if own is None else options.data or own.samples
+        rows: Sequence[Row] = ()
+        if options.weights_as != "float32" and measured_on is not None:
+            rows = held_out_rows(measured_on, trained.facts)
         published = export_version(
             trained.model,
             explained(trained.spec) if options.explain else trained.spec,
             trained.samples,
-            ModelStore(root, options.name),
+            store,
             version=options.version,
             batch_sizes=options.batch_sizes,
             server_version=options.server_version,

@@ -31,8 +31,8 @@ from duoserve import (
     ServerUnavailable,
     UnsupportedModel,
 )
-from duoserve._calls.core import _all_finite
 from duoserve._calls.inputs import FEW
+from duoserve._calls.version_follower import _all_finite
 from tests.client.conftest import encoded, photo
 from tests.client.fake import Abort, FakeServer, Version
 

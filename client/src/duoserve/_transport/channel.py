@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import grpc
 
-from duoserve._transport.tls import credentials_of
+from duoserve._transport.tls import read_credentials
 from duoserve.errors import InvalidInput, ServerUnavailable
 from duoserve.options import TLS, Connection, Retry
 
-__all__ = ["Address", "Plan", "make_plan", "parse_address"]
+__all__ = ["Address", "ChannelPlan", "parse_address", "plan_channel"]
 
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 
@@ -82,7 +82,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class ChannelPlan:
     """A channel to open.
 
     Attributes:
@@ -95,7 +95,7 @@ class Plan:
     fingerprint: str
 
 
-def make_plan(address: Address, connection: Connection, retry: Retry, tls: TLS | None) -> Plan:
+def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TLS | None) -> ChannelPlan:
     """Reads the TLS files and resolves the names of a list, now.
 
     Raises:
@@ -128,13 +128,13 @@ def make_plan(address: Address, connection: Connection, retry: Retry, tls: TLS |
     ]
     credentials, digest = None, ""
     if tls is not None:
-        credentials, digest = credentials_of(tls)
+        credentials, digest = read_credentials(tls.ca, tls.key, tls.cert)
         if tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
             authority = tls.server_name
     if authority is not None:
         options.append(("grpc.default_authority", authority))
-    return Plan(target, tuple(options), credentials, f"{target} {digest}")
+    return ChannelPlan(target, tuple(options), credentials, f"{target} {digest}")
 
 
 def service_config(connection: Connection, retry: Retry) -> str:

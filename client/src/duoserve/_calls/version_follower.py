@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve._calls import inputs as _inputs
-from duoserve._calls.effects import Compute, Once, Sleep, Steps
-from duoserve._calls.inputs import FEW, Item, Question
+from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
+from duoserve._calls.inputs import FEW, Query, Row
 from duoserve._calls.retrying import Context, Rpc
 from duoserve._calls.specs import Specs, Target
 from duoserve._wire import messages as _messages
@@ -45,7 +45,7 @@ from duoserve.errors import (
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import Prediction, Sent, TensorPrediction, predictions
 
-__all__ = ["Core"]
+__all__ = ["VersionFollower"]
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ _LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
-class Core:
+class VersionFollower:
     """The calls of a client for one model."""
 
     def __init__(self, rpc: Rpc, *, server: str, model: str) -> None:
@@ -84,7 +84,7 @@ class Core:
         try:
             found = _messages.decode_predict(reply)
         except CodecError as error:
-            raise self.placed(BadReply(str(error)), target) from error
+            raise self.locate(BadReply(str(error)), target) from error
         context.record.version = found.version
         return found
 
@@ -107,7 +107,7 @@ class Core:
         try:
             outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
         except UnsupportedModel as error:
-            raise self.placed(
+            raise self.locate(
                 UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"), target
             ) from error
         row = outputs.tensors.get("spec")
@@ -118,9 +118,9 @@ class Core:
             # Following is keyed by the version that the server names, not by what the file says.
             preprocessor = self._specs.add(outputs.version, spec)
             # Loads the tokenizer: one that can't be loaded is the model's fault, not the next text's.
-            yield Compute(lambda: preprocessor.vocabulary_size)
+            yield Offload(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
-            raise self.placed(UnsupportedModel(str(error)), target) from error
+            raise self.locate(UnsupportedModel(str(error)), target) from error
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 
@@ -128,7 +128,7 @@ class Core:
         """The Preprocessor to try first: known, or asked for."""
         found = self._specs.expected(target)
         if found is None:
-            found = yield Once(target, self._ask_unless_known(context, target), context.left())
+            found = yield SingleFlight(target, self._ask_unless_known(context, target), context.remaining())
         return found
 
     def _ask_unless_known(self, context: Context, target: Target) -> Steps[Preprocessor]:
@@ -137,20 +137,20 @@ class Core:
             found, _ = yield from self.describe(context, target)
         return found
 
-    def predict_items(
-        self, context: Context, target: Target, items: Sequence[Item], sent: Sent
+    def predict_rows(
+        self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
     ) -> Steps[list[Prediction | DuoserveError]]:
-        """One request for all items, asked again until input and answer are of one version.
+        """One request for all rows, asked again until input and answer are of one version.
 
         Raises:
             DuoserveError: The request as a whole failed.
         """
-        question = Question(items, _inputs.SIGNATURES[sent])
-        outputs, answering = yield from self.ask(context, target, question)
-        return self._outcomes(outputs, answering.spec, target, len(items), sent)
+        query = Query(rows, _inputs.SIGNATURES[sent])
+        outputs, answering = yield from self.ask(context, target, query)
+        return self._outcomes(outputs, answering.spec, target, len(rows), sent)
 
-    def ask(self, context: Context, target: Target, question: Question) -> Steps[tuple[Outputs, Preprocessor]]:
-        """The answer to a question, and the Preprocessor of the version that gave it.
+    def ask(self, context: Context, target: Target, query: Query) -> Steps[tuple[Outputs, Preprocessor]]:
+        """The answer to a query, and the Preprocessor of the version that gave it.
 
         Raises:
             DuoserveError: The request as a whole failed.
@@ -158,19 +158,19 @@ class Core:
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
-        choosy = any(item.missing or item.medium != IMAGE for item in question.items)
-        as_bytes = question.signature == SERVING_BYTES
+        choosy = any(row.missing or row.medium != IMAGE for row in query.rows)
+        as_bytes = query.signature == SERVING_BYTES
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
-                yield Sleep(min(_ROUND_PAUSE * round_, context.left()))
+                yield Sleep(min(_ROUND_PAUSE * round_, context.remaining()))
             try:
                 if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
-                if question.unfit(preprocessor.spec):
-                    preprocessor = yield from self._accepting(context, target, asked, question)
-                inputs = yield from self._prepare(question, preprocessor)
-                outputs = yield from self.run(context, asked, question.signature, inputs)
+                if query.mismatch(preprocessor.spec):
+                    preprocessor = yield from self._accepting(context, target, asked, query)
+                inputs = yield from self._prepare(query, preprocessor)
+                outputs = yield from self.run(context, asked, query.signature, inputs)
                 answering = yield from self._answering(context, outputs.version)
             except ModelNotFound as error:
                 # The version behind the label was unloaded, or is not on this replica (yet).
@@ -186,14 +186,14 @@ class Core:
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
                 # Not every version has every signature: the label may name one without by now.
-                if isinstance(error, UnsupportedModel) and (question.everywhere or error.code is None):
+                if isinstance(error, UnsupportedModel) and (query.everywhere or error.code is None):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
                 continue
-            fits = as_bytes and not question.unfit(answering.spec)
+            fits = as_bytes and not query.mismatch(answering.spec)
             if fits or answering.digest == preprocessor.digest:
                 self._specs.answered(target, outputs.version)
                 return outputs, answering
@@ -201,7 +201,7 @@ class Core:
             context.record.reprepared += 1
         raise AssertionError("unreachable: the last round returns or raises")
 
-    def _accepting(self, context: Context, target: Target, asked: Target, question: Question) -> Steps[Preprocessor]:
+    def _accepting(self, context: Context, target: Target, asked: Target, query: Query) -> Steps[Preprocessor]:
         """The Preprocessor behind a label now, when its version can answer.
 
         Raises:
@@ -211,9 +211,9 @@ class Core:
             preprocessor, asked = yield from self.describe(context, target)
         else:
             preprocessor = yield from self.expected(context, asked)
-        reason = question.unfit(preprocessor.spec)
+        reason = query.mismatch(preprocessor.spec)
         if reason is not None:
-            raise self.placed(UnsupportedModel(reason), asked)
+            raise self.locate(UnsupportedModel(reason), asked)
         return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
@@ -233,10 +233,10 @@ class Core:
                 raise
             return None
 
-    def _prepare(self, question: Question, preprocessor: Preprocessor) -> Steps[dict[str, npt.NDArray[Any]]]:
-        if question.signature == SERVING_BYTES:
-            return question.inputs(preprocessor)
-        found: dict[str, npt.NDArray[Any]] = yield Compute(lambda: question.inputs(preprocessor))
+    def _prepare(self, query: Query, preprocessor: Preprocessor) -> Steps[dict[str, npt.NDArray[Any]]]:
+        if query.signature == SERVING_BYTES:
+            return query.inputs(preprocessor)
+        found: dict[str, npt.NDArray[Any]] = yield Offload(lambda: query.inputs(preprocessor))
         return found
 
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
@@ -244,7 +244,7 @@ class Core:
         try:
             return _inputs.check_output(outputs.tensors, expected)
         except BadReply as error:
-            raise self.placed(error, outputs.version) from None
+            raise self.locate(error, outputs.version) from None
 
     def _outcomes(
         self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
@@ -258,7 +258,7 @@ class Core:
         return found
 
     def _not_finite(self, expected: TensorSpec, version: int) -> DuoserveError:
-        return self.placed(BadReply(f"Expected finite {expected.name}. Received: NaN"), version)
+        return self.locate(BadReply(f"Expected finite {expected.name}. Received: NaN"), version)
 
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
@@ -269,7 +269,7 @@ class Core:
         answering = yield from self._answering(context, outputs.version)
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
-            raise self.placed(
+            raise self.locate(
                 SpecChanged(
                     f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
                 ),
@@ -287,9 +287,9 @@ class Core:
         try:
             return decode(reply)
         except CodecError as error:
-            raise self.placed(BadReply(str(error)), target) from error
+            raise self.locate(BadReply(str(error)), target) from error
 
-    def placed(self, error: DuoserveError, version: Target) -> DuoserveError:
+    def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
         """The error, with the place that it is about."""
         error.server, error.model, error.version = self._server, self._model, version
         return error
