@@ -158,9 +158,7 @@ def _answered(answer: Prediction) -> dict[str, Any]:
     """An answer for the page: `said` and `decision` as text, the columns that were chosen, and what is drawn: bars
     for `classes`, the most probable first, or a list of `scores`."""
     gives = answer.kind.gives
-    classes = (
-        [[scored.label, scored.probability] for scored in answer.top(len(answer.labels))] if "top" in gives else []
-    )
+    best = answer.top(len(answer.labels)) if "top" in gives else ()
     scores: list[tuple[str, str]] = []
     if "scores" in gives:
         scores = [(name, f"{value:.6g} {answer.units[name]}".rstrip()) for name, value in answer.scores.items()]
