@@ -21,6 +21,7 @@ Array = npt.NDArray[np.float32]
 Fields = Mapping[str, str]
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
 
 
@@ -162,7 +163,7 @@ class ScoreTargets(Targets):
     def reasons(self, row: Fields) -> Iterator[str]:
         for column in self.columns:
             value = row[column].strip()
-            if not _NUMBER.fullmatch(value) or not np.isfinite(np.float32(float(value))):
+            if not _NUMBER.fullmatch(value) or abs(float(value)) > _LARGEST:
                 yield f"expected {column} to be a number such as -1.5, received {row[column]!r:.40}"
 
     def read(self, row: Fields) -> dict[str, Any]:
@@ -176,9 +177,7 @@ class ScoreTargets(Targets):
         for name in (name for name, _ in self.named.values()):
             if len({dict(row.scores)[name] for row in rows}) < 2:
                 value = dict(rows[0].scores)[name] if rows else "no row"
-                raise DataError(
-                    f"Expected {name} to differ between training rows. Received: {value} in all {len(rows)}"
-                )
+                raise DataError(f"Expected {name} to differ between training rows. Received in all of them: {value}")
         return tuple(name for name, _ in self.named.values())
 
     def made(self, labels: Sequence[str]) -> Answer:
