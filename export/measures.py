@@ -205,7 +205,7 @@ def _mean_average_precision(values: Array, targets: Array) -> float:
 
 def _entropy(probabilities: Array) -> float:
     """Mean cross-entropy, from the probabilities of what is true."""
-    return float(-np.log(np.maximum(probabilities, 1e-12)).mean())
+    return abs(float(np.log(np.maximum(probabilities, 1e-12)).mean()))
 
 
 def _accuracy(values: Array, targets: Array) -> float:

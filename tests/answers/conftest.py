@@ -12,14 +12,29 @@ from export.dataset.data import load_dataset
 from export.publish.explain import explained
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
+from export.training.presets import PRESETS
 from export.training.run import TrainedModel
 from export.training.train import train
 from serving.local.testing import LocalServer
-from tests.training.conftest import COLOURS, SHAPES, SMALL, picture, write_manifest
+from tests.training.conftest import COLOURS, SHAPES, picture, write_manifest
 
 KINDS = ("tags", "yes-no", "scores")
 PRICES = {"red": 10.0, "green": 250.0, "blue": 1000.0}
 ROWS, HELD_OUT = 12, (0, 4, 8)  # of each colour; the held-out ones have every shape
+TINY = dataclasses.replace(
+    PRESETS["reference"],
+    image_size=16,
+    most_tokens=8,
+    vocabulary=300,
+    embedding=8,
+    text_units=8,
+    filters=(8, 8),
+    width=8,
+    epochs=25,
+    batch_size=9,
+    learning_rate=0.03,
+    decay=True,
+)
 
 
 def make_manifest(folder: Path, kind: str) -> Path:
@@ -50,8 +65,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def trained(manifests: dict[str, Path]) -> dict[str, TrainedModel]:
-    preset = dataclasses.replace(SMALL, epochs=40)
-    return {kind: train(load_dataset(folder, answer=kind), preset=preset) for kind, folder in manifests.items()}
+    return {kind: train(load_dataset(folder, answer=kind), preset=TINY) for kind, folder in manifests.items()}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +77,7 @@ def published(trained: dict[str, TrainedModel], tmp_path_factory: pytest.TempPat
             model.spec if kind == "yes-no" else explained(model.spec, (2, 2)),
             model.samples,
             ModelStore(store, kind),
-            batch_sizes=(1, 4),
+            batch_sizes=(1,),
             facts=model.facts,
         )
         for kind, model in trained.items()

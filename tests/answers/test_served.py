@@ -49,6 +49,15 @@ def by_rest(server: LocalServer, kind: str, image: Path, text: str) -> dict[str,
         return found
 
 
+def test_training_reports_the_figures_of_the_kind(trained: dict[str, TrainedModel]) -> None:
+    metrics = {kind: each.facts["metrics"] for kind, each in trained.items()}
+    assert metrics["tags"]["mean_average_precision"] > 0.9 and metrics["tags"]["f1"] > 0.8
+    assert metrics["yes-no"]["accuracy"] > 0.9 and metrics["yes-no"]["roc_auc"] > 0.9
+    assert metrics["scores"]["r2_of"]["price"] > 0.9 and metrics["scores"]["mean_absolute_error"]["price"] < 100
+    assert all(each.facts["history"]["loss"][0] > each.facts["history"]["loss"][-1] for each in trained.values())
+    assert ["accuracy" in each.facts["history"] for each in trained.values()] == [False, True, False]
+
+
 def test_tags(ask: Any, server: LocalServer, manifests: dict[str, Path]) -> None:
     for answer in ask("tags", RED):
         assert answer.tags == ("red", "square") and answer.decision == "red|square"
