@@ -149,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         help="how to store them; what fewer bytes cost is measured (default: %(default)s; export/LARGE.md)",
     )
     export.add_argument(
+        "--as-is", action="store_true", help="write the layers as they are, without the rules that make them faster"
+    )
+    export.add_argument(
         "--data", type=Path, metavar="FOLDER", help="measure that on its held-out rows (default: the golden samples)"
     )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
@@ -303,6 +306,7 @@ def _export(options: argparse.Namespace) -> int:
             batch_sizes=options.batch_sizes,
             server_version=options.server_version,
             weights=options.weights_as,
+            as_is=options.as_is,
             held_out=rows,
             facts=trained.facts,
             sign_key=options.sign_key,

@@ -13,14 +13,15 @@ fi
 
 ask() { kubectl ${CONTEXT:+--context="$CONTEXT"} --namespace="${NAMESPACE:-duoserve}" "$@"; }
 
-# The command takes the place of the template's `status`; what follows goes behind it.
-patch="" place=0 operation=replace
+# The command takes the place of the template's `status`; what follows goes behind it. Without an
+# owner the job is not counted in the CronJob's history, which would delete the one before, log and all.
+patch='{"op":"add","path":"/metadata/ownerReferences","value":[]}' place=0 operation=replace
 for word; do
   case $word in
     *[!A-Za-z0-9._=/:-]*) echo "error: Expected words of letters, digits and ._=/:-. Received: $word" >&2; exit 2 ;;
   esac
   path=/spec/template/spec/containers/0/args/$place
-  patch="$patch${patch:+,}{\"op\":\"$operation\",\"path\":\"$path\",\"value\":\"$word\"}"
+  patch="$patch,{\"op\":\"$operation\",\"path\":\"$path\",\"value\":\"$word\"}"
   place=$((place + 1)) operation=add
 done
 

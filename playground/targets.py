@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from PIL import Image
 
 from duoserve import TLS, AsyncClient, Clip, DuoserveError, Explanation, Prediction, PreprocessingSpec
-from duoserve.preprocessing.preprocessor import open_image
+from duoserve.preprocessing.images import open_image
 
 __all__ = ["LATEST", "Target", "Targets", "error_record"]
 

@@ -18,8 +18,8 @@ import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 
-from serving import modelfile
-from serving.modelfile import ModelConfig, Specific
+from serving.models_config import modelfile
+from serving.models_config.modelfile import ModelConfig, Specific
 from serving.rollout.errors import Refused, RolloutError
 from serving.rollout.settings import Labels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-__all__ = ["Busy", "Drifted", "Refused", "RolloutError", "SettingsError", "Stopped"]
+__all__ = ["Away", "Busy", "Drifted", "Refused", "RolloutError", "SettingsError", "Stopped"]
 
 
 class RolloutError(Exception):
@@ -25,6 +25,10 @@ class RolloutError(Exception):
         self.findings = tuple(findings)
         self.undone: bool | None = None
         self.advice = "run `rollback`"
+
+
+class Away(RolloutError):
+    """A file or the cluster's API did not answer. It may do so in a moment."""
 
 
 class SettingsError(RolloutError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from duoserve import DuoserveError
-from serving.rollout.drift import drift, shown
 from serving.rollout.errors import Refused
 from serving.rollout.package import Package, contract_of, incompatible
+from serving.rollout.replicas.sync import drift, shown
 from serving.rollout.session import Session
 
 __all__ = [

@@ -13,18 +13,18 @@ from types import TracebackType
 from typing import Any
 
 from serving.rollout import refusals, steps
-from serving.rollout.drift import Drift, drift
 from serving.rollout.edits import State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
-from serving.rollout.fleet import Fleet, ReplicaView
-from serving.rollout.history import is_under_way, operator
 from serving.rollout.package import Package
-from serving.rollout.places import open_place
-from serving.rollout.replicas import discovery
+from serving.rollout.replicas.discovery import discovery
+from serving.rollout.replicas.fleet import Fleet, ReplicaView
+from serving.rollout.replicas.sync import Drift, drift
 from serving.rollout.report import Reporter, Silent
 from serving.rollout.session import Outcome, Session
 from serving.rollout.settings import Settings
-from serving.rollout.trial import hold_gate, prepare
+from serving.rollout.storage import open_storage
+from serving.rollout.storage.entries import is_under_way, operator
+from serving.rollout.trial.trial import hold_gate, prepare
 
 __all__ = ["Outcome", "Rollout"]
 
@@ -54,7 +54,7 @@ class Rollout:
         self._reporter = reporter or Silent()
         self._allow_contract = allow_contract
         self._dry_run = dry_run
-        self._place = open_place(settings)
+        self._storage = open_storage(settings)
         self._fleet = Fleet(
             discovery(settings.replicas, settings.context),
             settings.model,
@@ -73,7 +73,7 @@ class Rollout:
 
     def status(self) -> tuple[State, tuple[ReplicaView, ...], list[Drift]]:
         """The file, every replica, and where they differ."""
-        state, _ = read_state(self._place.target.read().text, self._settings.model, self._settings.labels)
+        state, _ = read_state(self._storage.config.read(), self._settings.model, self._settings.labels)
         names = dataclasses.astuple(self._settings.labels)
         views = self._fleet.look(dict.fromkeys([*names, *state.labels]))
         return state, views, drift(state, views)
@@ -189,7 +189,7 @@ class Rollout:
                 return session.outcome("nothing is under way and there is no previous version: nothing to roll back")
             session.version = version
             steps.withdraw(session, version)
-            return session.outcome(f"version {version} is taken back; stable is {session.state().stable}")
+            return session.outcome(f"version {version} is taken back; stable is {session.known().stable}")
 
     def retire(self, version: int) -> Outcome:
         """Unloads an old version everywhere.
@@ -204,7 +204,7 @@ class Rollout:
 
     def history(self) -> list[dict[str, Any]]:
         """The audit log of this model, oldest entry first."""
-        return self._place.records(self._settings.model)
+        return self._storage.records(self._settings.model)
 
     @staticmethod
     def _settled(session: Session, version: int) -> bool:
@@ -246,7 +246,7 @@ class Rollout:
     def _session(self, command: str, version: int | None, *, dry_run: bool = False) -> Session:
         return Session(
             self._settings,
-            self._place,
+            self._storage,
             self._fleet,
             self._reporter,
             command=command,
@@ -261,8 +261,8 @@ class Rollout:
         if self._dry_run:
             yield session
             return
-        self._place.target.read()  # one that is not there is said before a lock and a history are made beside it
-        with self._place.lock.held(operator(), f"{command} {version or ''} of {self._settings.model}".strip()):
+        self._storage.config.read()  # one that is not there is said before a lock and a history are made beside it
+        with self._storage.lock.held(operator(), f"{command} {version or ''} of {self._settings.model}".strip()):
             session.log("started", urgent=urgent)
             try:
                 yield session

@@ -8,16 +8,15 @@ from typing import Any
 
 from serving.rollout.edits import Edit, State, difference, read_state
 from serving.rollout.errors import RolloutError
-from serving.rollout.fleet import Fleet
-from serving.rollout.gate import GateReport
-from serving.rollout.history import entry
 from serving.rollout.package import Package, open_package
-from serving.rollout.places import Place
+from serving.rollout.replicas.fleet import Fleet
+from serving.rollout.replicas.watching import Watcher
 from serving.rollout.report import Reporter
 from serving.rollout.settings import Settings
-from serving.rollout.shadow import Input
-from serving.rollout.targets import Snapshot
-from serving.rollout.waiting import Watcher
+from serving.rollout.storage import Storage
+from serving.rollout.storage.entries import entry
+from serving.rollout.trial.gate import GateReport
+from serving.rollout.trial.shadow import Input
 
 __all__ = ["Outcome", "Session"]
 
@@ -46,7 +45,7 @@ class Session:
 
     Args:
         settings: What, where, and how good.
-        place: The config, its lock and its history.
+        storage: The config, its lock and its history.
         fleet: The replicas.
         reporter: Hears of progress.
         command: Its name, for the history.
@@ -65,7 +64,7 @@ class Session:
     def __init__(
         self,
         settings: Settings,
-        place: Place,
+        storage: Storage,
         fleet: Fleet,
         reporter: Reporter,
         *,
@@ -75,7 +74,7 @@ class Session:
         allow_contract: bool,
     ) -> None:
         self.settings = settings
-        self._place = place
+        self._storage = storage
         self.fleet = fleet
         self.reporter = reporter
         self._command = command
@@ -83,7 +82,7 @@ class Session:
         self.dry_run = dry_run
         self.allow_contract = allow_contract
         self.watcher = Watcher(fleet, settings, reporter)
-        self._seen = Snapshot("", "")
+        self._seen = ""
         self._pretended: str | None = None
         self._edits: list[tuple[str, str]] = []
         self.inputs: Sequence[Input] = ()
@@ -113,7 +112,7 @@ class Session:
         """
         try:
             version = facts.pop("version", self.version)
-            self._place.history.append(entry(event, self._command, self.settings.model, version=version, **facts))
+            self._storage.history.append(entry(event, self._command, self.settings.model, version=version, **facts))
         except RolloutError as error:
             if not urgent:
                 raise
@@ -126,12 +125,16 @@ class Session:
         Raises:
             RolloutError: It can't be read.
         """
-        return self._place.records(self.settings.model)
+        return self._storage.records(self.settings.model)
 
     def state(self) -> State:
         """What the file says now. An edit that is made next is over this and nothing newer."""
         if self._pretended is None:
-            self._seen = self._place.target.read()
+            self._seen = self._storage.config.read()
+        return self.known()
+
+    def known(self) -> State:
+        """What the file said when it was read or written last: without asking for it, which may fail."""
         return read_state(self._text(), self.settings.model, self.settings.labels)[0]
 
     @property
@@ -171,16 +174,17 @@ class Session:
         """
         before = self._text()
         after = edit.apply(before, self.settings.model)
-        shown = difference(before, after, self._place.target.name)
+        shown = difference(before, after, self._storage.config.name)
         self._edits.append((edit.step, shown))
         if self.dry_run:
             self._pretended = after
             return
-        self._place.lock.check()
+        self._storage.lock.check()
         # Before the edit: an edit that nobody can explain is worse than an entry without one.
         self.log("edit", urgent=urgent, step=edit.step, diff=shown, **facts)
-        self._place.target.write(after, self._seen)
-        self.reporter.say(edit.step, f"{self._place.target.name} edited")
+        self._storage.config.write(after, self._seen)
+        self._seen = after
+        self.reporter.say(edit.step, f"{self._storage.config.name} edited")
 
     def _text(self) -> str:
-        return self._seen.text if self._pretended is None else self._pretended
+        return self._seen if self._pretended is None else self._pretended

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from duoserve.settings import SettingsFileError, checked, read_toml
 from serving.rollout.errors import SettingsError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Labels", "Limits", "Settings", "Signatures", "Tls", "Waits", "read_settings"]
 
@@ -43,7 +36,8 @@ class Waits:
     Attributes:
         step: Longest time for an edit to show on every replica: loading, and in a cluster
             up to 120 until kubelet has written the file.
-        missing: Longest time that a replica may not answer (it restarts) before that is an error.
+        missing: Longest time that a replica (it restarts), its discovery, the cluster's API or
+            models.config may be away before that is an error.
         poll: Between two looks at the replicas.
         call: For one call to a replica.
         bake: How long the canary label is watched before `stable` moves.
@@ -197,21 +191,18 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: The file can't be read, or has an unknown entry, a wrong value, or lacks one.
     """
-    content: dict[str, Any] = {}
-    base = Path.cwd()
-    if path is not None:
-        base = path.absolute().parent
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"Expected {path} to be a readable TOML file. Received: {error}") from error
+    try:
+        content = {} if path is None else read_toml(path)
+        base = Path.cwd() if path is None else path.absolute().parent
         content = {key: _placed(value, key, base) for key, value in content.items()}
-    for key, value in overrides.items():
-        if value is not None:
-            content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
-    found = _build(Settings, content, "", base)
-    assert isinstance(found, Settings)
-    return found
+        content |= {key: value for key, value in overrides.items() if value is not None}
+        values = checked(Settings, content, base)
+    except SettingsFileError as error:
+        raise SettingsError(str(error)) from error
+    required = [field.name for field in dataclasses.fields(Settings) if field.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise SettingsError(f"Expected {', '.join(missing)} in the settings or as options. Received: nothing")
+    return Settings(**values)
 
 
 def _placed(value: Any, key: str, base: Path) -> Any:
@@ -226,61 +217,3 @@ def _placed(value: Any, key: str, base: Path) -> Any:
 def is_configmap(config: str) -> bool:
     """Whether a `config` entry names a ConfigMap."""
     return config.startswith("configmap:")
-
-
-def _build(kind: type[Any], content: Any, place: str, base: Path) -> Any:
-    if not isinstance(content, Mapping):
-        raise SettingsError(f"Expected {place or 'the settings'} to be a table. Received: {content!r:.60}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(content.keys() - hints.keys())
-    if unknown:
-        known = ", ".join(sorted(hints))
-        raise SettingsError(f"Expected the entries {known}. Received: {place}{unknown[0]}")
-    missing = [
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is dataclasses.MISSING and field.name not in content
-    ]
-    if missing:
-        raise SettingsError(f"Expected {', '.join(missing)} in the settings or as options. Received: nothing")
-    values = {key: _value(hints[key], value, f"{place}{key}", base) for key, value in content.items()}
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, place: str, base: Path) -> Any:
-    """The value as the type says; the types are few: tables, paths, numbers, strings, tuples and unions of them."""
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(Any, hint), value, f"{place}.", base)
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in typing.get_args(hint):
-            return None
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-        wants_list = isinstance(value, (list, tuple))
-        fitting = [kind for kind in kinds if (typing.get_origin(kind) is tuple) == wants_list]
-        return _value((fitting or kinds)[0], value, place, base)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise SettingsError(f"Expected {place} to be a list. Received: {value!r:.60}")
-        return tuple(_value(typing.get_args(hint)[0], entry, place, base) for entry in value)
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            raise SettingsError(
-                f"Expected {place} to be one of {', '.join(typing.get_args(hint))}. Received: {value!r}"
-            )
-        return value
-    if hint is Path:
-        if not isinstance(value, (str, Path)) or not str(value):
-            raise SettingsError(f"Expected {place} to be a path. Received: {value!r:.60}")
-        return base / value
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise SettingsError(f"Expected {place} to be a number of at least 0. Received: {value!r:.60}")
-        return float(value)
-    if hint is int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SettingsError(f"Expected {place} to be an integer of at least 1. Received: {value!r:.60}")
-        return value
-    if not isinstance(value, hint):
-        raise SettingsError(f"Expected {place} to be a {hint.__name__}. Received: {value!r:.60}")
-    return value

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from serving.rollout.drift import drift, ended
 from serving.rollout.edits import Edit
 from serving.rollout.errors import Busy, Drifted, Refused, RolloutError, Stopped
-from serving.rollout.fleet import ReplicaView
-from serving.rollout.history import Room, made_room, was_retired
 from serving.rollout.package import Package
+from serving.rollout.replicas.fleet import ReplicaView
+from serving.rollout.replicas.sync import drift, ended
 from serving.rollout.session import Session
-from serving.rollout.trial import hold_rehearsal
+from serving.rollout.storage.entries import Room, made_room, was_retired
+from serving.rollout.trial.trial import hold_rehearsal
 
 __all__ = [
     "adopt",
@@ -128,7 +128,7 @@ def withdraw(session: Session, version: int) -> None:
     if session.dry_run:
         restore(session)
         return
-    left = session.watcher.after_rollback(session.state())
+    left = session.watcher.after_rollback(session.known())
     session.warnings += left
     seconds = round(time.monotonic() - begin, 3)
     session.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)

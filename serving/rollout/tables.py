@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from serving.rollout.drift import Drift
 from serving.rollout.edits import State
-from serving.rollout.fleet import ReplicaView
+from serving.rollout.replicas.fleet import ReplicaView
+from serving.rollout.replicas.sync import Drift
 
 __all__ = ["history_lines", "status_json", "status_lines"]
 

@@ -18,7 +18,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.check import Manifests, check, parse, tools, values
+from serving.check import Manifests, check, parse
+from serving.check.manifests import programs
+from serving.check.rules import commands
 from tests.k8s import renders
 from tests.k8s.harmless import HARMLESS, neighbour
 from tests.k8s.mutations import MUTATIONS, Mutation
@@ -80,13 +82,13 @@ def test_findings_come_as_text_or_json_with_exit_code_1() -> None:
     finding = json.loads(done.stdout)[0]
     assert done.returncode == 1
     assert finding["rule"] == "flag-unknown" and finding["received"] == "--enable_model_warmpu"
-    assert set(finding) == {"rule", "object", "field", "expected", "received", "why", "fix"}
+    assert set(finding) == {"rule", "object", "field", "expected", "received", "why", "fix", "doc"}
 
 
 def test_placeholders_are_found_when_it_gets_serious() -> None:
     done = run("--for-apply", "k8s/overlays/production")
     assert done.returncode == 1 and "[placeholder]" in done.stdout
-    assert "PersistentVolumeClaim/duoserve-models: spec.storageClassName [placeholder]" in done.stdout
+    assert "PersistentVolumeClaim/duoserve-models: spec.storageClassName [placeholder-class]" in done.stdout
     assert "docker buildx imagetools inspect IMAGE:TAG" in done.stdout
     assert run("--for-apply", "k8s/overlays/local").returncode == 0
 
@@ -199,8 +201,8 @@ def test_a_kubectl_that_fails_without_a_word_is_told_by_its_exit_code(tmp_path: 
 
 def test_the_doctor_knows_the_entrypoint_and_the_commands() -> None:
     entrypoint = (ROOT / "serving/container/entrypoint.sh").read_text()
-    assert set(values.VARIABLES) == set(re.findall(r"\bDUOSERVE_[A-Z_]+", entrypoint))
-    assert [name for name in tools.COMMANDS if importlib.util.find_spec(name) is None] == []
+    assert set(commands.VARIABLES) == set(re.findall(r"\bDUOSERVE_[A-Z_]+", entrypoint))
+    assert [name for name in programs.COMMANDS if importlib.util.find_spec(name) is None] == []
 
 
 def test_it_needs_no_tensorflow() -> None:

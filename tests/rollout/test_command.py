@@ -14,8 +14,8 @@ import pytest
 from duoserve.artifact.signing import sign_folder
 from serving.rollout import Refused, Settings, SettingsError, Signatures, cli, read_settings
 from serving.rollout.errors import Busy
-from serving.rollout.history import FileHistory, entry
-from serving.rollout.targets import FileTarget
+from serving.rollout.storage.entries import entry
+from serving.rollout.storage.files import ConfigFile, FileHistory
 from tests.export.test_signing import make_key
 from tests.rollout import models
 from tests.rollout.site import CONFIG, Site
@@ -62,7 +62,7 @@ def test_exit_code_and_json_of_a_stop(site: Site, capsys: pytest.CaptureFixture[
 def test_two_operators_cannot_fight(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     program = """
         import pathlib, sys, time
-        from serving.rollout.locks import FileLock
+        from serving.rollout.storage.files import FileLock
         with FileLock(pathlib.Path(sys.argv[1])).held("bob@there", "run 9 of pets"):
             print("held", flush=True)
             time.sleep(60)
@@ -88,9 +88,9 @@ def test_an_edit_over_somebody_elses_is_refused_and_leaves_no_litter(tmp_path: P
     path = tmp_path / "models.config"
     path.write_bytes(b"one\r\n")
     path.chmod(0o640)
-    target = FileTarget(path)
+    target = ConfigFile(path)
     seen = target.read()
-    assert seen.text == "one\r\n"
+    assert seen == "one\r\n"
     path.write_bytes(b"by hand\n")
     with pytest.raises(Busy):
         target.write("two\n", seen)
@@ -115,7 +115,7 @@ def test_a_config_that_is_not_there_is_named_and_nothing_is_made_beside_it(
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("one")
     (tmp_path / "models.config").symlink_to("real")
-    target = FileTarget(tmp_path / "models.config")
+    target = ConfigFile(tmp_path / "models.config")
     target.write("two", target.read())
     assert (tmp_path / "models.config").is_symlink()
     assert (tmp_path / "real").read_text() == "two"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.rollout.history import Room, is_under_way, made_room, was_retired
+from serving.rollout.storage.entries import Room, is_under_way, made_room, was_retired
 
 
 def records(*events: str) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ import pytest
 from serving.local.testing import free_port
 from serving.rollout import Busy, Drifted, Refused, SettingsError, Stopped, steps
 from serving.rollout.edits import Edit, State
-from serving.rollout.fleet import ReplicaView
+from serving.rollout.replicas.fleet import ReplicaView
+from serving.rollout.replicas.watching import Watcher
 from serving.rollout.session import Session
-from serving.rollout.waiting import Watcher
 from tests.rollout import models
 from tests.rollout.site import LIMITS, WAITS, Site
 

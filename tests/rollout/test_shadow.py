@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from duoserve import Client, Prediction
 from duoserve.contract import OneClass
 from serving.rollout.errors import SettingsError, Stopped
-from serving.rollout.shadow import Answers, Comparison, compare, read_inputs
+from serving.rollout.trial.shadow import Answers, Comparison, compare, read_inputs
 from tests.rollout import models
 from tests.rollout.site import LIMITS, Site
 

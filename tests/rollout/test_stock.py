@@ -1,4 +1,4 @@
-"""The rollout against two replicas of the stock server: `-m docker`, in the GitHub workflow."""
+"""The rollout against two replicas of the stock server: `-m stock`, in the GitHub workflow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.rollout import Stopped
 from tests.rollout import models
 from tests.rollout.site import STOCK, Site
 
-pytestmark = pytest.mark.docker
+pytestmark = pytest.mark.stock
 
 
 def answering(site: Site) -> set[int]:

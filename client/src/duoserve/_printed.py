@@ -11,7 +11,14 @@ from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signa
 from duoserve.explanation import Explanation
 from duoserve.results import Prediction
 
-__all__ = ["describe_lines", "describe_record", "explanation_record", "prediction_lines", "prediction_record"]
+__all__ = [
+    "describe_lines",
+    "describe_record",
+    "explanation_record",
+    "predicted_columns",
+    "prediction_lines",
+    "prediction_record",
+]
 
 
 def prediction_record(answer: Prediction, k: int) -> dict[str, Any]:
@@ -39,6 +46,14 @@ def prediction_lines(answer: Prediction, k: int) -> Iterator[str]:
     width = max((len(name) for name, _ in rows), default=0)
     yield from (f"{name:<{width}}  {value}" for name, value in rows)
     yield f"version {answer.version}, sent as {answer.sent}"
+
+
+def predicted_columns(answer: Prediction) -> dict[str, Any]:
+    """The answer as columns of a table: the class and its probability, the list of tags, or a column for each score."""
+    if "scores" in answer.kind.gives:
+        return {f"predicted_{name}": value for name, value in answer.scores.items()}
+    names = (name for name in answer.kind.gives if name not in ("probabilities", "top"))
+    return {f"predicted_{name}": getattr(answer, name) for name in names}
 
 
 def explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:

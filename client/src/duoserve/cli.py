@@ -1,4 +1,4 @@
-"""`duoserve`: predict, embed, explain, describe, status and bench from a shell."""
+"""`duoserve`: predict, embed, explain, describe, status, score and bench from a shell."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from duoserve._printed import (
     describe_lines,
     describe_record,
     explanation_record,
+    predicted_columns,
     prediction_lines,
     prediction_record,
 )
@@ -28,6 +29,8 @@ from duoserve.options import TLS
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from duoserve.score import Report
 
 __all__ = ["main"]
 
@@ -114,6 +117,25 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
+    scoring = command("score", _score, "Ask about every row of a table; run it again to resume after a kill.")
+    scoring.add_argument(
+        "table", type=Path, help="CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
+    )
+    scoring.add_argument("--out", type=Path, required=True, metavar="FILE", help="the rows with their answers")
+    scoring.add_argument(
+        "--concurrency", type=_count, default=8, metavar="N", help="requests side by side (default: %(default)s)"
+    )
+    scoring.add_argument(
+        "--rows", type=_count, default=32, metavar="N", help="rows of a request at most (default: %(default)s)"
+    )
+    scoring.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long rows are asked again while the server can't answer (default: %(default)s)",
+    )
+    _add_send(scoring)
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
     medium = bench.add_mutually_exclusive_group()
     medium.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
@@ -244,6 +266,38 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _score(options: argparse.Namespace) -> int:
+    from duoserve.score import score
+
+    described = _client_options(options)
+    identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
+    with Client(**described, max_batch_size=options.rows) as client:
+        report = score(
+            client,
+            options.table,
+            options.out,
+            fields=predicted_columns,
+            identity=identity,
+            concurrency=options.concurrency,
+            rows_per_request=options.rows,
+            patience=options.patience,
+            progress=None if options.json else _show_rows,
+        )
+    if options.json:
+        say(json.dumps({**dataclasses.asdict(report), "out": str(options.out)}, ensure_ascii=False))
+        return 0
+    resumed = f", {report.resumed} of them by an earlier run" if report.resumed else ""
+    say(f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed; in {options.out}")
+    for row, error in report.errors.items():
+        say(f"  row {row}: {error}")
+    return 0
+
+
+def _show_rows(share: float, report: Report) -> None:
+    if report.rows % 32 == 0 or share >= 1:
+        _show_progress(share, f"{report.rows} rows, {report.failed} failed")
+
+
 def _run_bench(options: argparse.Namespace) -> int:
     async def run() -> _bench.Report:
         async with AsyncClient(**_client_options(options)) as client:
@@ -257,7 +311,7 @@ def _run_bench(options: argparse.Namespace) -> int:
                 duration=options.duration,
                 warmup=options.warmup,
                 prepared=options.prepared,
-                progress=None if options.json else _show_progress,
+                progress=None if options.json else _show_calls,
             )
 
     report = asyncio.run(run())
@@ -265,8 +319,12 @@ def _run_bench(options: argparse.Namespace) -> int:
     return 0 if report.calls else 1
 
 
-def _show_progress(share: float, calls: int, errors: int) -> None:
+def _show_calls(share: float, calls: int, errors: int) -> None:
+    _show_progress(share, f"{calls} calls, {errors} errors")
+
+
+def _show_progress(share: float, what: str) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
         bar = "#" * int(share * 30)
         end = "\n" if share >= 1 else ""
-        print(f"\r[{bar:<30}] {share:4.0%}  {calls} calls, {errors} errors", end=end, file=sys.stderr, flush=True)
+        print(f"\r[{bar:<30}] {share:4.0%}  {what}", end=end, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ from duoserve.errors import NotAnswered
 if TYPE_CHECKING:
     from PIL import Image
 
-    from duoserve.preprocessing.preprocessor import ImageSource
+    from duoserve.preprocessing.images import ImageSource
 
 __all__ = ["Explanation", "InputRelevance", "Word"]
 
@@ -123,7 +123,7 @@ class Explanation:
         """
         from PIL import Image
 
-        from duoserve.preprocessing.preprocessor import open_image
+        from duoserve.preprocessing.images import open_image
 
         if image is None:
             height, width = self.pixels.shape[:2]

@@ -23,8 +23,9 @@ from duoserve.contract import (
 )
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocessing.audio import Clip, as_clip
-from duoserve.preprocessing.image_headers import EncodedImage, inspect
-from duoserve.preprocessing.preprocessor import Preprocessor, read_encoded
+from duoserve.preprocessing.image_headers import EncodedImage
+from duoserve.preprocessing.images import inspect, read_encoded
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.recordings import inspect_audio
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
