@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
-from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec
+from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec, normal_name
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.rows import DataError, Problem, Row
-from export.dataset.targets import TARGETS, Targets, find_kind, normal
+from export.dataset.targets import TARGETS, Targets, find_kind
 
 __all__ = ["DECODERS", "SPLITS", "Manifest", "bar", "read_manifest"]
 
@@ -106,7 +106,7 @@ def _read_fields(path: Path, problems: list[Problem]) -> tuple[list[str], list[t
 
 
 def _row(line: int, fields: dict[str, str], medium: str, targets: Targets) -> Row:
-    split, group = fields.get("split", ""), normal(fields.get("group", ""))
+    split, group = fields.get("split", ""), normal_name(fields.get("group", ""))
     said = {"label": "", **targets.read(fields)}
     return Row(line, Path(fields[medium]), fields["text"], split=split, group=group, **said)
 

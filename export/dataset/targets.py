@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -12,22 +11,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from duoserve.contract import BAR, Answer, OneClass, Scores, Tags, YesNo
+from duoserve.contract import BAR, Answer, OneClass, Scores, Tags, YesNo, normal_name, score_of_column
 from export.dataset.rows import DataError, Problem, Row
 
-__all__ = ["TARGETS", "ScoreTargets", "Targets", "find_kind", "normal", "targets"]
+__all__ = ["TARGETS", "ScoreTargets", "Targets", "find_kind", "targets"]
 
 Array = npt.NDArray[np.float32]
 Fields = Mapping[str, str]
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST: Final = float(np.finfo(np.float32).max)
-_WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
-
-
-def normal(text: str) -> str:
-    """A name without the spaces around it, in NFC: the same characters are the same name, however they were typed."""
-    return unicodedata.normalize("NFC", text.strip())
 
 
 class Targets:
@@ -54,7 +47,7 @@ class Targets:
 
     def read(self, row: Fields) -> dict[str, Any]:
         """What a good row says, as fields of `Row`."""
-        return {"label": normal(row["label"])}
+        return {"label": normal_name(row["label"])}
 
     @staticmethod
     def names(row: Row) -> Sequence[str]:
@@ -90,7 +83,7 @@ class Targets:
         Raises:
             DataError: A label that is not among these.
         """
-        position = {normal(label): column for column, label in enumerate(labels)}
+        position = {normal_name(label): column for column, label in enumerate(labels)}
         found = np.zeros((len(rows), len(labels)), np.float32)
         problems = []
         for number, row in enumerate(rows):
@@ -123,7 +116,7 @@ class TagTargets(Targets):
     least = 1
 
     def reasons(self, row: Fields) -> Iterator[str]:
-        tags = [normal(tag) for tag in row["label"].split(BAR)]
+        tags = [normal_name(tag) for tag in row["label"].split(BAR)]
         if row["label"].strip():
             if "" in tags:
                 yield f"expected a tag on each side of every {BAR!r}, received {row['label']!r}"
@@ -131,7 +124,7 @@ class TagTargets(Targets):
                 yield f"tag {tag!r} is there twice"
 
     def read(self, row: Fields) -> dict[str, Any]:
-        return {"label": BAR.join(sorted(normal(tag) for tag in row["label"].split(BAR)))}
+        return {"label": BAR.join(sorted(normal_name(tag) for tag in row["label"].split(BAR)))}
 
     @staticmethod
     def names(row: Row) -> Sequence[str]:
@@ -149,10 +142,7 @@ class ScoreTargets(Targets):
 
     def __init__(self, columns: Sequence[str]) -> None:
         super().__init__(columns)
-        found = [(column, _WITH_UNIT.fullmatch(column.strip())) for column in columns]
-        self.named = {
-            column: (normal(match[1]), normal(match[2])) if match else (normal(column), "") for column, match in found
-        }
+        self.named = {column: score_of_column(column) for column in columns}
 
     def misfit(self) -> str | None:
         names = [name for name, _ in self.named.values()]
@@ -191,10 +181,10 @@ class ScoreTargets(Targets):
             DataError: A score that the rows do not have.
         """
         known = {name for row in rows[:1] for name, _ in row.scores}
-        if missing := [label for label in labels if rows and normal(label) not in known]:
+        if missing := [label for label in labels if rows and normal_name(label) not in known]:
             received = ", ".join(sorted(known)) or "none"
             raise DataError(f"Expected a column for the score {missing[0]!r}. Received scores: {received}")
-        values = [[dict(row.scores)[normal(label)] for label in labels] for row in rows]
+        values = [[dict(row.scores)[normal_name(label)] for label in labels] for row in rows]
         return np.array(values, np.float32).reshape(len(rows), len(labels))
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import sentencepiece
 import tensorflow as tf
 
-from duoserve.contract import Answer, ContractError, OneClass, PreprocessingSpec, Scores
+from duoserve.contract import Answer, ContractError, OneClass, PreprocessingSpec, Scores, normal_name
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import HeldOut, load_held_out
 from export.dataset.rows import DataError, Row
-from export.dataset.targets import TARGETS, ScoreTargets, normal, targets
+from export.dataset.targets import TARGETS, ScoreTargets, targets
 from export.graph.preprocessing import make_tokenizer, tokenize
 from export.own.reasons import reason, said
 from export.own.settings import OwnModel
@@ -103,7 +103,7 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
         mend = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
         reasons.append(reason(expected, f"{own.labels}: {said(error)}", mend))
         return None
-    labels = [normal(label) for label in labels]
+    labels = [normal_name(label) for label in labels]
     before = len(reasons)
     if empty := [number for number, label in enumerate(labels, 1) if not label]:
         reasons.append(

@@ -68,7 +68,8 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
             )
             facts.append(f"agreement {shadow.get('agreement')}, drift {shadow.get('drift')}")
             if shadow.get("labelled"):
-                facts.append(f"accuracy {shadow.get('old_accuracy')} -> {shadow.get('new_accuracy')}")
+                qualities = [shadow.get(f"{side}_quality", shadow.get(f"{side}_accuracy")) for side in ("old", "new")]
+                facts.append(f"{shadow.get('measure', 'accuracy')} {qualities[0]} -> {qualities[1]}")
             measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
             for name in ("median", "p99") if measured else ():
                 old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))

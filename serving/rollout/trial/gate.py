@@ -38,7 +38,7 @@ class ReplicaFigures:
     Attributes:
         address: host:port.
         golden: Samples that were asked, by tensors and by bytes.
-        golden_worst: Largest difference of a probability from a golden sample's.
+        golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
         latency: None when the golden samples failed already.
         bad_replies: Shadow inputs to which the new version had no usable answer: NaN, an error.
     """
@@ -91,7 +91,7 @@ class GateReport:
                 f"agreement {self.shadow.agreement:.0%} of {self.shadow.inputs} inputs, drift {self.shadow.drift:.2f}"
             )
         if self.shadow.labelled:
-            parts.append(f"accuracy {self.shadow.old_accuracy:.1%} -> {self.shadow.new_accuracy:.1%}")
+            parts.append(f"{self.shadow.measure} {self.shadow.qualities}")
         return ", ".join(parts)
 
 
@@ -293,17 +293,17 @@ class Gate:
             # Two versions that are right equally often may well disagree where both are often wrong.
             if shadow.drop_at_least > limits.accuracy_drop:
                 findings.append(
-                    f"shadow: expected the accuracy to fall by at most {limits.accuracy_drop:.1%}. Received:"
-                    f" {shadow.old_accuracy:.1%} -> {shadow.new_accuracy:.1%} on {shadow.labelled} inputs{moved}"
+                    f"shadow: expected the {shadow.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
+                    f" {shadow.qualities} on {shadow.labelled} inputs{moved}"
                 )
         elif shadow.agreement_at_most < limits.agreement:
             findings.append(
-                f"shadow: expected the same class for at least {limits.agreement:.0%} of {shadow.inputs} inputs."
+                f"shadow: expected {shadow.same} for at least {limits.agreement:.0%} of {shadow.inputs} inputs."
                 f" Received: {shadow.agreement:.0%}{moved}"
             )
         if shadow.drift > limits.drift:
             findings.append(
-                f"shadow: expected the classes to drift by at most {limits.drift:g}."
+                f"shadow: expected the answers to drift by at most {limits.drift:g}."
                 f" Received: {shadow.drift:.2f}{moved}"
             )
         return findings

@@ -7,7 +7,18 @@ A model carries its own `PreprocessingSpec` in the `describe` signature, so a cl
 it from the server that it talks to, per version, and can't drift from the model.
 """
 
-from duoserve.contract.answers import ANSWERS, BAR, ONE_CLASS, Answer, OneClass, Scores, Tags, YesNo
+from duoserve.contract.answers import (
+    ANSWERS,
+    BAR,
+    ONE_CLASS,
+    Answer,
+    OneClass,
+    Scores,
+    Tags,
+    YesNo,
+    normal_name,
+    score_of_column,
+)
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError
 from duoserve.contract.signatures import (
@@ -46,5 +57,7 @@ __all__ = [
     "TensorSpec",
     "YesNo",
     "answer_tensor",
+    "normal_name",
+    "score_of_column",
     "signatures",
 ]

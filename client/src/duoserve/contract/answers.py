@@ -7,6 +7,8 @@ Everything that differs between kinds for a client is here. Export has a table b
 from __future__ import annotations
 
 import dataclasses
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -16,10 +18,24 @@ import numpy.typing as npt
 
 from duoserve.contract.records import ContractError, take
 
-__all__ = ["ANSWERS", "BAR", "ONE_CLASS", "Answer", "OneClass", "Scores", "Tags", "YesNo", "answer_from_record"]
+__all__ = [
+    "ANSWERS",
+    "BAR",
+    "ONE_CLASS",
+    "Answer",
+    "OneClass",
+    "Scores",
+    "Tags",
+    "YesNo",
+    "answer_from_record",
+    "normal_name",
+    "score_of_column",
+]
 
 BAR: Final = "|"
 """What stands between tags that are written as one text."""
+
+_WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -199,6 +215,17 @@ def answer_from_record(record: Mapping[str, Any]) -> Answer:
         )
     chosen = ANSWERS[kind]
     return chosen(**{field.name: tuple(take(record, field.name, list)) for field in dataclasses.fields(chosen)})
+
+
+def normal_name(text: str) -> str:
+    """A label without the spaces around it, in NFC: the same characters are the same label, however they were typed."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def score_of_column(column: str) -> tuple[str, str]:
+    """Name and unit of the score that a column of a manifest has, such as `price [EUR]`; no unit is empty."""
+    match = _WITH_UNIT.fullmatch(column.strip())
+    return (normal_name(match[1]), normal_name(match[2])) if match else (normal_name(column), "")
 
 
 def _check_count(name: str, values: Sequence[Any], labels: Sequence[str]) -> None:
