@@ -110,5 +110,5 @@ def server(
         for kind, each in {**published, "moved": moved}.items()
     )
     config.write_text(f"model_config_list {{ {entries} }}")
-    with LocalServer(f"--model_config_file={config}") as running:
+    with LocalServer(f"--model_config_file={config}", rest=True) as running:
         yield running
