@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from duoserve.console import guarded, say
 from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export.options import add_answer, add_command, add_json, count, duration, names, positive, sizes
+from export.options import add_command, add_json, count, positive, sizes
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
-from export.training.presets import FUSIONS, PRESETS
-from export.training.running import Running, add_running, running
+from export.training.cli import add_train
 
 if TYPE_CHECKING:
     from export.dataset.data import Row
     from export.publish.gate import CheckResult
 
 __all__ = ["main"]
-
-_SEARCH_SECONDS: Final = 600.0
 
 _EPILOG = """\
 the whole way, on the demo data:
@@ -47,10 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is _train and options.budget and not options.search:
-        parser.error("argument --budget: expected with --search only")
+    options = _parser().parse_args(arguments)
     # What the commands need takes seconds to import, and --help must not.
     from duoserve.artifact.signing import SigningError
     from export.dataset.data import DataError
@@ -94,37 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("folder", type=Path, help="where to put images/ and manifest.csv")
     add_json(data)
 
-    train = add_command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
-    train.add_argument(
-        "folder",
-        type=Path,
-        help="has manifest.csv: columns image (or audio),text,label and maybe split; in place of label a column for"
-        " each score, such as 'price [EUR]'",
-    )
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
-    train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
-    train.add_argument(
-        "--fusion", choices=FUSIONS, help="how the two inputs meet (default: concat; with --search, all are tried)"
-    )
-    train.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
-    train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
-    add_answer(train)
-    train.add_argument(
-        "--optional",
-        type=names,
-        metavar="image,text",
-        default=(),
-        help="inputs that callers may leave out, one or both: the model learns to answer without",
-    )
-    train.add_argument(
-        "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
-    )
-    train.add_argument(
-        "--budget", type=duration, metavar="TIME", help="for all of --search, such as 10m or 1h (default: 10m)"
-    )
-    add_running(train)
-    add_json(train)
-
+    add_train(commands)
     add_compare(commands)
 
     export = add_command(commands, "export", _export, "write a trained model as the next version, through the gate")
@@ -213,55 +176,6 @@ def _data(options: argparse.Namespace) -> int:
         say(json.dumps({"data": str(folder)}))
     else:
         say(f"Demo data in {folder}: emoji by OpenMoji, CC BY-SA 4.0")
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    from duoserve.contract import IMAGE, ONE_CLASS
-    from export.dataset.data import load_dataset
-    from export.measures import shown
-    from export.selection.search import grid, search, table
-    from export.training.run import check_target
-    from export.training.train import train
-
-    run = running(options)
-    if options.search and run != Running():
-        options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
-    check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(options.folder, answer=options.answer, seed=options.seed)
-    preset = PRESETS[options.preset]
-    preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
-    common: dict[str, Any] = {
-        "seed": options.seed,
-        "optional": options.optional,
-        "progress": False if options.json else None,
-    }
-    if options.search:
-        trained = search(
-            dataset,
-            grid(preset, [options.fusion] if options.fusion else FUSIONS),
-            budget=options.budget or _SEARCH_SECONDS,
-            report=lambda line: None if options.json else print(line, file=sys.stderr, flush=True),
-            **common,
-        )
-    else:
-        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", run=run, **common)
-    trained.save(options.out)
-    if run.checkpoint is not None:
-        run.checkpoint.unlink(missing_ok=True)
-    if options.json:
-        say(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
-    else:
-        if options.search:
-            say(table(trained.facts["search"]))
-        answer, labels = trained.spec.answer, trained.spec.labels
-        if answer != ONE_CLASS:
-            say(f"Answers with {answer.title}: {', '.join(labels)}")
-        good = shown(answer, trained.facts["metrics"])
-        say(f"Trained in {trained.facts['seconds']:.0f} s; {good} on held-out pairs; in {options.out}")
-        for name, metrics in trained.facts["missing"].items():
-            missing = trained.spec.medium if name == IMAGE else name
-            say(f"Without the {missing}: {shown(answer, metrics)}")
     return 0
 
 
