@@ -16,7 +16,7 @@ ANSWER: Final = "answer"
 EMBEDDING: Final = "embedding"
 """The answer, whatever its kind, and the features to embed with: names of what `with_embedding` gives."""
 
-_ANSWERS: Final = sorted({each.output for each in ANSWERS.values()})
+_ANSWERS: Final = (*sorted({each.output for each in ANSWERS.values()}), ANSWER)
 """What the answer may be called in a model of several outputs."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
@@ -42,12 +42,12 @@ def with_embedding(model: keras.Model) -> keras.Model:
         ExportError: Several outputs of which none is called as an answer of the contract is, or one `embedding`
             of a wrong shape.
     """
-    several = model.output if isinstance(model.output, dict) else {_ANSWERS[0]: model.output}
+    several = model.output if isinstance(model.output, dict) else {ANSWER: model.output}
     found = [several[name] for name in _ANSWERS if hasattr(several.get(name), "shape")]
     if len(found) != 1:
         received = ", ".join(several) if isinstance(model.output, dict) else f"{len(model.outputs)} outputs"
         raise ExportError(
-            f"Expected the model to have one output, or one that is called {' or '.join(map(repr, _ANSWERS))}."
+            f"Expected the model to have one output, or one that is called {' or '.join(map(repr, _ANSWERS[:-1]))}."
             f" Received: {received}"
         )
     features = _features(model)
