@@ -1,6 +1,6 @@
 """Keras as this package needs it, whatever KERAS_BACKEND and ~/.keras/keras.json say.
 
-Models are exported by TensorFlow, read RGB pictures with their channels last, and keep weights in float32.
+Models are exported by TensorFlow, read RGB images with their channels last, and keep weights in float32.
 The backend is set in `export/__init__.py`, before Keras is imported; the rest can be set, and put back, at any time.
 """
 

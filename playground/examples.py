@@ -1,4 +1,4 @@
-"""Pictures or clips to take: the held-out pairs of a data folder."""
+"""Images or clips to take: the held-out pairs of a data folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Example", "read_examples"]
 
 
 class Example(NamedTuple):
-    """A picture or clip, its words and its true class, or tags; empty where the answer is scores."""
+    """An image or clip, its words and its true class, or tags; empty where the answer is scores."""
 
     file: Path
     text: str

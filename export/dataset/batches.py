@@ -43,7 +43,7 @@ class Batches:
     """Every row once an epoch, in an order from the seed. The last batch may be smaller.
 
     A batch depends on the seed, its epoch and its number alone, never on those before it: a
-    training that goes on after a kill sees what it would have seen.
+    training that is resumed after a kill sees what it would have seen.
 
     Args:
         arrays: The training rows.

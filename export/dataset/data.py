@@ -120,7 +120,7 @@ def load_dataset(
     """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
 
     Without a column `split`, a share of every class (or tag) is held out. The choice depends on `seed` and
-    the groups alone; without a column `group`, rows with the same picture are one.
+    the groups alone; without a column `group`, rows with the same image are one.
 
     Args:
         folder: Has `manifest.csv`, UTF-8, and the images (or WAV, FLAC and OGG) that it names
@@ -205,7 +205,7 @@ def encode(
 ) -> Arrays:
     """Decodes, resizes and tokenises rows as the client does it.
 
-    Pictures of up to 2 GiB in all are kept in memory (170,000 of 64 x 64 pixels, 14,000 of
+    Images of up to 2 GiB in all are kept in memory (170,000 of 64 x 64 pixels, 14,000 of
     224 x 224); more are kept in an unnamed file in the folder for temporary files.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Training rows whose pictures are decoded when a batch needs them: data that memory can't hold."""
+"""Training rows whose images are decoded when a batch needs them: data that memory can't hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stream(rows: Sequence[Row], preprocessor: Preprocessor) -> Arrays:
 
 
 class StreamedImages:
-    """Pictures that are decoded when they are asked for, as `Arrays.images` of rows that memory can't hold.
+    """Images that are decoded when they are asked for, as `Arrays.images` of rows that memory can't hold.
 
     Attributes:
         problem: What went wrong, kept because an error of this kind does not get through TensorFlow.

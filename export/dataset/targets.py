@@ -195,7 +195,7 @@ TARGETS: Final[Mapping[str, type[Targets]]] = MappingProxyType(
 
 
 def find_kind(columns: Sequence[str], rows: Iterable[Fields]) -> str:
-    """The kind that a manifest is of, where nobody said: scores without a column `label`, tags with a bar in a label.
+    """The kind of a manifest, where none is given: scores without a column `label`, tags with a bar in a label.
 
     Args:
         columns: As of `Targets`.

@@ -110,7 +110,7 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
             reason("a name for every label", f"none at number {empty[0]} in {own.labels}", "name or remove it")
         )
     if repeated := sorted({label for label in labels if label and labels.count(label) > 1}):
-        mend = "a client can't tell them apart: give each a name of its own"
+        mend = "a client can't tell them apart: give each another name"
         reasons.append(reason("distinct labels", f"{', '.join(repeated)} more than once", mend))
     return tuple(labels) if len(reasons) == before else None
 

@@ -38,8 +38,8 @@ def explained(spec: PreprocessingSpec, grid: tuple[int, int] = EXPLAIN_GRID) -> 
 def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     """`(image, tokens, class_id) -> outputs` of the signature `explain`.
 
-    A part of a picture is left out by painting it in the picture's mean colour, a part of a clip by
-    silence, a word by its tokens being taken away and the others moving up. The whole picture is left
+    A part of an image is left out by painting it in the image's mean colour, a part of a clip by
+    silence, a word by its tokens being taken away and the others moving up. The whole image is left
     out as a missing one where the model was trained for that, else painted over; the whole text is padding.
 
     Args:

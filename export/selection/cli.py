@@ -17,7 +17,7 @@ __all__ = ["add_compare"]
 _CANDIDATES = """\
 a candidate is
   one of {models}   to be trained, of the preset
-  PRESET/FUSION                                                 likewise, of another preset
+  PRESET/FUSION                                                 the same, of another preset
   a run that `train --out` wrote
   the folder of an exported version, such as models/emoji/3
 

@@ -37,10 +37,10 @@ def summary(comparison: Comparison) -> str:
     for model in comparison.models:
         if model.same_data is False:
             lines.append(
-                f"Mind: {model.name} was trained on other data or another split; it may know the held-out rows."
+                f"Note: {model.name} was trained on other data or another split; it may know the held-out rows."
             )
         elif model.same_data is None:
-            lines.append(f"Mind: what {model.name} was trained on is not known; it may know these rows.")
+            lines.append(f"Note: what {model.name} was trained on is not known; it may know these rows.")
     if comparison.left_out:
         lines.append(f"The budget had no time for {', '.join(comparison.left_out)}.")
     return "\n".join(lines)

@@ -34,7 +34,7 @@ KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = MappingProxyType(
 """Fields of `Preset` that are tried, and the values; the preset's own first."""
 
 _RUNGS: Final = (1 / 4, 1 / 2)
-"""The share of the epochs that a setting is trained for, before a third of them go on."""
+"""The share of the epochs that a setting is trained for, before a third of them continue."""
 
 _VALIDATION: Final = 0.2
 
@@ -102,21 +102,21 @@ def search(
     inner = dataclasses.replace(dataset, rows=dataset.select("train")).resplit(_VALIDATION, salt=f"validation {seed} ")
     if not inner.select("test"):
         raise ExportError("Expected training rows of which some can be set aside. Received: one group for every label")
-    left, going_on = Budget(budget), list(settings)
+    left, remaining = Budget(budget), list(settings)
     for number, share in enumerate(_RUNGS, 1):
-        for position, setting in enumerate(going_on, 1):
+        for position, setting in enumerate(remaining, 1):
             if not left.fits(share + 1):  # the last training has to fit too
                 report(f"The budget ends the search: {left.left:.0f} s are left")
                 break
             epochs = max(1, round(setting.preset.epochs * share))
-            report(f"Round {number}, {position} of {len(going_on)}: {_describe(setting)}, {epochs} epochs")
+            report(f"Round {number}, {position} of {len(remaining)}: {_describe(setting)}, {epochs} epochs")
             options: dict[str, Any] = {"seed": seed, "optional": optional, "epochs": epochs, "progress": progress}
             started = time.monotonic()
             facts = train(inner, preset=setting.preset, fusion=setting.fusion, **options).facts
             left.spend(time.monotonic() - started, share)
             setting.qualities.append(facts["metrics"][figure])
             setting.loss = facts["metrics"]["loss"]
-        going_on = sorted(going_on, key=lambda each: each.rank)[: -(-len(going_on) // 3)]
+        remaining = sorted(remaining, key=lambda each: each.rank)[: -(-len(remaining) // 3)]
     best = min(settings, key=lambda each: each.rank)
     report(f"Training the best on all rows: {_describe(best)}")
     trained = train(dataset, preset=best.preset, fusion=best.fusion, seed=seed, optional=optional, progress=progress)

@@ -121,7 +121,7 @@ def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, head: H
     """The same model with every output that gets a loss, by name."""
     outputs = {head.name: model.output}
     if preset.branch_loss and fusion not in BASELINES:
-        # Fused alone, the branch that learns faster (the text, by heart) leaves the other nothing
+        # Fused alone, the branch that learns faster (the text, which it memorises) leaves the other nothing
         # to learn. A loss of its own keeps each branch learning; its head is thrown away after.
         for name in (IMAGE_FEATURES, TEXT_FEATURES):
             outputs[f"{name}_alone"] = head.build(model.get_layer(name).output, f"{name}_alone")

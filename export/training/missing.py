@@ -55,7 +55,7 @@ def without(arrays: Arrays, name: str, pad_id: int) -> Arrays:
 class MissingInputs(layers.Layer):  # type: ignore[misc]
     """Learned features in the place of those of a missing input.
 
-    Takes [image, tokens, regions, seen, read]: both inputs, the picture as features of shape (batch, height,
+    Takes [image, tokens, regions, seen, read]: both inputs, the image as features of shape (batch, height,
     width, channels) and as one vector, the text as one vector. Gives the last three.
 
     Args:

@@ -28,7 +28,7 @@ TEXT_FEATURES: Final = "text_features"
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Branches = tuple[Tensor, Tensor, Tensor]
-"""The picture as (batch, height, width, channels) and as one vector; the text as one vector."""
+"""The image as (batch, height, width, channels) and as one vector; the text as one vector."""
 
 
 def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabulary: int, head: Head) -> keras.Model:
@@ -71,10 +71,10 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
 def reference(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
     """The published architecture: two convolutions and a pooling; embedding and LSTM.
 
-    As published it can't run: it joins a 4-D tensor with a 2-D one. Flattened, the picture would
+    As published it can't run: it joins a 4-D tensor with a 2-D one. Flattened, the image would
     be 774,400 numbers against the text's 128, and a Dense layer on them 30 times the rest of the
     model; so the regions are averaged into one vector of 64. The price: where something is in
-    the picture counts for attention alone.
+    the image counts for attention alone.
     """
     regions = layers.Rescaling(1 / 255, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):

@@ -1,6 +1,6 @@
 """Trains a model on a dataset. The same seed on the same machine gives the same weights.
 
-What makes it so: every draw (weights, dropout, order of rows, moved pictures, ways to cut a
+What makes it so: every draw (weights, dropout, order of rows, moved images, ways to cut a
 text) comes from the seed, SentencePiece learns in one thread, and TensorFlow is told to add up
 in one order. That last switch can't be undone: it stays on for the process.
 """
@@ -67,7 +67,7 @@ def train(
     Raises:
         ExportError: No such preset, fusion or optional input, epochs or seed out of range, a checkpoint
             that can't be continued, or a training that diverged.
-        TokenizerError: The training texts are no use for a tokenizer.
+        TokenizerError: A tokenizer can't be trained on the training texts.
         DataError: An image has changed since the dataset was loaded.
     """
     started = time.monotonic()

@@ -174,7 +174,7 @@ def test_people_are_told_what_to_mind() -> None:
         assert figure in first
     assert last.startswith("image_only") and "+" not in last
     said = summary(comparison)
-    assert "Mind: old was trained on other data" in said and "Mind: what found was trained on is not known" in said
+    assert "Note: old was trained on other data" in said and "Note: what found was trained on is not known" in said
     assert "both" in said and "no time for attention" in said
 
 

@@ -1,4 +1,4 @@
-"""What `explain` gives, and how it is drawn: a heat map over the picture, and coloured words.
+"""What `explain` gives, and how it is drawn: a heat map over the image, and coloured words.
 
 Orange speaks for the class, blue against it: its probability is higher without that part. The same holds
 for a tag and its probability, and for a score and its value.
@@ -27,7 +27,7 @@ __all__ = ["Explanation", "InputRelevance", "Word"]
 _FOR: Final = (230, 97, 1)  # orange and blue: told apart by colour-blind people too
 _AGAINST: Final = (33, 102, 214)
 _STRONGEST: Final = 0.75  # share of the colour over the most relevant patch or word
-_SMALLEST: Final = 320  # pixels: a heat map over the small picture that the version sees is enlarged
+_SMALLEST: Final = 320  # pixels: a heat map over the small image that the version sees is enlarged
 
 
 class Word(NamedTuple):
@@ -63,7 +63,7 @@ class Explanation:
         label: The class, tag or score that is explained.
         value: Its probability with both inputs, 0 to 1; of a score, the score.
         pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
-        image_relevance: By how much the value falls without each patch of the picture: float32
+        image_relevance: By how much the value falls without each patch of the image: float32
             array of shape (rows, columns), read-only.
         text: The text; empty when there was none.
         words: Its words, in order.
@@ -107,12 +107,12 @@ class Explanation:
         return _share(self.input_relevance.text, self.input_relevance.image)
 
     def heat_map(self, image: ImageSource | None = None) -> Image.Image:
-        """The picture in grey under its relevance: orange where it speaks for the class, blue where against.
+        """The image in grey under its relevance: orange where it speaks for the class, blue where against.
 
         The most relevant patch has the full colour, whatever its relevance.
 
         Args:
-            image: What to draw on, as `predict` takes it, in its own size: the picture that was explained.
+            image: What to draw on, as `predict` takes it, in its own size: the image that was explained.
                 None: what the version saw, enlarged; of a clip its spectrogram.
 
         Returns:
