@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import layers
 
 from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
-from export.dataset.data import Arrays
 
 __all__ = ["Head", "head"]
 
+Targets = npt.NDArray[Any]
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 
@@ -36,24 +37,24 @@ class Head:
     metrics: tuple[str, ...] = ()
 
 
-def head(answer: Answer, arrays: Arrays) -> Head:
+def head(answer: Answer, targets: Targets) -> Head:
     """The head of a model with this answer.
 
     Args:
         answer: What it answers with.
-        arrays: The training rows.
+        targets: Of the training rows: float array of shape (rows, columns). Their mean and deviation matter for scores.
     """
-    return _HEADS[answer.kind](arrays)
+    return _HEADS[answer.kind](targets)
 
 
-def _classes(arrays: Arrays) -> Head:
+def _classes(targets: Targets) -> Head:
     def build(features: Tensor, name: str) -> Tensor:
-        return layers.Dense(_columns(arrays), activation="softmax", dtype="float32", name=name)(features)
+        return layers.Dense(targets.shape[1], activation="softmax", dtype="float32", name=name)(features)
 
     return Head(OneClass.output, build, _cross_entropy, ("accuracy",))
 
 
-def _yes_no(arrays: Arrays) -> Head:
+def _yes_no(targets: Targets) -> Head:
     """One sigmoid, and what is left of it as the column of "no"."""
 
     def build(features: Tensor, name: str) -> Tensor:
@@ -64,21 +65,21 @@ def _yes_no(arrays: Arrays) -> Head:
     return Head(YesNo.output, build, _cross_entropy, ("accuracy",))
 
 
-def _tags(arrays: Arrays) -> Head:
+def _tags(targets: Targets) -> Head:
     """A sigmoid for each. Labels are not smoothed: that would lift the probabilities of all rare tags."""
 
     def build(features: Tensor, name: str) -> Tensor:
-        return layers.Dense(_columns(arrays), activation="sigmoid", dtype="float32", name=name)(features)
+        return layers.Dense(targets.shape[1], activation="sigmoid", dtype="float32", name=name)(features)
 
     return Head(Tags.output, build, lambda smoothing: keras.losses.BinaryCrossentropy())
 
 
-def _scores(arrays: Arrays) -> Head:
+def _scores(targets: Targets) -> Head:
     """Numbers in their own units; what is trained is their distance in standard deviations of the training rows."""
-    mean, deviation = arrays.targets.mean(axis=0, dtype=np.float64), arrays.targets.std(axis=0, dtype=np.float64)
+    mean, deviation = targets.mean(axis=0, dtype=np.float64), targets.std(axis=0, dtype=np.float64)
 
     def build(features: Tensor, name: str) -> Tensor:
-        standard = layers.Dense(_columns(arrays), dtype="float32", name=f"{name}_standard")(features)
+        standard = layers.Dense(targets.shape[1], dtype="float32", name=f"{name}_standard")(features)
         in_units = layers.Rescaling(deviation.tolist(), offset=mean.tolist(), dtype="float32", name=name)
         return in_units(standard)
 
@@ -88,14 +89,10 @@ def _scores(arrays: Arrays) -> Head:
     return Head(Scores.output, build, lambda smoothing: squared_error)
 
 
-def _columns(arrays: Arrays) -> int:
-    return int(arrays.targets.shape[1])
-
-
 def _cross_entropy(smoothing: float) -> Any:
     return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
 
 
-_HEADS: Final[Mapping[str, Callable[[Arrays], Head]]] = MappingProxyType(
+_HEADS: Final[Mapping[str, Callable[[Targets], Head]]] = MappingProxyType(
     {OneClass.kind: _classes, YesNo.kind: _yes_no, Tags.kind: _tags, Scores.kind: _scores}
 )

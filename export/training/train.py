@@ -99,7 +99,7 @@ def train(
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
     texts = [row.text for row in rows]
 
-    head = head_of(spec.answer, arrays)
+    head = head_of(spec.answer, arrays.targets)
 
     def build() -> keras.Model:
         return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size, head=head)
