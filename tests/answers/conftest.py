@@ -110,5 +110,6 @@ def server(
         for kind, each in {**published, "moved": moved}.items()
     )
     config.write_text(f"model_config_list {{ {entries} }}")
-    with LocalServer(f"--model_config_file={config}", rest=True) as running:
+    flags = f"--model_config_file={config}", "--enable_model_warmup=false"
+    with LocalServer(*flags, rest=True, timeout=240) as running:
         yield running
