@@ -1,8 +1,8 @@
 """What a version answers with: one class, tags, yes or no, or scores. Pure data, as `duoserve.contract`.
 
-Everything that differs between kinds for a client is here. Export has a table by kind for each concern of its own:
-`export.dataset.targets`, `export.training.heads`, `export.measures`, `export.own.finishing`, `export.publish.decisions`;
-serving has `serving.rollout.trial.measures`.
+Everything that differs between kinds for a client is here. Export has a table by kind for each of its concerns:
+`export.dataset.targets`, `export.training.heads`, `export.measures`, `export.own.finishing` and
+`export.publish.decisions`; serving has `serving.rollout.trial.measures`.
 """
 
 from __future__ import annotations
