@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how to store them; what fewer bytes cost is measured (default: %(default)s; export/LARGE.md)",
     )
     export.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="for servers with --mixed_precision=bfloat16: measure what that costs (export/FAST.md)",
+    )
+    export.add_argument(
         "--as-is", action="store_true", help="write the layers as they are, without the rules that make them faster"
     )
     export.add_argument(
@@ -183,8 +188,9 @@ def _export(options: argparse.Namespace) -> int:
     own = own_model(options)
     if (options.run is None) == (own is None):
         options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
-    if options.data is not None and options.weights_as == "float32":
-        options.wrong_usage("expected --data with --weights-as float16 or int8 only: float32 costs nothing")
+    exact = options.weights_as == "float32" and not options.bfloat16
+    if options.data is not None and exact:
+        options.wrong_usage("expected --data with --weights-as float16 or int8, or --bfloat16: float32 costs nothing")
     from duoserve.artifact.signing import check_private_key
     from export.publish.cost import held_out_rows
     from export.publish.explain import explained
@@ -209,7 +215,7 @@ def _export(options: argparse.Namespace) -> int:
                 say(f"  {what:<8} {note}")
         measured_on = options.data if own is None else options.data or own.samples
         rows: Sequence[Row] = ()
-        if options.weights_as != "float32" and measured_on is not None:
+        if not exact and measured_on is not None:
             rows = held_out_rows(measured_on, trained.facts)
         published = export_version(
             trained.model,
@@ -221,6 +227,7 @@ def _export(options: argparse.Namespace) -> int:
             server_version=options.server_version,
             weights=options.weights_as,
             as_is=options.as_is,
+            bfloat16=options.bfloat16,
             held_out=rows,
             facts=trained.facts,
             sign_key=options.sign_key,

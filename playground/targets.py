@@ -180,7 +180,7 @@ def _heat_map(found: Explanation, data: bytes | None) -> str:
     """Over the picture, or over the spectrogram that the version saw."""
     under = None
     if data is not None:
-        under = open_image(data)
+        under = open_image(data, found.background)
         under.thumbnail((_HEAT_MAP, _HEAT_MAP))
     png = io.BytesIO()
     found.heat_map(under).save(png, "PNG")

@@ -24,11 +24,13 @@ import numpy.typing as npt
 
 from duoserve.contract import IMAGE, ONE_CLASS, Answer
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.manifest_csv import DECODERS, SPLITS, bar, read_manifest
+from export.dataset.manifest_csv import DECODERS, SPLITS, Manifest, bar, read_manifest
 from export.dataset.rows import DataError, Problem, Row
 from export.dataset.split import hold_out
 from export.dataset.targets import TARGETS, targets
+from export.defaults import BACKGROUND
 
 __all__ = [
     "SPLITS",
@@ -58,6 +60,7 @@ class Dataset:
         digest: SHA-256 (hex) of the images' bytes, texts, labels or scores, and split. Names of files don't count.
         medium: "image", or "audio" for recordings.
         answer: What the rows are examples of. Tags have thresholds of 0.5: training chooses better ones.
+        note: What is odd about the images, though nothing is wrong; empty where nothing is.
     """
 
     rows: tuple[Row, ...]
@@ -65,6 +68,7 @@ class Dataset:
     digest: str
     medium: str = IMAGE
     answer: Answer = ONE_CLASS
+    note: str = ""
 
     def select(self, split: str) -> tuple[Row, ...]:
         """The rows of "train" or "test"."""
@@ -115,6 +119,7 @@ def load_dataset(
     answer: str | None = None,
     seed: int = 0,
     test_fraction: float = 0.2,
+    background: Background = BACKGROUND,
     progress: bool | None = None,
 ) -> Dataset:
     """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
@@ -129,6 +134,7 @@ def load_dataset(
             no column `label`, tags where a label has a bar, else one class.
         seed: Another seed, another split. Unused when the manifest has a column `split`.
         test_fraction: Share to hold out when there is no column `split`, above 0 and below 1.
+        background: On which transparent pixels will be composited, for the note on images of one colour.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
     Raises:
@@ -139,7 +145,8 @@ def load_dataset(
         raise DataError(f"Expected test_fraction above 0 and below 1. Received: {test_fraction}")
     root = Path(folder)
     path = root / "manifest.csv"
-    medium, found, rows, digests, problems = read_manifest(root, answer, progress)
+    manifest = read_manifest(root, answer, progress, background)
+    rows, found, problems = manifest.rows, manifest.targets, manifest.problems
     has_split = all(row.split for row in rows)
     if not has_split and not problems:
         rows = list(_held_out(rows, found.answer, test_fraction, f"{seed} "))
@@ -159,9 +166,10 @@ def load_dataset(
     return Dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
         labels=labels,
-        digest=_digest(rows, digests),
-        medium=medium,
+        digest=_digest(rows, manifest.digests),
+        medium=manifest.medium,
         answer=found.made(labels),
+        note=_note(manifest, background),
     )
 
 
@@ -180,15 +188,16 @@ def load_held_out(
         OSError: The manifest can't be read.
     """
     root = Path(folder)
-    medium, found, rows, _, problems = read_manifest(root, answer, progress)
-    if medium != IMAGE:
-        raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {medium}")
-    if problems:
-        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", problems)
+    manifest = read_manifest(root, answer, progress)
+    rows = manifest.rows
+    if manifest.medium != IMAGE:
+        raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {manifest.medium}")
+    if manifest.problems:
+        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", manifest.problems)
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
     if not held_out:
         raise DataError(f"Expected a row to test on in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
-    return HeldOut(found.answer.kind, held_out)
+    return HeldOut(manifest.targets.answer.kind, held_out)
 
 
 def in_turn(rows: Sequence[Row], most: int) -> list[Row]:
@@ -251,6 +260,16 @@ def encode_texts(
     tokens = [preprocessor.tokens(row.text) for row in rows]
     stacked = np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32)
     return stacked, targets(rows, spec.answer, spec.labels)
+
+
+def _note(manifest: Manifest, background: Background) -> str:
+    if not manifest.one_colour:
+        return ""
+    first = manifest.one_colour[0]
+    return (
+        f"{len(manifest.one_colour)} of {len(manifest.rows)} images have a single colour, with transparent pixels on"
+        f" {','.join(map(str, background))}; the first is {str(first.image)!r} in line {first.line}"
+    )
 
 
 def _held_out(rows: Sequence[Row], answer: Answer | type[Answer], fraction: float, salt: str) -> tuple[Row, ...]:

@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec, normal_name
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.rows import DataError, Problem, Row
 from export.dataset.targets import TARGETS, Targets, find_kind
+from export.defaults import BACKGROUND
 
 __all__ = ["DECODERS", "SPLITS", "Manifest", "bar", "read_manifest"]
 
@@ -32,14 +34,15 @@ _MAYBE: Final = ("split", "group")
 
 
 class Manifest(NamedTuple):
-    """What was read of a folder.
+    """What was found in a folder.
 
     Attributes:
-        medium: "image" or "audio".
+        medium: IMAGE or AUDIO.
         targets: What its rows are examples of.
         rows: The good ones.
-        digests: SHA-256 (hex) of their files.
+        digests: SHA-256 (hex) of the files of `rows`; empty where one is bad.
         problems: What is wrong with the others.
+        one_colour: Rows whose image has a single colour.
     """
 
     medium: str
@@ -47,15 +50,19 @@ class Manifest(NamedTuple):
     rows: list[Row]
     digests: list[str]
     problems: list[Problem]
+    one_colour: list[Row]
 
 
-def read_manifest(root: Path, answer: str | None, progress: bool | None) -> Manifest:
+def read_manifest(
+    root: Path, answer: str | None, progress: bool | None, background: Background = BACKGROUND
+) -> Manifest:
     """Reads the manifest of a folder, and looks at every row and file.
 
     Args:
         root: Has `manifest.csv`.
         answer: The kind of answer, a key of `duoserve.contract.ANSWERS`; None takes what the manifest looks like.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
+        background: On which transparent pixels are composited.
 
     Raises:
         DataError: No manifest, or none with these columns.
@@ -74,16 +81,19 @@ def read_manifest(root: Path, answer: str | None, progress: bool | None) -> Mani
             f"Expected the columns {misfit or 'image,text,label'} and maybe split and group (audio in place of image)"
             f" in {path}. Received: {','.join(header) or 'none'}"
         )
+    (medium,) = media
     rows = []
     for line, fields in lines:
-        reasons = [*_reasons(fields, media[0]), *targets.reasons(fields)]
+        reasons = [*_reasons(fields, medium), *targets.reasons(fields)]
         problems.extend(Problem(line, reason) for reason in reasons)
         if not reasons:
-            rows.append(_row(line, fields, media[0], targets))
-    digests = _check_files(rows, media[0], root.resolve(), problems, progress)
+            rows.append(_row(line, fields, medium, targets))
+    checked = _check_files(rows, medium, root.resolve(), background, progress)
+    problems += [Problem(row.line, each.reason) for row, each in zip(rows, checked, strict=True) if each.reason]
     problems += _divided(rows)
-    rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
-    return Manifest(media[0], targets, rows, digests, problems)
+    one_colour = [row for row, each in zip(rows, checked, strict=True) if each.is_one_colour and medium == IMAGE]
+    rows = [dataclasses.replace(row, group=row.group or each.digest) for row, each in zip(rows, checked, strict=True)]
+    return Manifest(medium, targets, rows, [each.digest for each in checked], problems, one_colour)
 
 
 def _read_fields(path: Path, problems: list[Problem]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -141,10 +151,18 @@ def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(row.line, f"group {row.group!r} is in both splits: line {line} is for training")
 
 
+class _Checked(NamedTuple):
+    """SHA-256 of a file, what is wrong with it, and whether its image has a single colour."""
+
+    digest: str
+    reason: str = ""
+    is_one_colour: bool = False
+
+
 def _check_files(
-    rows: Sequence[Row], medium: str, root: Path, problems: list[Problem], progress: bool | None
-) -> list[str]:
-    """SHA-256 of every image or recording; empty where it is bad."""
+    rows: Sequence[Row], medium: str, root: Path, background: Background, progress: bool | None
+) -> list[_Checked]:
+    """What there is to know about every image or recording."""
     # Any size does: it is the decoding that counts.
     spec = PreprocessingSpec(
         image_height=32,
@@ -154,33 +172,28 @@ def _check_files(
         labels=("unused",),
         version=1,
         audio=AudioSpec() if medium == AUDIO else None,
+        background=background if medium == IMAGE else None,
     )
     preprocessor = Preprocessor(spec)
 
-    def check(row: Row) -> tuple[str, str]:
+    def check(row: Row) -> _Checked:
         name = f"{medium} {str(row.image)!r}"
         try:
             path = (root / row.image).resolve()
             if not path.is_relative_to(root):
-                return "", f"{name} is outside the folder"
+                return _Checked("", f"{name} is outside the folder")
             if not path.is_file():
-                return "", f"{name} does not exist"
+                return _Checked("", f"{name} does not exist")
             data = path.read_bytes()
-            preprocessor.decoded(data)
+            pixels = preprocessor.decoded(data)
         except InvalidInput as error:
-            return "", f"{name}: {error.message}"
+            return _Checked("", f"{name}: {error.message}")
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            return "", f"{name} can't be read: {error}"
-        return hashlib.sha256(data).hexdigest(), ""
+            return _Checked("", f"{name} can't be read: {error}")
+        return _Checked(hashlib.sha256(data).hexdigest(), is_one_colour=bool((pixels == pixels[0, 0]).all()))
 
-    digests = []
     with ThreadPoolExecutor(DECODERS) as pool:
-        checked = bar(pool.map(check, rows), len(rows), "Checking files", progress)
-        for row, (digest, reason) in zip(rows, checked, strict=True):
-            digests.append(digest)
-            if reason:
-                problems.append(Problem(row.line, reason))
-    return digests
+        return list(bar(pool.map(check, rows), len(rows), "Checking files", progress))
 
 
 def bar(items: Any, total: int, description: str, progress: bool | None) -> Any:

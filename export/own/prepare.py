@@ -15,6 +15,7 @@ from duoserve import contract
 from duoserve.contract import ONE_CLASS, ContractError, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, in_turn
+from export.defaults import BACKGROUND
 from export.keras_settings import keras_settings
 from export.measures import fitted, measure, shown
 from export.own.answer import Answer, adapt, find_answer, predictor
@@ -123,6 +124,7 @@ def _spec(
             pad_id=tokenizer.pad_id,
             optional=own.optional,
             answer=answer,
+            background=own.background or BACKGROUND,
         )
     except ContractError as error:
         reasons.append(str(error))
@@ -157,6 +159,7 @@ def _notes(
         embedded = (("embed", f"what the layer {own.embed!r} gives, {answer.features.shape[-1]} numbers"),)
     return (
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
+        ("background", f"{','.join(map(str, spec.background or ()))} under transparent pixels"),
         ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
         ("output", f"{answer.name!r}, {answer.what} of {len(spec.labels)} {spec.answer.columns}{follows}"),
         *embedded,

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from duoserve.settings import SettingsFileError, checked, read_toml
 from export.errors import ExportError
-from export.options import count, names, positive
+from export.options import colour, count, names, positive
 
 __all__ = [
     "LOGITS",
@@ -100,12 +100,13 @@ class OwnModel:
         labels: A file with a class, tag or score a line, or JSON; in the order of the output's columns. Of a yes or no
             first the no, then the yes; a score perhaps with its unit, as "price [EUR]".
         samples: A folder with `manifest.csv`, as for training: held-out pairs, of which some become golden samples.
-        image_input: Name of the input that takes the picture.
+        image_input: Name of the input that takes the image.
         text_input: Name of the input that takes the token ids.
         output: Name of the output that has the answer.
         output_is: PROBABILITIES, or LOGITS, which get a softmax or sigmoid, as the answer needs it.
         image_scale: One of SCALES.
         image_size: Height and width in pixels.
+        background: Red, green and blue under transparent pixels; None takes white.
         token_length: Length of a row of tokens.
         optional: Which of "image" and "text" may be missing, because the model was trained for it.
         embed: The layer whose output is what the signature `embed` gives; None: no such signature.
@@ -141,6 +142,9 @@ class OwnModel:
         _one_of(*SCALES), "|".join(SCALES), "what the model takes; default: 0..255 if it scales itself"
     )
     image_size: tuple[int, int] | None = _option(_size, "HxW", "default: the model's", read=_size)
+    background: tuple[int, int, int] | None = _option(
+        colour, "R,G,B", "under transparent pixels; default: 255,255,255, white", read=colour
+    )
     token_length: int | None = _option(positive, "N", "default: the model's")
     optional: tuple[str, ...] = _option(
         names, "image,text", "may be missing, one or both: the model was trained for it", (), read=names

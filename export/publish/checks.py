@@ -26,7 +26,7 @@ from export.publish.probes import probes, without_one
 from export.publish.session import SessionModel
 from export.publish.warmup import WARMUP_PATH, read_warmup, warmed_up
 
-__all__ = ["CHECKS", "COST", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "minor_release"]
+__all__ = ["CHECKS", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "cost_check", "minor_release"]
 
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's; of scores, as a share of the
@@ -37,6 +37,9 @@ Array = npt.NDArray[Any]
 Reference = Callable[[Array, Array], Array]
 """The Keras model: (image, tokens) -> its answer, float32 array of shape (batch, columns)."""
 
+Check = tuple[str, Callable[["Subject"], Iterator[str]], bool]
+"""Name, function, and whether the later ones stand on it."""
+
 
 @dataclasses.dataclass(slots=True)
 class Subject:
@@ -46,7 +49,6 @@ class Subject:
     server_version: str
     reference: Reference | None
     public_keys: tuple[Path, ...] = ()
-    cost: Cost | None = None
     model: SessionModel | None = None
     spec: PreprocessingSpec | None = None
     samples: tuple[GoldenSample, ...] = ()
@@ -244,13 +246,17 @@ def _warmup(subject: Subject) -> Iterator[str]:
     yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}{smallest}"
 
 
-def _weights(subject: Subject) -> Iterator[str]:
-    assert subject.cost is not None
-    yield from subject.cost.findings()
-    yield str(subject.cost)
+def cost_check(cost: Cost) -> Check:
+    """Whether a cost that was measured is within its limit."""
+
+    def found(subject: Subject) -> Iterator[str]:
+        yield from cost.findings()
+        yield str(cost)
+
+    return "bfloat16" if cost.kind == "bfloat16" else "weights", found, False
 
 
-CHECKS: Final[tuple[tuple[str, Callable[[Subject], Iterator[str]], bool], ...]] = (
+CHECKS: Final[tuple[Check, ...]] = (
     ("files", _files, False),
     ("loads", _loads, True),
     ("not newer", _not_newer, False),
@@ -263,10 +269,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Subject], Iterator[str]], bool], ...]] 
     ("parity", _parity, False),
     ("warmup", _warmup, False),
 )
-"""Name, function, and whether the later ones stand on it."""
-
-COST: Final = ("weights", _weights, False)
-SIGNED: Final = ("signature", _signature, False)
+SIGNED: Final[Check] = ("signature", _signature, False)
 
 
 def _encode(subject: Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:

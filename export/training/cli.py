@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from duoserve.console import say
-from export.options import add_answer, add_command, add_json, duration, names, positive
+from export.defaults import BACKGROUND
+from export.options import add_answer, add_command, add_json, colour, duration, names, positive
 from export.training.presets import FUSIONS, PRESETS
 from export.training.running import Running, add_running, running
 
@@ -44,6 +45,13 @@ def add_train(commands: Any) -> None:
         help="inputs that callers may leave out, one or both: the model learns to answer without",
     )
     train.add_argument(
+        "--background",
+        type=colour,
+        metavar="R,G,B",
+        default=BACKGROUND,
+        help="what transparent pixels are composited on, in training and in serving (default: 255,255,255, white)",
+    )
+    train.add_argument(
         "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
     )
     train.add_argument(
@@ -67,7 +75,11 @@ def _train(options: argparse.Namespace) -> int:
     if options.search and run != Running():
         options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(options.folder, answer=options.answer, seed=options.seed)
+    dataset = load_dataset(
+        options.folder, answer=options.answer, seed=options.seed, background=options.background
+    )
+    if dataset.note:
+        print(dataset.note, file=sys.stderr, flush=True)
     if dataset.answer != ONE_CLASS and not options.json:
         say(f"Answers with {dataset.answer.title}: {', '.join(dataset.labels)}")
     preset = PRESETS[options.preset]
@@ -75,6 +87,7 @@ def _train(options: argparse.Namespace) -> int:
     common: dict[str, Any] = {
         "seed": options.seed,
         "optional": options.optional,
+        "background": options.background,
         "progress": False if options.json else None,
     }
     if options.search:

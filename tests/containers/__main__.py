@@ -2,7 +2,7 @@
 
 python -m tests.containers [--if-possible] [arguments of pytest]
 
-With --if-possible the exit code is 0, after one line that says why, where there can be no engine.
+With --if-possible, where there can be no engine, it prints the reason in one line and ends with 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     try:
         with engine():
             marks = "docker or stock" if bases.real(bases.SERVING) else "docker"
-            command = [sys.executable, "-m", "pytest", "-m", marks, "--timeout=1500", *arguments]
+            command = [sys.executable, "-m", "pytest", "-m", marks, "--timeout=900", *arguments]
             tests = subprocess.Popen(command, cwd=ROOT)
             try:
                 return tests.wait()

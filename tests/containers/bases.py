@@ -49,9 +49,10 @@ def real(image: str) -> bool:
     return subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, timeout=900).returncode == 0
 
 
-def build(file: str, tag: str, *arguments: str) -> str:
-    """Builds an image of this repository; returns its tag."""
-    docker("build", "-f", file, "-t", tag, LABEL, *_proxies(), *arguments, str(ROOT), **_builder())
+def build(file: str, tag: str, *arguments: str, context: Path = ROOT) -> str:
+    """Builds an image of this repository, or of a copy of it; returns its tag."""
+    where = ["-f", str(context / file), "-t", tag, LABEL]
+    docker("build", *where, *_proxies(), *arguments, str(context), **_builder())
     return tag
 
 

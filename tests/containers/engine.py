@@ -43,7 +43,7 @@ def engine() -> Iterator[None]:
         address = f"unix://{run}/docker.sock"
         command = ["dockerd", f"--host={address}", f"--data-root={HOME}", f"--exec-root={run}/exec"]
         with open(f"{run}/log", "wb") as log:
-            # A session of its own: Ctrl-C is for the tests, which remove their containers first.
+            # In another session: Ctrl-C is for the tests, which remove their containers first.
             process = subprocess.Popen(
                 [*command, f"--pidfile={run}/pid"], stdout=log, stderr=log, start_new_session=True
             )

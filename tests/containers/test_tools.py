@@ -51,8 +51,7 @@ def test_a_checkout_that_only_its_owner_may_read_is_readable_in_the_image(tmp_pa
         shutil.copy(bases.ROOT / name, tmp_path)
     for path in tmp_path.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    tag = "duoserve-source:test"
-    arguments = [*bases.python_arguments(), "--target=source", "-f", str(tmp_path / "Dockerfile.tools")]
-    docker("build", "-t", tag, bases.LABEL, *arguments, str(tmp_path))
+    arguments = [*bases.python_arguments(), "--target=source"]
+    tag = bases.build("Dockerfile.tools", "duoserve-source:test", *arguments, context=tmp_path)
     hidden = docker("run", "--rm", "--user=10001", bases.LABEL, tag, "find", "/source", "!", "-readable")
     assert hidden == ""

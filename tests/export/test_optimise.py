@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from duoserve.contract import SERVING_BYTES, SERVING_DEFAULT
+from export.errors import ExportError
 from export.optimise import Optimised, optimise
 from export.optimise.lstm import block_lstm
 from export.publish.card import read_card
@@ -263,3 +264,14 @@ def test_as_is_leaves_everything_out(export: Callable[..., Published]) -> None:
     published = export(as_is=True)
     assert {"While", "ReadVariableOp"} <= _ops(published.path, SERVING_DEFAULT)
     assert read_card(published.path)["graph"] == {"rules": {}, "weights_in": "variables"}
+
+
+def test_what_a_server_in_bfloat16_costs_is_on_the_card(export: Callable[..., Published]) -> None:
+    if "avx512f" in Path("/proc/cpuinfo").read_text():
+        published = export(bfloat16=True)
+        cost = read_card(published.path)["graph"]["bfloat16"]
+        assert cost["rows"] == 4 and 0 < cost["difference"] < 0.05 and cost["agreement"] == 1
+        assert published.checks[-1].name == "bfloat16"
+    else:
+        with pytest.raises(ExportError, match="on a processor without AVX-512"):
+            export(bfloat16=True)

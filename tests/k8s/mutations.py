@@ -14,12 +14,13 @@ Documents = list[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Mutation:
-    """One mistake: the rule that has to see it, the rendering it is made in, and the change."""
+    """One mistake: the rule that has to find it, the change, the rendering it is made in, and options of `check`."""
 
     rule: str
     about: str
     change: Callable[[Documents], Any]
     render: str = "production"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.about}"

@@ -1,4 +1,4 @@
-"""Mistakes around the servers: the store and what fills it, quotas, nodes, peers, alerts and their files."""
+"""Mistakes around the servers (the store, quotas, nodes, peers, alerts), and what the API server refuses."""
 
 # ruff: noqa: E501 -- a table: one row a mistake
 
@@ -7,8 +7,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tests.k8s.mutations import Documents, Mutation, at, kind, one, pod, server, spec, text
-from tests.k8s.outsiders import HPA, NP, SVC, cont
+from tests.k8s.mutations import Documents, Mutation, at, drop, flag, kind, one, pod, server, spec, text
+from tests.k8s.outsiders import BINDING, HPA, NP, SVC, config_again, cont, job
 
 ZONE = "topology.kubernetes.io/zone"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -76,6 +76,18 @@ def expression(old: str, new: str) -> Any:
     return change
 
 
+def twin(documents: Documents) -> None:
+    """The servers' Deployment once more, under another name."""
+    found = copy.deepcopy(one(documents, "Deployment"))
+    found["metadata"]["name"] = "twin"
+    documents.append(found)
+
+
+def rollout_settings(documents: Documents) -> dict[str, Any]:
+    """The ConfigMap with rollout.toml."""
+    return next(d for d in documents if d["kind"] == "ConfigMap" and "rollout.toml" in d["data"])["data"]
+
+
 MUTATIONS = [
     # The store: what the export writes and the servers read.
     Mutation("api-field", "a value from two sources", at(server, "env|0|value", "4")),
@@ -131,4 +143,48 @@ MUTATIONS = [
     Mutation("rule-syntax", "brackets crossed", expression("[5m]))", "[5m)])")),
     Mutation("content", "a dashboard cut off", made("ConfigMap", data={"dashboard.json": '{"panels": ['})),
     Mutation("content", "a file of rules that is no YAML", made("ConfigMap", data={"rules.yaml": "a: [1"})),
+    # What the API server refuses, though each schema takes it.
+    Mutation("api-field", "a claim without access modes", at(kind("PersistentVolumeClaim", "duoserve-models"), "accessModes", [])),
+    Mutation("resource-name", "cpus", lambda d: server(d)["resources"]["limits"].update(cpus="4")),
+    Mutation("api-size", "a ConfigMap of more than 1 MiB", made("ConfigMap", data={"names.txt": "x" * (2**20 + 1)})),
+    Mutation("api-twice", "a spread constraint twice", lambda d: pod(d)["topologySpreadConstraints"].append(dict(pod(d)["topologySpreadConstraints"][0], maxSkew=2))),
+    Mutation("api-number", "a token for five minutes", lambda d: next(v for v in job(d)["spec"]["volumes"] if "projected" in v)["projected"]["sources"][0]["serviceAccountToken"].update(expirationSeconds=300), "component:rollout"),
+    Mutation("api-field", "a role's group with a version", lambda d: BINDING(d)["roleRef"].update(apiGroup="rbac.authorization.k8s.io/v1"), "component:rollout"),
+    Mutation("api-number", "a backoff limit below 0", at(kind("Job", "duoserve-export-first"), "backoffLimit", -1)),
+    Mutation("api-name", "a CronJob with a long name", lambda d: one(d, "CronJob", "duoserve-export")["metadata"].update(name="duoserve-export-" + "x" * 40)),
+    Mutation("api-number", "a Service's port over 65535", at(SVC, "ports|1|port", 70000)),
+    Mutation("api-name", "a Service that begins with a digit", lambda d: one(d, "Service")["metadata"].update(name="8500-duoserve")),
+    # What the schemas refuse.
+    Mutation("schema", "replicas in quotes", at(kind("Deployment"), "replicas", "1")),
+    Mutation("schema", "a mode in quotes", at(pod, "volumes|1|configMap|defaultMode", "0440")),
+    Mutation("schema", "a field's name", at(pod, "terminationGracePeriod", 30)),
+    Mutation("schema", "one container for a list", at(pod, "containers", {"name": "server"})),
+    Mutation("schema", "a probe without its port", at(server, "readinessProbe|httpGet|port", None)),
+    Mutation("schema", "an annotation that is a number", lambda d: one(d, "Deployment")["metadata"].setdefault("annotations", {}).update(revision=3)),
+    # Rules that no other mistake here breaks.
+    Mutation("flag-tensor-content", "tensor_content beside REST", lambda d: server(d)["args"].append("--enable_serialization_as_tensor_content=true")),
+    Mutation("flag-rest", "no REST port", flag("--rest_api_port")),
+    Mutation("flag-healthcheck", "no health service", flag("--enable_grpc_healthcheck")),
+    Mutation("flag-warmup", "no warmup", flag("--enable_model_warmup", "--enable_model_warmup=false")),
+    Mutation("flag-mixed-precision", "half precision", lambda d: server(d)["args"].append("--mixed_precision=float16")),
+    Mutation("command-form", "a command that is put together", at(server, "command", ["/bin/sh", "-c", "eval 'tensorflow_model_server --port=8500'"])),
+    Mutation("models-empty", "no model", lambda d: one(d, "ConfigMap", "duoserve-models")["data"].update({"models.config": "model_config_list {}"})),
+    Mutation("batching-client", "clients that send more", lambda d: None, "component:batching", {"client_batch": 64}),
+    Mutation("placeholder", "images as they are shipped", lambda d: None, options={"for_apply": True}),
+    Mutation("placeholder-class", "the storage class as it is shipped", lambda d: None, options={"for_apply": True}),
+    Mutation("ignore-annotation", "an ignored rule that does not exist", lambda d: one(d, "Deployment")["metadata"].setdefault("annotations", {}).update({"duoserve.dev/ignore-no-bugdet": "one replica"})),
+    Mutation("ignore-annotation", "an ignored rule without a reason", lambda d: one(d, "Deployment")["metadata"].setdefault("annotations", {}).update({"duoserve.dev/ignore-no-budget": ""})),
+    Mutation("service-exposed-rest", "REST on the internet", lambda d: SVC(d).update(type="LoadBalancer", ports=[SVC(d)["ports"][1]])),
+    Mutation("ingress-ports", "all ports for callers", at(NP, "ingress|0|ports", None)),
+    Mutation("no-policy", "no policy", drop("NetworkPolicy"), "component:export"),
+    Mutation("blocked-store", "a bucket that may not be called", text("models.config", '"/models/emoji"', '"gs://bucket/emoji"')),
+    Mutation("no-liveness", "no liveness", at(server, "livenessProbe", None)),
+    Mutation("no-request", "no resources at all", at(cont("duoserve-exporter"), "resources", None)),
+    Mutation("proc-mount", "all of /proc", at(server, "securityContext|procMount", "Unmasked")),
+    Mutation("sysctl", "an unsafe sysctl", at(pod, "securityContext|sysctls", [{"name": "kernel.msgmax", "value": "65536"}])),
+    Mutation("user", "a user of the node", at(pod, "securityContext|runAsUser", 1000)),
+    Mutation("selector-overlap", "a workload with the same labels", twin),
+    Mutation("rollout-size", "more replicas than there are", at(HPA, "minReplicas", 1), "component:rollout"),
+    Mutation("rollout-settings", "a rollout of another model", lambda d: (config_again(d), rollout_settings(d).update({"rollout.toml": 'model = "emojis"'})), "component:rollout"),
+    Mutation("rollout-settings", "settings that are not TOML", lambda d: rollout_settings(d).update({"rollout.toml": "model = emoji"}), "component:rollout"),
 ]  # fmt: skip

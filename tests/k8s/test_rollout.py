@@ -126,7 +126,7 @@ def test_the_job_finds_config_and_replicas(cluster: Recorder, store: Path, tmp_p
             env={**os.environ, "KUBECONFIG": cluster.kubeconfig(tmp_path)},
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert pod.address in done.stdout and "no drift" in done.stdout
+    assert pod.address in done.stdout and "in sync" in done.stdout
     assert cluster.calls <= granted()
 
 

@@ -129,11 +129,11 @@ class Site:
             state, _, _ = rollout.status()
         if state.versions and 1 not in state.versions:
             self.write(modelfile.edit(self.config.read_text(), models.MODEL, versions=[*state.versions, 1]))
-            self.wait_until_calm()
+            self.wait_until_in_sync()
         self.write(CONFIG.format(store=self.store))
         for path in (self.config.parent / ".rollout").glob("*.jsonl"):
             path.unlink()
-        self.wait_until_calm()
+        self.wait_until_in_sync()
 
     def write(self, text: str) -> None:
         """Another config, by somebody else than the tool."""
@@ -141,14 +141,14 @@ class Site:
         scratch.write_text(text)
         scratch.replace(self.config)
 
-    def wait_until_calm(self, seconds: float = 40) -> None:
+    def wait_until_in_sync(self, seconds: float = 40) -> None:
         end = time.monotonic() + seconds
         with self.rollout() as rollout:
             while True:
-                _, _, drift = rollout.status()
-                if not drift:
+                _, _, found = rollout.status()
+                if not found:
                     return
-                assert time.monotonic() < end, [str(one) for one in drift]
+                assert time.monotonic() < end, [str(one) for one in found]
                 time.sleep(0.2)
 
 

@@ -189,7 +189,7 @@ def test_the_history_is_shared_and_keeps_every_entry_of_two_writers(cluster: Fak
 def test_a_history_that_outgrows_its_configmap_loses_the_oldest_entries(cluster: FakeCluster, api: ClusterApi) -> None:
     history = ConfigMapHistory(api, "ml", "duoserve-models-rollout")
     for version in range(1, 6):
-        history.append(entry("gate", "run", "pets", version=version, figures="x" * 300_000))
+        history.append(entry("check", "run", "pets", version=version, figures="x" * 300_000))
     assert [record["version"] for record in history.read()] == [4, 5]
 
 

@@ -27,18 +27,18 @@ def run(site: Site, *arguments: str) -> int:
     return cli.main([*arguments, "--settings", site.settings_file()])
 
 
-def test_status_shows_each_replica_and_tells_drift_by_its_exit_code(
+def test_status_shows_each_replica_and_shows_what_is_out_of_sync(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(site, "status") == 0
     shown = capsys.readouterr().out
     assert all(replica.address in shown for replica in site.replicas)
-    assert "no drift" in shown
+    assert "in sync" in shown
     unknown = 'version_labels { key: "other" value: 9 }'  # no server follows that
     site.write(site.config.read_text().replace("version_labels", f"{unknown} version_labels"))
     assert run(site, "status", "--json") == 6
     told = json.loads(capsys.readouterr().out)
-    assert any("label other: expected version 9" in one["what"] for one in told["drift"])
+    assert any("label other: expected version 9" in one["what"] for one in told["out_of_sync"])
 
 
 def test_exit_codes_and_json_of_a_refusal(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,9 +54,9 @@ def test_exit_codes_and_json_of_a_refusal(site: Site, capsys: pytest.CaptureFixt
 def test_exit_code_and_json_of_a_stop(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(site, "run", str(models.WORSE), "--json") == 3
     told = json.loads(capsys.readouterr().out)
-    assert (told["error"], told["step"], told["undone"]) == ("Stopped", "gate", True)
+    assert (told["error"], told["step"], told["undone"]) == ("Stopped", "check", True)
     assert run(site, "history") == 0
-    assert "stopped, gate, undone" in capsys.readouterr().out
+    assert "stopped, check, rolled back" in capsys.readouterr().out
 
 
 def test_two_operators_cannot_fight(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("shadow = 'no.csv'", "no.csv"),
+        ("inputs = 'no.csv'", "no.csv"),
         ("shadow = 'gap.csv'", "gone.png"),
         ("hook = ['./no-hook']", "Expected hook"),
         ("rehearsal = ['no-such-server']", "Expected rehearsal"),

@@ -82,6 +82,7 @@ def describe_record(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec]
         "token_length": spec.token_length,
         "pad_id": spec.pad_id,
         "optional": list(spec.optional),
+        "background": spec.background,
         "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
         "answer": spec.answer.record(),
         "labels": list(spec.labels),
@@ -96,6 +97,8 @@ def describe_lines(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec])
     yield f"version       {spec.version}"
     yield f"digest        {spec.digest}"
     yield f"image         {spec.image_height} x {spec.image_width} pixels, RGB"
+    if spec.background is not None:
+        yield f"background    {', '.join(map(str, spec.background))} under transparent pixels"
     if spec.audio is not None:
         yield f"audio         {_audio_text(spec, spec.audio)}"
     yield f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes"

@@ -71,6 +71,7 @@ class Explanation:
         kind: What the version answers with.
         version: The servable version that answered.
         target: The label or version that was asked for, None for the latest.
+        background: Of the version's spec: what transparent pixels are composited on.
     """
 
     label: str
@@ -83,6 +84,7 @@ class Explanation:
     kind: Answer
     version: int
     target: int | str | None
+    background: tuple[int, int, int] | None = None
 
     @property
     def probability(self) -> float:
@@ -131,7 +133,7 @@ class Explanation:
             seen = Image.fromarray(self.pixels)
             under = seen.resize((width * factor, height * factor), Image.Resampling.NEAREST)
         else:
-            under = open_image(image)
+            under = open_image(image, self.background)
         strength = Image.fromarray(_strength(self.image_relevance)).resize(under.size, Image.Resampling.BICUBIC)
         drawn = under.convert("L").convert("RGB")
         for colour, sign in ((_FOR, 1), (_AGAINST, -1)):

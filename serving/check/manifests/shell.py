@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 __all__ = ["SHELLS", "assigned", "commands", "filled"]
 
 SHELLS = ("sh", "bash", "dash", "ash")
-_ASSIGNED = re.compile(r"^\s*(?:export\s+|readonly\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|\S*)", re.MULTILINE)
+_ASSIGNED = re.compile(r"^\s*(?:export\s+|readonly\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|[^\s;&|]*)", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))")
 _OPERATORS = frozenset(";&|()<>")
 

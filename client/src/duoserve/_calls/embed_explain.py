@@ -70,6 +70,7 @@ class EmbedExplain:
             input_relevance=InputRelevance(*found["input_relevance"][0].tolist()),
             version=outputs.version,
             target=target,
+            background=answering.spec.background,
         )
 
     def _checked(

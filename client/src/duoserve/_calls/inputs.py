@@ -167,6 +167,8 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
         )
     if mode != "auto":
         return mode
+    if isinstance(row.facts, EncodedImage) and row.facts.since_background and spec.background is None:
+        return "tensors"  # the graph may date from before it read such files
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
 

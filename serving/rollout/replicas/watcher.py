@@ -1,4 +1,4 @@
-"""Waits until every replica shows what the file says, and knows when waiting is in vain."""
+"""Waits until every replica is in sync with the file, or can't be."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterable, Sequence
 from serving.rollout.edits import State
 from serving.rollout.errors import RolloutError, Stopped
 from serving.rollout.replicas.fleet import DISCOVERY, Fleet, ReplicaView
-from serving.rollout.replicas.sync import drift, ended
-from serving.rollout.report import Reporter
+from serving.rollout.replicas.sync import differences, ended
+from serving.rollout.reporter import Reporter
 from serving.rollout.settings import Settings
 
 __all__ = ["Watcher"]
 
-_RESTARTS = 3  # a replica that went away this often in one command restarts because of something
+_RESTARTS = 3  # a replica that goes away this often in one command has a reason
 
 Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
 
 
 class Watcher:
-    """Looks at the replicas again and again, and remembers which of them came and went.
+    """Looks at the replicas repeatedly, and remembers which of them went away.
 
     Args:
         fleet: The replicas.
         settings: Times, labels and how many replicas there have to be.
-        reporter: Hears of progress.
+        reporter: Is told of progress.
     """
 
     def __init__(self, fleet: Fleet, settings: Settings, reporter: Reporter) -> None:
@@ -55,7 +55,7 @@ class Watcher:
                     self._losses[view.address] = self._losses.get(view.address, 0) + 1
                 self._missing[view.address] = (self._missing.get(view.address, (now,))[0], view.error)
         for address in self._missing.keys() - {view.address for view in views}:
-            del self._missing[address]  # gone for good: the count of replicas is what tells
+            del self._missing[address]  # gone: the number of replicas counts
         return views
 
     def short(self, views: Sequence[ReplicaView]) -> list[str]:
@@ -84,7 +84,7 @@ class Watcher:
             step: Its name.
             state: What the file says.
             version: The one that is on its way.
-            before: The replicas before the edit: an error of an earlier attempt is no news.
+            before: The replicas before the edit: an error of an earlier attempt does not count.
 
         Raises:
             Stopped: The version failed to load, a replica is missing for long or keeps
@@ -96,9 +96,9 @@ class Watcher:
         while True:
             views = self.look(state)
             now = time.monotonic()
-            found = drift(state, views)
+            found = differences(state, views)
             failed = ended(views, version)
-            # Of an earlier attempt, until it goes away or has been there for too long to be.
+            # An error of an earlier attempt; one that stays for long is of this one.
             stale = stale.intersection(failed) if now - begin <= self._waits.missing else set()
             findings = [line for line in failed if line not in stale] + self.trouble(views)
             short_since = (short_since or now) if len(views) < self.least else None
@@ -129,14 +129,14 @@ class Watcher:
         """Watches for some time; the findings that end it early, empty when nothing was found.
 
         A replica that is away for less than `waits.missing`, or still catches up after a
-        restart, is no finding.
+        restart, is not a finding.
         """
         begin = time.monotonic()
         behind: dict[str, float] = {}
         while True:
             views = self.look(state)
             now = time.monotonic()
-            lines = {*map(str, drift(state, views)), *self.short(views)}
+            lines = {*map(str, differences(state, views)), *self.short(views)}
             behind = {line: behind.get(line, now) for line in lines}
             findings = self.trouble(views)
             findings += [line for line, since in behind.items() if now - since > self._waits.missing]
@@ -161,7 +161,7 @@ class Watcher:
             except RolloutError as error:
                 return [f"the replicas are not known: {error}"]
             up = [view for view in views if view.up]
-            found = drift(state, up)
+            found = differences(state, up)
             differing = {one.address for one in found}
             self._reporter.progress("rollback", len(up) - len(differing), len(views), str(found[0]) if found else "")
             silent = [

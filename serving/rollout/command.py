@@ -1,4 +1,4 @@
-"""One command at work: the config as it was read, the edits made over it, and what is told to whom."""
+"""One command of the rollout: the config as it was read, the edits made over it, history and progress."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from serving.rollout.edits import Edit, State, difference, read_state
 from serving.rollout.errors import RolloutError
 from serving.rollout.package import Package, open_package
 from serving.rollout.replicas.fleet import Fleet
-from serving.rollout.replicas.watching import Watcher
-from serving.rollout.report import Reporter
+from serving.rollout.replicas.watcher import Watcher
+from serving.rollout.reporter import Reporter
 from serving.rollout.settings import Settings
 from serving.rollout.storage import Storage
 from serving.rollout.storage.entries import entry
-from serving.rollout.trial.gate import GateReport
-from serving.rollout.trial.shadow import Input
+from serving.rollout.trial.comparison import Input
+from serving.rollout.trial.live_check import CheckReport
 
-__all__ = ["Outcome", "Session"]
+__all__ = ["Command", "Outcome"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,36 +28,36 @@ class Outcome:
     Attributes:
         text: For people.
         edits: The edits that were made, or in a dry run would be: name and diff.
-        gates: The gates that were passed.
+        checks: The checks that were passed.
         warnings: What was left behind, such as replicas that did not answer.
         dry_run: Nothing was changed.
     """
 
     text: str
     edits: tuple[tuple[str, str], ...]
-    gates: tuple[GateReport, ...]
+    checks: tuple[CheckReport, ...]
     warnings: tuple[str, ...]
     dry_run: bool
 
 
-class Session:
-    """Where a command stands.
+class Command:
+    """A command of the rollout: its config, history and progress.
 
     Args:
         settings: What, where, and how good.
         storage: The config, its lock and its history.
         fleet: The replicas.
-        reporter: Hears of progress.
-        command: Its name, for the history.
-        version: Likewise.
+        reporter: Is told of progress.
+        name: Of the command, for the history.
+        version: What the command is about, for the history.
         dry_run: Edits are made in memory only.
         allow_contract: Don't look at the contract.
 
     Attributes:
         watcher: Looks at the replicas.
         version: What the command is about, for the history.
-        inputs: The settings' shadow inputs, once they are read.
-        gates: The gates that were passed.
+        inputs: The inputs that the settings name, once they are read.
+        checks: The checks that were passed.
         warnings: What was left behind.
     """
 
@@ -68,7 +68,7 @@ class Session:
         fleet: Fleet,
         reporter: Reporter,
         *,
-        command: str,
+        name: str,
         version: int | None,
         dry_run: bool,
         allow_contract: bool,
@@ -77,7 +77,7 @@ class Session:
         self._storage = storage
         self.fleet = fleet
         self.reporter = reporter
-        self._command = command
+        self._name = name
         self.version = version
         self.dry_run = dry_run
         self.allow_contract = allow_contract
@@ -86,18 +86,18 @@ class Session:
         self._pretended: str | None = None
         self._edits: list[tuple[str, str]] = []
         self.inputs: Sequence[Input] = ()
-        self.gates: list[GateReport] = []
+        self.checks: list[CheckReport] = []
         self.warnings: list[str] = []
 
     def outcome(self, text: str) -> Outcome:
-        """The outcome of a command that ended well."""
-        said = "nothing was changed; " + (
-            f"{len(self._edits)} edits would be made" if self._edits else "no edit is due"
+        """The outcome of a command that succeeded."""
+        dry = "nothing was changed; " + (
+            f"{len(self._edits)} edits would be made" if self._edits else "no edit to make"
         )
         return Outcome(
-            said if self.dry_run else text,
+            dry if self.dry_run else text,
             tuple(self._edits),
-            tuple(self.gates),
+            tuple(self.checks),
             tuple(self.warnings),
             self.dry_run,
         )
@@ -107,16 +107,16 @@ class Session:
 
         Args:
             event: What happened.
-            urgent: A history that can't be written is a warning only.
+            urgent: Only warn when the history can't be written.
             facts: Figures.
         """
         try:
             version = facts.pop("version", self.version)
-            self._storage.history.append(entry(event, self._command, self.settings.model, version=version, **facts))
+            self._storage.history.append(entry(event, self._name, self.settings.model, version=version, **facts))
         except RolloutError as error:
             if not urgent:
                 raise
-            self.reporter.say("history", str(error))
+            self.reporter.report("history", str(error))
             self.warnings.append(str(error))
 
     def records(self) -> list[dict[str, Any]]:
@@ -128,23 +128,23 @@ class Session:
         return self._storage.records(self.settings.model)
 
     def state(self) -> State:
-        """What the file says now. An edit that is made next is over this and nothing newer."""
+        """What the file says now. The next edit is made over this and nothing newer."""
         if self._pretended is None:
             self._seen = self._storage.config.read()
         return self.known()
 
     def known(self) -> State:
-        """What the file said when it was read or written last: without asking for it, which may fail."""
+        """What the file said when it was last read or written: this does not read it, so it can't fail."""
         return read_state(self._text(), self.settings.model, self.settings.labels)[0]
 
     @property
     def pretends(self) -> bool:
-        """Whether a dry run has made an edit that the replicas don't know of."""
+        """Whether a dry run has made an edit, which the replicas don't know."""
         return self._pretended is not None
 
     @property
     def edited(self) -> bool:
-        """Whether an edit was tried for good."""
+        """Whether an edit of the real file was tried."""
         return bool(self._edits) and not self.dry_run
 
     def package(self, version: int) -> Package:
@@ -153,7 +153,7 @@ class Session:
         Raises:
             Refused: It lacks files, was tampered with, or is not signed as the policy asks.
         """
-        self.reporter.say("store", f"checking every file of version {version}")
+        self.reporter.report("store", f"checking every file of version {version}")
         return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
 
     def against(self, version: int) -> int | None:
@@ -166,7 +166,7 @@ class Session:
 
         Args:
             edit: The edit.
-            urgent: A history that can't be written is a warning only.
+            urgent: Only warn when the history can't be written.
             facts: For the history.
 
         Raises:
@@ -180,11 +180,11 @@ class Session:
             self._pretended = after
             return
         self._storage.lock.check()
-        # Before the edit: an edit that nobody can explain is worse than an entry without one.
+        # Before the edit: an edit without an entry is worse than an entry without an edit.
         self.log("edit", urgent=urgent, step=edit.step, diff=shown, **facts)
         self._storage.config.write(after, self._seen)
         self._seen = after
-        self.reporter.say(edit.step, f"{self._storage.config.name} edited")
+        self.reporter.report(edit.step, f"{self._storage.config.name} edited")
 
     def _text(self) -> str:
         return self._seen if self._pretended is None else self._pretended

@@ -1,4 +1,4 @@
-"""What a person sees while a rollout is at work: on stderr, so that stdout stays for the result."""
+"""Progress of a rollout, for people: on stderr, so that stdout has only the result."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Final, Protocol, TextIO
 
 from duoserve.console import put
 
-__all__ = ["Lines", "Reporter", "Silent"]
+__all__ = ["ConsoleReporter", "Reporter", "SilentReporter"]
 
 _CLEAR: Final = "\r\x1b[K"
 
 
 class Reporter(Protocol):
-    """Hears what happens."""
+    """Is told what happens."""
 
-    def say(self, step: str, text: str) -> None:
+    def report(self, step: str, text: str) -> None:
         """Something happened."""
 
     def progress(self, step: str, done: int, total: int, text: str) -> None:
-        """So much of a step is done; called often."""
+        """How much of a step is done; called often."""
 
 
-class Silent:
-    """Says nothing."""
+class SilentReporter:
+    """Reports nothing."""
 
-    def say(self, step: str, text: str) -> None:
+    def report(self, step: str, text: str) -> None:
         """Nothing."""
 
     def progress(self, step: str, done: int, total: int, text: str) -> None:
         """Nothing."""
 
 
-class Lines:
-    """Lines with the time. On a terminal the last one counts up; elsewhere each change is a line."""
+class ConsoleReporter:
+    """Prints lines with the time. On a terminal the last one is redrawn; elsewhere each change is a new line."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream: TextIO | None = stream or sys.stderr
@@ -42,8 +42,8 @@ class Lines:
         self._last = ""
         self._open = False
 
-    def say(self, step: str, text: str) -> None:
-        """A line of its own."""
+    def report(self, step: str, text: str) -> None:
+        """One line."""
         self._put(f"{_CLEAR if self._open else ''}{time.strftime('%H:%M:%S')}  {step:<8}  {text}\n")
         self._open = False
         self._last = ""

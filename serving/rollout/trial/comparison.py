@@ -105,8 +105,8 @@ def read_inputs(path: Path, most: int) -> list[Input]:
     """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
 
     They are evenly chosen. A column `label` names the true class, or tags with bars between them; without it, columns
-    of numbers are the true scores. Where there is a column `split`, only its rows `test` are taken: on what a version
-    was trained with, it is no worse than any other.
+    of numbers are the true scores. Where there is a column `split`, only its rows `test` are taken: a version does too
+    well on what it was trained with.
 
     Raises:
         SettingsError: The file or an image can't be read, or there are none.

@@ -1,7 +1,7 @@
-"""The gate on live replicas: golden samples, latency against the version that serves, shadow inputs.
+"""The check on live replicas: golden samples, latency against the version that serves, answers to inputs.
 
-Every call is pinned to a version and goes to one replica by its address, so the gate can run
-before any label moves and says which replica is the bad one.
+Every call is pinned to a version and goes to one replica by its address, so the check can run
+before any label moves, and names the bad replica.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from duoserve.errors import DeadlineExceeded, ServerUnavailable
 from serving.rollout.package import Package, contract_of, incompatible
 from serving.rollout.replicas.fleet import Fleet, Send
 from serving.rollout.settings import Settings
+from serving.rollout.trial.comparison import Answers, Comparison, Input, compare
 from serving.rollout.trial.latency import Latency, measure
-from serving.rollout.trial.shadow import Answers, Comparison, Input, compare
 
-__all__ = ["Gate", "GateReport", "ReplicaFigures"]
+__all__ = ["CheckReport", "LiveCheck", "ReplicaFigures"]
 
 _SENDS: tuple[Send, ...] = ("tensors", "bytes")
 _SHOWN = 3
@@ -40,7 +40,7 @@ class ReplicaFigures:
         golden: Samples that were asked, by tensors and by bytes.
         golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
         latency: None when the golden samples failed already.
-        bad_replies: Shadow inputs to which the new version had no usable answer: NaN, an error.
+        bad_replies: Inputs to which the new version had no usable answer: NaN, an error.
     """
 
     address: str
@@ -51,16 +51,16 @@ class ReplicaFigures:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class GateReport:
-    """The figures of a gate, and why it is shut.
+class CheckReport:
+    """The figures of a check, and why it failed.
 
     Attributes:
-        step: Which of the gates: before the canary, under its traffic, after the promotion.
+        step: "check" before the canary, "bake" under its traffic, "watch" after the promotion.
         version: The new version.
         against: The version it was compared with.
         replicas: What each replica showed.
-        shadow: The comparison over all of them.
-        findings: What was over a limit, one line each. Empty when the gate is open.
+        comparison: The answers of both versions to the inputs, over all replicas.
+        findings: What was over a limit, one line each. Empty when the version passed.
         seconds: How long it took.
     """
 
@@ -68,7 +68,7 @@ class GateReport:
     version: int
     against: int
     replicas: tuple[ReplicaFigures, ...]
-    shadow: Comparison
+    comparison: Comparison
     findings: tuple[str, ...]
     seconds: float
 
@@ -86,12 +86,11 @@ class GateReport:
             if measured:
                 before, after = (max(getattr(one, which) for one in measured) for which in (old, new))
                 parts.append(f"{name} {before:.1f} -> {after:.1f} ms")
-        if self.shadow.inputs:
-            parts.append(
-                f"agreement {self.shadow.agreement:.0%} of {self.shadow.inputs} inputs, drift {self.shadow.drift:.2f}"
-            )
-        if self.shadow.labelled:
-            parts.append(f"{self.shadow.measure} {self.shadow.qualities}")
+        if self.comparison.inputs:
+            parts.append(f"agreement {self.comparison.agreement:.0%} of {self.comparison.inputs} inputs")
+            parts.append(f"drift {self.comparison.drift:.2f}")
+        if self.comparison.labelled:
+            parts.append(f"{self.comparison.measure} {self.comparison.qualities}")
         return ", ".join(parts)
 
 
@@ -102,7 +101,7 @@ class _Result:
     pairs: Pairs
 
 
-class Gate:
+class LiveCheck:
     """Compares a version with the one that serves.
 
     Args:
@@ -110,7 +109,7 @@ class Gate:
         settings: Its limits.
         package: The new version.
         against: The version that serves.
-        inputs: Shadow inputs, spread over the replicas.
+        inputs: Spread over the replicas.
         allow_contract: Don't look at the contract.
     """
 
@@ -137,11 +136,11 @@ class Gate:
         step: str,
         wait_for: Callable[[str], None] = lambda address: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> GateReport:
+    ) -> CheckReport:
         """Asks every replica, those that join meanwhile too.
 
         Args:
-            step: Name of the gate, for the report.
+            step: Its name, for the report.
             wait_for: Called with a replica before it is asked, and before it is asked again;
                 returns when the version serves there, or should.
             progress: Called with how many replicas are done, of how many.
@@ -158,16 +157,16 @@ class Gate:
 
             self._fleet.each(ask, todo)
         results = [done[address] for address in sorted(done)]
-        shadow = compare([pair for result in results for pair in result.pairs])
-        findings = [finding for result in results for finding in result.findings] + self._judge(shadow)
+        comparison = compare([pair for result in results for pair in result.pairs])
+        findings = [finding for result in results for finding in result.findings] + self._judge(comparison)
         if not results:
             findings.append("expected replicas. Received: none")
-        return GateReport(
+        return CheckReport(
             step,
             self._package.version,
             self._against,
             tuple(result.figures for result in results),
-            shadow,
+            comparison,
             tuple(findings),
             time.monotonic() - begin,
         )
@@ -191,7 +190,7 @@ class Gate:
                 self._fleet.forget(address)
                 finding = f"{address}: expected answers. Received: {type(error).__name__}: {error.message}"
             except DuoserveError as error:
-                return _Result(ReplicaFigures(address, 0, 0.0), [f"{address}: {_said(error)}"], [])
+                return _Result(ReplicaFigures(address, 0, 0.0), [f"{address}: {_received(error)}"], [])
         finding += f" ({_ATTEMPTS} times)"
         return _Result(ReplicaFigures(address, 0, 0.0), [finding], [])
 
@@ -218,13 +217,13 @@ class Gate:
             except (ServerUnavailable, DeadlineExceeded):
                 raise
             except DuoserveError as error:
-                bad.append(f"{address}: expected an answer to a shadow input. Received: {_said(error)}")
+                bad.append(f"{address}: expected an answer to an input. Received: {_received(error)}")
         figures = dataclasses.replace(figures, latency=latency, bad_replies=len(bad))
         findings = [f"{address}: {finding}" for finding in slow] + _shown(bad)
         return _Result(figures, findings, pairs)
 
     def _contract(self, address: str) -> list[str]:
-        """The spec that the live version tells: its number, and what clients must be able to follow."""
+        """The spec that the live version gives: its digest, and what clients must be able to follow."""
         version = self._package.version
         try:
             new = self._fleet.client(address, version).preprocessor().spec
@@ -232,7 +231,7 @@ class Gate:
         except (ServerUnavailable, DeadlineExceeded):
             raise
         except DuoserveError as error:
-            return [f"{address}: expected both versions to describe themselves. Received: {_said(error)}"]
+            return [f"{address}: expected both versions to describe themselves. Received: {_received(error)}"]
         findings = []
         if new.digest != self._package.contract.digest:
             findings.append("expected the contract of the version in the store. Received: another model's")
@@ -253,7 +252,7 @@ class Gate:
                 except (ServerUnavailable, DeadlineExceeded):
                     raise
                 except DuoserveError as error:
-                    findings.append(f"{address}: golden sample {position} as {send}: {_said(error)}")
+                    findings.append(f"{address}: golden sample {position} as {send}: {_received(error)}")
                     continue
                 off, same = _distance(answer, sample, self._package.samples, self._limits.golden_tolerance)
                 worst = max(worst, off)
@@ -282,29 +281,31 @@ class Gate:
                 break
         return found, findings
 
-    def _judge(self, shadow: Comparison) -> list[str]:
-        """Only what is over a limit by more than chance: a few inputs can condemn no version that is as good."""
+    def _judge(self, comparison: Comparison) -> list[str]:
+        """Only what is over a limit by more than chance: a few inputs can't condemn a version that is as good."""
         findings: list[str] = []
-        if not shadow.inputs:
+        if not comparison.inputs:
             return findings
         limits = self._limits
-        moved = f" ({', '.join(f'{change}: {count}' for change, count in shadow.moved)})" if shadow.moved else ""
-        if shadow.labelled:
+        moved = (
+            f" ({', '.join(f'{change}: {count}' for change, count in comparison.moved)})" if comparison.moved else ""
+        )
+        if comparison.labelled:
             # Two versions that are right equally often may well disagree where both are often wrong.
-            if shadow.drop_at_least > limits.accuracy_drop:
+            if comparison.drop_at_least > limits.accuracy_drop:
                 findings.append(
-                    f"shadow: expected the {shadow.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
-                    f" {shadow.qualities} on {shadow.labelled} inputs{moved}"
+                    f"inputs: expected the {comparison.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
+                    f" {comparison.qualities} on {comparison.labelled}{moved}"
                 )
-        elif shadow.agreement_at_most < limits.agreement:
+        elif comparison.agreement_at_most < limits.agreement:
             findings.append(
-                f"shadow: expected {shadow.same} for at least {limits.agreement:.0%} of {shadow.inputs} inputs."
-                f" Received: {shadow.agreement:.0%}{moved}"
+                f"inputs: expected {comparison.same} for at least {limits.agreement:.0%} of {comparison.inputs} inputs."
+                f" Received: {comparison.agreement:.0%}{moved}"
             )
-        if shadow.drift > limits.drift:
+        if comparison.drift > limits.drift:
             findings.append(
-                f"shadow: expected the answers to drift by at most {limits.drift:g}."
-                f" Received: {shadow.drift:.2f}{moved}"
+                f"inputs: expected the answers to drift by at most {limits.drift:g}."
+                f" Received: {comparison.drift:.2f}{moved}"
             )
         return findings
 
@@ -320,7 +321,7 @@ def _distance(
     return float((np.abs(answer.values - expected) / scale).max()), answer.kind.same(expected, answer.values, tolerance)
 
 
-def _said(error: DuoserveError) -> str:
+def _received(error: DuoserveError) -> str:
     return f"expected an answer. Received: {'an unusable one: ' if isinstance(error, BadReply) else ''}{error.message}"[
         :240
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from duoserve import Client, Prediction
 from duoserve.contract import OneClass, Scores, Tags
 from serving.rollout.errors import SettingsError, Stopped
-from serving.rollout.trial.shadow import Answers, Comparison, compare, read_inputs
+from serving.rollout.trial.comparison import Answers, Comparison, compare, read_inputs
 from tests.rollout import models
 from tests.rollout.site import LIMITS, Site
 
@@ -149,11 +149,11 @@ def test_a_version_that_is_right_less_often_is_stopped(site: Site, tmp_path: Pat
         for number, (image, text) in enumerate(models.SAMPLES):
             (tmp_path / f"{number}.png").write_bytes(image)
             rows.append(f"{number}.png,{text},{client.predict(image, text).label}")
-    shadow = tmp_path / "shadow.csv"
-    shadow.write_text("\n".join(("image,text,label", *rows)))
+    path = tmp_path / "held-out.csv"
+    path.write_text("\n".join(("image,text,label", *rows)))
     # The answers are others, and nothing but the classes shows it.
     limits = dataclasses.replace(LIMITS, drift=1.0)
-    with site.rollout(shadow=shadow, limits=limits) as rollout, pytest.raises(Stopped) as stopped:
+    with site.rollout(inputs=path, limits=limits) as rollout, pytest.raises(Stopped) as stopped:
         rollout.run(models.WORSE)
     assert stopped.value.undone
     assert any("accuracy" in line for line in stopped.value.findings)
