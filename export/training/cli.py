@@ -75,9 +75,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.search and run != Running():
         options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(
-        options.folder, answer=options.answer, seed=options.seed, background=options.background
-    )
+    dataset = load_dataset(options.folder, answer=options.answer, seed=options.seed, background=options.background)
     if dataset.note:
         print(dataset.note, file=sys.stderr, flush=True)
     if dataset.answer != ONE_CLASS and not options.json:

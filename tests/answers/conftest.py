@@ -94,7 +94,12 @@ def moved(published: dict[str, Published], trained: dict[str, TrainedModel]) -> 
     higher = keras.layers.Rescaling([1.0, 1.0], offset=[300.0, 0.0])(model.model.output)
     store = ModelStore(first.parents[1], "moved")
     return export_version(
-        keras.Model(model.model.input, higher), model.spec, model.samples, store, version=2, batch_sizes=(1,)
+        keras.Model(model.model.input, higher),
+        published["scores"].spec,
+        model.samples,
+        store,
+        version=2,
+        batch_sizes=(1,),
     )
 
 
