@@ -92,7 +92,7 @@ def moved(published: dict[str, Published], trained: dict[str, TrainedModel]) -> 
     first, model = published["scores"].path, trained["scores"]
     shutil.copytree(first, first.parents[1] / "moved" / "1")
     higher = keras.layers.Rescaling([1.0, 1.0], offset=[300.0, 0.0])(model.model.output)
-    store = ModelStore(first.parents[1], "moved")
+    store, spec = ModelStore(first.parents[1], "moved"), published["scores"].spec
     return export_version(
         keras.Model(model.model.input, higher),
         published["scores"].spec,
