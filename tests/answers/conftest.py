@@ -95,7 +95,7 @@ def moved(published: dict[str, Published], trained: dict[str, TrainedModel]) -> 
     store, spec = ModelStore(first.parents[1], "moved"), published["scores"].spec
     return export_version(
         keras.Model(model.model.input, higher),
-        published["scores"].spec,
+        spec,
         model.samples,
         store,
         version=2,
