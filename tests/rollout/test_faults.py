@@ -12,6 +12,7 @@ import pytest
 
 from duoserve.artifact.checksums import write_manifest
 from duoserve.artifact.samples import GOLDEN_PATH, dump_samples, load_samples
+from duoserve.contract import ONE_CLASS
 from serving.rollout import Refused, Stopped
 from tests.rollout import models
 from tests.rollout.site import WAITS, Replica, Site
@@ -85,9 +86,9 @@ def test_a_restarting_replica_is_waited_for(site: Site) -> None:
 def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
     golden = load_samples((folder / GOLDEN_PATH).read_bytes())
-    off = tuple(value + shift for value, shift in zip(golden[3].probabilities, (0.002, -0.002, 0), strict=True))
-    golden = (*golden[:3], dataclasses.replace(golden[3], probabilities=off), *golden[4:])
-    (folder / GOLDEN_PATH).write_text(dump_samples(golden))
+    off = tuple(value + shift for value, shift in zip(golden[3].values, (0.002, -0.002, 0), strict=True))
+    golden = (*golden[:3], dataclasses.replace(golden[3], values=off), *golden[4:])
+    (folder / GOLDEN_PATH).write_text(dump_samples(golden, ONE_CLASS))
     write_manifest(folder)
     with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
         rollout.canary(models.GOOD)
