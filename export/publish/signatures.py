@@ -17,7 +17,8 @@ from export.graph.audio import AudioDecoder
 from export.graph.images import ImageDecoder
 from export.graph.preprocessing import make_tokenizer, tokenize
 from export.publish.answers import Served, tensor_spec
-from export.publish.embedding import EMBEDDING, PROBABILITIES
+from export.publish.decisions import decided
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.explain import explain_fn
 
 __all__ = ["build_archive"]
@@ -35,10 +36,9 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     """
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        return served.answer(image, tokens)[PROBABILITIES]
+        return served.answer(image, tokens)[ANSWER]
 
     tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
-    labels = tf.constant(spec.labels)
     described = spec.to_json()
 
     def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,11 +51,11 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
             return decode(encoded), tokens
 
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": predict(image, tokens)}
+        return {spec.answer.output: predict(image, tokens)}
 
     def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(*prepare(encoded, text))
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+        values = predict(*prepare(encoded, text))
+        return {spec.answer.output: values, **decided(spec, values)}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(key), described)}

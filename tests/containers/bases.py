@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.containers.engine import ROOT
+from tests.containers.engine import ROOT, UnavailableError
 
 SERVING = "tensorflow/serving:2.20.0"
 PYTHON = "python:3.12-slim"
@@ -114,12 +114,17 @@ def _proxies() -> list[str]:
 
 def _bootstrap(tag: str) -> None:
     """Debian and its Python as an image, with this machine's certificates and package index."""
-    assert shutil.which("debootstrap"), "no registry is reached, and debootstrap is not installed: apt-get install it"
+    if shutil.which("debootstrap") is None or os.geteuid() != 0:
+        raise UnavailableError(
+            f"{PYTHON} can't be pulled, and its stand-in needs debootstrap (apt-get install it) and root"
+        )
     with tempfile.TemporaryDirectory(prefix="standin-") as folder:
         root = Path(folder) / "root"
         command = ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-pip", _suite()]
         done = subprocess.run([*command, str(root)], capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+        if done.returncode != 0:
+            last = (done.stdout + done.stderr).strip().rpartition("\n")[2]
+            raise UnavailableError(f"{PYTHON} can't be pulled, and debootstrap fails: {last}")
         (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
         for mark in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             mark.unlink()  # the real image's Python is pip's

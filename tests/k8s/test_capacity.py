@@ -22,7 +22,7 @@ from tests.k8s.tools import ROOT, tool
 CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}
 
 
-def test_the_page_and_the_calculator_agree() -> None:
+def test_the_plan_agrees_with_the_page() -> None:
     """1,000 calls a second at 74 each and 60 %: 23 replicas and one to spare."""
     made = plan(Measured(latency_ms=1000 / 74, cpus=2, model_mb=90), Load(rate=1000))
     assert made.replicas == 24
