@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,9 +123,14 @@ def _rows(reader: Any, header: list[str], medium: str, problems: list[Problem]) 
                 reasons = list(_reasons(row, medium))
                 problems.extend(Problem(line, reason) for reason in reasons)
                 if not reasons:
-                    label, (split, group) = row["label"].strip(), (row.get(name, "") for name in _MAYBE)
-                    yield Row(line, Path(row[medium]), row["text"], label, split, group.strip())
+                    label, group = _name(row["label"]), _name(row.get("group", ""))
+                    yield Row(line, Path(row[medium]), row["text"], label, row.get("split", ""), group)
         line = reader.line_num + 1
+
+
+def _name(text: str) -> str:
+    """Composed (NFC): the same name typed on another system may come decomposed, and would be another class."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:

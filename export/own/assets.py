@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from typing import Final
 
 import numpy as np
@@ -92,7 +93,7 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
         mend = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
         reasons.append(reason(expected, f"{own.labels}: {said(error)}", mend))
         return None
-    labels = [label.strip() for label in labels]
+    labels = [unicodedata.normalize("NFC", label).strip() for label in labels]  # as in manifest.csv
     before = len(reasons)
     if empty := [number for number, label in enumerate(labels, 1) if not label]:
         reasons.append(
