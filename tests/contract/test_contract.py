@@ -66,7 +66,7 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"image_height": 0}, "Expected image_height to be an integer of at least 1. Received: 0"),
         ({"token_length": "6"}, "Expected token_length to be an integer of at least 1. Received: '6'"),
         ({"version": True}, "Expected version to be an integer of at least 1. Received: True"),
-        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing"),
+        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a tokenizer. Received: nothing"),
         ({"labels": ()}, "Expected labels to be non-empty strings, at least one. Received: ()"),
         ({"labels": ("cat", "")}, "Expected labels to be non-empty strings"),
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
@@ -87,8 +87,8 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 2. Received: format 9 (a newer exporter wrote it"),
-        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 2. Received: format [1]"),
+        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 3. Received: format 9 (a newer exporter wrote it"),
+        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 3. Received: format [1]"),
         ({"optional": ["text"]}, "(the specification was changed after it was written)"),
         ({"optional": [["text"]]}, "Expected only strings in the PreprocessingSpec"),
         ({"optional": "text"}, "Expected optional of type list in the PreprocessingSpec. Received: 'text'"),

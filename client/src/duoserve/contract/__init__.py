@@ -20,20 +20,36 @@ from duoserve.contract.signatures import (
     signatures,
 )
 from duoserve.contract.spec import AUDIO, IMAGE, TEXT, PreprocessingSpec
+from duoserve.contract.tokenizers import (
+    BPE,
+    SENTENCEPIECE,
+    TOKENIZERS,
+    UNIGRAM,
+    WORDPIECE,
+    pack_tokenizer,
+    unpack_tokenizer,
+)
 
 __all__ = [
     "AUDIO",
+    "BPE",
     "DESCRIBE",
     "EMBED",
     "EXPLAIN",
     "IMAGE",
+    "SENTENCEPIECE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
     "TEXT",
+    "TOKENIZERS",
+    "UNIGRAM",
+    "WORDPIECE",
     "AudioSpec",
     "ContractError",
     "PreprocessingSpec",
     "SignatureSpec",
     "TensorSpec",
+    "pack_tokenizer",
     "signatures",
+    "unpack_tokenizer",
 ]
