@@ -58,8 +58,10 @@ class Rewriting:
         # In one call, parted by a character that only it becomes: a million calls take seconds.
         parted = [each for each in CODE_POINTS if chr(each) != _PART]
         for code_point, found in zip(parted, function(_PART.join(map(chr, parted))).split(_PART), strict=True):
-            # " 国 " is one row for all of Chinese.
             found = fixed.get(code_point, found)
+            if found == chr(code_point):
+                continue
+            # " 国 " is one row for all of Chinese.
             row = tuple(_ITSELF if ord(each) == code_point else ord(each) for each in found)
             slots[code_point] = rows.setdefault(row, len(rows))
         self._slots = Classes(slots)

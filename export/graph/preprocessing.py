@@ -1,6 +1,6 @@
-"""Preprocessing inside the graph, for the `serving_bytes` signature.
+"""Images inside the graph, for the `serving_bytes` signature.
 
-The twin of `duoserve.preprocessing.preprocessor`: token ids and pixels are identical. Whoever
+The twin of `duoserve.preprocessing.preprocessor`: pixels are identical, texts are in `export.graph.text`. Whoever
 changes one changes both; the gate and `tests/export/test_parity.py` compare them.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import tensorflow as tf
-import tensorflow_text as tf_text
 
 from duoserve.contract import IMAGE, PreprocessingSpec
 from export.graph.orientation import orientation, upright
 from export.graph.resize import resize
 
-__all__ = ["Decoder", "ImageDecoder", "make_tokenizer", "tokenize"]
+__all__ = ["Decoder", "ImageDecoder"]
 
 _JPEG = b"\xff\xd8\xff"
 _RATIOS = (1, 2, 4, 8)
@@ -74,18 +73,3 @@ class ImageDecoder(Decoder):
 def _decode_at(data: tf.Tensor, ratio: int) -> tf.Tensor:
     # INTEGER_ACCURATE is what Pillow uses; TensorFlow's default is up to 8 levels off.
     return tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
-
-
-def make_tokenizer(spec: PreprocessingSpec) -> tf_text.SentencepieceTokenizer:
-    """The spec's SentencePiece model as TensorFlow Text ops. The SavedModel has to track it."""
-    return tf_text.SentencepieceTokenizer(model=spec.tokenizer, out_type=tf.int32)
-
-
-def tokenize(tokenizer: tf_text.SentencepieceTokenizer, spec: PreprocessingSpec, text: tf.Tensor) -> tf.Tensor:
-    """int32 array of shape (batch, token_length): ids, padded with `pad_id` or cut.
-
-    Args:
-        text: string array of shape (batch,), UTF-8.
-    """
-    ids = tokenizer.tokenize(text)[:, : spec.token_length]
-    return ids.to_tensor(spec.pad_id, shape=[None, spec.token_length])

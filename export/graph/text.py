@@ -38,6 +38,7 @@ class GraphTokenizer:
         # Where a text may be missing, no bytes stand for that; elsewhere they are a text without words.
         self._missing = TEXT in spec.optional and bool(self._client.prefix or self._client.suffix)
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # TensorFlow has no types
     def __call__(self, text: tf.Tensor) -> tf.Tensor:
         """int32 array of shape (batch, token_length): ids, padded with `pad_id` or cut.
 

@@ -123,7 +123,7 @@ class _Characters:
         lower = bool(normalizer["lowercase"])
         stripped = lower if accents is None else bool(accents)
         nfd = normalizers.NFD().normalize_str
-        steps = [
+        steps: list[Any] = [
             normalizers.BertNormalizer(
                 clean_text=True,
                 handle_chinese_chars=bool(normalizer["handle_chinese_chars"]),
@@ -186,10 +186,14 @@ def _removed(normalise: Any) -> list[int]:
 @functools.lru_cache(maxsize=1)
 def _kinds() -> dict[int, int]:
     """How the pre-tokenizer takes each character between letters: it parts them, stands alone, or neither."""
-    text = " ".join(f"a{chr(each)}a" for each in CODE_POINTS)
-    pieces = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
-    parts = np.bincount([begin // 4 for _, (begin, _) in pieces], minlength=len(CODE_POINTS))
-    return {each: (0, 0, _SPACE, _ALONE)[part] for each, part in zip(CODE_POINTS, parts, strict=True) if part > 1}
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    found: dict[int, int] = {}
+    for start in range(0, len(CODE_POINTS), 4096):
+        characters = CODE_POINTS[start : start + 4096]
+        pieces = split(" ".join(f"a{chr(each)}a" for each in characters))
+        parts = np.bincount([begin // 4 for _, (begin, _) in pieces], minlength=len(characters))
+        found |= {each: (0, 0, _SPACE, _ALONE)[part] for each, part in zip(characters, parts, strict=True) if part > 1}
+    return found
 
 
 def _check(record: Mapping[str, Any]) -> None:

@@ -13,11 +13,12 @@ from duoserve.contract import ContractError, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, in_turn
 from export.own.answer import Answer, adapt, find_answer, predictor
-from export.own.assets import Tokenizer, check_tokenizer, read_labels, read_samples, read_tokenizer
+from export.own.assets import read_labels, read_samples
 from export.own.inputs import Inputs, find_inputs
 from export.own.loading import load
 from export.own.reasons import MisfitError
 from export.own.settings import OwnModel, is_function
+from export.own.tokenizers import Tokenizer, check_tokenizer, read_tokenizer
 from export.training.run import TrainedModel
 
 __all__ = ["MisfitError", "Prepared", "prepare"]
@@ -62,17 +63,17 @@ def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
         answer = find_answer(
             model, inputs, own, reasons, classes=None if labels is None else len(labels), ids=tokenizer
         )
-    spec = None
+    spec, no_bytes = None, ""
     if inputs is not None and tokenizer is not None:
         spec = _spec(inputs, tokenizer, labels or ("unknown",), own, reasons)
     if spec is not None:
-        check_tokenizer(spec, [row.text for row in rows], reasons)
+        spec, no_bytes = check_tokenizer(spec, [row.text for row in rows], reasons)
     if reasons:
         raise MisfitError(reasons)
     assert inputs is not None and answer is not None and spec is not None and tokenizer is not None
     adapted = adapt(answer)
     accuracy = _accuracy(adapted, rows, spec, progress)
-    notes = _notes(own, inputs, answer, spec, rows, accuracy, tokenizer.ids)
+    notes = _notes(own, inputs, answer, spec, rows, accuracy, tokenizer, no_bytes)
     facts = {
         "own_model": own.model if is_function(own.model) else Path(own.model).name,
         **_digests(own),
@@ -97,6 +98,7 @@ def _spec(
             version=1,
             pad_id=tokenizer.pad_id,
             optional=own.optional,
+            tokenizer_kind=tokenizer.kind,
         )
     except ContractError as error:
         reasons.append(str(error))
@@ -122,10 +124,11 @@ def _notes(
     spec: PreprocessingSpec,
     rows: tuple[Row, ...],
     accuracy: float,
-    ids: int,
+    tokenizer: Tokenizer,
+    no_bytes: str,
 ) -> tuple[tuple[str, str], ...]:
     size = f"{inputs.height}x{inputs.width}"
-    tokens = f"{inputs.token_length} ids of {ids}, padded with {spec.pad_id}"
+    tokens = f"{inputs.token_length} ids of {tokenizer.ids}, padded with {spec.pad_id}"
     softmax = "; a softmax follows" if answer.kind == "logits" else ""
     golden = min(len(rows), _GOLDEN)
     embedded: tuple[tuple[str, str], ...] = ()
@@ -134,6 +137,9 @@ def _notes(
     return (
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
         ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
+        ("tokenizer", tokenizer.note),
+        *((each.kind, f"input {each.name!r}, {each.dtype}, {each.said(spec.pad_id)}") for each in inputs.derived),
+        *((("raw input", no_bytes),) if no_bytes else ()),
         ("output", f"{answer.name!r}, {answer.kind} of {len(spec.labels)} classes{softmax}"),
         *embedded,
         ("samples", f"{len(rows)} held-out pairs, {accuracy:.1%} right; {golden} become golden samples"),

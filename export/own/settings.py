@@ -43,7 +43,7 @@ class OwnModel:
         arguments: Keyword arguments of the function.
         weights: A file for `model.load_weights`.
         custom_objects: Modules to import first; their layers, models and functions are known to the file.
-        tokenizer: A SentencePiece model.
+        tokenizer: See `export.own.tokenizer_files.read_file`.
         pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
         labels: A file with a class a line, or JSON; in the order of the output's columns.
         samples: A folder with `manifest.csv`, as for training: held-out pairs, of which some become golden samples.
@@ -192,7 +192,7 @@ _OPTIONS: Final[Mapping[str, tuple[Callable[[str], Any], str, str]]] = MappingPr
         "arguments": (_argument, "NAME=VALUE", "for the function; VALUE is JSON or a word"),
         "weights": (Path, "FILE", "load these weights into the model"),
         "custom_objects": (str, "MODULE", "has layers that the file is made of"),
-        "tokenizer": (Path, "FILE", "a SentencePiece model"),
+        "tokenizer": (Path, "FILE", "a SentencePiece model, tokenizer.json, vocab.txt or vocab.json"),
         "pad_id": (count, "N", "fills a row of tokens after the text; default: the tokenizer's own"),
         "labels": (Path, "FILE", "a class a line, or JSON, in the order of the output's columns"),
         "samples": (Path, "FOLDER", "has manifest.csv, as for training, with held-out pairs"),

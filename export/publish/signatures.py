@@ -15,7 +15,8 @@ import tensorflow as tf
 from duoserve import contract
 from export.errors import ExportError
 from export.graph.audio import AudioDecoder
-from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.graph.preprocessing import ImageDecoder
+from export.graph.text import GraphTokenizer
 from export.publish.embedding import embed_fn
 from export.publish.explain import explain_fn
 from export.publish.weights import PackedWeights, Predict, served
@@ -63,34 +64,23 @@ def build_archive(
         ExportError: The model's inputs or output are not those of the contract.
     """
     predict = served(predict_fn(model, spec), packed)
-    tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
-    labels = tf.constant(spec.labels)
     described = spec.to_json()
-
-    def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        tokens = tokenize(tokenizer, spec, text)
-        if len(spec.optional) < 2:
-            return decode(encoded), tokens
-        given = (tf.strings.length(encoded) > 0) | tf.reduce_any(tokens != spec.pad_id, axis=-1)
-        said = f"Expected {spec.bytes_input}, text or both in each row. Received: neither in one"
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(given), [said])]):
-            return decode(encoded), tokens
 
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": predict(image, tokens)}
-
-    def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(*prepare(encoded, text))
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(key), described)}
 
     functions: dict[str, Callable[..., Any]] = {
         contract.SERVING_DEFAULT: serving_default,
-        contract.SERVING_BYTES: serving_bytes,
         contract.DESCRIBE: describe,
     }
+    tracked = [model]
+    if spec.serving_bytes:
+        tokenize = GraphTokenizer(spec)
+        tracked.append(tokenize.resources)
+        functions[contract.SERVING_BYTES] = _bytes_fn(predict, spec, tokenize)
     if spec.embedding_length:
         embed = served(embed_fn(model), packed)
         functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
@@ -100,11 +90,32 @@ def build_archive(
     # Tables and assets are found through a module: of a model itself, Keras would store every
     # variable a second time, beside those that the signatures read.
     resources = tf.Module()
-    resources.all = [model, tokenizer]
+    resources.all = tracked
     archive.track(resources)
     for name, signature in contract.signatures(spec).items():
         archive.add_endpoint(name, functions[name], input_signature=[_tensor_spec(each) for each in signature.inputs])
     return archive
+
+
+def _bytes_fn(predict: Predict, spec: contract.PreprocessingSpec, tokenize: GraphTokenizer) -> Callable[..., Any]:
+    """`(files, texts) -> outputs` of the signature `serving_bytes`."""
+    decode = ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
+    labels = tf.constant(spec.labels)
+
+    def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tokens = tokenize(text)
+        if len(spec.optional) < 2:
+            return decode(encoded), tokens
+        given = (tf.strings.length(encoded) > 0) | tf.reduce_any(tokens != spec.pad_id, axis=-1)
+        said = f"Expected {spec.bytes_input}, text or both in each row. Received: neither in one"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(given), [said])]):
+            return decode(encoded), tokens
+
+    def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = predict(*prepare(encoded, text))
+        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+
+    return serving_bytes
 
 
 def _tensor_spec(spec: contract.TensorSpec) -> tf.TensorSpec:

@@ -15,6 +15,7 @@ import numpy as np
 
 from duoserve import BadReply, DuoserveError, Prediction
 from duoserve.artifact.samples import GoldenSample
+from duoserve.contract import SERVING_BYTES
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
 from serving.rollout.fleet import Fleet, Send
 from serving.rollout.latency import Latency, measure
@@ -37,7 +38,7 @@ class ReplicaFigures:
 
     Attributes:
         address: host:port.
-        golden: Samples that were asked, by tensors and by bytes.
+        golden: Samples that were asked, by tensors and, where the version takes them, by bytes.
         golden_worst: Largest difference of a probability from a golden sample's.
         latency: None when the golden samples failed already.
         bad_replies: Shadow inputs to which the new version had no usable answer: NaN, an error.
@@ -244,7 +245,7 @@ class Gate:
         findings: list[str] = []
         worst = 0.0
         asked = 0
-        for send in _SENDS:
+        for send in _SENDS if SERVING_BYTES in self._package.contract.signatures else _SENDS[:1]:
             client = self._fleet.client(address, self._package.version, send)
             for position, sample in enumerate(self._package.samples):
                 asked += 1

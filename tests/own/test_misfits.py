@@ -26,7 +26,7 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
     ("model", "said"),
     [
         ("one_input", "Expected two inputs, a picture and token ids. Received: 1: 'photo', uint8 array"),
-        ("three_inputs", "a mask of padding is keras.ops.not_equal(tokens, pad_id)"),
+        ("three_inputs", "masks of padding and segment ids are computed here, where they are of shape (batch, length)"),
         ("two_pictures", "name them with --image-input and --text-input: 'photo', 'other'"),
         ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
         ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
@@ -151,7 +151,7 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
     spec = prepared("plain", tokenizer=tmp_path / "nopad.model", pad_id=0).trained.spec
     assert spec.pad_id == 0
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert "vocab.txt and tokenizer.json are other formats" in findings(
+    assert "JSON that is neither a tokenizer.json nor a vocab.json" in findings(
         prepared, "plain", tokenizer=tmp_path / "tokenizer.json"
     )
 

@@ -251,6 +251,8 @@ def _describe(options: argparse.Namespace) -> int:
             "image": [spec.image_height, spec.image_width, 3],
             "token_length": spec.token_length,
             "pad_id": spec.pad_id,
+            "tokenizer": spec.tokenizer_kind,
+            "serving_bytes": spec.serving_bytes,
             "optional": list(spec.optional),
             "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
             "labels": list(spec.labels),
@@ -264,7 +266,10 @@ def _describe(options: argparse.Namespace) -> int:
     say(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
     if spec.audio is not None:
         say(f"audio         {_audio_text(spec, spec.audio)}")
-    say(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
+    say(f"tokens        {spec.token_length}, padded with {spec.pad_id}")
+    say(f"tokenizer     {spec.tokenizer_kind}, {len(spec.tokenizer)} bytes")
+    if not spec.serving_bytes:
+        say("raw input     not taken (no serving_bytes): the client prepares tensors, REST callers have to")
     say(f"optional      {' or '.join(spec.optional) or 'nothing'}")
     say(f"labels        {', '.join(spec.labels)}")
     for name, signature in served.items():

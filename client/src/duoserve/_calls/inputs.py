@@ -153,8 +153,13 @@ def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     """How the item goes out. `auto` takes what is smaller on the wire.
 
     Raises:
-        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV.
+        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV, or the version
+            does not take any.
     """
+    if not spec.serving_bytes:
+        if mode == "bytes":
+            raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
+        return "tensors"
     if item.data is None or (isinstance(item.facts, EncodedAudio) and item.facts.format != "WAV"):
         if mode != "bytes":
             return "tensors"
@@ -168,6 +173,13 @@ def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
         return mode
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
+
+
+def _no_bytes(spec: PreprocessingSpec) -> str:
+    return (
+        f"this version has no signature {SERVING_BYTES} (no operation of its graph makes the ids of its"
+        f" {spec.tokenizer_kind} tokenizer)"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -187,10 +199,12 @@ class Question:
     @property
     def everywhere(self) -> bool:
         """Whether every version has the signature."""
-        return self.signature in SIGNATURES.values()
+        return self.signature == SERVING_DEFAULT
 
     def unfit(self, spec: PreprocessingSpec) -> str | None:
         """What keeps a version of this spec from answering, as an error says it; None: nothing."""
+        if self.signature == SERVING_BYTES and not spec.serving_bytes:
+            return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
         if not self.everywhere and self.signature not in signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:

@@ -23,12 +23,12 @@ from duoserve._calls.specs import Target
 from duoserve._checks import expect_kind, expect_name, expect_whole, resolve_target, timeout_seconds
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
-from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.errors import DuoserveError, InvalidInput, UnsupportedModel
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocessing.audio import AudioSource, Clip
 from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
-from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, Sent, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 
 __all__ = ["Session"]
@@ -70,7 +70,7 @@ class Session:
         self._observed = Observed(observers)
         self._core = Core(rpc, server=server, model=model)
         self._insight = Insight(self._core)
-        self._batches = _batches.Batches[Prediction](self._core, self._core.predict_items, max_batch_size)
+        self._batches = _batches.Batches[Prediction](self._core, self._predict_items, max_batch_size)
         self._embeddings = _batches.Batches[Embedding](self._core, self._insight.embed_items, max_batch_size)
 
     def predict(
@@ -163,10 +163,25 @@ class Session:
     def _predict_one(self, context: Context, target: Target, item: Item) -> Steps[Prediction]:
         expected = yield from self._core.expected(context, target)
         sent = context.record.sent = _inputs.choose(item, expected.spec, self._send)
-        outcomes = yield from self._core.predict_items(context, target, [item], sent)
+        outcomes = yield from self._predict_items(context, target, [item], sent)
         if isinstance(outcomes[0], DuoserveError):
             raise outcomes[0]
         return outcomes[0]
+
+    def _predict_items(
+        self, context: Context, target: Target, items: Sequence[Item], sent: Sent
+    ) -> Steps[list[Prediction | DuoserveError]]:
+        """One request for all items; as tensors where the label names a version by now that takes no bytes."""
+        try:
+            return (yield from self._core.predict_items(context, target, items, sent))
+        except UnsupportedModel:
+            if sent == "tensors" or self._send == "bytes":
+                raise
+            found, _ = yield from self._core.describe(context, target)
+            if found.spec.serving_bytes:
+                raise
+        context.record.sent = "tensors"
+        return (yield from self._core.predict_items(context, target, items, "tensors"))
 
     def _copy(self, answered: Sequence[tuple[Item, Prediction]]) -> Steps[None]:
         """Sends a share of what was answered to the shadow too, off the caller's path."""
@@ -192,7 +207,7 @@ class Session:
                 expected = yield from self._core.expected(context, shadow.target)
                 ways = {_inputs.choose(item, expected.spec, self._send) for item in items}
                 context.record.sent = sent = ways.pop() if len(ways) == 1 else "tensors"
-                outcomes = yield from self._core.predict_items(context, shadow.target, items, sent)
+                outcomes = yield from self._predict_items(context, shadow.target, items, sent)
         except DuoserveError as error:
             outcomes = [error] * len(items)
         for (_, main), outcome in zip(pairs, outcomes, strict=True):

@@ -198,6 +198,10 @@ class Preprocessor:
                     self._tokenizer = load_tokenizer(self.spec)
         return self._tokenizer
 
+    def no_text(self) -> npt.NDArray[np.int32]:
+        """The row of tokens that `explain` takes for the text being left out: a missing one, or one without words."""
+        return self.tokens(None if TEXT in self.spec.optional else "")
+
     @property
     def word_rule(self) -> WordRule:
         """Which token ids begin a word, for `explain`."""

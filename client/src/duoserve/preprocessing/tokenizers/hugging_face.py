@@ -60,7 +60,7 @@ class HuggingFace:
     @functools.cached_property
     def words(self) -> WordRule:
         """WordPiece: every piece but a continued one begins a word. BPE, Unigram: what stands between spaces does."""
-        pieces = [self._tokenizer.id_to_token(number) or "" for number in range(self.size)]
+        pieces = [self.piece(number) for number in range(self.size)]
         joined = [False] * self.size
         if self._kind == WORDPIECE:
             starts = [not piece.startswith(self._continued) for piece in pieces]
@@ -71,6 +71,10 @@ class HuggingFace:
             starts = [text[:1] == " " or is_written_without_spaces(text) for text in texts]
             joined = [text == " " for text in texts]
         return WordRule(starts, joined=joined, marks={*self.prefix, *self.suffix})
+
+    def piece(self, number: int) -> str:
+        """See `Tokenizer`."""
+        return self._tokenizer.id_to_token(number) or ""
 
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""

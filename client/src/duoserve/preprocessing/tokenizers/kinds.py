@@ -32,6 +32,10 @@ class Tokenizer(Protocol):
     @property
     def words(self) -> WordRule: ...
 
+    def piece(self, number: int) -> str:
+        """How the vocabulary writes an id; empty for one that no piece has."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text alone, without `prefix` and `suffix`, however many."""
         ...

@@ -37,8 +37,12 @@ class SentencePieces:
     @functools.cached_property
     def words(self) -> WordRule:
         """A word is what stands between spaces."""
-        pieces = [self._processor.id_to_piece(number) for number in range(self.size)]
+        pieces = [self.piece(number) for number in range(self.size)]
         return WordRule([_starts(piece) for piece in pieces], joined=[piece == _SPACE for piece in pieces])
+
+    def piece(self, number: int) -> str:
+        """See `Tokenizer`."""
+        return str(self._processor.id_to_piece(number))
 
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer`."""
