@@ -75,7 +75,7 @@ def check(spec: PreprocessingSpec, texts: list[str]) -> None:
         rows = run(text.encode() for text in part)
         expected = np.stack([client.tokens(text) for text in part])
         wrong = [part[row] for row in np.flatnonzero((rows != expected).any(axis=1))]
-        assert not wrong, f"{len(wrong)}: {ascii(wrong[:3])}"
+        assert not wrong, f"{len(wrong)}: {wrong[:3]!a}"
 
 
 def hostile(count: int, seed: int) -> list[str]:
@@ -129,9 +129,7 @@ def test_the_marks_stay_where_a_text_is_cut_and_a_missing_one_is_padding() -> No
     assert rows.tolist() == [[9, 9, 9, 9], [cls, sep, 9, 9], [cls, the, sep, 9], [cls, the, the, sep]]
     client = Preprocessor(spec)
     np.testing.assert_array_equal(rows, [client.tokens(text) for text in (None, " ", "the", "the the the the")])
-    with pytest.raises(
-        ValueError, match="Expected token_length over 2, as the tokenizer adds so many ids. Received: 2"
-    ):
+    with pytest.raises(ValueError, match="Expected token_length over 2, as the tokenizer adds so many ids"):
         GraphTokenizer(spec_of(record, 2))
 
 
