@@ -7,11 +7,16 @@ import dataclasses
 import json
 import shlex
 import urllib.parse
-from typing import Any
+from typing import Any, Final
 
 from duoserve.contract import SERVING_BYTES
 
 __all__ = ["Asked", "curl", "grpcurl", "python"]
+
+
+_NOT_RAW: Final = f"""# This version has no signature {SERVING_BYTES}: no graph makes the ids of its tokenizer.
+# The Python client prepares its input.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Asked:
         file: Path of the picture or clip, None without one.
         text: The words, "" for none.
         medium: "image" or "audio": what the model takes beside text.
+        raw: Whether the version takes files and texts as they are; where not, only the client can ask it.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -37,6 +43,7 @@ class Asked:
     text: str
     medium: str
     ca: str | None = None
+    raw: bool = True
 
 
 def python(asked: Asked) -> str:
@@ -57,6 +64,8 @@ with Client({", ".join(options)}) as client:
 
 def curl(asked: Asked) -> str:
     """A shell command that asks the same by REST: the graph decodes and tokenises."""
+    if not asked.raw:
+        return _NOT_RAW
     path = f"/v1/models/{urllib.parse.quote(asked.model, safe='')}"
     if asked.label is not None:
         path += f"/labels/{urllib.parse.quote(asked.label, safe='')}"
@@ -70,6 +79,8 @@ END
 
 def grpcurl(asked: Asked, page_url: str) -> str:
     """A shell command that asks the same by gRPC. The page serves the descriptors that grpcurl needs."""
+    if not asked.raw:
+        return _NOT_RAW
     spec = {"name": asked.model, "signature_name": SERVING_BYTES}
     if asked.label is not None:
         spec["version_label"] = asked.label

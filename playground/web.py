@@ -202,6 +202,7 @@ class _Request(_Handler):
             text=_text(body.get("text")),
             medium="image" if target.spec is None else target.spec.medium,
             ca=site.ca,
+            raw=target.spec is None or target.spec.serving_bytes,
         )
         here = f"{self.request.protocol}://{self.request.host}"
         made = {"python": snippets.python(asked), "curl": snippets.curl(asked)}
