@@ -130,55 +130,58 @@ def test_a_pad_that_ends_every_text_can_not_be_masked(shelf: Path, files: Path) 
 
 @pytest.fixture(scope="module")
 def store(shelf: Path, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Version 1 has a WordPiece tokenizer, version 2 a byte-level BPE."""
+    """Two models: `words` has a WordPiece tokenizer, `bytes` a byte-level BPE."""
     root = tmp_path_factory.mktemp("store")
-    for backbone, tokenizer in (("bert", files / "bert" / "vocab.txt"), ("clip", files / "roberta" / "vocab.json")):
+    for name, backbone, tokenizer in (
+        ("words", "bert", files / "bert" / "vocab.txt"),
+        ("bytes", "clip", files / "roberta" / "vocab.json"),
+    ):
         settings = root / f"{backbone}.toml"
         settings.write_text(
             f'model = "tests.own.test_pretrained:build"\ntokenizer = "{tokenizer}"\nlabels = "{shelf}/labels.txt"\n'
             f'samples = "{shelf}/squares"\n[arguments]\nbackbone = "{backbone}"\n'
         )
-        line = ["export", "--settings", str(settings), "--name", "mine", "--store", str(root), "--batch-sizes", "1"]
+        line = ["export", "--settings", str(settings), "--name", name, "--store", str(root), "--batch-sizes", "1"]
         assert main([*line, "--explain"]) == 0
-    return root / "mine"
+    return root
 
 
 def test_a_version_without_raw_input_is_served_and_says_so(
     store: Path, shelf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = next((shelf / "squares").rglob("*.png"))
-    config = store.parent / "models.config"
-    config.write_text(
-        f"model_config_list {{config {{name: 'mine' base_path: '{store}' model_platform: 'tensorflow'"
-        " model_version_policy {specific {versions: 1 versions: 2}}"
-        " version_labels {key: 'words' value: 1} version_labels {key: 'bytes' value: 2}}}"
-    )
-    with LocalServer(f"--model_config_file={config}", "--allow_version_labels_for_unavailable_models=true") as server:
+    config = store / "models.config"
+    models = [
+        f"config {{name: '{name}' base_path: '{store / name}' model_platform: 'tensorflow'}}"
+        for name in ("words", "bytes")
+    ]
+    config.write_text(f"model_config_list {{{' '.join(models)}}}")
+    with LocalServer(f"--model_config_file={config}") as server:
 
-        def client(**options: Any) -> Client:
-            return Client(server.address, model="mine", **options)
+        def client(model: str, **options: Any) -> Client:
+            return Client(server.address, model=model, **options)
 
-        with client(label="words", send="bytes") as raw, client(label="words", send="tensors") as prepared:
+        with client("words", send="bytes") as raw, client("words", send="tensors") as prepared:
             answers = [each.predict(image, "A réd square [SEP]").probability for each in (raw, prepared)]
             assert answers[0] == pytest.approx(answers[1], abs=1e-6)
             words = raw.explain(image, "a réd, naïve!").words
         assert [word.text for word in words] == ["a", "réd", ",", "naïve", "!"]
         with (
-            client(label="bytes", send="bytes") as raw,
+            client("bytes", send="bytes") as raw,
             pytest.raises(InvalidInput, match=r"no signature serving_bytes .* bpe tokenizer"),
         ):
             raw.predict(image, "a red square")
-        with client(label="bytes") as auto:
+        with client("bytes") as auto:
             assert auto.predict(image, "a red square").sent == "tensors"
             assert [word.text for word in auto.explain(image, "a réd, naïve").words] == ["a", "réd,", "naïve"]
-            assert auto.predict_batch([(image, "a"), (image, "b")]).ok
+            assert not auto.predict_batch([(image, "a"), (image, "b")]).errors
             with pytest.raises(UnsupportedModel):
                 auto.run("serving_bytes", {"image_bytes": np.array([b""], object), "text": np.array([b""], object)})
-        where = ["--server", server.address, "--model", "mine", "--version", "2"]
+        where = ["--server", server.address, "--model", "bytes"]
         assert duoserve(["describe", *where]) == 0
         said = capsys.readouterr().out
         assert "tokenizer     bpe" in said and "not taken (no serving_bytes)" in said
-    card = json.loads((store / "2" / "assets.extra" / "card.json").read_text())
+    card = json.loads((store / "bytes" / "1" / "assets.extra" / "card.json").read_text())
     assert card["training"]["understood"]["raw input"].startswith("none, as no graph makes these ids")
 
 
