@@ -24,6 +24,10 @@ playground: env ## A page to try the demo's model, with a picture and words of y
 test: lint ## Linter, type checker and every test
 	@$(RUN) -m pytest -n 2 --dist loadfile
 
+.PHONY: test-docker
+test-docker: env ## The tests that need Docker; starts an engine (as root) if none answers
+	@$(RUN) -m tests.containers
+
 .PHONY: lint
 lint: env ## Linter and type checker
 	@$(RUN) -m ruff check .

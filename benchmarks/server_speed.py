@@ -49,11 +49,11 @@ class InProcess:
     def __init__(self, model: pathlib.Path) -> None:
         from tensorflow.core.protobuf import config_pb2
 
-        from serving.local import _savedmodel
-        from serving.local._servable import Servable
+        from serving.local.model import savedmodel
+        from serving.local.model.servable import Servable
 
         version = max((each for each in model.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
-        self._servable = Servable(_savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
+        self._servable = Servable(savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
         self._signature = self._servable.signatures["serving_default"]
 
     def inputs(self, rows: int) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ class InProcess:
         return bytes(request.SerializeToString())
 
     def measure(self, rows: int, threads: int, seconds: float) -> dict[str, float]:
-        from serving.local._deadline import Deadline
+        from serving.local.deadline import Deadline
 
         feeds = {self._signature.inputs[key].name: array for key, array in self.inputs(rows).items()}
         fetches = [info.name for info in self._signature.outputs.values()]

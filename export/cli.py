@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from duoserve.console import guarded, say
-from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export.options import add_command, add_json, count, duration, names, positive, sizes
+from export.defaults import BACKGROUND, BATCH_SIZES, SERVER_VERSION, WEIGHTS
+from export.options import add_command, add_json, colour, count, duration, names, positive, sizes
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 from export.training.presets import FUSIONS, PRESETS
 from export.training.running import Running, add_running, running
 
 if TYPE_CHECKING:
+    from export.dataset.data import Row
     from export.publish.gate import CheckResult
 
 __all__ = ["main"]
@@ -112,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         help="inputs that callers may leave out, one or both: the model learns to answer without",
     )
     train.add_argument(
+        "--background",
+        type=colour,
+        metavar="R,G,B",
+        default=BACKGROUND,
+        help="what transparent pixels are composited on, in training and in serving (default: 255,255,255, white)",
+    )
+    train.add_argument(
         "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
     )
     train.add_argument(
@@ -142,6 +150,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=WEIGHTS,
         default="float32",
         help="how to store them; what fewer bytes cost is measured (default: %(default)s; export/LARGE.md)",
+    )
+    export.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="for servers with --mixed_precision=bfloat16: measure what that costs (export/FAST.md)",
+    )
+    export.add_argument(
+        "--as-is", action="store_true", help="write the layers as they are, without the rules that make them faster"
     )
     export.add_argument(
         "--data", type=Path, metavar="FOLDER", help="measure that on its held-out rows (default: the golden samples)"
@@ -219,12 +235,15 @@ def _train(options: argparse.Namespace) -> int:
     if options.search and run != Running():
         options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(options.folder, seed=options.seed)
+    dataset = load_dataset(options.folder, seed=options.seed, background=options.background)
+    if dataset.note:
+        print(dataset.note, file=sys.stderr, flush=True)
     preset = PRESETS[options.preset]
     preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
     common: dict[str, Any] = {
         "seed": options.seed,
         "optional": options.optional,
+        "background": options.background,
         "progress": False if options.json else None,
     }
     if options.search:
@@ -257,36 +276,46 @@ def _export(options: argparse.Namespace) -> int:
     own = own_model(options)
     if (options.run is None) == (own is None):
         options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
-    if options.data is not None and options.weights_as == "float32":
-        options.wrong_usage("expected --data with --weights-as float16 or int8 only: float32 costs nothing")
+    exact = options.weights_as == "float32" and not options.bfloat16
+    if options.data is not None and exact:
+        options.wrong_usage("expected --data with --weights-as float16 or int8, or --bfloat16: float32 costs nothing")
+    from duoserve.artifact.signing import check_private_key
     from export.publish.cost import held_out_rows
     from export.publish.explain import explained
     from export.publish.savedmodel import export_version
     from export.publish.store import ModelStore
     from export.training.train import TrainedModel
 
-    if own is None:
-        trained = TrainedModel.load(options.run)
-    else:
-        from export.own.prepare import prepare
-
-        prepared = prepare(own, progress=False if options.json else None)
-        trained = prepared.trained
-        for what, note in () if options.json else prepared.notes:
-            say(f"  {what:<8} {note}")
-    measured_on = options.data if own is None else options.data or own.samples
-    rows = () if options.weights_as == "float32" or measured_on is None else held_out_rows(measured_on, trained.facts)
     with contextlib.ExitStack() as stack:
         root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
+        store = ModelStore(root, options.name)
+        store.check_target(options.version)  # before the work, not after it
+        if options.sign_key is not None:
+            check_private_key(options.sign_key)
+        if own is None:
+            trained = TrainedModel.load(options.run)
+        else:
+            from export.own.prepare import prepare
+
+            prepared = prepare(own, progress=False if options.json else None)
+            trained = prepared.trained
+            for what, note in () if options.json else prepared.notes:
+                say(f"  {what:<8} {note}")
+        measured_on = options.data if own is None else options.data or own.samples
+        rows: Sequence[Row] = ()
+        if not exact and measured_on is not None:
+            rows = held_out_rows(measured_on, trained.facts)
         published = export_version(
             trained.model,
             explained(trained.spec) if options.explain else trained.spec,
             trained.samples,
-            ModelStore(root, options.name),
+            store,
             version=options.version,
             batch_sizes=options.batch_sizes,
             server_version=options.server_version,
             weights=options.weights_as,
+            as_is=options.as_is,
+            bfloat16=options.bfloat16,
             held_out=rows,
             facts=trained.facts,
             sign_key=options.sign_key,

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from PIL import Image
 
 from duoserve import TLS, AsyncClient, Clip, DuoserveError, Explanation, PreprocessingSpec
-from duoserve.preprocessing.preprocessor import open_image
+from duoserve.preprocessing.images import open_image
 
 __all__ = ["LATEST", "Target", "Targets", "error_record"]
 
@@ -164,7 +164,7 @@ def _heat_map(found: Explanation, data: bytes | None) -> str:
     """Over the picture, or over the spectrogram that the version saw."""
     under = None
     if data is not None:
-        under = open_image(data)
+        under = open_image(data, found.background)
         under.thumbnail((_HEAT_MAP, _HEAT_MAP))
     png = io.BytesIO()
     found.heat_map(under).save(png, "PNG")

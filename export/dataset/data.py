@@ -23,9 +23,11 @@ import numpy.typing as npt
 
 from duoserve.contract import IMAGE
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.manifest_csv import DECODERS, SPLITS, DataError, Problem, Row, bar, read_manifest
+from export.dataset.manifest_csv import DECODERS, SPLITS, DataError, Manifest, Problem, Row, bar, read_manifest
 from export.dataset.split import hold_out
+from export.defaults import BACKGROUND
 
 __all__ = [
     "SPLITS",
@@ -53,12 +55,14 @@ class Dataset:
         labels: The classes, sorted.
         digest: SHA-256 (hex) of the images' bytes, texts, labels and split. Names of files don't count.
         medium: "image", or "audio" for recordings.
+        note: What is odd about the images, though nothing is wrong; empty where nothing is.
     """
 
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
     digest: str
     medium: str = IMAGE
+    note: str = ""
 
     def select(self, split: str) -> tuple[Row, ...]:
         """The rows of "train" or "test"."""
@@ -91,18 +95,24 @@ class Arrays:
 
 
 def load_dataset(
-    folder: str | os.PathLike[str], *, seed: int = 0, test_fraction: float = 0.2, progress: bool | None = None
+    folder: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    background: Background = BACKGROUND,
+    progress: bool | None = None,
 ) -> Dataset:
     """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
 
     Without a column `split`, a share of every class is held out. The choice depends on `seed` and
-    the groups alone; without a column `group`, rows with the same picture are one.
+    the groups alone; without a column `group`, rows with the same image are one.
 
     Args:
         folder: Has `manifest.csv`, UTF-8, and the images (or WAV, FLAC and OGG) that it names
             relative to itself.
         seed: Another seed, another split. Unused when the manifest has a column `split`.
         test_fraction: Share to hold out when there is no column `split`, above 0 and below 1.
+        background: On which transparent pixels will be composited, for the note on images of one colour.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
     Raises:
@@ -113,7 +123,8 @@ def load_dataset(
         raise DataError(f"Expected test_fraction above 0 and below 1. Received: {test_fraction}")
     root = Path(folder)
     path = root / "manifest.csv"
-    medium, rows, digests, problems = read_manifest(root, progress)
+    manifest = read_manifest(root, progress, background)
+    rows, problems = manifest.rows, manifest.problems
     has_split = all(row.split for row in rows)
     if not has_split and not problems:
         rows = list(_held_out(rows, test_fraction, f"{seed} "))
@@ -133,8 +144,9 @@ def load_dataset(
     return Dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
         labels=labels,
-        digest=_digest(rows, digests),
-        medium=medium,
+        digest=_digest(rows, manifest.digests),
+        medium=manifest.medium,
+        note=_note(manifest, background),
     )
 
 
@@ -150,11 +162,12 @@ def load_held_out(folder: str | os.PathLike[str], *, progress: bool | None = Non
         OSError: The manifest can't be read.
     """
     root = Path(folder)
-    medium, rows, _, problems = read_manifest(root, progress)
-    if medium != IMAGE:
-        raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {medium}")
-    if problems:
-        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", problems)
+    manifest = read_manifest(root, progress)
+    rows = manifest.rows
+    if manifest.medium != IMAGE:
+        raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {manifest.medium}")
+    if manifest.problems:
+        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", manifest.problems)
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
     if not held_out:
         raise DataError(f"Expected a row to test on in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
@@ -175,7 +188,7 @@ def encode(
 ) -> Arrays:
     """Decodes, resizes and tokenises rows as the client does it.
 
-    Pictures of up to 2 GiB in all are kept in memory (170,000 of 64 x 64 pixels, 14,000 of
+    Images of up to 2 GiB in all are kept in memory (170,000 of 64 x 64 pixels, 14,000 of
     224 x 224); more are kept in an unnamed file in the folder for temporary files.
 
     Raises:
@@ -218,6 +231,16 @@ def encode_texts(
     return (
         np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32),
         np.array([position[row.label] for row in rows], np.int64),
+    )
+
+
+def _note(manifest: Manifest, background: Background) -> str:
+    if not manifest.one_colour:
+        return ""
+    first = manifest.one_colour[0]
+    return (
+        f"{len(manifest.one_colour)} of {len(manifest.rows)} images have a single colour, with transparent pixels on"
+        f" {','.join(map(str, background))}; the first is {str(first.image)!r} in line {first.line}"
     )
 
 

@@ -10,15 +10,17 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
 from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
+from export.defaults import BACKGROUND
 
-__all__ = ["DECODERS", "SPLITS", "DataError", "Problem", "Row", "bar", "read_manifest"]
+__all__ = ["DECODERS", "SPLITS", "DataError", "Manifest", "Problem", "Row", "bar", "read_manifest"]
 
 SPLITS: Final = ("train", "test")
 """What the column `split` may say."""
@@ -76,17 +78,38 @@ class Row:
     group: str
 
 
-def read_manifest(root: Path, progress: bool | None) -> tuple[str, list[Row], list[str], list[Problem]]:
-    """The medium of a folder, its good rows, the SHA-256 of their files, and what is wrong with the others."""
+@dataclasses.dataclass(slots=True)
+class Manifest:
+    """What was found in a folder.
+
+    Attributes:
+        medium: IMAGE or AUDIO.
+        rows: The good ones.
+        digests: SHA-256 (hex) of the files of `rows`; empty where one is bad.
+        problems: What is wrong with the others.
+        one_colour: Rows whose image has a single colour.
+    """
+
+    medium: str
+    rows: list[Row]
+    digests: list[str]
+    problems: list[Problem]
+    one_colour: list[Row]
+
+
+def read_manifest(root: Path, progress: bool | None, background: Background = BACKGROUND) -> Manifest:
+    """Reads `manifest.csv` and every file that it names."""
     path = root / "manifest.csv"
     if not path.is_file():
         raise DataError(f"Expected a file manifest.csv in {root}. Received: none")
     problems: list[Problem] = []
     medium, rows = _read_rows(path, problems)
-    digests = _check_files(rows, medium, root.resolve(), problems, progress)
+    checked = _check_files(rows, medium, root.resolve(), background, progress)
+    problems += [Problem(row.line, each.reason) for row, each in zip(rows, checked, strict=True) if each.reason]
     problems += _divided(rows)
-    rows = [dataclasses.replace(row, group=row.group or digest) for row, digest in zip(rows, digests, strict=True)]
-    return medium, rows, digests, problems
+    one_colour = [row for row, each in zip(rows, checked, strict=True) if each.is_one_colour and medium == IMAGE]
+    rows = [dataclasses.replace(row, group=row.group or each.digest) for row, each in zip(rows, checked, strict=True)]
+    return Manifest(medium, rows, [each.digest for each in checked], problems, one_colour)
 
 
 def _read_rows(path: Path, problems: list[Problem]) -> tuple[str, list[Row]]:
@@ -163,10 +186,18 @@ def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(row.line, f"group {row.group!r} is in both splits: line {line} is for training")
 
 
+class _Checked(NamedTuple):
+    """SHA-256 of a file, what is wrong with it, and whether its image has a single colour."""
+
+    digest: str
+    reason: str = ""
+    is_one_colour: bool = False
+
+
 def _check_files(
-    rows: Sequence[Row], medium: str, root: Path, problems: list[Problem], progress: bool | None
-) -> list[str]:
-    """SHA-256 of every image or recording; empty where it is bad."""
+    rows: Sequence[Row], medium: str, root: Path, background: Background, progress: bool | None
+) -> list[_Checked]:
+    """What there is to know about every image or recording."""
     # Any size does: it is the decoding that counts.
     spec = PreprocessingSpec(
         image_height=32,
@@ -176,33 +207,28 @@ def _check_files(
         labels=("unused",),
         version=1,
         audio=AudioSpec() if medium == AUDIO else None,
+        background=background if medium == IMAGE else None,
     )
     preprocessor = Preprocessor(spec)
 
-    def check(row: Row) -> tuple[str, str]:
+    def check(row: Row) -> _Checked:
         name = f"{medium} {str(row.image)!r}"
         try:
             path = (root / row.image).resolve()
             if not path.is_relative_to(root):
-                return "", f"{name} is outside the folder"
+                return _Checked("", f"{name} is outside the folder")
             if not path.is_file():
-                return "", f"{name} does not exist"
+                return _Checked("", f"{name} does not exist")
             data = path.read_bytes()
-            preprocessor.decoded(data)
+            pixels = preprocessor.decoded(data)
         except InvalidInput as error:
-            return "", f"{name}: {error.message}"
+            return _Checked("", f"{name}: {error.message}")
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            return "", f"{name} can't be read: {error}"
-        return hashlib.sha256(data).hexdigest(), ""
+            return _Checked("", f"{name} can't be read: {error}")
+        return _Checked(hashlib.sha256(data).hexdigest(), is_one_colour=bool((pixels == pixels[0, 0]).all()))
 
-    digests = []
     with ThreadPoolExecutor(DECODERS) as pool:
-        checked = bar(pool.map(check, rows), len(rows), "Checking files", progress)
-        for row, (digest, reason) in zip(rows, checked, strict=True):
-            digests.append(digest)
-            if reason:
-                problems.append(Problem(row.line, reason))
-    return digests
+        return list(bar(pool.map(check, rows), len(rows), "Checking files", progress))
 
 
 def bar(items: Any, total: int, description: str, progress: bool | None) -> Any:

@@ -10,7 +10,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from duoserve.preprocessing.wav import CODINGS, GUID_TAIL, LARGEST_SAMPLE, MOST_CHANNELS, SAMPLE_RATES, UNKNOWN_SIZE
+from duoserve.preprocessing.wav import (
+    CHUNKS,
+    CODINGS,
+    GUID_TAIL,
+    LARGEST_SAMPLE,
+    MOST_CHANNELS,
+    SAMPLE_RATES,
+    UNKNOWN_SIZE,
+)
 
 _FORMAT = int.from_bytes(b"fmt ", "little")
 _DATA = int.from_bytes(b"data", "little")
@@ -112,7 +120,10 @@ def _chunks(number: Number, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf
             tf.where(name == _FORMAT, at, layout),
             tf.where(name == _FORMAT, size, layout_size),
         )
-        return at + size + size % 2, layout, layout_size, tf.where(name == _DATA, at, none), size
+        end = at + size
+        is_unpadded = tf.reduce_any(number(end, 4) == [int.from_bytes(known, "little") for known in CHUNKS])
+        end += tf.where(is_unpadded, tf.zeros_like(size), size % 2)
+        return end, layout, layout_size, tf.where(name == _DATA, at, none), size
 
     state = (tf.constant(12, tf.int64), none, none, none, none)
     _, layout, layout_size, start, size = tf.while_loop(goes_on, step, state)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5py
 import keras
 
 from export.own.reasons import reason, said
@@ -87,7 +90,7 @@ def _call(own: OwnModel, reasons: list[str]) -> Any:
         return None
     try:
         return function(**own.arguments)
-    except Exception as error:  # likewise
+    except Exception as error:  # the function's own code may raise anything
         mend = "run it in Python to see where; --argument NAME=VALUE gives it arguments"
         reasons.append(reason(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", mend))
         return None
@@ -109,15 +112,32 @@ def _read(own: OwnModel, objects: dict[str, Any], reasons: list[str]) -> Any:
     except Exception as error:  # KeyError, TypeError, zipfile's, h5py's …
         text = said(error)
         mend = "save it again with model.save('….keras') of the Keras that is installed here"
-        if "Lambda" in text:
-            mend = (
-                "a Lambda layer is code, which is not run from a file: write a function that builds the model,"
-                " and give --model module:function and --weights"
-            )
+        rebuild = "write a function that builds the model, and give --model module:function and --weights"
+        version = _saved_by(path)
+        if version.startswith(("1.", "2.")):
+            mend = f"Keras {version} wrote it, and {keras.__version__} reads only its weights: {rebuild} {path}"
+        elif "TFSMLayer" in text:
+            mend = f"a TFSMLayer names a SavedModel elsewhere and holds no weights: {rebuild}"
+        elif "Lambda" in text:
+            mend = f"a Lambda layer is code, which is not run from a file: {rebuild}"
         elif "locate" in text or "Unknown layer" in text:
             mend = "give --custom-objects the module that defines it"
         reasons.append(reason(f"{path} to load", text, mend))
         return None
+
+
+def _saved_by(path: Path) -> str:
+    """The version of Keras that wrote a file; empty where the file does not have it."""
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                version = json.loads(archive.read("metadata.json"))["keras_version"]
+        else:
+            with h5py.File(path) as file:
+                version = file.attrs["keras_version"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""
+    return version.decode() if isinstance(version, bytes) else str(version)
 
 
 def _why_not_a_file(path: Path) -> str | None:

@@ -12,6 +12,7 @@ import keras
 from duoserve.contract import ContractError, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, in_turn
+from export.defaults import BACKGROUND
 from export.own.answer import Answer, adapt, find_answer, predictor
 from export.own.assets import read_labels, read_samples
 from export.own.inputs import Inputs, find_inputs
@@ -98,6 +99,7 @@ def _spec(
             version=1,
             pad_id=tokenizer.pad_id,
             optional=own.optional,
+            background=own.background or BACKGROUND,
             tokenizer_kind=tokenizer.kind,
         )
     except ContractError as error:
@@ -136,6 +138,7 @@ def _notes(
         embedded = (("embed", f"what the layer {own.embed!r} gives, {answer.features.shape[-1]} numbers"),)
     return (
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
+        ("background", f"{','.join(map(str, spec.background or ()))} under transparent pixels"),
         ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
         ("tokenizer", tokenizer.note),
         *((each.kind, f"input {each.name!r}, {each.dtype}, {each.said(spec.pad_id)}") for each in inputs.derived),

@@ -26,7 +26,7 @@ from export.publish.probes import probes, without_one
 from export.publish.session import SessionModel
 from export.publish.warmup import WARMUP_PATH, read_warmup, warmed_up
 
-__all__ = ["CHECKS", "COST", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "minor_release"]
+__all__ = ["CHECKS", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "cost_check", "minor_release"]
 
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's."""
@@ -35,6 +35,9 @@ Array = npt.NDArray[Any]
 
 Reference = Callable[[Array, Array], Array]
 """The Keras model: (image, tokens) -> probabilities, float32 array of shape (batch, classes)."""
+
+Check = tuple[str, Callable[["Subject"], Iterator[str]], bool]
+"""Name, function, and whether the later ones stand on it."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,7 +48,6 @@ class Subject:
     server_version: str
     reference: Reference | None
     public_keys: tuple[Path, ...] = ()
-    cost: Cost | None = None
     model: SessionModel | None = None
     spec: PreprocessingSpec | None = None
     samples: tuple[GoldenSample, ...] = ()
@@ -137,16 +139,28 @@ def _keras(subject: Subject) -> Iterator[str]:
     if subject.reference is None:
         yield "left out: the Keras model is not at hand; the golden samples have its answers"
         return
-    image, tokens = _encode(subject)
-    three = np.resize(np.arange(len(image)), 3)  # with a single sample, that one three times
-    image, tokens = image[three], tokens[three]
-    sizes = (1, 3)
+    image, tokens = _odd_rows(*_encode(subject), subject.described.pad_id)
+    records = read_warmup(subject.folder / WARMUP_PATH)
+    warm = {each.inputs["tokens"].tensor_shape.dim[0].size for each in records if "tokens" in each.inputs}
+    sizes = sorted(warm | {3})
     for rows in sizes:
-        expected = subject.reference(image[:rows], tokens[:rows])
-        feeds = {"image": image[:rows], "tokens": tokens[:rows]}
+        chosen = np.resize(np.arange(len(image)), rows)
+        feeds = {"image": image[chosen], "tokens": tokens[chosen]}
         received = subject.loaded.run(contract.SERVING_DEFAULT, feeds)["probabilities"]
-        yield from _differences(f"batch of {rows}", expected, received, TOLERANCE)
-    yield f"equals the Keras model at batch sizes {sizes[0]} and {sizes[1]}, within {TOLERANCE}"
+        yield from _differences(
+            f"batch of {rows}", subject.reference(feeds["image"], feeds["tokens"]), received, TOLERANCE
+        )
+    found = ", ".join(map(str, sizes))
+    yield f"equals the Keras model at batch sizes {found}, without tokens and full of them too, within {TOLERANCE}"
+
+
+def _odd_rows(image: Array, tokens: Array, pad_id: int) -> tuple[Array, Array]:
+    """The rows; and first among them such that make a difference to what reads tokens one by one."""
+    ids = tokens[tokens != pad_id]
+    full = np.resize(ids if ids.size else np.int32(pad_id), tokens.shape[1])
+    holes = np.where(np.arange(len(full)) % 3 == 1, pad_id, full)
+    odd = np.stack([tokens[0], full, np.full_like(full, pad_id), holes])
+    return np.concatenate([image[np.resize(np.arange(len(image)), 4)], image]), np.concatenate([odd, tokens])
 
 
 def _embed(subject: Subject) -> Iterator[str]:
@@ -227,13 +241,17 @@ def _warmup(subject: Subject) -> Iterator[str]:
     yield f"{len(requests)} records run: every signature at batch sizes {', '.join(map(str, sorted(sizes)))}{smallest}"
 
 
-def _weights(subject: Subject) -> Iterator[str]:
-    assert subject.cost is not None
-    yield from subject.cost.findings()
-    yield str(subject.cost)
+def cost_check(cost: Cost) -> Check:
+    """Whether a cost that was measured is within its limit."""
+
+    def found(subject: Subject) -> Iterator[str]:
+        yield from cost.findings()
+        yield str(cost)
+
+    return "bfloat16" if cost.kind == "bfloat16" else "weights", found, False
 
 
-CHECKS: Final[tuple[tuple[str, Callable[[Subject], Iterator[str]], bool], ...]] = (
+CHECKS: Final[tuple[Check, ...]] = (
     ("files", _files, False),
     ("loads", _loads, True),
     ("not newer", _not_newer, False),
@@ -246,10 +264,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Subject], Iterator[str]], bool], ...]] 
     ("parity", _parity, False),
     ("warmup", _warmup, False),
 )
-"""Name, function, and whether the later ones stand on it."""
-
-COST: Final = ("weights", _weights, False)
-SIGNED: Final = ("signature", _signature, False)
+SIGNED: Final[Check] = ("signature", _signature, False)
 
 
 def _encode(subject: Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:

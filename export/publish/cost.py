@@ -1,4 +1,4 @@
-"""What weights in fewer bytes cost: how far the answers are from the Keras model's, and what is accepted."""
+"""What numbers of fewer bytes cost: how far the answers are from the Keras model's, and what is accepted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AT_ONCE: Final = 32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limit:
-    """What a type of weights may cost.
+    """What a type of number may cost.
 
     Attributes:
         difference: Of a probability, on any row.
@@ -39,9 +39,13 @@ class Limit:
 
 
 LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
-    {"float16": Limit(difference=0.02, accuracy=0.005), "int8": Limit(difference=0.25, accuracy=0.01)}
+    {
+        "float16": Limit(difference=0.02, accuracy=0.005),
+        "int8": Limit(difference=0.25, accuracy=0.01),
+        "bfloat16": Limit(difference=0.1, accuracy=0.005),
+    }
 )
-"""By type of the weights."""
+"""By type: of the weights; bfloat16, of what a server with `--mixed_precision=bfloat16` computes with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

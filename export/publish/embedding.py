@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 import keras
-import tensorflow as tf
 
 from export.errors import ExportError
-from export.publish.weights import Predict
 from export.training.fusion import FUSED
 
-__all__ = ["EMBEDDING", "embed_fn", "embedding_length"]
+__all__ = ["EMBEDDING", "PROBABILITIES", "embedding_length", "with_embedding"]
 
+PROBABILITIES: Final = "probabilities"
 EMBEDDING: Final = "embedding"
-"""Name of the output that a model of your own has its features at."""
+"""Names of the outputs of a model that has several: the answer, and the features to embed with."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
@@ -32,18 +31,21 @@ def embedding_length(model: keras.Model) -> int:
     return 0 if features is None else int(features.shape[-1])
 
 
-def embed_fn(model: keras.Model) -> Predict:
-    """`(image, tokens) -> vectors` of length 1, float32, a row each; of zeros where all features are 0."""
+def with_embedding(model: keras.Model) -> keras.Model:
+    """The same layers as a model with the outputs `probabilities` and, if it has features to embed with, `embedding`.
+
+    Raises:
+        ExportError: Several outputs of which none is called `probabilities`, or one `embedding` of a wrong shape.
+    """
+    outputs = model.output if isinstance(model.output, dict) else {PROBABILITIES: model.output}
+    if not hasattr(outputs.get(PROBABILITIES), "shape"):
+        raise ExportError(
+            f"Expected the model to have one output, or one that is called {PROBABILITIES!r}."
+            f" Received: {', '.join(outputs) if isinstance(model.output, dict) else f'{len(model.outputs)} outputs'}"
+        )
     features = _features(model)
-    if features is None:
-        raise ExportError(f"Expected a model with the output {EMBEDDING!r} or the layer {FUSED!r}. Received: neither")
-    part = keras.Model(model.input, features)
-
-    def embed(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        found = tf.cast(part({"image": image, "tokens": tokens}, training=False), tf.float32)
-        return tf.math.l2_normalize(found, axis=-1)
-
-    return embed
+    embedding = {} if features is None else {EMBEDDING: features}
+    return keras.Model(model.input, {PROBABILITIES: outputs[PROBABILITIES], **embedding}, name=model.name)
 
 
 def _features(model: keras.Model) -> Tensor | None:

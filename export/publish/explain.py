@@ -16,10 +16,10 @@ import tensorflow as tf
 from duoserve.contract import IMAGE, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.defaults import EXPLAIN_GRID
-from export.publish.weights import Predict
 
 __all__ = ["Explain", "explain_fn", "explained"]
 
+Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Explain = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 _AT_ONCE: Final = 32

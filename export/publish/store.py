@@ -132,6 +132,15 @@ class ModelStore:
                 _lock_path(staging.path).unlink(missing_ok=True)
                 os.close(lock)
 
+    def check_target(self, version: int | None = None) -> None:
+        """Takes a version as `writing` will, and gives it back: what would fail then is found before any work.
+
+        Raises:
+            StoreError: As `writing`.
+        """
+        with self.writing(version):
+            pass
+
     def _take(self, version: int | None) -> tuple[int, int]:
         """Makes the staging folder; returns the version and the descriptor that holds its lock."""
         with self._guard():

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from export.dataset.data import Dataset
 from export.errors import ExportError
+from export.publish.answers import serve
 from export.publish.card import read_card
 from export.publish.signatures import build_archive
 from export.selection.budget import Budget
@@ -124,7 +125,7 @@ def prepare(
             if target is not None:
                 trained.save(target)
     folder = scratch / f"{len(list(scratch.iterdir()))}"
-    build_archive(trained.model, trained.spec).write_out(str(folder), verbose=False)
+    build_archive(serve(trained.model, trained.spec), trained.spec).write_out(str(folder), verbose=False)
     return Prepared(candidate.name, folder, trained.model.count_params(), trained.facts, _same(trained.facts, dataset))
 
 

@@ -58,8 +58,11 @@ def _compare(options: argparse.Namespace) -> int:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     progress = False if options.json else None
+    dataset = load_dataset(options.folder, seed=options.seed, progress=progress)
+    if dataset.note:
+        print(dataset.note, file=sys.stderr, flush=True)
     comparison = compare(
-        load_dataset(options.folder, seed=options.seed, progress=progress),
+        dataset,
         candidates,
         runs=None if options.out is None else options.out / "runs",
         seed=options.seed,

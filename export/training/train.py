@@ -1,6 +1,6 @@
 """Trains a model on a dataset. The same seed on the same machine gives the same weights.
 
-What makes it so: every draw (weights, dropout, order of rows, moved pictures, ways to cut a
+What makes it so: every draw (weights, dropout, order of rows, moved images, ways to cut a
 text) comes from the seed, SentencePiece learns in one thread, and TensorFlow is told to add up
 in one order. That last switch can't be undone: it stays on for the process.
 """
@@ -21,6 +21,7 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.clips import golden_recording, spectrogram_size
 from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
 from export.dataset.streaming import stream
+from export.defaults import BACKGROUND
 from export.errors import ExportError
 from export.training.devices import share_statistics, strategy
 from export.training.fit import computing_in, fit
@@ -44,6 +45,7 @@ def train(
     seed: int = 0,
     epochs: int | None = None,
     optional: Sequence[str] = (),
+    background: tuple[int, int, int] = BACKGROUND,
     run: Running | None = None,
     progress: bool | None = None,
 ) -> TrainedModel:
@@ -57,6 +59,7 @@ def train(
         epochs: Passes over the training rows; None takes the preset's.
         optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
             in one row). The facts then have the accuracy without each under `missing`.
+        background: Red, green and blue, 0-255, on which transparent pixels are composited.
         run: How it runs: precision, devices, checkpoints … None: in float32 on one device, without.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
@@ -86,7 +89,7 @@ def train(
     tf.config.experimental.enable_op_determinism()
 
     rows, held_out = dataset.select("train"), dataset.select("test")
-    preprocessor = _preprocessor(dataset, rows, preset, optional)
+    preprocessor = _preprocessor(dataset, rows, preset, optional, background)
     spec = preprocessor.spec
     if run.stream:
         arrays = stream(rows, preprocessor)
@@ -105,6 +108,7 @@ def train(
         "settings": dataclasses.asdict(preset),
         "data_digest": dataset.digest,
         "optional": list(optional),
+        "background": list(spec.background) if spec.background else None,
         "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
     }
     with replicas.scope(), computing_in(run.precision):
@@ -145,7 +149,13 @@ def train(
     )
 
 
-def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optional: tuple[str, ...]) -> Preprocessor:
+def _preprocessor(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    preset: Preset,
+    optional: tuple[str, ...],
+    background: tuple[int, int, int],
+) -> Preprocessor:
     audio = AudioSpec() if dataset.medium == AUDIO else None
     height = width = preset.image_size
     if audio is not None:
@@ -160,6 +170,7 @@ def _preprocessor(dataset: Dataset, rows: Sequence[Row], preset: Preset, optiona
         pad_id=PAD_ID,
         optional=optional,
         audio=audio,
+        background=background if audio is None else None,
     )
     preprocessor = Preprocessor(spec)
     lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]

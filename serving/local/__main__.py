@@ -10,14 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from serving.local import _flags
+from serving.local.flags import parse
 
 START_FAILED = 255
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; the exit code."""
-    flags = _flags.parse(sys.argv[1:] if arguments is None else arguments)
+    flags = parse(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(
         level=flags.log_level.upper(),
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.version:
         print(f"TensorFlow ModelServer: embedded, of Duoserve\nTensorFlow Library: {tf.__version__}")
         return 0
-    from serving.local._errors import ServingError
+    from serving.local.errors import ServingError
     from serving.local.server import Server
 
     log = logging.getLogger("serving.local")

@@ -11,18 +11,22 @@ import time
 
 import grpc
 
-from serving.local import _grpc, _savedmodel, _settings, _warmup
-from serving.local._core import ServerCore
-from serving.local._errors import Code, ServingError, from_exception
-from serving.local._flags import Flags, without_effect
-from serving.local._manager import Manager, Retry
-from serving.local._metrics import Metrics
-from serving.local._rest import RestFront
-from serving.local._rest_api import Api
-from serving.local._servable import Servable
-from serving.local._service import Service
-from serving.local._source import StoragePathSource
-from serving.local._states import ServableId, StateBus
+from serving.local import settings
+from serving.local.calls import warmup
+from serving.local.calls.service import Service
+from serving.local.errors import Code, ServingError, from_exception
+from serving.local.flags import Flags, without_effect
+from serving.local.metrics import Metrics
+from serving.local.model import savedmodel
+from serving.local.model.servable import Servable
+from serving.local.rest.api import Api
+from serving.local.rest.front import RestFront
+from serving.local.rpc.handlers import CallLimiter, UnknownMethods, handlers, listen
+from serving.local.rpc.health import Health
+from serving.local.versions.core import ServerCore
+from serving.local.versions.manager import Manager, Retry
+from serving.local.versions.source import StoragePathSource
+from serving.local.versions.states import ServableId, StateBus
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,17 +42,17 @@ class Server:
         self._flags = flags
         self._stopping = threading.Event()
         self._tags = flags.saved_model_tags.split(",")
-        self._session_config = _settings.session_config(flags)
-        self._batching = _settings.batching(flags)
-        self._credentials = _settings.credentials(flags)
-        self._first_config = _settings.model_config(flags)
+        self._session_config = settings.session_config(flags)
+        self._batching = settings.batching(flags)
+        self._credentials = settings.credentials(flags)
+        self._first_config = settings.model_config(flags)
         self.metrics = Metrics()
         bus = StateBus()
         manager: Manager[Servable] = Manager(
             self._load,
             bus,
             load_threads=flags.num_load_threads,
-            initial_load_threads=4 * _settings.cores(),
+            initial_load_threads=4 * settings.cores(),
             retry=Retry(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
         )
         self._core = ServerCore(
@@ -63,26 +67,26 @@ class Server:
             as_content=flags.enable_serialization_as_tensor_content,
             check_method=flags.enable_signature_method_name_check,
         )
-        self._health = _grpc.Health()
+        self._health = Health()
         self._grpc = self._build_grpc()
         self._rest = self._build_rest()
         self._started = False
 
     def _build_grpc(self) -> grpc.Server:
-        threads = _settings.grpc_threads(self._flags)
+        threads = settings.grpc_threads(self._flags)
         # One thread of the stock server always waits for the next call, so it answers one call less.
-        gate = _grpc.Gate(max(1, threads - 1))
-        handlers = _grpc.handlers(self.service, gate)
+        limiter = CallLimiter(max(1, threads - 1))
+        offered = handlers(self.service, limiter)
         if self._flags.enable_grpc_healthcheck_service:
-            handlers.append(self._health.handler(gate))
-        handlers.append(_grpc.Unknown())
+            offered.append(self._health.handler(limiter))
+        offered.append(UnknownMethods())
         # A few threads more, so that a call too many is refused at once.
         pool = concurrent.futures.ThreadPoolExecutor(threads + 4, "grpc")
-        return grpc.server(pool, handlers=handlers, options=_settings.channel_arguments(self._flags))
+        return grpc.server(pool, handlers=offered, options=settings.channel_arguments(self._flags))
 
     def _build_rest(self) -> RestFront | None:
         flags = self._flags
-        path = _settings.metrics_path(flags)
+        path = settings.metrics_path(flags)
         if not flags.rest_api_port:
             return None
         return RestFront(
@@ -94,9 +98,9 @@ class Server:
         )
 
     def _load(self, servable_id: ServableId, path: pathlib.Path) -> Servable:
-        servable = Servable(_savedmodel.load(path, self._tags, self._session_config))
+        servable = Servable(savedmodel.load(path, self._tags, self._session_config))
         try:
-            batching = _settings.batching_of(self._flags, self._batching, path)
+            batching = settings.batching_of(self._flags, self._batching, path)
             if batching is not None:
                 servable.batch(batching, servable_id.name, self.metrics)
             if self._flags.enable_model_warmup:
@@ -109,7 +113,7 @@ class Server:
     def _warm_up(self, servable: Servable, servable_id: ServableId, path: pathlib.Path) -> None:
         started, status = time.monotonic(), Code.OK
         try:
-            records = _warmup.warm_up(
+            records = warmup.warm_up(
                 servable, servable_id, path, iterations=self._flags.num_request_iterations_for_warmup
             )
             self.metrics.warmup_records.add(str(path), by=records)
@@ -131,18 +135,19 @@ class Server:
             _LOG.warning("--%s has no effect on the embedded server", name)
         if flags.use_alts_credentials:
             raise ServingError(Code.UNIMPLEMENTED, "Expected --use_alts_credentials=false: ALTS is not supported here")
-        _settings.check_ports(flags)
+        settings.check_ports(flags)
+        settings.allow_xla(flags.xla_cpu_compilation_enabled or flags.xla_gpu_compilation_enabled)
         self._core.start(self._first_config, self._stopping.is_set, wait=flags.wait_for_base_path)
         if self._stopping.is_set():
             return
         for address in self._addresses():
-            if not _grpc.listen(self._grpc, address, self._credentials):
-                raise _settings.busy(address)
+            if not listen(self._grpc, address, self._credentials):
+                raise settings.busy(address)
         if self._rest is not None:
             try:
                 self._rest.bind(flags.host, flags.rest_api_port)
             except OSError as error:
-                raise _settings.busy(f"{flags.host}:{flags.rest_api_port}") from error
+                raise settings.busy(f"{flags.host}:{flags.rest_api_port}") from error
         # What lives now lives long: the collector need not look at it after each unload.
         gc.collect()
         gc.freeze()
@@ -161,7 +166,7 @@ class Server:
     def _poll_config(self) -> None:
         while not self._stopping.wait(self._flags.model_config_file_poll_wait_seconds):
             try:
-                self._core.reload(_settings.model_config(self._flags), self._stopping.is_set)
+                self._core.reload(settings.model_config(self._flags), self._stopping.is_set)
             except ServingError as error:
                 _LOG.error("Models and labels stay as they are, %s: %s", self._flags.model_config_file, error)
 

@@ -1,4 +1,4 @@
-"""The version's folder in the store: whole, untouched, signed, and of a contract that clients can follow."""
+"""The version's folder in the store: complete, unchanged, signed, and with a contract that clients can follow."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Package:
         version: Its number.
         path: The folder.
         samples: Its golden samples.
-        contract: As its card says.
+        contract: From its card.
         signed: "yes", "no", or "not checked" where no key is known.
     """
 
@@ -58,7 +58,7 @@ class Package:
 
 
 def open_package(store: Path, model: str, version: int, policy: Signatures) -> Package:
-    """Checks a version's folder and reads what the gate needs of it.
+    """Checks a version's folder and reads what the check needs.
 
     Raises:
         Refused: "unknown-version", "missing-files", "manifest", "signature" or "card".
@@ -93,7 +93,7 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
 
 
 def contract_of(spec: PreprocessingSpec) -> Contract:
-    """The contract of a version that told its spec."""
+    """The contract of a live version, from its spec."""
     return Contract(
         {
             name: {

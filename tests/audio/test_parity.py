@@ -54,6 +54,17 @@ def test_flac_and_ogg_become_a_wav_with_the_same_image(spec, decode) -> None:
         np.testing.assert_array_equal(Preprocessor(spec).audio(data), decode([data]).numpy()[0])
 
 
+@pytest.mark.parametrize("after", [b"", b"fact\x04\0\0\0\x01\0\0\0"])
+def test_a_chunk_of_odd_length_without_its_pad_byte(spec, decode, after: bytes) -> None:
+    """Some writers forget it; the sizes that they write show where the next chunk begins."""
+    whole = wav_file(melody(16_000, 0.2, 1), 16_000, "int16", before=[(b"LIST", b"odd")])
+    padded = b"LIST\x03\0\0\0odd\0"
+    assert padded in whole
+    data = whole.replace(padded, padded[:-1] + after)
+    np.testing.assert_array_equal(Preprocessor(spec).audio(data), Preprocessor(spec).audio(whole))
+    np.testing.assert_array_equal(decode([data]).numpy()[0], Preprocessor(spec).audio(whole))
+
+
 @pytest.mark.parametrize("samples", [np.zeros((500, 1)), np.full((500, 1), 1e-30), np.full((500, 2), 1e9)])
 def test_silence_and_excess_are_drawn_alike(spec, decode, samples: np.ndarray) -> None:
     data = wav_file(samples, 16_000, "float64")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from duoserve import Client, Connection, PreprocessingSpec, ServerUnavailable
-from duoserve._transport.channel import make_plan, parse_address
+from duoserve._transport.channel import parse_address, plan_channel
 from duoserve.options import Retry
 from tests.client.fake import FakeServer, Version, wait_until
 from tests.client.load import Load
@@ -105,7 +105,7 @@ def test_addresses_that_can_not_move_are_not_looked_up_again(address: Any) -> No
 
 def test_ipv6_addresses_are_understood() -> None:
     assert parse_address("[::1]:8500").target == "dns:///[::1]:8500"
-    plan = make_plan(parse_address(["[::1]:8500", "[::2]:8500"]), Connection(), Retry(), None)
+    plan = plan_channel(parse_address(["[::1]:8500", "[::2]:8500"]), Connection(), Retry(), None)
     assert plan.target == "ipv6:[::1]:8500,[::2]:8500"
 
 

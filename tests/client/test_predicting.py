@@ -31,8 +31,8 @@ from duoserve import (
     ServerUnavailable,
     UnsupportedModel,
 )
-from duoserve._calls.core import _all_finite
 from duoserve._calls.inputs import FEW
+from duoserve._calls.version_follower import _all_finite
 from tests.client.conftest import encoded, photo
 from tests.client.fake import Abort, FakeServer, Version
 
@@ -88,6 +88,15 @@ def test_auto_sends_what_is_smaller_and_says_which(make_client: MakeClient, serv
     assert client.predict(small, "x").sent == "bytes"
     assert client.predict(large, "x").sent == "tensors"
     assert client.predict(photo(), "x").sent == "tensors"
+
+
+def test_auto_sends_pixels_of_what_an_older_graph_may_not_read(
+    make_client: MakeClient, server: FakeServer, spec1: PreprocessingSpec
+) -> None:
+    small = encoded(photo(8, 8), "WEBP")
+    assert make_client(server.address, version=1).predict(small, "x").sent == "tensors"
+    server.versions[6] = Version(dataclasses.replace(spec1, version=6, background=(255, 255, 255)))
+    assert make_client(server.address, version=6).predict(small, "x").sent == "bytes"
 
 
 @pytest.mark.parametrize("text", ["", " \n\t"])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc.aio
 import pytest
 
-from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, PreprocessingSpec
+from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, InvalidInput, PreprocessingSpec
 from tests.client.fake import FakeServer, Hold
 from tests.client.net import ROOT, Replica
 
@@ -82,6 +85,63 @@ def test_a_client_in_one_event_loop_after_another(server: FakeServer, jpeg: byte
             return await call()
 
     assert [asyncio.run(call()), asyncio.run(call()), asyncio.run(last())] == [3, 3, 3]
+
+
+def test_one_async_client_in_threads_with_an_event_loop_each(server: FakeServer, jpeg: bytes) -> None:
+    """As async views under WSGI do: a new event loop for every request, in whatever thread."""
+    client = AsyncClient(server.address, model="pairs", max_batch_size=1)
+
+    async def call(i: int) -> list[int]:
+        single, batch = await asyncio.gather(client.predict(jpeg, f"text {i}"), client.predict_batch([(jpeg, "x")] * 3))
+        return [single.version, *[answer.version for answer in batch]]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda i: asyncio.run(call(i)), range(160))) == [[3] * 4] * 160
+    asyncio.run(client.close())
+    with pytest.raises(ClientClosed):
+        asyncio.run(call(0))
+
+
+def test_event_loops_that_ended_leave_nothing_behind(server: FakeServer, jpeg: bytes) -> None:
+    client = AsyncClient(server.address, model="pairs")
+
+    async def call() -> weakref.ref[Any]:
+        await client.predict(jpeg, "x")
+        return weakref.ref(asyncio.get_running_loop())
+
+    loops = [asyncio.run(call()) for _ in range(20)]
+    asyncio.run(client.close())
+    gc.collect()
+    # gRPC's poller itself holds the loop that used it last.
+    assert len([loop for loop in loops if loop() is not None]) <= 1
+
+
+def test_closing_an_async_client_ends_a_call_in_another_threads_loop(server: FakeServer, jpeg: bytes) -> None:
+    client = AsyncClient(server.address, model="pairs")
+    asyncio.run(client.describe())
+    server.on_predict = hold = Hold()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lambda: asyncio.run(client.predict(jpeg, "x", timeout=30)))
+        assert hold.arrived.wait(5)
+        asyncio.run(client.close())
+        with pytest.raises(ClientClosed):
+            call.result(10)
+    hold.release.set()
+
+
+def test_a_channel_that_was_handed_in_stays_in_its_event_loop(server: FakeServer, jpeg: bytes) -> None:
+    async def make() -> tuple[AsyncClient, grpc.aio.Channel]:
+        channel = grpc.aio.insecure_channel(server.address)
+        client = AsyncClient(model="pairs", channel=channel)
+        await client.predict(jpeg, "x")
+        return client, channel
+
+    own = asyncio.new_event_loop()
+    client, channel = own.run_until_complete(make())
+    with pytest.raises(InvalidInput, match="the event loop that the channel was made in"):
+        asyncio.run(client.predict(jpeg, "x"))
+    own.run_until_complete(channel.close())
+    own.close()
 
 
 def test_calls_of_one_loop_run_side_by_side(server: FakeServer, jpeg: bytes) -> None:

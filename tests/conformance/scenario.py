@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import pathlib
 import shutil
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -27,7 +29,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.local._tensors import to_array
+from serving.local.tensors import to_array
 from serving.local.testing import LocalServer, ServerDiedError
 from tests.conformance.pair import predict_request, write_warmup
 
@@ -46,8 +48,8 @@ _REQUESTS: dict[str, Any] = {
     "HandleReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
 }
 
-Server = Callable[[pathlib.Path, list[str]], LocalServer]
-"""Starts a server, given the folder that $ROOT stands for and its flags; does not wait for it."""
+Server = Callable[[pathlib.Path, list[str], bool], LocalServer]
+"""Starts a server, given the folder that $ROOT stands for, its flags and whether REST is open; does not wait for it."""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -71,7 +73,8 @@ class Player:
             self._copy(version, str(version))
         for name, text in scenario["files"].items():
             self._write(name, text)
-        self.server = start(root, [self._rooted(flag) for flag in scenario["flags"]])
+        rest = any(step["step"] == "http" for step in scenario["steps"])
+        self.server = start(root, [self._rooted(flag) for flag in scenario["flags"]], rest)
         self._channel = grpc.insecure_channel(self.server.address, [("grpc.max_reconnect_backoff_ms", 200)])
 
     def close(self) -> None:
@@ -79,10 +82,13 @@ class Player:
         self.server.stop(kill=True)
 
     def play(self) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Each step with the answer that it got; steps that only do something get None."""
+        """Each step with the answer that it got, to the first one that ends the server; None where none is recorded."""
         steps = self._scenario["steps"]
         for step, following in zip(steps, [*steps[1:], None], strict=True):
-            yield step, self._step(step)
+            answer = self._step(step)
+            yield step, answer
+            if step["step"] == "open" and not answer["port_open"]:
+                return
             if step["step"] == "write" and following and following["step"] == "rpc":
                 time.sleep(SETTLE_SECONDS)
 
@@ -116,7 +122,8 @@ class Player:
         if kind == "http":
             return self._http(step)
         if kind == "signal":
-            return {"exit": self._terminated()}
+            self.server.process.send_signal(signal.Signals[step["signal"]])
+            return {"exit": self._ended()}
         if kind == "write":
             return self._write(step["file"], step["text"])
         return self._do(step["what"])
@@ -128,8 +135,9 @@ class Player:
             return {"port_open": False, "exit": died.code}
         return {"port_open": True, "exit": None}
 
-    def _terminated(self) -> int:
-        code = self.server.stop()
+    def _ended(self) -> int:
+        """Wait for a server that was terminated or crashes; its exit code, negative for a signal."""
+        code = self.server.process.wait(CALL_SECONDS)
         # A shell or container runtime reports a signal as 128 plus its number.
         return 128 - code if code > 128 else code
 
@@ -174,7 +182,8 @@ class Player:
 
     def _http(self, step: dict[str, Any]) -> dict[str, Any]:
         body = step["body"]
-        data = None if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
+        encoding = "latin-1" if step.get("body_is") == "latin-1 bytes" else "utf-8"
+        data = None if body is None else (body if isinstance(body, str) else json.dumps(body)).encode(encoding)
         request = urllib.request.Request(self.server.rest_url + step["path"], data, method=step["method"])
         try:
             with urllib.request.urlopen(request, timeout=CALL_SECONDS) as reply:
@@ -182,6 +191,8 @@ class Player:
         except urllib.error.HTTPError as error:
             with error:
                 status, text = error.code, error.read().decode()
+        except http.client.RemoteDisconnected:
+            return {"status": 0, "error": "RemoteDisconnected", "server_died": self._ended()}
         try:
             return {"status": status, "json": json.loads(text)}
         except ValueError:

@@ -24,6 +24,7 @@ pictures = st.builds(
     version=st.integers(1, 2**63 - 1),
     pad_id=st.integers(0, 9),
     optional=st.lists(st.sampled_from(["image", "text"]), max_size=2).map(tuple),
+    background=st.none() | st.tuples(*[st.integers(0, 255)] * 3),
     embedding_length=st.integers(0, 99),
     explain_grid=st.none() | st.just((1, 1)),
 )
@@ -37,7 +38,7 @@ audio_specs = st.builds(
     range_db=st.integers(1, 200),
 )
 clips = st.builds(
-    lambda spec, bands, audio: dataclasses.replace(spec, image_height=bands, audio=audio),
+    lambda spec, bands, audio: dataclasses.replace(spec, image_height=bands, audio=audio, background=None),
     pictures,
     bands=st.integers(1, 8),
     audio=audio_specs,
@@ -72,6 +73,12 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
         ({"optional": ("image", "tokens")}, "Expected optional to be a tuple of 'image', 'text' or both"),
         ({"optional": "text"}, "Expected optional to be a tuple of 'image', 'text' or both. Received: 'text'"),
+        ({"background": (1, 2)}, "Expected background to be (red, green, blue), of images alone. Received: (1, 2)"),
+        (
+            {"background": (0, 0, 256)},
+            "each colour of background to be an integer from 0 to 255. Received: 256",
+        ),
+        ({"background": (0, 0, 0), "audio": AudioSpec()}, "of images alone"),
         ({"explain_grid": (25, 4)}, "Expected rows of explain_grid to be an integer from 1 to 24. Received: 25"),
         ({"explain_grid": (4, 0)}, "Expected columns of explain_grid to be an integer from 1 to 32. Received: 0"),
         ({"explain_grid": [4, 4]}, "Expected explain_grid to be (rows, columns). Received: [4, 4]"),
@@ -108,9 +115,16 @@ def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -
 def test_a_spec_without_anything_optional_is_as_it_always_was() -> None:
     written = json.loads(SPEC.to_json())
     assert written["format"] == 1
-    assert written.keys() & {"optional", "audio", "embedding_length", "explain_grid"} == set()
+    assert written.keys() & {"optional", "audio", "background", "embedding_length", "explain_grid"} == set()
     # Versions that were published before carry this one.
     assert SPEC.digest == "a5811f702687faf23ed98182bd5daa78e4f5f84caf950164a760826c3fa98844"
+
+
+def test_a_spec_with_a_background_tells_an_older_client_to_update() -> None:
+    spec = dataclasses.replace(SPEC, background=(255, 255, 255))
+    written = json.loads(spec.to_json())
+    assert written["format"] == 3 and written["background"] == [255, 255, 255]
+    assert spec.digest not in (SPEC.digest, dataclasses.replace(SPEC, background=(255, 255, 254)).digest)
 
 
 @pytest.mark.parametrize("optional", [("image",), ("text",), ("text", "image")])

@@ -48,6 +48,28 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--name", "two words"], "Expected a model name"),
+        (["--name", "m", "--sign-key", "none.pem"], "none.pem to be an elliptic curve private key"),
+        (["--name", "m", "--store", "file/store"], "file"),
+    ],
+)
+def test_a_wrong_option_of_an_export_is_found_before_any_work(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    assert main(["export", "--model", "no_such_module:build", "--store", "store", *arguments]) == 1
+    message = capsys.readouterr().err
+    assert said in message and "no_such_module" not in message
+
+
 def test_check_passes_a_published_version(published: Published, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(published.path)]) == 0
     assert "The gate is open" in capsys.readouterr().out

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,19 +14,22 @@ Documents = list[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Mutation:
-    """One mistake: the rule that has to see it, the rendering it is made in, and the change."""
+    """One mistake: the rule that has to find it, the change, the rendering it is made in, and options of `check`."""
 
     rule: str
     about: str
     change: Callable[[Documents], Any]
     render: str = "production"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.about}"
 
 
 def one(documents: Documents, kind: str, name: str = "duoserve") -> dict[str, Any]:
-    return next(d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name)
+    """The object; a Job's name ends with a hash of its content."""
+    names = re.compile(re.escape(name) + ("-[a-z0-9]{10}" if kind == "Job" else ""))
+    return next(d for d in documents if d["kind"] == kind and names.fullmatch(d["metadata"]["name"]))
 
 
 def spec(documents: Documents, kind: str, name: str = "duoserve") -> dict[str, Any]:
@@ -103,7 +107,7 @@ MUTATIONS = [
     Mutation("missing-serviceaccount", "a ServiceAccount's name", at(pod, "serviceAccountName", "duosrve")),
     Mutation("volume-undeclared", "a mount of no volume", at(server, "volumeMounts|3|name", "temp")),
     Mutation("volume-unused", "a volume without a mount", at(server, "volumeMounts|2", {"name": "tmp", "mountPath": "/x"})),
-    Mutation("mount-twice", "two mounts in one place", at(server, "volumeMounts|2|mountPath", "/models")),
+    Mutation("api-twice", "two mounts in one place", at(server, "volumeMounts|2|mountPath", "/models")),
     Mutation("scaler-target", "an autoscaler aimed at nothing", at(kind("HorizontalPodAutoscaler"), "scaleTargetRef|name", "duo")),
     Mutation("scaler-container", "an autoscaler's container", at(kind("HorizontalPodAutoscaler"), "metrics|0|containerResource|container", "serving")),
     Mutation("replicas-and-scaler", "replicas beside an autoscaler", at(kind("Deployment"), "replicas", 3)),
@@ -161,7 +165,7 @@ MUTATIONS = [
     Mutation("flag-type", "yes for true", flag("--enable_profiler", "--enable_profiler=no")),
     Mutation("flag-value", "a flag in two arguments", flag("--rest_api_port", "--rest_api_port", "8501")),
     Mutation("flag-dash", "one dash", flag("--enable_model_warmup", "-enable_model_warmup=true")),
-    Mutation("flag-needed", "the profiler on", flag("--enable_profiler")),
+    Mutation("flag-profiler", "the profiler on", flag("--enable_profiler")),
     Mutation("flag-labels", "labels without their flag", flag("--allow_version_labels")),
     Mutation("flag-config-poll", "a config read once", flag("--model_config_file_poll")),
     Mutation("flag-poll", "a store never looked at again", flag("--file_system_poll", "--file_system_poll_wait_seconds=0")),
@@ -173,10 +177,10 @@ MUTATIONS = [
     Mutation("flag-monitoring", "no metrics page", flag("--monitoring_config_file")),
     Mutation("flag-variable", "a variable of another name", at(server, "env|0|name", "CPUS")),
     Mutation("threads-many", "more threads than CPUs", flag("--tensorflow_intra", "--tensorflow_intra_op_parallelism=16")),
-    Mutation("threads-unset", "threads of the node", flag("--tensorflow_inter")),
+    Mutation("threads-unset", "threads of the node", flag("--tensorflow_inter", "--tensorflow_inter_op_parallelism=0")),
     Mutation("threads-grpc", "few threads for calls", flag("--grpc_max_threads", "--grpc_max_threads=4")),
     Mutation("subpath", "subPath on a hot-reloaded file", at(server, "volumeMounts|1", {"name": "models-config", "mountPath": "/etc/duoserve/models/models.config", "subPath": "models.config"})),
-    Mutation("flag-batching", "batching without its file", flag("--batching_parameters_file"), "component:batching"),
+    Mutation("flag-batching-file", "batching without its file", flag("--batching_parameters_file"), "component:batching"),
     Mutation("flag-batching", "a file without batching", flag("--enable_batching"), "component:batching"),
     # Config files.
     Mutation("label-version", "a label of a version not loaded", text("models.config", 'key: "stable" value: 1', 'key: "stable" value: 2')),
@@ -196,7 +200,7 @@ MUTATIONS = [
     Mutation("batching-field", "a field's name", text("batching.config", "max_enqueued_batches", "max_enqued_batches"), "component:batching"),
     # Security.
     Mutation("root", "root", at(pod, "securityContext|runAsNonRoot", None)),
-    Mutation("user", "user 0", at(pod, "securityContext|runAsUser", 0)),
+    Mutation("root-user", "user 0", at(pod, "securityContext|runAsUser", 0)),
     Mutation("escalation", "privilege escalation", at(server, "securityContext|allowPrivilegeEscalation", None)),
     Mutation("capabilities", "a capability", at(server, "securityContext|capabilities", {"add": ["NET_ADMIN"], "drop": ["ALL"]})),
     Mutation("privileged", "privileged", at(server, "securityContext|privileged", True)),
@@ -217,17 +221,17 @@ MUTATIONS = [
     Mutation("quantity", "a unit that is none", at(server, "resources|limits|memory", "4GB")),
     Mutation("quantity", "a claim's size", at(kind("PersistentVolumeClaim", "duoserve-models"), "resources|requests|storage", "20 Gi")),
     Mutation("request-over-limit", "a request over its limit", at(server, "resources|requests|cpu", "8")),
-    Mutation("no-limit", "no CPU limit", at(server, "resources|limits|cpu", None)),
+    Mutation("no-cpu-limit", "no CPU limit", at(server, "resources|limits|cpu", None)),
     Mutation("memory-volume", "memory without an end", at(pod, "volumes|3|emptyDir", {"medium": "Memory"})),
     Mutation("scaler-range", "a minimum over the maximum", at(kind("HorizontalPodAutoscaler"), "minReplicas", 20)),
     Mutation("scaler-utilization", "a target of 100 percent", at(kind("HorizontalPodAutoscaler"), "metrics|0|containerResource|target|averageUtilization", 100)),
     Mutation("budget-blocks", "a budget of nothing", at(kind("PodDisruptionBudget"), "maxUnavailable", 0)),
-    Mutation("budget-both", "a budget of two kinds", at(kind("PodDisruptionBudget"), "minAvailable", 3)),
+    Mutation("api-field", "a budget of two kinds", at(kind("PodDisruptionBudget"), "minAvailable", 3)),
     Mutation("budget-blocks", "a budget of all", lambda documents: spec(documents, "PodDisruptionBudget").update(minAvailable=3, maxUnavailable=None)),
     # Second look.
     Mutation("no-headless", "a headless Service with an address", at(kind("Service", "duoserve-headless"), "clusterIP", None)),
     Mutation("not-ready-addresses", "addresses that are not ready", at(kind("Service", "duoserve-headless"), "publishNotReadyAddresses", True)),
-    Mutation("flag-port", "two APIs at one port", flag("--rest_api_port", "--rest_api_port=8500")),
+    Mutation("flag-port-same", "two APIs at one port", flag("--rest_api_port", "--rest_api_port=8500")),
     Mutation("flag-model", "no model at all", flag("--model_config_file=")),
     Mutation("models-hash", "a hash on the hot-reloaded file", lambda documents: (one(documents, "ConfigMap", "duoserve-models")["metadata"].update(name="duoserve-models-7d4t4chd96"), at(pod, "volumes|1|configMap|name", "duoserve-models-7d4t4chd96")(documents))),
     Mutation("config-hash", "no hash on the file that is read once", lambda documents: [d["metadata"].update(name="duoserve-server") for d in documents if d["metadata"]["name"].startswith("duoserve-server-")] and at(pod, "volumes|2|configMap|name", "duoserve-server")(documents)),

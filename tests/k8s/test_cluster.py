@@ -1,7 +1,7 @@
-"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain.
+"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain; as often as you like.
 
-Needs both images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
-nobody's production is met by accident. `.github/workflows/kubernetes.yml` has the commands.
+Needs the images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
+no production cluster is used by accident. `.github/workflows/kubernetes.yml` has the commands.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +21,9 @@ import pytest
 import yaml
 
 from duoserve import Client
-from serving import modelfile
 from serving.exporter import Replica, ask
 from serving.local.testing import free_port
+from serving.models_config import modelfile
 from tests.client.conftest import encoded, photo
 from tests.k8s.tools import ROOT
 
@@ -90,10 +92,11 @@ def everywhere(condition: Callable[[Replica], bool], within: float = 300) -> Non
 
 @pytest.fixture(scope="module")
 def overlay() -> Iterator[Path]:
-    """A copy of the overlay for kind with a models.config of its own, applied."""
+    """A copy of the overlay for kind with its own models.config, applied."""
     if "DUOSERVE_CLUSTER" not in os.environ:
         pytest.skip("DUOSERVE_CLUSTER names no kubectl context to use")
     folder = ROOT / "k8s/overlays/test-cluster"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     shutil.copytree(ROOT / "k8s/overlays/local", folder)
     try:
         shutil.copy(ROOT / "serving/config/models.config", folder)
@@ -104,15 +107,39 @@ def overlay() -> Iterator[Path]:
             )
         kubectl("apply", "-k", str(folder))
         kubectl("rollout", "status", "deployment/duoserve", "--timeout=1500s", timeout=1600)
+        everywhere(lambda replica: replica.labels.get("stable") == 1)  # an earlier run may have ended anywhere
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def second(overlay: Path) -> int:
+    """A version beside the first one, exported in the cluster; its number is 2 in the first run only."""
+    job = f"duoserve-export-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "job", "--from=cronjob/duoserve-export", job)
+    kubectl("wait", "--for=condition=complete", f"job/{job}", "--timeout=1500s", timeout=1600)
+    published = re.search(r"Published version (\d+) of emoji", kubectl("logs", f"job/{job}"))
+    assert published
+    return int(published[1])
+
+
+def start(manifest: str, name: str) -> None:
+    """Create a pod, in the place of one that an earlier run left."""
+    kubectl("delete", "pod", name, "--ignore-not-found")
+    kubectl("apply", "-f", "-", stdin=manifest)
 
 
 def change(folder: Path, **edits: object) -> None:
     config = folder / "models.config"
     config.write_text(modelfile.edit(config.read_text(), "emoji", **edits))  # type: ignore[arg-type]
     kubectl("apply", "-k", str(folder))
+
+
+def test_a_second_apply_changes_nothing(overlay: Path) -> None:
+    """`kubectl diff` ends with 1 when it shows something, a server-side apply when it conflicts."""
+    kubectl("diff", "-k", str(overlay))
+    kubectl("apply", "--server-side", "--dry-run=server", "-k", str(overlay))
 
 
 def test_it_serves(overlay: Path) -> None:
@@ -122,14 +149,12 @@ def test_it_serves(overlay: Path) -> None:
         assert abs(float(answer.probabilities.sum()) - 1) < 1e-4
 
 
-def test_version_2_goes_out_and_comes_back(overlay: Path) -> None:
+def test_a_second_version_goes_out_and_comes_back(overlay: Path, second: int) -> None:
     before = servers()
-    kubectl("create", "job", "--from=cronjob/duoserve-export", "duoserve-export-second")
-    kubectl("wait", "--for=condition=complete", "job/duoserve-export-second", "--timeout=1500s", timeout=1600)
-    change(overlay, versions=[1, 2])
-    everywhere(lambda replica: replica.states.get(2) == "AVAILABLE")
-    change(overlay, labels={"stable": 2})
-    everywhere(lambda replica: replica.labels.get("stable") == 2)
+    change(overlay, versions=[1, second])
+    everywhere(lambda replica: replica.states.get(second) == "AVAILABLE")
+    change(overlay, labels={"stable": second})
+    everywhere(lambda replica: replica.labels.get("stable") == second)
     change(overlay, labels={"stable": 1})
     everywhere(lambda replica: replica.labels.get("stable") == 1)
     assert servers() == before, "a rollout restarts no pod"
@@ -147,11 +172,11 @@ def owned_by_the_rollout(folder: Path) -> None:
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(changed))
 
 
-def test_the_rollout_runs_in_the_cluster_and_goes_back(overlay: Path) -> None:
+def test_the_rollout_runs_in_the_cluster_and_goes_back(overlay: Path, second: int) -> None:
     owned_by_the_rollout(overlay)
     kubectl("apply", "-k", str(overlay))
     environment = {**os.environ, "CONTEXT": os.environ["DUOSERVE_CLUSTER"]}
-    for words, version in ((["run", "2"], 2), (["rollback"], 1)):
+    for words, version in ((["run", str(second)], second), (["rollback"], 1)):
         done = subprocess.run(
             [str(ROOT / "k8s/rollout.sh"), *words], capture_output=True, text=True, timeout=1800, env=environment
         )
@@ -160,7 +185,7 @@ def test_the_rollout_runs_in_the_cluster_and_goes_back(overlay: Path) -> None:
 
 
 def test_a_rolling_restart_loses_no_call(overlay: Path) -> None:
-    kubectl("apply", "-f", "-", stdin=CALLER)
+    start(CALLER, "caller")
     kubectl("wait", "--for=condition=ready", "pod/caller", "--timeout=120s", timeout=150)
     time.sleep(10)
     kubectl("rollout", "restart", "deployment/duoserve")
@@ -172,5 +197,5 @@ def test_a_rolling_restart_loses_no_call(overlay: Path) -> None:
 
 def test_callers_without_the_label_are_kept_out(overlay: Path) -> None:
     manifest = CALLER.replace("caller", "stranger").replace(', labels: {duoserve.dev/client: "true"}', "")
-    kubectl("apply", "-f", "-", stdin=manifest)
+    start(manifest, "stranger")
     kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/stranger", "--timeout=120s", timeout=150)

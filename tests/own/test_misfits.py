@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import keras
 import pytest
 
@@ -120,9 +122,18 @@ def test_files_that_are_no_models_are_told_apart(prepared: Callable[..., Prepare
     seen = keras.layers.Lambda(lambda pixels: pixels / 255, output_shape=(20, 24, 3))(image)
     keras.Model([image, tokens], zoo.joined(zoo.colours(seen), zoo.reading(tokens))).save(tmp_path / "lambda.keras")
     zoo.with_unregistered_layer().save(tmp_path / "unregistered.keras")
+    with h5py.File(tmp_path / "old.h5", "w") as file:  # what tf_keras writes, of which Keras 3 reads the weights alone
+        file.attrs["keras_version"] = b"2.15.0"
+        file.attrs["model_config"] = json.dumps({"class_name": "TFOpLambda", "config": {}})
+    with zipfile.ZipFile(tmp_path / "old.keras", "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.20.1"}))
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {}}))
+        archive.writestr("model.weights.h5", b"")
     for name, said in (
         ("plain.weights.h5", "give them as --weights"),
         ("saved", "a SavedModel has no layers to look at"),
+        ("old.h5", f"give --model module:function and --weights {tmp_path / 'old.h5'}"),
+        ("old.keras", "Keras 2.20.1 wrote it, and 3."),
         ("cut.keras", "to load"),
         ("none.keras", "there is no such file"),
         ("lambda.keras", "a Lambda layer is code, which is not run from a file"),

@@ -18,7 +18,7 @@ import numpy as np
 
 from serving.local import __main__ as program
 from serving.local import server
-from serving.local._errors import Code, ServingError
+from serving.local.errors import Code, ServingError
 
 
 def spoil(kind: str, version: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from duoserve import Canary, Client, DuoserveError
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
-from serving import modelfile
+from serving.models_config import modelfile
 from tests.rollout import models
 
 

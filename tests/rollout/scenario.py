@@ -60,7 +60,7 @@ def _act(name: str, site: Site, play: Callable[[], tuple[str, tuple[str, ...]]])
     begin = time.monotonic()
     ended, findings = play()
     seconds = time.monotonic() - begin
-    site.wait_until_calm(60)
+    site.wait_until_in_sync(60)
     with site.rollout() as rollout:
         last = [record for record in rollout.history() if record["event"] in ("started", "rolled back")][-1]
     undone = last.get("seconds") if ended != "out" else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from serving import modelfile
 from serving.local.testing import LocalServer, free_port
+from serving.models_config import modelfile
 from serving.rollout import Limits, Rollout, Settings, Waits
 from tests.rollout import models
+from tests.stock import StockServer
 
 CONFIG = """\
 # Kept by hand. This line stays.
@@ -40,7 +40,6 @@ FLAGS = (
 
 STOCK = "stock"
 """In place of a fault: the stock server in its container."""
-IMAGE = os.environ.get("STOCK_IMAGE", "tensorflow/serving:2.20.0")
 
 # Shared machines are noisy: these limits tell a slow version from a slow moment.
 LIMITS = Limits(latency_calls=10, median_ratio=3.0, p99_ratio=10.0, slack_ms=20.0)
@@ -69,10 +68,7 @@ class Replica:
         if self._fault is None:
             return LocalServer(*self._flags, wait=False)
         if self._fault == STOCK:
-            mounts = [f"--volume={folder}:{folder}:ro" for folder in self._folders]
-            command = ["docker", "run", "--rm", "--init", "--network=host", f"--user={os.getuid()}:{os.getgid()}"]
-            command += [*mounts, "--entrypoint=tensorflow_model_server", IMAGE]
-            return LocalServer(*self._flags, wait=False, timeout=120, command=tuple(command))
+            return StockServer(*self._flags, wait=False, mounts=tuple(self._folders))
         command = [sys.executable, "-m", "tests.rollout.faulty"]
         return LocalServer(*self._flags, wait=False, command=tuple(command), env={"DUOSERVE_TEST_FAULT": self._fault})
 
@@ -86,8 +82,7 @@ class Replica:
     def stop(self) -> None:
         self._ended.set()
         self._keeper.join()
-        # Killing `docker run` would leave its container.
-        self.server.stop(kill=self._fault != STOCK)
+        self.server.stop(kill=True)
 
 
 @dataclasses.dataclass
@@ -134,11 +129,11 @@ class Site:
             state, _, _ = rollout.status()
         if state.versions and 1 not in state.versions:
             self.write(modelfile.edit(self.config.read_text(), models.MODEL, versions=[*state.versions, 1]))
-            self.wait_until_calm()
+            self.wait_until_in_sync()
         self.write(CONFIG.format(store=self.store))
         for path in (self.config.parent / ".rollout").glob("*.jsonl"):
             path.unlink()
-        self.wait_until_calm()
+        self.wait_until_in_sync()
 
     def write(self, text: str) -> None:
         """Another config, by somebody else than the tool."""
@@ -146,14 +141,14 @@ class Site:
         scratch.write_text(text)
         scratch.replace(self.config)
 
-    def wait_until_calm(self, seconds: float = 40) -> None:
+    def wait_until_in_sync(self, seconds: float = 40) -> None:
         end = time.monotonic() + seconds
         with self.rollout() as rollout:
             while True:
-                _, _, drift = rollout.status()
-                if not drift:
+                _, _, found = rollout.status()
+                if not found:
                     return
-                assert time.monotonic() < end, [str(one) for one in drift]
+                assert time.monotonic() < end, [str(one) for one in found]
                 time.sleep(0.2)
 
 

@@ -14,8 +14,8 @@ import pytest
 from duoserve.artifact.signing import sign_folder
 from serving.rollout import Refused, Settings, SettingsError, Signatures, cli, read_settings
 from serving.rollout.errors import Busy
-from serving.rollout.history import FileHistory, entry
-from serving.rollout.targets import FileTarget
+from serving.rollout.storage.entries import entry
+from serving.rollout.storage.files import ConfigFile, FileHistory
 from tests.export.test_signing import make_key
 from tests.rollout import models
 from tests.rollout.site import CONFIG, Site
@@ -27,18 +27,18 @@ def run(site: Site, *arguments: str) -> int:
     return cli.main([*arguments, "--settings", site.settings_file()])
 
 
-def test_status_shows_each_replica_and_tells_drift_by_its_exit_code(
+def test_status_shows_each_replica_and_shows_what_is_out_of_sync(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(site, "status") == 0
     shown = capsys.readouterr().out
     assert all(replica.address in shown for replica in site.replicas)
-    assert "no drift" in shown
+    assert "in sync" in shown
     unknown = 'version_labels { key: "other" value: 9 }'  # no server follows that
     site.write(site.config.read_text().replace("version_labels", f"{unknown} version_labels"))
     assert run(site, "status", "--json") == 6
     told = json.loads(capsys.readouterr().out)
-    assert any("label other: expected version 9" in one["what"] for one in told["drift"])
+    assert any("label other: expected version 9" in one["what"] for one in told["out_of_sync"])
 
 
 def test_exit_codes_and_json_of_a_refusal(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,15 +54,15 @@ def test_exit_codes_and_json_of_a_refusal(site: Site, capsys: pytest.CaptureFixt
 def test_exit_code_and_json_of_a_stop(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(site, "run", str(models.WORSE), "--json") == 3
     told = json.loads(capsys.readouterr().out)
-    assert (told["error"], told["step"], told["undone"]) == ("Stopped", "gate", True)
+    assert (told["error"], told["step"], told["undone"]) == ("Stopped", "check", True)
     assert run(site, "history") == 0
-    assert "stopped, gate, undone" in capsys.readouterr().out
+    assert "stopped, check, rolled back" in capsys.readouterr().out
 
 
 def test_two_operators_cannot_fight(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     program = """
         import pathlib, sys, time
-        from serving.rollout.locks import FileLock
+        from serving.rollout.storage.files import FileLock
         with FileLock(pathlib.Path(sys.argv[1])).held("bob@there", "run 9 of pets"):
             print("held", flush=True)
             time.sleep(60)
@@ -88,9 +88,9 @@ def test_an_edit_over_somebody_elses_is_refused_and_leaves_no_litter(tmp_path: P
     path = tmp_path / "models.config"
     path.write_bytes(b"one\r\n")
     path.chmod(0o640)
-    target = FileTarget(path)
+    target = ConfigFile(path)
     seen = target.read()
-    assert seen.text == "one\r\n"
+    assert seen == "one\r\n"
     path.write_bytes(b"by hand\n")
     with pytest.raises(Busy):
         target.write("two\n", seen)
@@ -115,7 +115,7 @@ def test_a_config_that_is_not_there_is_named_and_nothing_is_made_beside_it(
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("one")
     (tmp_path / "models.config").symlink_to("real")
-    target = FileTarget(tmp_path / "models.config")
+    target = ConfigFile(tmp_path / "models.config")
     target.write("two", target.read())
     assert (tmp_path / "models.config").is_symlink()
     assert (tmp_path / "real").read_text() == "two"
@@ -175,7 +175,7 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("shadow = 'no.csv'", "no.csv"),
+        ("inputs = 'no.csv'", "no.csv"),
         ("shadow = 'gap.csv'", "gone.png"),
         ("hook = ['./no-hook']", "Expected hook"),
         ("rehearsal = ['no-such-server']", "Expected rehearsal"),

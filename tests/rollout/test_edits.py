@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import modelfile
+from serving.models_config import modelfile
 from serving.rollout.edits import Edit, State, difference, read_state
 from serving.rollout.errors import Refused
 from serving.rollout.settings import Labels

@@ -27,12 +27,12 @@ def test_one_bad_replica_stops_the_rollout(make_site: Callable[..., Site], fault
     waits = dataclasses.replace(WAITS, step=90, missing=30)
     with site.rollout(waits=waits) as rollout, pytest.raises(Stopped) as stopped:
         rollout.run(models.GOOD)
-    assert stopped.value.step == "gate"
+    assert stopped.value.step == "check"
     assert stopped.value.undone
     bad = site.replicas[1].address
     assert any(bad in line and said in line for line in stopped.value.findings), stopped.value.findings
     assert not any(site.replicas[0].address in line for line in stopped.value.findings)
-    site.wait_until_calm(60)
+    site.wait_until_in_sync(60)
     with site.rollout() as rollout:
         state, _, _ = rollout.status()
     assert state.versions == (1,)
@@ -64,9 +64,9 @@ def test_a_replica_that_restarts_in_the_middle_is_waited_for(site: Site) -> None
         try:
             rollout.promote()
         except Refused:
-            site.wait_until_calm()
+            site.wait_until_in_sync()
             rollout.promote()
-    site.wait_until_calm()
+    site.wait_until_in_sync()
 
 
 def test_a_version_that_does_not_answer_as_it_did_at_export_is_stopped(site: Site, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_version_that_does_not_answer_as_it_did_at_export_is_stopped(site: Sit
     write_manifest(folder)
     with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
         rollout.canary(models.GOOD)
-    assert stopped.value.step == "gate"
+    assert stopped.value.step == "check"
     found = [line for line in stopped.value.findings if "golden sample 3" in line and "0.002 off" in line]
     assert len(found) == 2 * len(site.replicas)  # by tensors and by bytes, on every replica
 

@@ -25,8 +25,8 @@ def test_no_user_notices_any_of_it(store: Path, tmp_path: Path) -> None:
         assert {name: act.ended for name, act in acts.items()} == {
             "good version": "out",
             "rolled back": "back",
-            "worse answers": "gate, undone",
-            "slow": "gate, undone",
+            "worse answers": "check, undone",
+            "slow": "check, undone",
             "fails to load on one replica": "load, undone",
             "crashes a server": "load, undone",
             "half copied": "refused: manifest",

@@ -10,26 +10,26 @@ from pathlib import Path
 import pytest
 
 from serving.local.testing import free_port
-from serving.rollout import Busy, Drifted, Refused, SettingsError, Stopped, steps
+from serving.rollout import Busy, OutOfSync, Refused, SettingsError, Stopped, steps
+from serving.rollout.command import Command
 from serving.rollout.edits import Edit, State
-from serving.rollout.fleet import ReplicaView
-from serving.rollout.session import Session
-from serving.rollout.waiting import Watcher
+from serving.rollout.replicas.fleet import ReplicaView
+from serving.rollout.replicas.watcher import Watcher
 from tests.rollout import models
 from tests.rollout.site import LIMITS, WAITS, Site
 
 
 def named(site: Site) -> tuple[tuple[int, ...] | None, dict[str, int]]:
     with site.rollout() as rollout:
-        state, _, drift = rollout.status()
-    assert not drift
+        state, _, found = rollout.status()
+    assert not found
     return state.versions and tuple(sorted(state.versions)), dict(state.labels)
 
 
 def interrupt_in(name: str) -> Callable[..., None]:
     """A watch that is interrupted in one of the steps, or a restoring."""
 
-    def watch(session: Session, step: object, *_: object) -> None:
+    def watch(command: Command, step: object, *_: object) -> None:
         if name in (step, "restore"):
             raise KeyboardInterrupt
 
@@ -39,7 +39,7 @@ def interrupt_in(name: str) -> Callable[..., None]:
 def test_a_good_version_goes_all_the_way_and_the_old_one_stays_to_go_back_to(site: Site) -> None:
     with site.rollout() as rollout:
         outcome = rollout.run(models.GOOD)
-        assert [gate.step for gate in outcome.gates] == ["gate", "bake", "watch"]
+        assert [check.step for check in outcome.checks] == ["check", "bake", "watch"]
         assert not outcome.warnings
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
     text = site.config.read_text()
@@ -69,30 +69,30 @@ def test_step_by_step_and_the_old_version_is_retired_last(site: Site) -> None:
 @pytest.mark.parametrize(
     ("version", "finding"), [(models.WORSE, "same class"), (models.SLOW, "latency")], ids=["worse", "slow"]
 )
-def test_a_worse_version_is_stopped_at_the_gate_and_taken_back(site: Site, version: int, finding: str) -> None:
+def test_a_worse_version_is_stopped_by_the_check_and_rolled_back(site: Site, version: int, finding: str) -> None:
     limits = dataclasses.replace(LIMITS, latency_tries=2)
     with site.rollout(limits=limits) as rollout, pytest.raises(Stopped) as stopped:
         rollout.run(version)
-    assert stopped.value.step == "gate"
+    assert stopped.value.step == "check"
     assert stopped.value.undone
     assert any(finding in line for line in stopped.value.findings)
     assert named(site) == ((1,), {"stable": 1})
 
 
-def test_a_version_that_is_out_is_not_taken_back_by_the_same_command_again(site: Site) -> None:
+def test_a_version_that_is_out_is_not_rolled_back_by_the_same_command_again(site: Site) -> None:
     silent = f"127.0.0.1:{free_port()}"
     addresses = (*(replica.address for replica in site.replicas), silent)
     short = dataclasses.replace(WAITS, missing=0.5)
     with site.rollout() as rollout:
         rollout.run(models.GOOD)
         edits = [record for record in rollout.history() if record["event"] == "edit"]
-        assert "nothing was done" in rollout.run(models.GOOD).text
+        assert "nothing to do" in rollout.run(models.GOOD).text
     with site.rollout(replicas=addresses, waits=short) as rollout:
         for again in (rollout.run, rollout.promote):
-            with pytest.raises(Drifted) as drifted:
+            with pytest.raises(OutOfSync) as behind:
                 again(models.GOOD)
-            assert any(silent in line for line in drifted.value.findings)
-        with pytest.raises(Drifted):
+            assert any(silent in line for line in behind.value.findings)
+        with pytest.raises(OutOfSync):
             rollout.promote()
         assert [record for record in rollout.history() if record["event"] == "edit"] == edits
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
@@ -104,7 +104,7 @@ def test_a_trial_that_was_interrupted_is_held_again_and_says_when_there_is_no_wa
         with site.rollout() as rollout, pytest.raises(KeyboardInterrupt):
             rollout.run(models.GOOD)
     site.write(site.config.read_text().replace('version_labels { key: "previous" value: 1 }', ""))
-    site.wait_until_calm()
+    site.wait_until_in_sync()
     addresses = (*(replica.address for replica in site.replicas), f"127.0.0.1:{free_port()}")
     short = dataclasses.replace(WAITS, missing=0.5, watch=5)
     with site.rollout(replicas=addresses, waits=short) as rollout:
@@ -145,7 +145,7 @@ def test_what_made_room_is_back_after_a_rollback_by_hand_and_an_interruption(sit
             rollout.rollback()
     assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
     with site.rollout() as rollout:
-        assert "is back" in rollout.rollback().text
+        assert "loaded again" in rollout.rollback().text
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
 
 
@@ -160,7 +160,7 @@ def test_what_made_room_and_does_not_load_again_is_left_out(site: Site, monkeypa
 
     monkeypatch.setattr(Watcher, "until_arrived", stubborn)
     displaced(site)
-    site.wait_until_calm()
+    site.wait_until_in_sync()
     assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
 
 
@@ -250,13 +250,13 @@ def test_the_history_tells_who_did_what_on_which_figures(site: Site) -> None:
             rollout.canary(models.WORSE)
         records = rollout.history()
     assert [record["event"] for record in records] == [
-        "started", "edit", "gate", "edit", "finished", "started", "refused",
+        "started", "edit", "check", "edit", "finished", "started", "refused",
     ]  # fmt: skip
     assert all(record["who"] and record["time"] and record["version"] in (2, 3) for record in records)
-    gate = records[2]["figures"]
-    assert {figures["address"] for figures in gate["replicas"]} == {replica.address for replica in site.replicas}
-    assert gate["shadow"]["agreement"] == 1.0
-    assert all(figures["latency"]["new_p99"] > 0 for figures in gate["replicas"])
+    check = records[2]["figures"]
+    assert {figures["address"] for figures in check["replicas"]} == {replica.address for replica in site.replicas}
+    assert check["comparison"]["agreement"] == 1.0
+    assert all(figures["latency"]["new_p99"] > 0 for figures in check["replicas"])
     assert records[-1]["reason"] == "other-rollout"
 
 
@@ -282,14 +282,14 @@ def test_a_failure_after_an_edit_is_undone_and_no_verdict_on_the_version(site: S
 
 
 def test_an_edit_by_somebody_else_in_the_middle_is_left_to_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Session.write
+    write = Command.write
 
-    def late(self: Session, edit: Edit, *, urgent: bool = False) -> None:
+    def late(self: Command, edit: Edit, *, urgent: bool = False) -> None:
         if edit.step == "canary":
             site.write(site.config.read_text().replace("Kept by hand", "Changed by hand"))
         write(self, edit, urgent=urgent)
 
-    monkeypatch.setattr(Session, "write", late)
+    monkeypatch.setattr(Command, "write", late)
     with site.rollout() as rollout, pytest.raises(Busy) as busy:
         rollout.run(models.GOOD)
     assert busy.value.undone is False
@@ -308,7 +308,7 @@ def test_a_file_that_leaves_it_to_the_servers_is_taken_over(site: Site) -> None:
         .replace('    version_labels { key: "stable" value: 1 }\n', "")
         .replace(f"{site.store}/pets", str(alone))
     )
-    site.wait_until_calm()
+    site.wait_until_in_sync()
     with site.rollout() as rollout:
         with pytest.raises(Refused) as refused:
             rollout.canary(models.GOOD)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serving.local.testing import free_port
-from serving.rollout.report import Lines
+from serving.rollout.reporter import ConsoleReporter
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
@@ -107,7 +107,7 @@ def test_a_signal_gets_a_word_an_entry_in_the_history_and_the_lock_back(
         interrupted.send_signal(number)
         out, said = interrupted.communicate(timeout=30)
     assert interrupted.returncode == code
-    assert "`rollback` goes back" in said
+    assert "`rollback` undoes" in said
     assert "Traceback" not in said
     assert json.loads(out)["error"] == "Interrupted"
     assert events(tmp_path)[-1] == "interrupted"
@@ -121,7 +121,7 @@ def test_progress_survives_a_stream_that_breaks() -> None:
         def write(self, text: str) -> int:
             raise OSError("no space left on device")
 
-    lines = Lines(Full())
+    lines = ConsoleReporter(Full())
     for _ in range(2):
-        lines.say("load", "edited")
+        lines.report("load", "edited")
         lines.progress("load", 0, 1, "waits")

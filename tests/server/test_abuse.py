@@ -124,7 +124,8 @@ def test_a_tensor_that_claims_to_be_huge(server: LocalServer) -> None:
     )
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as error:
         prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=10)
-    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.details() == "tensor parsing error: image"
 
 
 def big_message(size: int, model: str) -> bytes:

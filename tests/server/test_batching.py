@@ -16,12 +16,12 @@ from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.local._batching import Batcher
-from serving.local._batching_parameters import Batching
-from serving.local._configs_pb2 import BatchingParameters
-from serving.local._deadline import Deadline
-from serving.local._errors import Code, ServingError
-from serving.local._metrics import Metrics
+from serving.local.configs_pb2 import BatchingParameters
+from serving.local.deadline import Deadline
+from serving.local.errors import Code, ServingError
+from serving.local.metrics import Metrics
+from serving.local.model.batching import Batcher
+from serving.local.model.batching_parameters import Batching
 from tests.conformance.pair import predict_request
 
 X, Y = "x:0", "y:0"

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 
-from serving.local import _json, _json_examples, _json_replies, _json_tensors
-from serving.local._errors import Code, ServingError
-from serving.local._tensors import fill_proto, to_array
+from serving.local.errors import Code, ServingError
+from serving.local.rest import example_bodies, json_text, replies, tensor_bodies
+from serving.local.tensors import fill_proto, to_array
 from serving.local.testing import LocalServer
 
 
@@ -31,16 +31,17 @@ def infos(**dtypes: str) -> dict[str, meta_graph_pb2.TensorInfo]:
 def tensors(body: Any, **dtypes: str) -> dict[str, np.ndarray]:
     request = predict_pb2.PredictRequest()
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    _json_tensors.fill(data, lambda _: infos(**dtypes), request)
+    tensor_bodies.fill(data, lambda _: infos(**dtypes), request)
     return {name: to_array(proto) for name, proto in request.inputs.items()}
 
 
 def reply(by_rows: bool, **outputs: Any) -> Any:
     response = predict_pb2.PredictResponse()
     for name, value in outputs.items():
-        array = np.asarray(value, dtype=object if isinstance(np.asarray(value).flat[0], bytes) else None)
+        array = np.asarray(value)
+        array = np.asarray(value, dtype=object) if array.dtype.kind == "S" else array
         fill_proto(array, response.outputs[name], as_content=False)
-    return json.loads(_json_replies.predict_reply(response, by_rows=by_rows))
+    return json.loads(replies.predict_reply(response, by_rows=by_rows))
 
 
 def refusal(body: Any, **dtypes: str) -> str:
@@ -63,6 +64,10 @@ def test_rows_and_columns_give_the_same_tensors() -> None:
     ("dtype", "value", "expected"),
     [
         ("FLOAT", 1, 1.0),
+        ("FLOAT", 2**25 + 1, 2**25),
+        ("FLOAT", 1e39, math.inf),
+        ("FLOAT", 10**20, np.float32(1e20)),
+        ("DOUBLE", math.nan, math.nan),
         ("FLOAT", 0.1, np.float32(0.1)),
         ("DOUBLE", 0.1, 0.1),
         ("UINT8", 255, 255),
@@ -79,7 +84,7 @@ def test_rows_and_columns_give_the_same_tensors() -> None:
 )
 def test_every_dtype_takes_its_values(dtype: str, value: Any, expected: Any) -> None:
     for body in ({"instances": [value]}, {"inputs": [value]}):
-        assert tensors(body, x=dtype)["x"].tolist() == [expected]
+        np.testing.assert_array_equal(tensors(body, x=dtype)["x"], [expected])
 
 
 @pytest.mark.parametrize(
@@ -90,8 +95,7 @@ def test_every_dtype_takes_its_values(dtype: str, value: Any, expected: Any) -> 
         ("INT32", True, "JSON Value: true Type: True is not of expected type: int32"),
         ("INT32", 2**31, "JSON Value: 2147483648 Type: Number is not of expected type: int32"),
         ("FLOAT", None, "JSON Value: null Type: Null is not of expected type: float"),
-        ("FLOAT", 1e39, "Cannot convert JSON value: 1e+39 to float without loss of precision."),
-        ("FLOAT", 2**25, "Cannot convert JSON value: 33554432 to float without loss of precision."),
+        ("INT64", 2**64, "JSON Value: 1.8446744073709552e+19 Type: Number is not of expected type: int64"),
         ("STRING", 1, "JSON Value: 1 Type: Number is not of expected type: string"),
         ("BOOL", 1, "JSON Value: 1 Type: Number is not of expected type: bool"),
         ("UINT8", {"b64": "AA=="}, 'JSON Value: {\n    "b64": "AA=="\n} Type: Object is not of expected type: uint8'),
@@ -115,7 +119,7 @@ def test_a_value_that_does_not_fit_its_dtype_is_named(dtype: str, value: Any, me
         ({"instances": [{"x": 1}, 1]}, "Expecting object but got list at item 1 of input list"),
         ({"instances": [{"y": 1}]}, ("Failed to process element: 0 key: y of 'instances' list. Error: "
          "INVALID_ARGUMENT: JSON object: does not have named input: y")),
-        ({"instances": {"x": 1}}, ('JSON Value: {\n    "instances": {\n        "x": 1\n    }\n} Excepting '
+        ({"instances": {"x": 1}}, ('JSON Value: {\n    "instances": {\n        "x": 1\n    }\n} Expecting '
          "'instances' to be an list/array")),
         ({"inputs": [[1, 2], [3]]}, "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
         ({"inputs": [1, [2]]}, "Encountered list at unexpected level: 1 expected < 1"),
@@ -137,41 +141,62 @@ def test_plain_lists_need_a_single_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("{", "Missing a name for object member. at offset: 1"),
-        ('{"a"', "Missing a colon after a name of object member. at offset: 4"),
-        ('{"a": }', "Invalid value. at offset: 6"),
-        ('{"a": 1', "Missing a comma or } after an object member. at offset: 7"),
-        ('{"a": [1', "Missing a comma or ] after an array element. at offset: 8"),
-        ('{"a": [1,]}', "Invalid value. at offset: 9"),
-        ('{"a": "x', "Missing a closing quotation mark in string. at offset: 8"),
-        ('{"a": "\\q"}', "Invalid escape character in string. at offset: 7"),
-        ('{"a": 1} x', "The document root must not be followed by other values. at offset: 9"),
-        ("  ", "The document is empty. at offset: 2"),
-        ("nope", "Invalid value. at offset: 1"),
-        ('{"a": 1.}', "Miss fraction part in number. at offset: 8"),
-        ('{"a": tru}', "Invalid value. at offset: 9"),
-        ('{"a": ?}', "Invalid value. at offset: 6"),
-        ('{"a": -x}', "Invalid value. at offset: 7"),
+        "{", '{"a"', '{"a": }', '{"a": 1', '{"a": [1', '{"a": [1,]}', '{"a": "x', '{"a": "\\q"}', "  ", "nope", "\0{}",
+        '{"a": 1.}', '{"a": 01}', '{"a": tru}', '{"a": ?}', '{"a": -x}', '{"a": "\0"}', "{/* no */}", "{'a': 1}", "",
+        '{"a": 1e400}', '{"a": -1e400}', '{"a": 1' + "0" * 400 + "}", '{"a": 1' + "0" * 5000 + "}", '{"a": Infx}',
+        '{"a": "\\ud800"}', '{"a": "\\udc00"}', '{"a": "\\ud800x"}', '{"\\udc00\\ud800": 1}',
+    ],
+)  # fmt: skip
+def test_broken_json_is_refused(text: str) -> None:
+    assert refusal(text.encode(), x="INT32").startswith("JSON Parse error: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'\xef\xbb\xbf{"inputs": ["x"]}', [b"x"]),
+        (b' \t\r\n{"inputs": ["x"]}\0', [b"x"]),
+        (b'{"inputs": ["x"]} } "\\ud800 1e400 \xff', [b"x"]),
+        (b'{"inputs": ["caf\xe9"]}', [b"caf\xe9"]),
+        (b'{"inputs": ["\xed\xa0\x80"]}', [b"\xed\xa0\x80"]),
+        (rb'{"inputs": ["\ud83d\ude00", "\\ud800", "\u0000"]}', ["\N{GRINNING FACE}".encode(), rb"\ud800", b"\0"]),
+        (b'{"inputs": ["first"], "inputs": 1}', [b"first"]),
+        (b'{"inputs": ["Inf -NaN"], "y": [NaN, -NaN, Inf, -Inf, Infinity, -Infinity, 1e-400]}', [b"Inf -NaN"]),
     ],
 )
-def test_broken_json_is_told_with_its_offset(text: str, message: str) -> None:
-    assert refusal(text.encode(), x="INT32") == f"JSON Parse error: {message}"
+def test_json_at_its_edges_is_read_as_the_stock_server_reads_it(body: bytes, expected: list[bytes]) -> None:
+    assert tensors(body, x="STRING")["x"].tolist() == expected
+
+
+def test_a_key_given_twice() -> None:
+    assert tensors(b'{"instances": [{"x": 1, "x": 2}]}', x="INT32")["x"].tolist() == [1]
+    assert tensors(b'{"inputs": {"x": [1], "x": [2]}}', x="INT32")["x"].tolist() == [1]
+    assert "not of expected type" in refusal(b'{"instances": [{"x": 1, "x": "a"}]}', x="INT32")
+    assert "not formatted" in refusal(b'{"inputs": [{"b64": "AA==", "b64": "AA=="}]}', x="STRING")
+    request = classification_pb2.ClassificationRequest()
+    example_bodies.fill(b'{"examples": [{"f": "a", "f": [1.5]}], "examples": []}', request)
+    assert request.input.example_list.examples[0].features.feature["f"].float_list.value[:] == [1.5]
+
+
+def test_deep_json_is_refused() -> None:
+    with pytest.raises(RecursionError):
+        json_text.parse(b'{"inputs": ' + b"[" * 100_000)
 
 
 @given(st.binary(max_size=64))
 def test_no_bytes_are_more_than_an_error(data: bytes) -> None:
     try:
-        _json.parse(data)
+        json_text.parse(data)
     except ServingError as error:
         assert error.code is Code.INVALID_ARGUMENT
 
 
 @given(st.floats(width=32))
 def test_a_float_is_written_so_that_it_reads_back_exactly(value: float) -> None:
-    text = _json.decimal_text(np.float32(value))
-    assert math.isnan(float(text)) if math.isnan(value) else np.float32(text) == np.float32(value)
+    written = reply(True, y=np.float32([value]))["predictions"][0]
+    np.testing.assert_array_equal(np.float32(written), np.float32(value))
 
 
 _PLAIN = st.none() | st.booleans() | st.integers() | st.text()
@@ -179,7 +204,12 @@ _PLAIN = st.none() | st.booleans() | st.integers() | st.text()
 
 @given(st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_what_an_error_quotes_is_json(value: Any) -> None:
-    assert json.loads(_json.dump(value)) == value
+    text = json_text.dump(value)
+    assert len(text) >= 256 or json.loads(text) == value
+
+
+def test_an_error_does_not_quote_a_whole_image() -> None:
+    assert len(json_text.dump([[255] * 224] * 224)) < 300
 
 
 def test_replies_have_the_form_of_their_request() -> None:
@@ -191,6 +221,18 @@ def test_replies_have_the_form_of_their_request() -> None:
 
 def test_outputs_named_bytes_are_base64() -> None:
     assert reply(True, image_bytes=[b"\0\xff"]) == {"predictions": [{"b64": "AP8="}]}
+    assert reply(False, image_bytes=b"\0\xff") == {"outputs": {"b64": "AP8="}}
+
+
+def test_outputs_that_are_empty() -> None:
+    assert reply(True, y=np.zeros((0, 2), np.float32)) == {"predictions": []}
+    assert reply(False, y=np.zeros((2, 0), np.int64)) == {"outputs": [[], []]}
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float16, np.complex64])
+def test_outputs_without_a_form_in_json_are_refused(dtype: type) -> None:
+    with pytest.raises(ServingError, match="Failed to write JSON value for tensor type: "):
+        reply(True, y=np.zeros(1, dtype))
 
 
 def test_rows_need_a_batch_in_every_output() -> None:
@@ -203,7 +245,7 @@ def test_rows_need_a_batch_in_every_output() -> None:
 def test_examples_take_every_kind_of_feature() -> None:
     request = classification_pb2.ClassificationRequest()
     body = {"context": {"c": 1}, "examples": [{"f": [1.5], "i": 3, "s": "t", "b": {"b64": "AA=="}, "t": True}]}
-    _json_examples.fill(json.dumps(body).encode(), request)
+    example_bodies.fill(json.dumps(body).encode(), request)
     features = request.input.example_list_with_context.examples[0].features.feature
     assert features["f"].float_list.value[:] == [1.5]
     assert features["i"].int64_list.value[:] == [3]
@@ -225,7 +267,7 @@ def test_examples_take_every_kind_of_feature() -> None:
 )
 def test_examples_of_the_wrong_form_are_told_so(body: Any, message: str) -> None:
     with pytest.raises(ServingError) as error:
-        _json_examples.fill(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
+        example_bodies.fill(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
     assert error.value.message == message
 
 
@@ -253,7 +295,14 @@ GOOD = json.dumps({"signature_name": "describe_rows", "instances": [{"key": ""}]
     ("method", "path", "status"),
     [
         ("POST", "/v1/models/pair:predict", 200),
-        ("POST", "/V1/Models/pair:PREDICT", 200),
+        ("POST", "/V1/Models/pair:predict", 200),
+        ("POST", "/v1/models/pair:PREDICT", 400),
+        ("POST", "/v1/models/pair:Classify", 400),
+        ("POST", "/v1/MODELS/pair/VERSIONS/3:predict", 200),
+        ("POST", "/v1/models/pair:predict?x=1", 400),
+        ("POST", "/v1/models/pair?x=1:predict", 404),
+        ("POST", "/v1/models/pair/versions/3?x=1:predict", 400),
+        ("POST", "/v1/models:predict", 400),
         ("POST", "/v1/models/pair/versions/3:predict", 200),
         ("POST", "/v1/models/pair/versions/1:predict", 404),
         ("POST", "/v1/models/pair/labels/nope:predict", 400),
@@ -263,8 +312,17 @@ GOOD = json.dumps({"signature_name": "describe_rows", "instances": [{"key": ""}]
         ("PUT", "/v1/models/pair:predict", 400),
         ("GET", "/v1/models", 400),
         ("GET", "/v1/models/pair/versions/3/metadata", 200),
-        ("GET", "/v1/models/pair?x=1", 200),
+        ("GET", "/v1/models/pair?x=1", 404),
+        ("GET", "/v1/models/pair/", 400),
+        ("GET", "/v1/models/pair/versions/3?x=1", 400),
+        ("GET", "/v1/models/pair/labels/nope/metadata", 400),
+        ("GET", "/v1/models/pair/metadata?x=1", 400),
+        ("GET", "/V1/models/pair/METADATA", 200),
+        ("GET", "/v1/models/%ff", 404),
+        ("GET", "/v1/models/pair?x=%zz", 400),
+        ("GET", "/v1/models/pair?x=[1]", 400),
         ("GET", "/v2/models/pair", 404),
+        ("GET", "/v1", 404),
     ],
 )
 def test_paths(rest: str, method: str, path: str, status: int) -> None:
@@ -284,11 +342,23 @@ def test_a_gzip_bomb_and_a_cut_gzip_are_refused(rest: str) -> None:
         assert (code, problem in answer.decode()) == (400, True)
 
 
-def test_cors_headers_come_when_asked_for(rest: str) -> None:
-    code, _, headers = fetch(f"{rest}/v1/models/pair:predict", method="OPTIONS")
-    assert code == 200
+def test_metadata_in_capitals_is_the_status(rest: str) -> None:
+    _, body, _ = fetch(f"{rest}/v1/models/pair/METADATA")
+    assert "model_version_status" in json.loads(body)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/pair", "/v1/models/pair:predict", "/V1/anything?x=1"])
+@pytest.mark.parametrize(("origin", "status"), [("https://a.example", 200), ("file:///a", 400), ("", 400)])
+def test_a_preflight_request_needs_an_origin(rest: str, path: str, origin: str, status: int) -> None:
+    code, body, headers = fetch(rest + path, method="OPTIONS", **({"Origin": origin} if origin else {}))
+    assert (code, body) == (status, b"")
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert headers["Access-Control-Allow-Methods"] == "POST, GET"
+
+
+def test_the_headers_for_browsers_are_on_every_answer(rest: str) -> None:
+    for path in ("/v1/models/pair", "/v1/models/nope"):
+        assert fetch(rest + path)[2]["Access-Control-Allow-Headers"] == "Content-Type"
 
 
 def test_json_is_what_the_reply_says_it_is(rest: str) -> None:

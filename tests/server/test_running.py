@@ -25,8 +25,8 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2, prediction_service_pb2_grpc
 
-from serving.local._grpc import Health
-from serving.local._metrics import MAX_CELLS, Metric
+from serving.local.metrics import MAX_CELLS, Metric
+from serving.local.rpc.health import Health
 from serving.local.testing import LocalServer, free_port
 from tests.conformance.pair import predict_request, write_warmup
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from serving.local._errors import Code, ServingError, invalid_argument
-from serving.local._manager import Manager, Retry
-from serving.local._source import Watched, choose, poll_base_path, versions_on_disk
-from serving.local._states import ServableId, State, StateBus
+from serving.local.errors import Code, ServingError, invalid_argument
+from serving.local.versions.manager import Manager, Retry
+from serving.local.versions.source import Watched, choose, poll_base_path, versions_on_disk
+from serving.local.versions.states import ServableId, State, StateBus, StateMonitor, VersionStatus
 
 PATH = pathlib.Path("/nowhere")
 
@@ -87,6 +87,23 @@ def test_the_new_version_serves_before_the_old_one_goes(world: World) -> None:
     world.gates[2].set()
     world.until_state(1, State.END)
     assert world.answers() == 2
+
+
+def test_nobody_sees_the_replaced_version_available_beside_the_new_one(world: World) -> None:
+    seen: list[dict[int, State]] = []
+
+    class Watching(StateMonitor):
+        def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
+            super().publish(*changes)
+            seen.append({version: status.state for version, status in self.versions("m").items()})
+
+    world.bus.lasting = Watching()
+    for versions in ([1], [2], [3], [2]):
+        world.aspire(*versions)
+        world.until_state(versions[0], State.AVAILABLE)
+    world.until_state(3, State.END)
+    assert max(list(states.values()).count(State.AVAILABLE) for states in seen) == 1
+    assert {2: State.AVAILABLE, 1: State.END} in seen
 
 
 def test_a_version_that_fails_leaves_the_old_one_serving(world: World) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import _textproto, modelfile
-from serving.modelfile import All, Latest, Specific, TextProtoError, edit, parse
+from serving.models_config import modelfile, textproto
+from serving.models_config.modelfile import All, Latest, Specific, TextProtoError, edit, parse
 from tests.k8s.tools import ROOT
 
 OURS = (ROOT / "serving/config/models.config").read_text()
@@ -165,7 +165,7 @@ def test_the_real_proto_reads_what_any_edits_meant(
 @given(st.text(alphabet=st.sampled_from(list("ab_1.-+:{}<>[],;\"'\\#\n x")), max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        _textproto.parse(text)
+        textproto.parse(text)
     except TextProtoError:
         return
 

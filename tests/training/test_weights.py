@@ -138,7 +138,7 @@ def _is_made(node: Any) -> bool:
 def test_more_than_the_limit_does_not_pass_the_gate(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "LIMITS", {"float16": cost.Limit(difference=0.01, accuracy=0.0)})
     worse = cost.Cost("float16", rows=100, difference=0.0, agreement=0.9, accuracy=0.7, keras_accuracy=0.75)
-    (found,) = [each for each in check(store.path_of(1), cost=worse) if each.name == "weights"]
+    (found,) = [each for each in check(store.path_of(1), costs=[worse]) if each.name == "weights"]
     assert found.findings == ("expected to lose at most 0.0% of 100 rows. Received: 5.0% (75.0% to 70.0%)",)
     (far,) = dataclasses.replace(worse, difference=0.02, accuracy=None).findings()
     assert far == "expected probabilities within 0.01 of the Keras model's. Received: 0.02 off"

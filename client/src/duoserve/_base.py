@@ -7,22 +7,22 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from duoserve._calls.inputs import SendMode
-from duoserve._calls.operations import Session
+from duoserve._calls.operations import Operations
 from duoserve._calls.retrying import Rpc, check_metadata
 from duoserve._checks import expect_kind
-from duoserve._transport.channel import Plan, make_plan, parse_address
-from duoserve._transport.managed_channel import Line, Lines
+from duoserve._transport.channel import ChannelPlan, parse_address, plan_channel
+from duoserve._transport.managed_channel import ManagedChannel, OpenChannel
 from duoserve.errors import InvalidInput
 from duoserve.observe import Observer
 from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.routing import Canary, Shadow, ShadowReport
 
-__all__ = ["Shell"]
+__all__ = ["BaseClient"]
 
 ChannelT = TypeVar("ChannelT")
 
 
-class Shell(Generic[ChannelT]):
+class BaseClient(Generic[ChannelT]):
     """Base of `Client` and `AsyncClient`. Nothing is opened until the first call."""
 
     def __init__(
@@ -94,13 +94,16 @@ class Shell(Generic[ChannelT]):
                     f" Received: {observer.__name__ if isinstance(observer, type) else type(observer).__name__}"
                 )
         if channel is not None:
-            line = self._wrap(channel)
+            adopt = self._wrap(channel)
             if address is not None:
                 raise InvalidInput("Expected an address or a channel. Received: both")
             if tls is not None:
                 raise InvalidInput("Expected tls to be set up in the channel itself. Received: both tls and channel")
-            server, plan = "channel", Plan("", (), None, "")
-            lines = Lines(lambda: plan, lambda _: line, moves=False, interval=math.inf)
+            server, plan = "channel", ChannelPlan("", (), None, "")
+
+            def new_managed_channel() -> ManagedChannel:
+                return ManagedChannel(lambda: plan, lambda _: adopt(), moves=False, interval=math.inf)
+
         elif address is None:
             raise InvalidInput("Expected an address or a channel. Received: neither")
         else:
@@ -109,9 +112,15 @@ class Shell(Generic[ChannelT]):
                 raise InvalidInput(f"Expected tls with a token: plain text gives it away. Received: {place.text}")
             server = place.text
             interval = min(connection.refresh if place.moves else math.inf, tls.reload if tls else math.inf)
-            lines = Lines(
-                lambda: make_plan(place, connection, retry, tls), self._open, moves=place.moves, interval=interval
-            )
+
+            def new_managed_channel() -> ManagedChannel:
+                return ManagedChannel(
+                    lambda: plan_channel(place, connection, retry, tls),
+                    self._open,
+                    moves=place.moves,
+                    interval=interval,
+                )
+
         rpc = Rpc(
             retry=retry,
             hedge=hedge,
@@ -120,7 +129,7 @@ class Shell(Generic[ChannelT]):
             # An own channel does it by its service config; what an injected one does is unknown.
             retry_unavailable=channel is not None,
         )
-        self._session = Session(
+        self._operations = Operations(
             rpc,
             server=server,
             model=model,
@@ -133,21 +142,21 @@ class Shell(Generic[ChannelT]):
             shadow=shadow,
             observers=observers,
         )
-        self._start(lines)
+        self._start(new_managed_channel)
 
-    def _wrap(self, channel: ChannelT) -> Line:
+    def _wrap(self, channel: ChannelT) -> Callable[[], OpenChannel]:
         raise NotImplementedError
 
-    def _open(self, plan: Plan) -> Line:
+    def _open(self, plan: ChannelPlan) -> OpenChannel:
         raise NotImplementedError
 
-    def _start(self, lines: Lines) -> None:
+    def _start(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
         raise NotImplementedError
 
     def shadow_report(self) -> ShadowReport:
         """How the shadow agreed so far."""
-        return self._session.shadow_report()
+        return self._operations.shadow_report()
 
     def __repr__(self) -> str:
-        session = self._session
-        return f"{type(self).__name__}({session.server!r}, model={session.model!r}, target={session.target!r})"
+        operations = self._operations
+        return f"{type(self).__name__}({operations.server!r}, model={operations.model!r}, target={operations.target!r})"

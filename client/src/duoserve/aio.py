@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import grpc.aio
 import numpy.typing as npt
 
-from duoserve._base import Shell
+from duoserve._base import BaseClient
 from duoserve._checks import expect_kind
-from duoserve._transport.async_driver import AsyncDriver, AsyncLine, open_channel
-from duoserve._transport.channel import Plan
-from duoserve._transport.managed_channel import Line, Lines
+from duoserve._transport.async_driver import AsyncChannel, AsyncDriver, open_channel
+from duoserve._transport.channel import ChannelPlan
+from duoserve._transport.managed_channel import ManagedChannel, OpenChannel
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
+from duoserve.errors import InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
+from duoserve.preprocessing.images import ImageSource
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["AsyncClient"]
@@ -26,22 +29,31 @@ __all__ = ["AsyncClient"]
 Metadata = Sequence[tuple[str, str]]
 
 
-class AsyncClient(Shell[grpc.aio.Channel]):
+class AsyncClient(BaseClient[grpc.aio.Channel]):
     """`Client` for asyncio: same options, same methods, awaited.
 
     Images are decoded in the event loop's thread pool, so the loop stays free. Use it as an
-    async context manager, or await `close`.
+    async context manager, or await `close`. One client serves any number of event loops, in any
+    number of threads: each loop gets channels, which close when it has ended.
     """
 
-    def _wrap(self, channel: grpc.aio.Channel) -> Line:
+    def _wrap(self, channel: grpc.aio.Channel) -> Callable[[], OpenChannel]:
         expect_kind("channel", channel, grpc.aio.Channel, "a grpc.aio.Channel")
-        return AsyncLine(channel, owned=False)
+        adopted = AsyncChannel(channel, owned=False)
 
-    def _open(self, plan: Plan) -> Line:
+        def adopt() -> OpenChannel:
+            here = asyncio.get_running_loop()
+            if getattr(channel, "_loop", here) is not here:
+                raise InvalidInput("Expected a call in the event loop that the channel was made in. Received: another")
+            return adopted
+
+        return adopt
+
+    def _open(self, plan: ChannelPlan) -> OpenChannel:
         return open_channel(plan)
 
-    def _start(self, lines: Lines) -> None:
-        self._driver = AsyncDriver(lines)
+    def _start(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
+        self._driver = AsyncDriver(new_managed_channel)
 
     async def predict(
         self,
@@ -55,7 +67,7 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Prediction:
         """Like `Client.predict`."""
         return await self._driver.run(
-            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
+            self._operations.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
         )
 
     async def predict_batch(
@@ -67,7 +79,9 @@ class AsyncClient(Shell[grpc.aio.Channel]):
         metadata: Metadata = (),
     ) -> BatchResult:
         """Like `Client.predict_batch`."""
-        return await self._driver.run(self._session.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
+        return await self._driver.run(
+            self._operations.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata)
+        )
 
     async def embed(
         self,
@@ -79,7 +93,9 @@ class AsyncClient(Shell[grpc.aio.Channel]):
         metadata: Metadata = (),
     ) -> Embedding:
         """Like `Client.embed`."""
-        return await self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
+        return await self._driver.run(
+            self._operations.embed(image, text, audio=audio, timeout=timeout, metadata=metadata)
+        )
 
     async def embed_batch(
         self,
@@ -89,7 +105,7 @@ class AsyncClient(Shell[grpc.aio.Channel]):
         metadata: Metadata = (),
     ) -> EmbeddingBatch:
         """Like `Client.embed_batch`."""
-        return await self._driver.run(self._session.embed_batch(pairs, timeout=timeout, metadata=metadata))
+        return await self._driver.run(self._operations.embed_batch(pairs, timeout=timeout, metadata=metadata))
 
     async def explain(
         self,
@@ -103,7 +119,7 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Explanation:
         """Like `Client.explain`."""
         return await self._driver.run(
-            self._session.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
+            self._operations.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
         )
 
     async def predict_tensors(
@@ -117,7 +133,7 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> TensorPrediction:
         """Like `Client.predict_tensors`."""
         return await self._driver.run(
-            self._session.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
+            self._operations.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
         )
 
     async def run(
@@ -131,28 +147,28 @@ class AsyncClient(Shell[grpc.aio.Channel]):
     ) -> Outputs:
         """Like `Client.run`."""
         return await self._driver.run(
-            self._session.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
+            self._operations.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
         )
 
     async def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
         """Like `Client.preprocessor`."""
-        return await self._driver.run(self._session.preprocessor(timeout=timeout, metadata=metadata))
+        return await self._driver.run(self._operations.preprocessor(timeout=timeout, metadata=metadata))
 
     async def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
         """Like `Client.describe`."""
-        return await self._driver.run(self._session.describe(timeout=timeout, metadata=metadata))
+        return await self._driver.run(self._operations.describe(timeout=timeout, metadata=metadata))
 
     async def status(self, *, timeout: float | None = None, metadata: Metadata = ()) -> list[VersionStatus]:
         """Like `Client.status`."""
-        return await self._driver.run(self._session.status(timeout=timeout, metadata=metadata))
+        return await self._driver.run(self._operations.status(timeout=timeout, metadata=metadata))
 
     async def signatures(self, *, timeout: float | None = None, metadata: Metadata = ()) -> dict[str, SignatureSpec]:
         """Like `Client.signatures`."""
-        return await self._driver.run(self._session.signatures(timeout=timeout, metadata=metadata))
+        return await self._driver.run(self._operations.signatures(timeout=timeout, metadata=metadata))
 
     async def close(self) -> None:
         """Like `Client.close`."""
-        self._session.close()
+        self._operations.close()
         await self._driver.close()
 
     async def __aenter__(self) -> AsyncClient:

@@ -1,4 +1,4 @@
-"""`duoserve`: predict, embed, explain, describe, status and bench from a shell."""
+"""`duoserve`: predict, embed, explain, describe, status, score and bench from a shell."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from duoserve.results import Prediction
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from duoserve.score import Report
 
 __all__ = ["main"]
 
@@ -103,6 +105,25 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
+    scoring = command("score", _score, "Ask about every row of a table; run it again to resume after a kill.")
+    scoring.add_argument(
+        "table", type=Path, help="CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
+    )
+    scoring.add_argument("--out", type=Path, required=True, metavar="FILE", help="the rows with their answers")
+    scoring.add_argument(
+        "--concurrency", type=_count, default=8, metavar="N", help="requests side by side (default: %(default)s)"
+    )
+    scoring.add_argument(
+        "--rows", type=_count, default=32, metavar="N", help="rows of a request at most (default: %(default)s)"
+    )
+    scoring.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long rows are asked again while the server can't answer (default: %(default)s)",
+    )
+    _add_send(scoring)
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
     medium = bench.add_mutually_exclusive_group()
     medium.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
@@ -254,6 +275,7 @@ def _describe(options: argparse.Namespace) -> int:
             "tokenizer": spec.tokenizer_kind,
             "serving_bytes": spec.serving_bytes,
             "optional": list(spec.optional),
+            "background": spec.background,
             "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
             "labels": list(spec.labels),
             "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
@@ -264,6 +286,8 @@ def _describe(options: argparse.Namespace) -> int:
     say(f"version       {spec.version}")
     say(f"digest        {spec.digest}")
     say(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
+    if spec.background is not None:
+        say(f"background    {', '.join(map(str, spec.background))} under transparent pixels")
     if spec.audio is not None:
         say(f"audio         {_audio_text(spec, spec.audio)}")
     say(f"tokens        {spec.token_length}, padded with {spec.pad_id}")
@@ -317,6 +341,42 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _score(options: argparse.Namespace) -> int:
+    from duoserve.score import score
+
+    described = _client_options(options)
+    identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
+    with Client(**described, max_batch_size=options.rows) as client:
+        report = score(
+            client,
+            options.table,
+            options.out,
+            fields=_scored_columns,
+            identity=identity,
+            concurrency=options.concurrency,
+            rows_per_request=options.rows,
+            patience=options.patience,
+            progress=None if options.json else _show_rows,
+        )
+    if options.json:
+        say(json.dumps({**dataclasses.asdict(report), "out": str(options.out)}, ensure_ascii=False))
+        return 0
+    resumed = f", {report.resumed} of them by an earlier run" if report.resumed else ""
+    say(f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed; in {options.out}")
+    for row, error in report.errors.items():
+        say(f"  row {row}: {error}")
+    return 0
+
+
+def _scored_columns(answer: Prediction) -> dict[str, Any]:
+    return {"predicted_label": answer.label, "predicted_probability": answer.probability}
+
+
+def _show_rows(share: float, report: Report) -> None:
+    if report.rows % 32 == 0 or share >= 1:
+        _show_progress(share, f"{report.rows} rows, {report.failed} failed")
+
+
 def _run_bench(options: argparse.Namespace) -> int:
     async def run() -> _bench.Report:
         async with AsyncClient(**_client_options(options)) as client:
@@ -330,7 +390,7 @@ def _run_bench(options: argparse.Namespace) -> int:
                 duration=options.duration,
                 warmup=options.warmup,
                 prepared=options.prepared,
-                progress=None if options.json else _show_progress,
+                progress=None if options.json else _show_calls,
             )
 
     report = asyncio.run(run())
@@ -338,8 +398,12 @@ def _run_bench(options: argparse.Namespace) -> int:
     return 0 if report.calls else 1
 
 
-def _show_progress(share: float, calls: int, errors: int) -> None:
+def _show_calls(share: float, calls: int, errors: int) -> None:
+    _show_progress(share, f"{calls} calls, {errors} errors")
+
+
+def _show_progress(share: float, what: str) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
         bar = "#" * int(share * 30)
         end = "\n" if share >= 1 else ""
-        print(f"\r[{bar:<30}] {share:4.0%}  {calls} calls, {errors} errors", end=end, file=sys.stderr, flush=True)
+        print(f"\r[{bar:<30}] {share:4.0%}  {what}", end=end, file=sys.stderr, flush=True)

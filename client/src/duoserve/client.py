@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import grpc
 import numpy.typing as npt
 
-from duoserve._base import Shell
+from duoserve._base import BaseClient
 from duoserve._checks import expect_kind
-from duoserve._transport.channel import Plan
-from duoserve._transport.managed_channel import Line, Lines
-from duoserve._transport.sync_driver import SyncDriver, SyncLine, open_channel
+from duoserve._transport.channel import ChannelPlan
+from duoserve._transport.managed_channel import ManagedChannel, OpenChannel
+from duoserve._transport.sync_driver import SyncChannel, SyncDriver, open_channel
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.explanation import Explanation
 from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
+from duoserve.preprocessing.images import ImageSource
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["Client"]
@@ -26,21 +27,22 @@ __all__ = ["Client"]
 Metadata = Sequence[tuple[str, str]]
 
 
-class Client(Shell[grpc.Channel]):
+class Client(BaseClient[grpc.Channel]):
     """Predicts with one model on TensorFlow Serving. Safe for many threads, and across a fork.
 
     Nothing is opened until the first call. Use it as a context manager, or call `close`.
     """
 
-    def _wrap(self, channel: grpc.Channel) -> Line:
+    def _wrap(self, channel: grpc.Channel) -> Callable[[], OpenChannel]:
         expect_kind("channel", channel, grpc.Channel, "a grpc.Channel")
-        return SyncLine(channel, owned=False)
+        adopted = SyncChannel(channel, owned=False)
+        return lambda: adopted
 
-    def _open(self, plan: Plan) -> Line:
+    def _open(self, plan: ChannelPlan) -> OpenChannel:
         return open_channel(plan)
 
-    def _start(self, lines: Lines) -> None:
-        self._driver = SyncDriver(lines)
+    def _start(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
+        self._driver = SyncDriver(new_managed_channel())
 
     def predict(
         self,
@@ -73,7 +75,7 @@ class Client(Shell[grpc.Channel]):
             DuoserveError: The call failed: see `duoserve.errors`.
         """
         return self._driver.run(
-            self._session.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
+            self._operations.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
         )
 
     def predict_batch(
@@ -87,10 +89,10 @@ class Client(Shell[grpc.Channel]):
         """Classifies many images with their texts, in requests side by side; the order is kept.
 
         None stands for an image or a text that is missing, as in `predict`; Clip(audio) for a clip.
-        An item that fails does not fail its neighbours: reading it from the result raises its
+        An row that fails does not fail its neighbours: reading it from the result raises its
         error. `key` and `timeout` are for the batch as a whole.
         """
-        return self._driver.run(self._session.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
 
     def embed(
         self,
@@ -110,7 +112,7 @@ class Client(Shell[grpc.Channel]):
             UnsupportedModel: As `predict`; or the version has no signature `embed`.
             InvalidInput, DuoserveError: As `predict`.
         """
-        return self._driver.run(self._session.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.embed(image, text, audio=audio, timeout=timeout, metadata=metadata))
 
     def embed_batch(
         self,
@@ -122,13 +124,13 @@ class Client(Shell[grpc.Channel]):
         """Makes vectors of many images with their texts, in requests side by side; the order is kept.
 
         Takes what `predict_batch` takes. All vectors are of one version, the one that stands behind
-        the label as the call begins, whatever is rolled out meanwhile. An item that fails does not
+        the label as the call begins, whatever is rolled out meanwhile. An row that fails does not
         fail its neighbours: reading it from the result raises its error.
 
         Raises:
-            UnsupportedModel, InvalidInput, DuoserveError: As `embed`, where no item could be asked about.
+            UnsupportedModel, InvalidInput, DuoserveError: As `embed`, where no row could be asked about.
         """
-        return self._driver.run(self._session.embed_batch(pairs, timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.embed_batch(pairs, timeout=timeout, metadata=metadata))
 
     def explain(
         self,
@@ -159,7 +161,7 @@ class Client(Shell[grpc.Channel]):
             InvalidInput, DuoserveError: As `predict`.
         """
         return self._driver.run(
-            self._session.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
+            self._operations.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
         )
 
     def predict_tensors(
@@ -180,7 +182,7 @@ class Client(Shell[grpc.Channel]):
                 gives SpecChanged, never a wrong answer.
         """
         return self._driver.run(
-            self._session.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
+            self._operations.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
         )
 
     def run(
@@ -200,7 +202,7 @@ class Client(Shell[grpc.Channel]):
             outputs: Names of the outputs to return; all when empty.
         """
         return self._driver.run(
-            self._session.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
+            self._operations.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
         )
 
     def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
@@ -208,23 +210,23 @@ class Client(Shell[grpc.Channel]):
 
         Versions that prepare alike share one: its `spec.version` can be an earlier one's.
         """
-        return self._driver.run(self._session.preprocessor(timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.preprocessor(timeout=timeout, metadata=metadata))
 
     def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
         """The spec of the version that is served now, asked for anew."""
-        return self._driver.run(self._session.describe(timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.describe(timeout=timeout, metadata=metadata))
 
     def status(self, *, timeout: float | None = None, metadata: Metadata = ()) -> list[VersionStatus]:
         """The states of the model's versions on one of the servers, newest first."""
-        return self._driver.run(self._session.status(timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.status(timeout=timeout, metadata=metadata))
 
     def signatures(self, *, timeout: float | None = None, metadata: Metadata = ()) -> dict[str, SignatureSpec]:
         """The signatures of the version that is served now, by name."""
-        return self._driver.run(self._session.signatures(timeout=timeout, metadata=metadata))
+        return self._driver.run(self._operations.signatures(timeout=timeout, metadata=metadata))
 
     def close(self) -> None:
         """Closes the connections. Calls under way fail; further ones raise ClientClosed."""
-        self._session.close()
+        self._operations.close()
         self._driver.close()
 
     def __enter__(self) -> Client:

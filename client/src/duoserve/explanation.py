@@ -1,4 +1,4 @@
-"""What `explain` gives, and how it is drawn: a heat map over the picture, and coloured words.
+"""What `explain` gives, and how it is drawn: a heat map over the image, and coloured words.
 
 Orange speaks for the class, blue against it: its probability is higher without that part.
 """
@@ -16,14 +16,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL import Image
 
-    from duoserve.preprocessing.preprocessor import ImageSource
+    from duoserve.preprocessing.images import ImageSource
 
 __all__ = ["Explanation", "InputRelevance", "Word"]
 
 _FOR: Final = (230, 97, 1)  # orange and blue: told apart by colour-blind people too
 _AGAINST: Final = (33, 102, 214)
 _STRONGEST: Final = 0.75  # share of the colour over the most relevant patch or word
-_SMALLEST: Final = 320  # pixels: a heat map over the small picture that the version sees is enlarged
+_SMALLEST: Final = 320  # pixels: a heat map over the small image that the version sees is enlarged
 
 
 class Word(NamedTuple):
@@ -59,13 +59,14 @@ class Explanation:
         label: The class that is explained.
         probability: Its probability with both inputs, 0 to 1.
         pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
-        image_relevance: By how much the probability falls without each patch of the picture: float32
+        image_relevance: By how much the probability falls without each patch of the image: float32
             array of shape (rows, columns), read-only.
         text: The text; empty when there was none.
         words: Its words, in order.
         input_relevance: How much each input adds to the probability.
         version: The servable version that answered.
         target: The label or version that was asked for, None for the latest.
+        background: Of the version's spec: what transparent pixels are composited on.
     """
 
     label: str
@@ -77,6 +78,7 @@ class Explanation:
     input_relevance: InputRelevance
     version: int
     target: int | str | None
+    background: tuple[int, int, int] | None = None
 
     @property
     def image_share(self) -> float:
@@ -90,12 +92,12 @@ class Explanation:
         return _share(self.input_relevance.text, self.input_relevance.image)
 
     def heat_map(self, image: ImageSource | None = None) -> Image.Image:
-        """The picture in grey under its relevance: orange where it speaks for the class, blue where against.
+        """The image in grey under its relevance: orange where it speaks for the class, blue where against.
 
         The most relevant patch has the full colour, whatever its relevance.
 
         Args:
-            image: What to draw on, as `predict` takes it, in its own size: the picture that was explained.
+            image: What to draw on, as `predict` takes it, in its own size: the image that was explained.
                 None: what the version saw, enlarged; of a clip its spectrogram.
 
         Returns:
@@ -106,7 +108,7 @@ class Explanation:
         """
         from PIL import Image
 
-        from duoserve.preprocessing.preprocessor import open_image
+        from duoserve.preprocessing.images import open_image
 
         if image is None:
             height, width = self.pixels.shape[:2]
@@ -114,7 +116,7 @@ class Explanation:
             seen = Image.fromarray(self.pixels)
             under = seen.resize((width * factor, height * factor), Image.Resampling.NEAREST)
         else:
-            under = open_image(image)
+            under = open_image(image, self.background)
         strength = Image.fromarray(_strength(self.image_relevance)).resize(under.size, Image.Resampling.BICUBIC)
         drawn = under.convert("L").convert("RGB")
         for colour, sign in ((_FOR, 1), (_AGAINST, -1)):

@@ -126,11 +126,11 @@ class TLS:
         expect_number("reload", self.reload, 0.1, 86400)
 
     def check(self) -> None:
-        """Reads the files as a connection would, to tell at once what the first call would tell.
+        """Reads the files as a connection would, to report at once what the first call would report.
 
         Raises:
-            InvalidInput: A file that can't be read, is no PEM, or a certificate and key that are no pair.
+            InvalidInput: A file that can't be read or is not PEM, or a certificate and key that do not match.
         """
-        from duoserve._transport.tls import credentials_of
+        from duoserve._transport.tls import read_credentials  # loads gRPC, which options alone do not need
 
-        credentials_of(self)
+        read_credentials(self.ca, self.key, self.cert)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 from duoserve._calls import inputs as _inputs
-from duoserve._calls.core import Core
-from duoserve._calls.effects import Compute, Gather, Steps
+from duoserve._calls.effects import Gather, Offload, Steps
 from duoserve._calls.failures import batch_limit
-from duoserve._calls.inputs import Item, SendMode
+from duoserve._calls.inputs import Row, SendMode
 from duoserve._calls.retrying import Context
 from duoserve._calls.specs import Target
+from duoserve._calls.version_follower import VersionFollower
 from duoserve.contract import PreprocessingSpec
 from duoserve.errors import DuoserveError, InvalidInput, RequestRejected
 from duoserve.preprocessing.preprocessor import Preprocessor
@@ -22,23 +22,23 @@ __all__ = ["Batches"]
 _CONCURRENT: Final = 4  # requests of one batch at a time: keeps a server busy, leaves threads to others
 _CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: more requests rather than one of a gigabyte
 
-T = TypeVar("T")  # what an item's answer is
-Ask = Callable[[Context, Target, Sequence[Item], Sent], Steps[list[T | DuoserveError]]]
-Chunk = list[tuple[int, Item]]
-After = Callable[[Sequence[tuple[Item, T]]], Steps[None]]
+T = TypeVar("T")  # what an row's answer is
+Ask = Callable[[Context, Target, Sequence[Row], Sent], Steps[list[T | DuoserveError]]]
+Chunk = list[tuple[int, Row]]
+After = Callable[[Sequence[tuple[Row, T]]], Steps[None]]
 
 
 class Batches(Generic[T]):
-    """Asks about any number of items. Learns the server's max_batch_size when it is below ours.
+    """Asks about any number of rows. Learns the server's max_batch_size when it is below ours.
 
     Args:
         core: Knows what to prepare for.
-        ask: Sends one request, and gives an answer or an error for each of its items.
+        ask: Sends one request, and gives an answer or an error for each of its rows.
         max_batch_size: Of a request.
     """
 
-    def __init__(self, core: Core, ask: Ask[T], max_batch_size: int) -> None:
-        self._core = core
+    def __init__(self, follower: VersionFollower, ask: Ask[T], max_batch_size: int) -> None:
+        self._follower = follower
         self._ask = ask
         self._limit = max_batch_size
 
@@ -58,12 +58,12 @@ class Batches(Generic[T]):
             target: Whom to ask.
             pairs: Images and texts.
             mode: How they go out.
-            fallbacks: Whom to ask then, for the items that fail.
-            after: Given the items of each request, with their answers.
+            fallbacks: Whom to ask then, for the rows that fail.
+            after: Given the rows of each request, with their answers.
         """
         if not pairs:
             return []
-        expected = yield from self._core.expected(context, target)
+        expected = yield from self._follower.expected(context, target)
         outcomes: list[T | DuoserveError | None] = [None] * len(pairs)
         size = self._limit
         windows = [range(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
@@ -85,18 +85,18 @@ class Batches(Generic[T]):
         outcomes: list[T | DuoserveError | None],
         after: After[T] | None,
     ) -> Steps[None]:
-        """Reads and sends some neighbouring items. Only these are in memory, prepared, at a time."""
-        groups = yield Compute(lambda: self._read(pairs, window, expected, mode, outcomes))
+        """Reads and sends some neighbouring rows. Only these are in memory, prepared, at a time."""
+        groups = yield Offload(lambda: self._read(pairs, window, expected, mode, outcomes))
         for sent, chunk in groups:
             left = chunk
             for target in targets:
                 yield from self._chunk(context, target, left, sent, outcomes)
-                left = [(i, item) for i, item in left if _failed(outcomes[i])]
+                left = [(i, row) for i, row in left if _failed(outcomes[i])]
                 if not left:
                     break
             if after is not None:
-                found = [(item, outcomes[i]) for i, item in chunk]
-                yield from after([(item, answer) for item, answer in found if _is_answer(answer)])
+                found = [(row, outcomes[i]) for i, row in chunk]
+                yield from after([(row, answer) for row, answer in found if _is_answer(answer)])
 
     def _read(
         self,
@@ -106,7 +106,7 @@ class Batches(Generic[T]):
         mode: SendMode,
         outcomes: list[T | DuoserveError | None],
     ) -> list[tuple[Sent, Chunk]]:
-        """Reads the items of a window, and groups them by the way they go out, and by what they are.
+        """Reads the rows of a window, and groups them by the way they go out, and by what they are.
 
         A version that refuses one because an input is missing, or is a clip, refuses all of its group.
         """
@@ -115,19 +115,19 @@ class Batches(Generic[T]):
         for i in window:
             try:
                 image, text = _split_pair(pairs[i])
-                item = _inputs.read_item(image, text)
-                sent = _inputs.choose(item, expected.spec, mode)
-                if sent == "tensors" and not _inputs.unfit([item], expected.spec):
-                    item.tensors(expected)  # a broken image must fail alone, not with its chunk
+                row = _inputs.read_row(image, text)
+                sent = _inputs.choose(row, expected.spec, mode)
+                if sent == "tensors" and not _inputs.mismatch([row], expected.spec):
+                    row.tensors(expected)  # a broken image must fail alone, not with its chunk
             except InvalidInput as error:
                 outcomes[i] = error
                 continue
-            size = _size(item, sent, expected.spec)
-            kind = sent, (item.medium, item.missing)
+            size = _size(row, sent, expected.spec)
+            kind = sent, (row.medium, row.missing)
             if kind not in chunks or sizes[kind] + size > _CHUNK_BYTES:
                 chunks.setdefault(kind, []).append([])
                 sizes[kind] = 0
-            chunks[kind][-1].append((i, item))
+            chunks[kind][-1].append((i, row))
             sizes[kind] += size
         return [(sent, chunk) for (sent, _), of_kind in chunks.items() for chunk in of_kind]
 
@@ -137,7 +137,7 @@ class Batches(Generic[T]):
         """Fills in the outcomes of one chunk, in smaller ones where the server refuses it whole."""
         context.record.sent = sent
         try:
-            found = yield from self._ask(context, target, [item for _, item in chunk], sent)
+            found = yield from self._ask(context, target, [row for _, row in chunk], sent)
         except RequestRejected as error:
             limit = batch_limit(error)
             if limit is not None:
@@ -146,7 +146,7 @@ class Batches(Generic[T]):
                 for i, _ in chunk:
                     outcomes[i] = error
                 return
-            # One item that the model fails on must not fail the others: halve until it is alone.
+            # One row that the model fails on must not fail the others: halve until it is alone.
             size = max(1, min(limit or (len(chunk) + 1) // 2, len(chunk) - 1))
             for start in range(0, len(chunk), size):
                 yield from self._chunk(context, target, chunk[start : start + size], sent, outcomes)
@@ -168,11 +168,11 @@ def _failed(outcome: object) -> bool:
 
 def _split_pair(pair: Any) -> tuple[Any, Any]:
     if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
-        raise InvalidInput(f"Expected each item to be a pair (image or Clip, text). Received: {type(pair).__name__}")
+        raise InvalidInput(f"Expected each row to be a pair (image or Clip, text). Received: {type(pair).__name__}")
     return pair[0], pair[1]
 
 
-def _size(item: Item, sent: Sent, spec: PreprocessingSpec) -> int:
+def _size(row: Row, sent: Sent, spec: PreprocessingSpec) -> int:
     if sent == "bytes":
-        return len(item.data or b"") + len(item.text_bytes)
+        return len(row.data or b"") + len(row.text_bytes)
     return spec.image_height * spec.image_width * 3 + spec.token_length * 4

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Background", "Call", "Compute", "Effect", "Gather", "Once", "Sleep", "Steps"]
+__all__ = ["Background", "Call", "Effect", "Gather", "Offload", "SingleFlight", "Sleep", "Steps"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Sleep:
 
 
 @dataclasses.dataclass(slots=True)
-class Compute:
+class Offload:
     """Run a function that takes long (decoding an image), away from an event loop."""
 
     function: Callable[[], Any]
@@ -56,7 +56,7 @@ class Gather:
 
 
 @dataclasses.dataclass(slots=True)
-class Once:
+class SingleFlight:
     """Run the steps while no one else runs any with the same key, or after `timeout` seconds anyway.
 
     The steps look first whether they are still needed.
@@ -75,5 +75,5 @@ class Background:
     limit: int
 
 
-Effect: TypeAlias = Call | Sleep | Compute | Gather | Once | Background
+Effect: TypeAlias = Call | Sleep | Offload | Gather | SingleFlight | Background
 Steps: TypeAlias = Generator[Effect, Any, T]

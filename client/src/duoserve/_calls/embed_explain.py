@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from duoserve._calls.core import Core
 from duoserve._calls.effects import Steps
-from duoserve._calls.inputs import Item, Question
+from duoserve._calls.inputs import Query, Row
 from duoserve._calls.retrying import Context
 from duoserve._calls.specs import Target
+from duoserve._calls.version_follower import VersionFollower
 from duoserve._wire.messages import Outputs
 from duoserve.contract import EMBED, EXPLAIN, PreprocessingSpec, TensorSpec, signatures
 from duoserve.errors import BadReply, DuoserveError, UnsupportedModel
 from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.results import Embedding, Sent
 
-__all__ = ["Insight"]
+__all__ = ["EmbedExplain"]
 
 
-class Insight:
-    """The signatures `embed` and `explain`, asked by a Core, which follows rollouts."""
+class EmbedExplain:
+    """The signatures `embed` and `explain`, asked by a VersionFollower, which follows rollouts."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, follower: VersionFollower) -> None:
+        self._follower = follower
 
     def embedding_version(self, context: Context, target: Target) -> Steps[int]:
         """The version that stands behind a label now.
@@ -34,31 +34,31 @@ class Insight:
         Raises:
             UnsupportedModel: It has no signature `embed`.
         """
-        preprocessor, version = yield from self._core.describe(context, target)
-        reason = Question((), EMBED).unfit(preprocessor.spec)
+        preprocessor, version = yield from self._follower.describe(context, target)
+        reason = Query((), EMBED).mismatch(preprocessor.spec)
         if reason is not None:
-            raise self._core.placed(UnsupportedModel(reason), version)
+            raise self._follower.locate(UnsupportedModel(reason), version)
         return version
 
-    def embed_items(
-        self, context: Context, target: Target, items: Sequence[Item], sent: Sent = "tensors"
+    def embed_rows(
+        self, context: Context, target: Target, rows: Sequence[Row], sent: Sent = "tensors"
     ) -> Steps[list[Embedding | DuoserveError]]:
-        """The vectors of items, sent as tensors always."""
-        outputs, answering = yield from self._core.ask(context, target, Question(items, EMBED))
-        vectors = self._checked(outputs, answering.spec, EMBED, len(items))["embedding"]
+        """The vectors of rows, sent as tensors always."""
+        outputs, answering = yield from self._follower.ask(context, target, Query(rows, EMBED))
+        vectors = self._checked(outputs, answering.spec, EMBED, len(rows))["embedding"]
         return [Embedding(vector, outputs.version, target) for vector in vectors]
 
-    def explain(self, context: Context, target: Target, item: Item, label: str | None) -> Steps[Explanation]:
-        """What decided about one item."""
-        outputs, answering = yield from self._core.ask(context, target, Question([item], EXPLAIN, label))
+    def explain(self, context: Context, target: Target, row: Row, label: str | None) -> Steps[Explanation]:
+        """What decided about one row."""
+        outputs, answering = yield from self._follower.ask(context, target, Query([row], EXPLAIN, label))
         found = self._checked(outputs, answering.spec, EXPLAIN, 1)
-        pixels, _ = item.tensors(answering)
-        text = "" if item.text is None else item.text
-        words = [] if item.text is None else answering.words(text)
+        pixels, _ = row.tensors(answering)
+        text = "" if row.text is None else row.text
+        words = [] if row.text is None else answering.words(text)
         class_id, of_tokens = int(found["class_id"][0]), found["token_relevance"][0]
         if not 0 <= class_id < len(answering.spec.labels):
             error = BadReply(f"Expected a class_id of the labels. Received: {class_id}")
-            raise self._core.placed(error, outputs.version)
+            raise self._follower.locate(error, outputs.version)
         return Explanation(
             label=answering.spec.labels[class_id],
             probability=float(found["probability"][0]),
@@ -69,6 +69,7 @@ class Insight:
             input_relevance=InputRelevance(*found["input_relevance"][0].tolist()),
             version=outputs.version,
             target=target,
+            background=answering.spec.background,
         )
 
     def _checked(
@@ -78,9 +79,9 @@ class Insight:
         found = {}
         for expected in signatures(spec)[signature].outputs:
             sized = TensorSpec(expected.name, expected.dtype, (rows, *expected.shape[1:]))
-            array = found[expected.name] = self._core.tensor(outputs, sized)
+            array = found[expected.name] = self._follower.tensor(outputs, sized)
             if not np.isfinite(array).all():
                 error = BadReply(f"Expected a finite {expected.name}. Received: NaN")
-                raise self._core.placed(error, outputs.version)
+                raise self._follower.locate(error, outputs.version)
             array.flags.writeable = False
         return found

@@ -23,23 +23,24 @@ from duoserve.contract import (
 )
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocessing.audio import Clip, as_clip
-from duoserve.preprocessing.image_headers import EncodedImage, inspect
-from duoserve.preprocessing.preprocessor import Preprocessor, read_encoded
+from duoserve.preprocessing.image_headers import EncodedImage
+from duoserve.preprocessing.images import inspect, read_encoded
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.recordings import inspect_audio
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
 
 __all__ = [
-    "Item",
-    "Question",
+    "Query",
+    "Row",
     "SendMode",
     "check_output",
     "check_tensors",
     "choose",
     "either",
-    "encode_items",
-    "read_item",
-    "unfit",
+    "encode_rows",
+    "mismatch",
+    "read_row",
 ]
 
 SendMode = Literal["auto", "tensors", "bytes"]
@@ -57,7 +58,7 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass(slots=True)
-class Item:
+class Row:
     """One image (or clip) and text, read and looked at, but not prepared for any version yet.
 
     Attributes:
@@ -112,7 +113,7 @@ def either(image: Any, audio: Any) -> Any:
     return as_clip(audio)
 
 
-def read_item(image: Any, text: Any) -> Item:
+def read_row(image: Any, text: Any) -> Row:
     """Reads the file of the image or clip, if it is one, and refuses what no version could take.
 
     Args:
@@ -127,15 +128,15 @@ def read_item(image: Any, text: Any) -> Item:
         raise InvalidInput("Expected an image, a text or both. Received: neither")
     text_bytes = b"" if text is None else _encode_text(text)
     if image is None:
-        return Item(None, b"", None, text, text_bytes, missing)
+        return Row(None, b"", None, text, text_bytes, missing)
     if isinstance(image, Clip):
         data = image.read()
         facts = None if data is None else inspect_audio(data)
-        return Item(image if data is None else None, data, facts, text, text_bytes, missing)
+        return Row(image if data is None else None, data, facts, text, text_bytes, missing)
     data = read_encoded(image)
     if data is None:
-        return Item(image, None, None, text, text_bytes, missing)
-    return Item(None, data, inspect(data), text, text_bytes, missing)
+        return Row(image, None, None, text, text_bytes, missing)
+    return Row(None, data, inspect(data), text, text_bytes, missing)
 
 
 def _encode_text(text: Any) -> bytes:
@@ -149,8 +150,8 @@ def _encode_text(text: Any) -> bytes:
         raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
 
 
-def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
-    """How the item goes out. `auto` takes what is smaller on the wire.
+def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
+    """How the row goes out. `auto` takes what is smaller on the wire.
 
     Raises:
         InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV, or the version
@@ -160,19 +161,21 @@ def choose(item: Item, spec: PreprocessingSpec, mode: SendMode) -> Sent:
         if mode == "bytes":
             raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
         return "tensors"
-    if item.data is None or (isinstance(item.facts, EncodedAudio) and item.facts.format != "WAV"):
+    if row.data is None or (isinstance(row.facts, EncodedAudio) and row.facts.format != "WAV"):
         if mode != "bytes":
             return "tensors"
-        if item.facts is not None:  # no operation in the graph reads those
-            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {item.facts.format}")
-        received = "samples" if item.medium == AUDIO else "pixels"
+        if row.facts is not None:  # no operation in the graph reads those
+            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {row.facts.format}")
+        received = "samples" if row.medium == AUDIO else "pixels"
         raise InvalidInput(
-            f"Expected an encoded {item.medium} (path, bytes or file object) to send bytes. Received: {received}"
+            f"Expected an encoded {row.medium} (path, bytes or file object) to send bytes. Received: {received}"
         )
     if mode != "auto":
         return mode
+    if isinstance(row.facts, EncodedImage) and row.facts.since_background and spec.background is None:
+        return "tensors"  # the graph may date from before it read such files
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
-    return "bytes" if len(item.data) + len(item.text_bytes) < prepared else "tensors"
+    return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
 
 
 def _no_bytes(spec: PreprocessingSpec) -> str:
@@ -183,16 +186,16 @@ def _no_bytes(spec: PreprocessingSpec) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """Items for one signature, to be prepared for whichever version answers.
 
     Attributes:
-        items: At least one.
-        signature: SERVING_BYTES sends the items as they are; every other one, tensors.
+        rows: At least one.
+        signature: SERVING_BYTES sends the rows as they are; every other one, tensors.
         label: For EXPLAIN the class that is meant; None: the most probable one.
     """
 
-    items: Sequence[Item]
+    rows: Sequence[Row]
     signature: str
     label: str | None = None
 
@@ -201,7 +204,7 @@ class Question:
         """Whether every version has the signature."""
         return self.signature == SERVING_DEFAULT
 
-    def unfit(self, spec: PreprocessingSpec) -> str | None:
+    def mismatch(self, spec: PreprocessingSpec) -> str | None:
         """What keeps a version of this spec from answering, as an error says it; None: nothing."""
         if self.signature == SERVING_BYTES and not spec.serving_bytes:
             return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
@@ -209,23 +212,23 @@ class Question:
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
             return f"Expected label to be one of the version's {len(spec.labels)} classes. Received: {self.label!r:.80}"
-        return unfit(self.items, spec)
+        return mismatch(self.rows, spec)
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:
         """The inputs of the request."""
-        tensors = encode_items(self.items, preprocessor, "bytes" if self.signature == SERVING_BYTES else "tensors")
+        tensors = encode_rows(self.rows, preprocessor, "bytes" if self.signature == SERVING_BYTES else "tensors")
         if self.signature == EXPLAIN:
             class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
-            tensors["class_id"] = np.full(len(self.items), class_id, np.int32)
+            tensors["class_id"] = np.full(len(self.rows), class_id, np.int32)
         return tensors
 
 
-def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
-    """What keeps a version of this spec from taking these items, as an error says it; None: nothing."""
-    media = {item.medium for item in items} - {None, spec.medium}
+def mismatch(rows: Sequence[Row], spec: PreprocessingSpec) -> str | None:
+    """What keeps a version of this spec from taking these rows, as an error says it; None: nothing."""
+    media = {row.medium for row in rows} - {None, spec.medium}
     if media:
         return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"
-    missing = {name for item in items for name in item.missing}.difference(spec.optional)
+    missing = {name for row in rows for name in row.missing}.difference(spec.optional)
     if missing:
         names = sorted(spec.medium if name == IMAGE else name for name in missing)
         return (
@@ -235,15 +238,15 @@ def unfit(items: Sequence[Item], spec: PreprocessingSpec) -> str | None:
     return None
 
 
-def encode_items(items: Sequence[Item], preprocessor: Preprocessor, sent: Sent) -> Tensors:
-    """The inputs of one request for all items."""
+def encode_rows(rows: Sequence[Row], preprocessor: Preprocessor, sent: Sent) -> Tensors:
+    """The inputs of one request for all rows."""
     if sent == "bytes":
-        images = np.empty(len(items), object)
-        images[:] = [item.data for item in items]
-        texts = np.empty(len(items), object)
-        texts[:] = [item.text_bytes for item in items]
+        images = np.empty(len(rows), object)
+        images[:] = [row.data for row in rows]
+        texts = np.empty(len(rows), object)
+        texts[:] = [row.text_bytes for row in rows]
         return {preprocessor.spec.bytes_input: images, "text": texts}
-    pairs = [item.tensors(preprocessor) for item in items]
+    pairs = [row.tensors(preprocessor) for row in rows]
     if len(pairs) == 1:
         return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}
     return {"image": np.stack([image for image, _ in pairs]), "tokens": np.stack([tokens for _, tokens in pairs])}

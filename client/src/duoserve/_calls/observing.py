@@ -10,27 +10,27 @@ from duoserve import observe
 from duoserve._calls.retrying import Metadata, check_metadata
 from duoserve.observe import CallRecord, Observer
 
-__all__ = ["Finish", "Observed"]
+__all__ = ["ObservedCall", "Observers"]
 
 
-class Observed:
+class Observers:
     """The observers of one client."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
         self._failed: set[int] = set()  # by id: an observer need not be hashable, and lives as long as this
 
-    def start(self, record: CallRecord) -> Finish:
+    def start(self, record: CallRecord) -> ObservedCall:
         """Tells that a call begins; what it gives tells that it ended."""
-        finish = Finish(self, record)
+        observed = ObservedCall(self, record)
         for observer in self._observers:
             try:
                 state, pairs = observer.started(record)
-                finish.states.append((observer, state))
-                finish.metadata += check_metadata(pairs)
+                observed.states.append((observer, state))
+                observed.metadata += check_metadata(pairs)
             except Exception as error:
                 self.failed(observer, "started", error)
-        return finish
+        return observed
 
     def failed(self, observer: Observer, method: str, error: Exception) -> None:
         """Logs the first failure of an observer."""
@@ -46,7 +46,7 @@ class Observed:
         )
 
 
-class Finish:
+class ObservedCall:
     """Closes a call's record when its block ends, and tells the observers that heard of its start.
 
     Attributes:
@@ -54,10 +54,10 @@ class Finish:
         metadata: What they want to be sent along.
     """
 
-    __slots__ = ("_observed", "_record", "_started", "metadata", "states")
+    __slots__ = ("_observers", "_record", "_started", "metadata", "states")
 
-    def __init__(self, observed: Observed, record: CallRecord) -> None:
-        self._observed = observed
+    def __init__(self, observed: Observers, record: CallRecord) -> None:
+        self._observers = observed
         self._record = record
         self._started = time.monotonic()
         self.states: list[tuple[Observer, Any]] = []
@@ -75,5 +75,5 @@ class Finish:
             try:
                 observer.finished(state, record)
             except Exception as failure:
-                self._observed.failed(observer, "finished", failure)
+                self._observers.failed(observer, "finished", failure)
         observe.log(record)

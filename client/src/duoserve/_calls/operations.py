@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from duoserve._calls import batches as _batches
 from duoserve._calls import inputs as _inputs
-from duoserve._calls.core import Core
-from duoserve._calls.effects import Background, Compute, Steps
-from duoserve._calls.embed_explain import Insight
-from duoserve._calls.inputs import Item, SendMode
-from duoserve._calls.observing import Finish, Observed
+from duoserve._calls.effects import Background, Offload, Steps
+from duoserve._calls.embed_explain import EmbedExplain
+from duoserve._calls.inputs import Row, SendMode
+from duoserve._calls.observing import ObservedCall, Observers
 from duoserve._calls.retrying import Context, Pairs, Rpc, check_metadata
 from duoserve._calls.specs import Target
+from duoserve._calls.version_follower import VersionFollower
 from duoserve._checks import expect_kind, expect_name, expect_whole, resolve_target, timeout_seconds
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
@@ -27,17 +27,18 @@ from duoserve.errors import DuoserveError, InvalidInput, UnsupportedModel
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
+from duoserve.preprocessing.images import ImageSource
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, Sent, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 
-__all__ = ["Session"]
+__all__ = ["Operations"]
 
 T = TypeVar("T")
 _MOST_ROWS = 1 << 20  # of a request
 
 
-class Session:
+class Operations:
     """The calls of one client. Checks every option when it is made."""
 
     def __init__(
@@ -67,11 +68,11 @@ class Session:
         self._canary = canary
         self._shadow = shadow
         self._tally = ShadowTally()
-        self._observed = Observed(observers)
-        self._core = Core(rpc, server=server, model=model)
-        self._insight = Insight(self._core)
-        self._batches = _batches.Batches[Prediction](self._core, self._predict_items, max_batch_size)
-        self._embeddings = _batches.Batches[Embedding](self._core, self._insight.embed_items, max_batch_size)
+        self._observers = Observers(observers)
+        self._follower = VersionFollower(rpc, server=server, model=model)
+        self._embed_explain = EmbedExplain(self._follower)
+        self._batches = _batches.Batches[Prediction](self._follower, self._predict_rows, max_batch_size)
+        self._embeddings = _batches.Batches[Embedding](self._follower, self._embed_explain.embed_rows, max_batch_size)
 
     def predict(
         self,
@@ -85,24 +86,24 @@ class Session:
     ) -> Steps[Prediction]:
         """One image or clip, and text."""
         target, fallback = self._route(key)
-        context, finish = self._begin("predict", target, timeout, metadata)
-        with finish:
-            item = yield from self._read(image, text, audio)
+        context, observed = self._begin("predict", target, timeout, metadata)
+        with observed:
+            row = yield from self._read(image, text, audio)
             try:
-                found = yield from self._predict_one(context, target, item)
+                found = yield from self._predict_one(context, target, row)
             except DuoserveError as error:
                 if not fallback or isinstance(error, InvalidInput):
                     raise
                 context.record.target = self.target
-                found = yield from self._predict_one(context, self.target, item)
-            yield from self._copy([(item, found)])
+                found = yield from self._predict_one(context, self.target, row)
+            yield from self._copy([(row, found)])
             return found
 
-    def _read(self, image: ImageSource | Clip | None, text: str | None, audio: AudioSource | None) -> Steps[Item]:
+    def _read(self, image: ImageSource | Clip | None, text: str | None, audio: AudioSource | None) -> Steps[Row]:
         source = _inputs.either(image, audio)
         if source is None or isinstance(source, (bytes, np.ndarray)):  # nothing to wait for
-            return _inputs.read_item(source, text)
-        found: Item = yield Compute(lambda: _inputs.read_item(source, text))
+            return _inputs.read_row(source, text)
+        found: Row = yield Offload(lambda: _inputs.read_row(source, text))
         return found
 
     def embed(
@@ -115,12 +116,12 @@ class Session:
         metadata: Pairs,
     ) -> Steps[Embedding]:
         """One image or clip, and text, as a vector. Never a canary's: vectors of two versions can't be compared."""
-        context, finish = self._begin("embed", self.target, timeout, metadata)
-        with finish:
-            item = yield from self._read(image, text, audio)
+        context, observed = self._begin("embed", self.target, timeout, metadata)
+        with observed:
+            row = yield from self._read(image, text, audio)
             context.record.sent = "tensors"
-            (found,) = yield from self._insight.embed_items(context, self.target, [item])
-            assert isinstance(found, Embedding)  # one item fails by raising
+            (found,) = yield from self._embed_explain.embed_rows(context, self.target, [row])
+            assert isinstance(found, Embedding)  # one row fails by raising
             return found
 
     def embed_batch(
@@ -132,11 +133,11 @@ class Session:
     ) -> Steps[EmbeddingBatch]:
         """Many images and texts as vectors, of the version that stands behind the label as it begins."""
         found = _listed(pairs)
-        context, finish = self._begin("embed_batch", self.target, timeout, metadata)
+        context, observed = self._begin("embed_batch", self.target, timeout, metadata)
         context.record.rows = len(found)
-        with finish:
+        with observed:
             context.record.sent = "tensors"
-            version = yield from self._insight.embedding_version(context, self.target)
+            version = yield from self._embed_explain.embedding_version(context, self.target)
             outcomes = yield from self._embeddings.answer(context, version, found, "tensors", (), None)
             context.record.item_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
             return EmbeddingBatch(outcomes)
@@ -154,36 +155,36 @@ class Session:
         """What decided about one image or clip, and text: of what the client's own label or version says."""
         if label is not None:
             expect_kind("label", label, str, "a str")
-        context, finish = self._begin("explain", self.target, timeout, metadata)
-        with finish:
-            item = yield from self._read(image, text, audio)
+        context, observed = self._begin("explain", self.target, timeout, metadata)
+        with observed:
+            row = yield from self._read(image, text, audio)
             context.record.sent = "tensors"
-            return (yield from self._insight.explain(context, self.target, item, label))
+            return (yield from self._embed_explain.explain(context, self.target, row, label))
 
-    def _predict_one(self, context: Context, target: Target, item: Item) -> Steps[Prediction]:
-        expected = yield from self._core.expected(context, target)
-        sent = context.record.sent = _inputs.choose(item, expected.spec, self._send)
-        outcomes = yield from self._predict_items(context, target, [item], sent)
+    def _predict_one(self, context: Context, target: Target, row: Row) -> Steps[Prediction]:
+        expected = yield from self._follower.expected(context, target)
+        sent = context.record.sent = _inputs.choose(row, expected.spec, self._send)
+        outcomes = yield from self._predict_rows(context, target, [row], sent)
         if isinstance(outcomes[0], DuoserveError):
             raise outcomes[0]
         return outcomes[0]
 
-    def _predict_items(
-        self, context: Context, target: Target, items: Sequence[Item], sent: Sent
+    def _predict_rows(
+        self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
     ) -> Steps[list[Prediction | DuoserveError]]:
-        """One request for all items; as tensors where the label names a version by now that takes no bytes."""
+        """One request for all rows; as tensors where the label names a version by now that takes no bytes."""
         try:
-            return (yield from self._core.predict_items(context, target, items, sent))
+            return (yield from self._follower.predict_rows(context, target, rows, sent))
         except UnsupportedModel:
             if sent == "tensors" or self._send == "bytes":
                 raise
-            found, _ = yield from self._core.describe(context, target)
+            found, _ = yield from self._follower.describe(context, target)
             if found.spec.serving_bytes:
                 raise
         context.record.sent = "tensors"
-        return (yield from self._core.predict_items(context, target, items, "tensors"))
+        return (yield from self._follower.predict_rows(context, target, rows, "tensors"))
 
-    def _copy(self, answered: Sequence[tuple[Item, Prediction]]) -> Steps[None]:
+    def _copy(self, answered: Sequence[tuple[Row, Prediction]]) -> Steps[None]:
         """Sends a share of what was answered to the shadow too, off the caller's path."""
         shadow = self._shadow
         if shadow is None:
@@ -196,20 +197,20 @@ class Session:
         if not accepted:
             self._tally.dropped(len(taken))
 
-    def _compare(self, shadow: Shadow, pairs: Sequence[tuple[Item, Prediction]]) -> Steps[None]:
-        items = [item for item, _ in pairs]
+    def _compare(self, shadow: Shadow, pairs: Sequence[tuple[Row, Prediction]]) -> Steps[None]:
+        rows = [row for row, _ in pairs]
         outcomes: Sequence[Prediction | DuoserveError]
         try:
-            context, finish = self._begin("shadow", shadow.target, None, ())
-            context.record.rows = len(items)
+            context, observed = self._begin("shadow", shadow.target, None, ())
+            context.record.rows = len(rows)
             context.patient = False  # copies give way to calls that someone waits for
-            with finish:
-                expected = yield from self._core.expected(context, shadow.target)
-                ways = {_inputs.choose(item, expected.spec, self._send) for item in items}
+            with observed:
+                expected = yield from self._follower.expected(context, shadow.target)
+                ways = {_inputs.choose(row, expected.spec, self._send) for row in rows}
                 context.record.sent = sent = ways.pop() if len(ways) == 1 else "tensors"
-                outcomes = yield from self._predict_items(context, shadow.target, items, sent)
+                outcomes = yield from self._predict_rows(context, shadow.target, rows, sent)
         except DuoserveError as error:
-            outcomes = [error] * len(items)
+            outcomes = [error] * len(rows)
         for (_, main), outcome in zip(pairs, outcomes, strict=True):
             if isinstance(outcome, DuoserveError):
                 self._tally.failed()
@@ -232,13 +233,13 @@ class Session:
         timeout: float | None,
         metadata: Pairs,
     ) -> Steps[BatchResult]:
-        """Many images and texts; an item that fails does not fail its neighbours."""
+        """Many images and texts; an row that fails does not fail its neighbours."""
         found = _listed(pairs)
         target, fallback = self._route(key)
-        context, finish = self._begin("predict_batch", target, timeout, metadata)
+        context, observed = self._begin("predict_batch", target, timeout, metadata)
         context.record.rows = len(found)
         after = None if self._shadow is None else self._copy
-        with finish:
+        with observed:
             try:
                 outcomes = yield from self._batches.answer(
                     context, target, found, self._send, (self.target,) if fallback else (), after
@@ -257,10 +258,10 @@ class Session:
         """Tensors that `preprocessor` made."""
         if type(preprocessor) is not Preprocessor:
             expect_kind("preprocessor", preprocessor, Preprocessor, "a Preprocessor")
-        context, finish = self._begin("predict_tensors", self.target, timeout, metadata)
-        with finish:
+        context, observed = self._begin("predict_tensors", self.target, timeout, metadata)
+        with observed:
             context.record.sent = "tensors"
-            found = yield from self._core.predict_tensors(context, self.target, image, tokens, preprocessor)
+            found = yield from self._follower.predict_tensors(context, self.target, image, tokens, preprocessor)
             context.record.rows = len(found.probabilities)
             return found
 
@@ -283,36 +284,36 @@ class Session:
             expect_name("a name of inputs or outputs", name)
         for name, array in inputs.items():
             expect_kind(f"input {name:.80}", array, (np.ndarray, np.generic), "a numpy array")
-        context, finish = self._begin("run", self.target, timeout, metadata)
-        with finish:
+        context, observed = self._begin("run", self.target, timeout, metadata)
+        with observed:
             context.record.sent = "tensors"
-            return (yield from self._core.run(context, self.target, signature, inputs, outputs))
+            return (yield from self._follower.run(context, self.target, signature, inputs, outputs))
 
     def preprocessor(self, *, timeout: float | None, metadata: Pairs) -> Steps[Preprocessor]:
         """Asks for the spec that stands behind the label now."""
-        context, finish = self._begin("describe", self.target, timeout, metadata)
-        with finish:
-            found, _ = yield from self._core.describe(context, self.target)
+        context, observed = self._begin("describe", self.target, timeout, metadata)
+        with observed:
+            found, _ = yield from self._follower.describe(context, self.target)
             return found
 
     def describe(self, *, timeout: float | None, metadata: Pairs) -> Steps[PreprocessingSpec]:
         """The spec that stands behind the label now, with the version that answered."""
-        context, finish = self._begin("describe", self.target, timeout, metadata)
-        with finish:
-            found, version = yield from self._core.describe(context, self.target)
+        context, observed = self._begin("describe", self.target, timeout, metadata)
+        with observed:
+            found, version = yield from self._follower.describe(context, self.target)
             return dataclasses.replace(found.spec, version=version)
 
     def status(self, *, timeout: float | None, metadata: Pairs) -> Steps[list[VersionStatus]]:
         """State of the model's versions on one server."""
-        context, finish = self._begin("status", self.target, timeout, metadata)
-        with finish:
-            return (yield from self._core.status(context, self.target))
+        context, observed = self._begin("status", self.target, timeout, metadata)
+        with observed:
+            return (yield from self._follower.status(context, self.target))
 
     def signatures(self, *, timeout: float | None, metadata: Pairs) -> Steps[dict[str, SignatureSpec]]:
         """The signatures of the version behind the label."""
-        context, finish = self._begin("signatures", self.target, timeout, metadata)
-        with finish:
-            return (yield from self._core.signatures(context, self.target))
+        context, observed = self._begin("signatures", self.target, timeout, metadata)
+        with observed:
+            return (yield from self._follower.signatures(context, self.target))
 
     def _route(self, key: str | None) -> tuple[Target, bool]:
         if key is not None:
@@ -321,12 +322,14 @@ class Session:
             return self._canary.target, self._canary.fallback
         return self.target, False
 
-    def _begin(self, operation: str, target: Target, timeout: float | None, metadata: Pairs) -> tuple[Context, Finish]:
+    def _begin(
+        self, operation: str, target: Target, timeout: float | None, metadata: Pairs
+    ) -> tuple[Context, ObservedCall]:
         record = CallRecord(operation, self.server, self.model, target)
         seconds = self.timeout if timeout is None else timeout_seconds(timeout)
         checked = check_metadata(metadata) if metadata != () else ()
-        finish = self._observed.start(record)
-        return Context(time.monotonic() + seconds, seconds, record, checked + finish.metadata), finish
+        observed = self._observers.start(record)
+        return Context(time.monotonic() + seconds, seconds, record, checked + observed.metadata), observed
 
 
 def _listed(pairs: Iterable[Any]) -> list[Any]:

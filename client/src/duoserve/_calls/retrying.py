@@ -12,7 +12,7 @@ from typing import Final
 
 import grpc
 
-from duoserve._calls.effects import Call, Compute, Sleep, Steps
+from duoserve._calls.effects import Call, Offload, Sleep, Steps
 from duoserve._calls.failures import classify
 from duoserve._checks import expect_kind
 from duoserve._transport.fork import Lock
@@ -66,7 +66,7 @@ class Context:
     metadata: Metadata = ()
     patient: bool = True
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the deadline.
 
         Raises:
@@ -134,7 +134,7 @@ class Rpc:
                 metadata = (*metadata, (yield from self._bearer(self._token)))
             record.attempts += 1
             record.request_bytes += len(request)
-            call = Call(method, request, context.left(), metadata or None)
+            call = Call(method, request, context.remaining(), metadata or None)
             if self._hedge_after is not None:
                 call.hedge_after, call.on_hedge = self._hedge_after, lambda: self._may_hedge(record)
             try:
@@ -161,7 +161,7 @@ class Rpc:
 
     def _bearer(self, source: Callable[[], str | Awaitable[str]]) -> Steps[tuple[str, str]]:
         try:
-            token: object = yield Compute(source)
+            token: object = yield Offload(source)
         except DuoserveError:
             raise
         except Exception as error:

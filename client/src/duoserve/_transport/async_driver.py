@@ -6,23 +6,25 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import Generator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Final, TypeVar
 
 import grpc
 
-from duoserve._calls.effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
-from duoserve._transport.channel import Plan
-from duoserve._transport.managed_channel import BaseLine, Lines
+from duoserve._calls.effects import Background, Call, Effect, Gather, Offload, SingleFlight, Sleep, Steps
+from duoserve._transport.channel import ChannelPlan
+from duoserve._transport.fork import Lock
+from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import ClientClosed
 
-__all__ = ["AsyncDriver", "AsyncLine", "open_channel"]
+__all__ = ["AsyncChannel", "AsyncDriver", "open_channel"]
 
 T = TypeVar("T")
+_CLOSE_WAIT: Final = 5.0  # seconds that close() waits for another thread's event loop
 _retiring: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks only weakly
 
 
-class AsyncLine(BaseLine):
+class AsyncChannel(BaseChannel):
     """A grpc.aio.Channel and its callables."""
 
     def connect(self) -> None:
@@ -45,7 +47,7 @@ class AsyncLine(BaseLine):
             await self._channel.close(grace)
 
 
-def open_channel(plan: Plan) -> AsyncLine:
+def open_channel(plan: ChannelPlan) -> AsyncChannel:
     """Opens the channel that a plan describes, in the running event loop."""
     import grpc.aio
 
@@ -53,18 +55,39 @@ def open_channel(plan: Plan) -> AsyncLine:
         channel = grpc.aio.insecure_channel(plan.target, plan.options)
     else:
         channel = grpc.aio.secure_channel(plan.target, plan.credentials, plan.options)
-    return AsyncLine(channel, plan.fingerprint)
+    return AsyncChannel(channel, plan.fingerprint)
+
+
+class _Loop:
+    """What belongs to one event loop: gRPC's async channels, asyncio's locks and tasks are tied to theirs."""
+
+    def __init__(self, managed: ManagedChannel) -> None:
+        self.managed = managed
+        self.once: dict[Any, asyncio.Lock] = {}
+        self.renewing = asyncio.Lock()
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def close(self) -> None:
+        channels = self.managed.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for channel in channels:
+            await channel.close()  # type: ignore[attr-defined]
 
 
 class AsyncDriver:
-    """Runs steps in the running event loop. Another loop, or a forked child, gets channels of its own."""
+    """Runs steps in the running event loop. Safe for many threads, each with an event loop.
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._once: dict[Any, asyncio.Lock] = {}
-        self._renewing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+    Args:
+        new_managed_channel: Makes the channels of an event loop that is met for the first time.
+    """
+
+    def __init__(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
+        self._new_managed_channel = new_managed_channel
+        self._lock = Lock()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._closed = False
 
     async def run(self, steps: Steps[T]) -> T:
         """The result of the steps. Raises what they raise."""
@@ -82,79 +105,82 @@ class AsyncDriver:
             return found
 
     async def close(self) -> None:
-        """Closes the channels. Calls that are under way fail."""
-        self._enter_loop()
-        lines = self._lines.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for line in lines:
-            await line.close()  # type: ignore[attr-defined]
+        """Closes the channels of every event loop. Calls that are under way fail."""
+        here = asyncio.get_running_loop()
+        with self._lock:
+            self._closed = True
+            loops, self._loops = self._loops, {}
+        closing = []
+        for loop, state in loops.items():
+            if loop is here:
+                closing.append(state.close())
+            elif loop.is_running():
+                closing.append(_close_elsewhere(state, loop))
+            # A loop that stands still can't close anything: gRPC closes a channel that nobody holds any more.
+        await asyncio.gather(*closing, return_exceptions=True)
 
-    def _enter_loop(self) -> None:
+    def _here(self) -> _Loop:
+        """The state of the running event loop.
+
+        Raises:
+            ClientClosed: The client was closed.
+        """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None:
-                self._lines.after_fork()  # channels are tied to their loop
-            self._loop = loop
-            self._once, self._renewing, self._tasks = {}, asyncio.Lock(), set()
+        found = self._loops.get(loop)
+        if found is None:
+            with self._lock:
+                if self._closed:
+                    raise ClientClosed("Expected an open client. Received: a call after close()")
+                for ended in [known for known in self._loops if known.is_closed()]:
+                    del self._loops[ended]  # its channels close with it
+                found = self._loops[loop] = _Loop(self._new_managed_channel())
+        return found
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
             return await self._call(effect)
-        if isinstance(effect, Compute):
-            return await self._compute(effect)
+        if isinstance(effect, Offload):
+            return await self._offload(effect)
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
-        self._enter_loop()
-        if isinstance(effect, Once):
-            return await self._run_once(effect)
+        if isinstance(effect, SingleFlight):
+            return await self._run_single_flight(effect)
         if isinstance(effect, Gather):
             return await self._gather(effect)
         return self._in_background(effect)
 
-    async def _run_once(self, once: Once) -> Any:
-        lock = self._once.setdefault(once.key, asyncio.Lock())
+    async def _run_single_flight(self, single: SingleFlight) -> Any:
+        lock = self._here().once.setdefault(single.key, asyncio.Lock())
         taken = False
         try:
             with contextlib.suppress(asyncio.TimeoutError):
-                taken = await asyncio.wait_for(lock.acquire(), once.timeout)
-            return await self.run(once.steps)
+                taken = await asyncio.wait_for(lock.acquire(), single.timeout)
+            return await self.run(single.steps)
         finally:
             if taken:
                 lock.release()
 
-    async def _compute(self, compute: Compute) -> Any:
-        found = await asyncio.get_running_loop().run_in_executor(None, compute.function)
+    async def _offload(self, offload: Offload) -> Any:
+        found = await asyncio.get_running_loop().run_in_executor(None, offload.function)
         return await found if inspect.isawaitable(found) else found
 
     async def _call(self, call: Call) -> bytes:
-        self._enter_loop()
-        lines = self._lines
-        line: Any = lines.current
-        if line is None or time.monotonic() >= lines.check_at:
-            line = await self._renew()
-        lines.longest = max(lines.longest, call.timeout)
-        method = line.method(call.method)
+        here = self._here()
+        managed = here.managed
+        channel: Any = managed.current
+        if channel is None or time.monotonic() >= managed.check_at:
+            channel = await _renew(here)
+        managed.longest = max(managed.longest, call.timeout)
+        method = channel.method(call.method)
         try:
             if call.hedge_after is None or call.hedge_after >= call.timeout:
                 reply: bytes = await method(call.request, timeout=call.timeout, metadata=call.metadata)
                 return reply
             return await self._hedged(method, call)
         except (grpc.aio.UsageError, grpc.RpcError, asyncio.CancelledError) as error:
-            if not lines.closed:
+            if not managed.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
-
-    async def _renew(self) -> Any:
-        lines = self._lines
-        if lines.current is not None and self._renewing.locked():
-            return lines.current  # another task sees to it
-        async with self._renewing:
-            plan = None
-            if lines.needs_plan():
-                plan = await asyncio.get_running_loop().run_in_executor(None, lines.make_plan)
-            return lines.renew(plan)
 
     async def _hedged(self, method: Any, call: Call) -> bytes:
         async def send(timeout: float) -> bytes:
@@ -190,12 +216,35 @@ class AsyncDriver:
         return await asyncio.gather(*[one(steps) for steps in gather.steps])
 
     def _in_background(self, background: Background) -> bool:
-        if len(self._tasks) >= background.limit:
+        tasks = self._here().tasks
+        if len(tasks) >= background.limit:
             return False
         task = asyncio.get_running_loop().create_task(self._finish(background.steps))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         return True
 
     async def _finish(self, steps: Generator[Effect, Any, Any]) -> None:
         await self.run(steps)
+
+
+async def _renew(state: _Loop) -> Any:
+    managed = state.managed
+    if managed.current is not None and state.renewing.locked():
+        return managed.current  # another task sees to it
+    async with state.renewing:
+        plan = None
+        if managed.needs_plan():
+            plan = await asyncio.get_running_loop().run_in_executor(None, managed.make_plan)
+        return managed.renew(plan)
+
+
+async def _close_elsewhere(state: _Loop, loop: asyncio.AbstractEventLoop) -> None:
+    """Closes the channels of another thread's event loop, in that loop."""
+    closing = state.close()
+    try:
+        done = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(closing, loop))
+    except RuntimeError:  # it ended just now
+        closing.close()
+        return
+    await asyncio.wait([done], timeout=_CLOSE_WAIT)

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from duoserve._transport.channel import Plan
+from duoserve._transport.channel import ChannelPlan
 from duoserve._transport.fork import forget_in_child
 from duoserve.errors import ClientClosed, DuoserveError
 
-__all__ = ["BaseLine", "Line", "Lines"]
+__all__ = ["BaseChannel", "ManagedChannel", "OpenChannel"]
 
 _POLL: Final = 0.02  # seconds between looks at a successor that is connecting
 
@@ -24,7 +24,7 @@ _POLL: Final = 0.02  # seconds between looks at a successor that is connecting
 _abandoned: list[Any] = []
 
 
-class Line(Protocol):
+class OpenChannel(Protocol):
     """An open channel."""
 
     fingerprint: str
@@ -42,7 +42,7 @@ class Line(Protocol):
         """Closes the channel after `within` seconds, when its last call has ended."""
 
 
-class BaseLine:
+class BaseChannel:
     """A channel, sync or aio, and its callables. One that was handed in (not owned) is never closed."""
 
     def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
@@ -59,18 +59,23 @@ class BaseLine:
         return found
 
 
-class Lines:
+class ManagedChannel:
     """Decides which channel a call takes. Not safe for threads: the sync client holds a lock around `renew`."""
 
     def __init__(
-        self, plan: Callable[[], Plan], open_line: Callable[[Plan], Line], *, moves: bool, interval: float
+        self,
+        plan: Callable[[], ChannelPlan],
+        open_channel: Callable[[ChannelPlan], OpenChannel],
+        *,
+        moves: bool,
+        interval: float,
     ) -> None:
         self._plan = plan
-        self._open = open_line
+        self._open = open_channel
         self._moves = moves
         self._interval = interval
-        self.current: Line | None = None
-        self._next: Line | None = None
+        self.current: OpenChannel | None = None
+        self._next: OpenChannel | None = None
         self._plan_at = 0.0
         self.check_at = 0.0
         self.longest = 0.0
@@ -87,7 +92,7 @@ class Lines:
         """Whether `renew` wants a fresh plan (files and names are read for it)."""
         return self.current is None or time.monotonic() >= self._plan_at
 
-    def make_plan(self) -> Plan | None:
+    def make_plan(self) -> ChannelPlan | None:
         """A fresh plan; None when there can't be one now, but the present channel still serves."""
         try:
             return self._plan()
@@ -96,7 +101,7 @@ class Lines:
                 raise
             return None
 
-    def renew(self, plan: Plan | None) -> Line:
+    def renew(self, plan: ChannelPlan | None) -> OpenChannel:
         """The channel to use now. Call it when there is none, or `check_at` has come."""
         if self.closed:
             raise ClientClosed("Expected an open client. Received: a call after close()")
@@ -115,7 +120,7 @@ class Lines:
         self.check_at = self._plan_at if self._next is None else min(self._plan_at, now + _POLL)
         return self.current
 
-    def _succeed(self, current: Line, plan: Plan) -> None:
+    def _succeed(self, current: OpenChannel, plan: ChannelPlan) -> None:
         """Opens a successor, unless the present channel or the one that is connecting will do."""
         if self._next is not None:
             if self._next.fingerprint == plan.fingerprint:
@@ -126,9 +131,9 @@ class Lines:
             self._next = self._open(plan)
             self._next.connect()
 
-    def close(self) -> list[Line]:
+    def close(self) -> list[OpenChannel]:
         """Ends all further calls. Gives the channels to close."""
         self.closed = True
-        lines = [line for line in (self.current, self._next) if line is not None]
+        channels = [channel for channel in (self.current, self._next) if channel is not None]
         self.current = self._next = None
-        return lines
+        return channels

@@ -11,21 +11,21 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from duoserve._calls.effects import Background, Call, Compute, Effect, Gather, Once, Sleep, Steps
-from duoserve._transport.channel import Plan
+from duoserve._calls.effects import Background, Call, Effect, Gather, Offload, SingleFlight, Sleep, Steps
+from duoserve._transport.channel import ChannelPlan
 from duoserve._transport.fork import Lock, forget_in_child
-from duoserve._transport.managed_channel import BaseLine, Lines
+from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import ClientClosed
 
 __all__ = ["SyncDriver"]
 
 T = TypeVar("T")
 # Held here as well as by their timers: a forked child has no timers, and must not close its parent's channels.
-_retiring: set[SyncLine] = set()
+_retiring: set[SyncChannel] = set()
 _WORKERS: Final = 16  # threads for parts of batches and for shadows, made when they are needed
 
 
-class SyncLine(BaseLine):
+class SyncChannel(BaseChannel):
     """A grpc.Channel and its callables."""
 
     _ready: Any = None
@@ -59,20 +59,20 @@ class SyncLine(BaseLine):
         _retiring.discard(self)
 
 
-def open_channel(plan: Plan) -> SyncLine:
+def open_channel(plan: ChannelPlan) -> SyncChannel:
     """Opens the channel that a plan describes."""
     if plan.credentials is None:
         channel = grpc.insecure_channel(plan.target, plan.options)
     else:
         channel = grpc.secure_channel(plan.target, plan.credentials, plan.options)
-    return SyncLine(channel, plan.fingerprint)
+    return SyncChannel(channel, plan.fingerprint)
 
 
 class SyncDriver:
     """Runs steps on the calling thread. Safe for many threads."""
 
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
+    def __init__(self, managed: ManagedChannel) -> None:
+        self._managed = managed
         self._lock = Lock()
         self._renewing = Lock()
         self._once: dict[Any, Lock] = {}
@@ -103,54 +103,54 @@ class SyncDriver:
     def close(self) -> None:
         """Closes the channels. Calls that are under way fail."""
         with self._lock:
-            lines = self._lines.close()
+            channels = self._managed.close()
             pool, self._pool = self._pool, None
-        for line in lines:
-            line.close()  # type: ignore[attr-defined]
+        for channel in channels:
+            channel.close()  # type: ignore[attr-defined]
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Call):
             return self._call(effect)
-        if isinstance(effect, Compute):
+        if isinstance(effect, Offload):
             return effect.function()
         if isinstance(effect, Sleep):
             time.sleep(effect.seconds)
             return None
-        if isinstance(effect, Once):
-            return self._run_once(effect)
+        if isinstance(effect, SingleFlight):
+            return self._run_single_flight(effect)
         if isinstance(effect, Gather):
             return self._gather(effect)
         return self._in_background(effect)
 
     def _call(self, call: Call) -> bytes:
-        lines = self._lines
-        line = lines.current
-        if line is None or time.monotonic() >= lines.check_at:
-            line = self._renew()
-        if call.timeout > lines.longest:
-            lines.longest = call.timeout
-        method = line.method(call.method)
+        managed = self._managed
+        channel = managed.current
+        if channel is None or time.monotonic() >= managed.check_at:
+            channel = self._renew()
+        if call.timeout > managed.longest:
+            managed.longest = call.timeout
+        method = channel.method(call.method)
         try:
             if call.hedge_after is None or call.hedge_after >= call.timeout:
                 reply: bytes = method(call.request, call.timeout, call.metadata)
                 return reply
             return self._hedged(method, call)
         except (ValueError, grpc.RpcError) as error:  # grpc's ways to say that the channel was closed
-            if not lines.closed:
+            if not managed.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
 
     def _renew(self) -> Any:
-        lines = self._lines
-        current = lines.current
+        managed = self._managed
+        current = managed.current
         if not self._renewing.acquire(timeout=-1 if current is None else 0):
             return current  # another thread sees to it
         try:
-            plan = lines.make_plan() if lines.needs_plan() else None
+            plan = managed.make_plan() if managed.needs_plan() else None
             with self._lock:
-                return lines.renew(plan)
+                return managed.renew(plan)
         finally:
             self._renewing.release()
 
@@ -178,12 +178,12 @@ class SyncDriver:
             for future in running:
                 future.cancel()
 
-    def _run_once(self, once: Once) -> Any:
+    def _run_single_flight(self, single: SingleFlight) -> Any:
         with self._lock:
-            lock = self._once.setdefault(once.key, Lock())
-        taken = lock.acquire(once.timeout)
+            lock = self._once.setdefault(single.key, Lock())
+        taken = lock.acquire(single.timeout)
         try:
-            return self.run(once.steps)
+            return self.run(single.steps)
         finally:
             if taken:
                 lock.release()
@@ -213,7 +213,7 @@ class SyncDriver:
 
     def _in_background(self, background: Background) -> bool:
         with self._lock:
-            if self._pending >= background.limit or self._lines.closed:
+            if self._pending >= background.limit or self._managed.closed:
                 return False
             self._pending += 1
         self._threads().submit(self._finish, background.steps)
@@ -228,7 +228,7 @@ class SyncDriver:
 
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._lines.closed:
+            if self._managed.closed:
                 raise ClientClosed("Expected an open client. Received: a call after close()")
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, "duoserve")

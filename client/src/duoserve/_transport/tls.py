@@ -1,36 +1,37 @@
-"""The files of a `TLS` option, read and checked before gRPC sees them."""
+"""The PEM files of a `TLS` option, read and checked before gRPC sees them."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import grpc
 
 from duoserve.errors import InvalidInput
-from duoserve.options import TLS
 
-__all__ = ["credentials_of"]
+__all__ = ["read_credentials"]
+
+PemPath = str | os.PathLike[str] | None
 
 
-def credentials_of(tls: TLS) -> tuple[grpc.ChannelCredentials, str]:
+def read_credentials(ca: PemPath, key: PemPath, cert: PemPath) -> tuple[grpc.ChannelCredentials, str]:
     """What gRPC needs, and a digest that changes with the files.
 
     Raises:
-        InvalidInput: A file that can't be read, is no PEM, or a certificate and key that are no pair.
+        InvalidInput: A file that can't be read or is not PEM, or a certificate and key that do not match.
     """
-    parts = _read_pem(tls)
-    _check_pem(tls, parts[0])
-    if _read_pem(tls) != parts:  # what was checked is not what was read
+    parts = _read(ca, key, cert)
+    _check(parts[0], key, cert)
+    if _read(ca, key, cert) != parts:  # what was checked is not what was read
         raise InvalidInput("Expected TLS files to stay as they are while they are read. Received: changing ones")
     digest = hashlib.sha256(b"\0".join(part or b"" for part in parts)).hexdigest()
     return grpc.ssl_channel_credentials(*parts), digest
 
 
-def _read_pem(tls: TLS) -> list[bytes | None]:
-    """Contents of ca, key and cert."""
+def _read(ca: PemPath, key: PemPath, cert: PemPath) -> list[bytes | None]:
     parts: list[bytes | None] = []
-    for name, path in (("ca", tls.ca), ("key", tls.key), ("cert", tls.cert)):
+    for name, path in (("ca", ca), ("key", key), ("cert", cert)):
         try:
             parts.append(None if path is None else Path(path).read_bytes())
         except OSError as error:
@@ -38,10 +39,10 @@ def _read_pem(tls: TLS) -> list[bytes | None]:
     return parts
 
 
-def _check_pem(tls: TLS, ca: bytes | None) -> None:
-    # gRPC ends the process ("Check failed: cert_chain != nullptr") on a certificate that is none,
-    # and rotated files are that for a moment.
-    import ssl
+def _check(ca: bytes | None, key: PemPath, cert: PemPath) -> None:
+    # gRPC ends the process ("Check failed: cert_chain != nullptr") on an invalid certificate,
+    # and a rotated file is invalid for a moment.
+    import ssl  # slow to load, and most clients have no TLS
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca is not None:
@@ -49,8 +50,8 @@ def _check_pem(tls: TLS, ca: bytes | None) -> None:
             context.load_verify_locations(cadata=ca.decode("ascii"))
         except (ssl.SSLError, ValueError) as error:
             raise InvalidInput(f"Expected TLS ca to hold PEM certificates. Received: {error}") from error
-    if tls.cert is not None:
+    if cert is not None:
         try:
-            context.load_cert_chain(tls.cert, tls.key, password="")  # empty: never ask on the terminal
+            context.load_cert_chain(cert, key, password="")  # empty: never ask on the terminal
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise InvalidInput(f"Expected TLS cert and key to be a pair of PEM files. Received: {error}") from error

@@ -15,11 +15,24 @@ from types import ModuleType
 
 from duoserve.artifact.checksums import SIGNATURE_PATH
 
-__all__ = ["SIGNATURE_PATH", "SigningError", "sign_folder", "verify_signature"]
+__all__ = ["SIGNATURE_PATH", "SigningError", "check_private_key", "sign_folder", "verify_signature"]
 
 
 class SigningError(ValueError):
     """A folder that can't be signed, or whose signature can't be checked at all."""
+
+
+def check_private_key(path: Path) -> None:
+    """Loads a key as `sign_folder` will, so that a wrong one is refused before any work.
+
+    Raises:
+        SigningError: The key can't be used, or the library is not installed.
+    """
+    library = _library()
+    try:
+        library.signing.Config().use_elliptic_key_signer(private_key=path)
+    except Exception as error:  # the library passes on whatever its parts raise
+        raise SigningError(f"Expected {path} to be an elliptic curve private key. Received: {error}") from error
 
 
 def sign_folder(folder: Path, private_key: Path) -> Path:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from duoserve.errors import InvalidInput
 
 __all__ = [
+    "CHUNKS",
     "CODINGS",
     "GUID_TAIL",
     "LARGEST_SAMPLE",
@@ -48,6 +49,9 @@ CODINGS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
 
 GUID_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
 """What follows the format tag in the sub-format of WAVE_FORMAT_EXTENSIBLE."""
+
+CHUNKS: Final = (b"fmt ", b"data", b"fact", b"LIST")
+"""Names that show where a chunk begins. A chunk of odd length is followed by a pad byte, but some writers forget it."""
 
 _EXTENSIBLE: Final = 0xFFFE
 _OTHER_TAGS: Final = MappingProxyType({2: "ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM", 85: "MP3"})
@@ -88,7 +92,9 @@ def inspect_wav(data: bytes) -> EncodedAudio:
             break
         if name == b"fmt ":
             layout = data[position : position + size]
-        position += size + size % 2
+        position += size
+        if size % 2 and data[position : position + 4] not in CHUNKS:
+            position += 1
     else:
         raise InvalidInput("Expected audio to be a whole WAV. Received: one without samples, or cut before them")
     if len(layout) < 16:

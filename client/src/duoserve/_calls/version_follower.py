@@ -1,0 +1,302 @@
+"""The client without its I/O: every call as steps that a driver performs, sync or async.
+
+Following a rollout is here. Input is prepared for the version that is expected behind a
+label; the reply says which version answered; if that one prepares its input differently, the
+answer is thrown away, the input is prepared again and that very version is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve._calls import inputs as _inputs
+from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
+from duoserve._calls.inputs import FEW, Query, Row
+from duoserve._calls.retrying import Context, Rpc
+from duoserve._calls.specs import Specs, Target
+from duoserve._wire import messages as _messages
+from duoserve._wire.messages import Outputs, VersionStatus
+from duoserve._wire.tensors import CodecError
+from duoserve.contract import (
+    DESCRIBE,
+    IMAGE,
+    SERVING_BYTES,
+    SERVING_DEFAULT,
+    ContractError,
+    PreprocessingSpec,
+    SignatureSpec,
+    TensorSpec,
+)
+from duoserve.errors import (
+    BadReply,
+    DuoserveError,
+    InvalidInput,
+    ModelNotFound,
+    RequestRejected,
+    SpecChanged,
+    UnsupportedModel,
+)
+from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.results import Prediction, Sent, TensorPrediction, predictions
+
+__all__ = ["VersionFollower"]
+
+T = TypeVar("T")
+
+_ROUNDS: Final = 8  # of asking again because versions came and went; a rollout needs two
+_ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
+_REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next does not have
+_LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
+_DUMMY_ROW: Final = np.array([b""], object)
+
+
+class VersionFollower:
+    """The calls of a client for one model."""
+
+    def __init__(self, rpc: Rpc, *, server: str, model: str) -> None:
+        self._rpc = rpc
+        self._server = server
+        self._model = model
+        self._specs = Specs()
+
+    def run(
+        self,
+        context: Context,
+        target: Target,
+        signature: str,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        outputs: Sequence[str] = (),
+    ) -> Steps[Outputs]:
+        """Any signature with any tensors."""
+        try:
+            request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
+        except CodecError as error:
+            raise InvalidInput(str(error)) from error
+        if len(request) > _LARGEST:
+            raise InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
+        reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
+        try:
+            found = _messages.decode_predict(reply)
+        except CodecError as error:
+            raise self.locate(BadReply(str(error)), target) from error
+        context.record.version = found.version
+        return found
+
+    def status(self, context: Context, target: Target) -> Steps[list[VersionStatus]]:
+        """State of the model's versions on one server."""
+        version = target if isinstance(target, int) else None  # the server ignores a label here
+        request = _messages.encode_status(self._model, version)
+        reply = yield from self._rpc.send(context, _messages.GET_MODEL_STATUS, request, version)
+        return self._read(_messages.decode_status, reply, version)
+
+    def signatures(self, context: Context, target: Target) -> Steps[dict[str, SignatureSpec]]:
+        """The signatures of a version, as the server reports them."""
+        request = _messages.encode_metadata(self._model, target)
+        reply = yield from self._rpc.send(context, _messages.GET_MODEL_METADATA, request, target)
+        found, context.record.version = self._read(_messages.decode_metadata, reply, target)
+        return found
+
+    def describe(self, context: Context, target: Target) -> Steps[tuple[Preprocessor, int]]:
+        """Asks for the spec behind a label or version, and the version that it is of."""
+        try:
+            outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
+        except UnsupportedModel as error:
+            raise self.locate(
+                UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"), target
+            ) from error
+        row = outputs.tensors.get("spec")
+        try:
+            if row is None or row.size != 1:
+                raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
+            spec = PreprocessingSpec.from_json(row.ravel()[0])
+            # Following is keyed by the version that the server names, not by what the file says.
+            preprocessor = self._specs.add(outputs.version, spec)
+            # Loads the tokenizer: one that can't be loaded is the model's fault, not the next text's.
+            yield Offload(lambda: preprocessor.vocabulary_size)
+        except (ContractError, UnicodeDecodeError, TypeError) as error:
+            raise self.locate(UnsupportedModel(str(error)), target) from error
+        self._specs.answered(target, outputs.version)
+        return preprocessor, outputs.version
+
+    def expected(self, context: Context, target: Target) -> Steps[Preprocessor]:
+        """The Preprocessor to try first: known, or asked for."""
+        found = self._specs.expected(target)
+        if found is None:
+            found = yield SingleFlight(target, self._ask_unless_known(context, target), context.remaining())
+        return found
+
+    def _ask_unless_known(self, context: Context, target: Target) -> Steps[Preprocessor]:
+        found = self._specs.expected(target)
+        if found is None:
+            found, _ = yield from self.describe(context, target)
+        return found
+
+    def predict_rows(
+        self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
+    ) -> Steps[list[Prediction | DuoserveError]]:
+        """One request for all rows, asked again until input and answer are of one version.
+
+        Raises:
+            DuoserveError: The request as a whole failed.
+        """
+        query = Query(rows, _inputs.SIGNATURES[sent])
+        outputs, answering = yield from self.ask(context, target, query)
+        return self._outcomes(outputs, answering.spec, target, len(rows), sent)
+
+    def ask(self, context: Context, target: Target, query: Query) -> Steps[tuple[Outputs, Preprocessor]]:
+        """The answer to a query, and the Preprocessor of the version that gave it.
+
+        Raises:
+            DuoserveError: The request as a whole failed.
+        """
+        preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
+        asked, misses = target, 0
+        # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
+        choosy = any(row.missing or row.medium != IMAGE for row in query.rows)
+        as_bytes = query.signature == SERVING_BYTES
+        for round_ in range(_ROUNDS):
+            last = round_ == _ROUNDS - 1
+            if round_ > 1:
+                yield Sleep(min(_ROUND_PAUSE * round_, context.remaining()))
+            try:
+                if preprocessor is None:
+                    preprocessor, asked = (yield from self.describe(context, target))[0], target
+                if query.mismatch(preprocessor.spec):
+                    preprocessor = yield from self._accepting(context, target, asked, query)
+                inputs = yield from self._prepare(query, preprocessor)
+                outputs = yield from self.run(context, asked, query.signature, inputs)
+                answering = yield from self._answering(context, outputs.version)
+            except ModelNotFound as error:
+                # The version behind the label was unloaded, or is not on this replica (yet).
+                if last or isinstance(target, int) or not _is_moving(error):
+                    raise
+                misses += 1
+                if asked == target or misses % _REPLICAS_TRIED == 0:
+                    preprocessor = None
+                continue
+            except (RequestRejected, UnsupportedModel) as error:
+                # Input prepared for another version can fail in the graph instead of being
+                # answered. The version that the label names now, asked by number, settles it.
+                if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
+                    raise
+                # Not every version has every signature: the label may name one without by now.
+                if isinstance(error, UnsupportedModel) and (query.everywhere or error.code is None):
+                    raise
+                assert preprocessor is not None
+                before = preprocessor.digest
+                preprocessor, asked = yield from self.describe(context, target)
+                context.record.reprepared += preprocessor.digest != before
+                continue
+            fits = as_bytes and not query.mismatch(answering.spec)
+            if fits or answering.digest == preprocessor.digest:
+                self._specs.answered(target, outputs.version)
+                return outputs, answering
+            preprocessor, asked = answering, outputs.version
+            context.record.reprepared += 1
+        raise AssertionError("unreachable: the last round returns or raises")
+
+    def _accepting(self, context: Context, target: Target, asked: Target, query: Query) -> Steps[Preprocessor]:
+        """The Preprocessor behind a label now, when its version can answer.
+
+        Raises:
+            UnsupportedModel: It does not, or the version that was asked in its place.
+        """
+        if asked == target:  # what is known of a label may be of yesterday
+            preprocessor, asked = yield from self.describe(context, target)
+        else:
+            preprocessor = yield from self.expected(context, asked)
+        reason = query.mismatch(preprocessor.spec)
+        if reason is not None:
+            raise self.locate(UnsupportedModel(reason), asked)
+        return preprocessor
+
+    def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
+        """The Preprocessor of a version that answered: if one replica lacks it, another has it."""
+        for _ in range(_REPLICAS_TRIED - 1):
+            try:
+                return (yield from self.expected(context, version))
+            except ModelNotFound:
+                continue
+        return (yield from self.expected(context, version))
+
+    def _first_guess(self, context: Context, target: Target) -> Steps[Preprocessor | None]:
+        try:
+            return (yield from self.expected(context, target))
+        except ModelNotFound as error:
+            if isinstance(target, int) or not _is_moving(error):
+                raise
+            return None
+
+    def _prepare(self, query: Query, preprocessor: Preprocessor) -> Steps[dict[str, npt.NDArray[Any]]]:
+        if query.signature == SERVING_BYTES:
+            return query.inputs(preprocessor)
+        found: dict[str, npt.NDArray[Any]] = yield Offload(lambda: query.inputs(preprocessor))
+        return found
+
+    def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
+        """One output, held against the contract."""
+        try:
+            return _inputs.check_output(outputs.tensors, expected)
+        except BadReply as error:
+            raise self.locate(error, outputs.version) from None
+
+    def _outcomes(
+        self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
+    ) -> list[Prediction | DuoserveError]:
+        probabilities = self.tensor(outputs, TensorSpec("probabilities", "float32", (rows, len(spec.labels))))
+        found: list[Prediction | DuoserveError] = [*predictions(probabilities, spec, outputs.version, target, sent)]
+        if not _all_finite(probabilities):
+            for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
+                found[i] = self.locate(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+        return found
+
+    def predict_tensors(
+        self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
+    ) -> Steps[TensorPrediction]:
+        """Tensors that `preprocessor` made: answered by a version of its spec, or refused."""
+        inputs = _inputs.check_tensors(image, tokens, preprocessor)
+        outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
+        answering = yield from self._answering(context, outputs.version)
+        self._specs.answered(target, outputs.version)
+        if answering.digest != preprocessor.digest:
+            raise self.locate(
+                SpecChanged(
+                    f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
+                ),
+                outputs.version,
+            )
+        labels = answering.spec.labels
+        probabilities = self.tensor(outputs, TensorSpec("probabilities", "float32", (len(image), len(labels))))
+        if not _all_finite(probabilities):
+            raise self.locate(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+        probabilities.flags.writeable = False
+        return TensorPrediction(probabilities, labels, outputs.version)
+
+    def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
+        try:
+            return decode(reply)
+        except CodecError as error:
+            raise self.locate(BadReply(str(error)), target) from error
+
+    def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
+        """The error, with the place that it is about."""
+        error.server, error.model, error.version = self._server, self._model, version
+        return error
+
+
+def _all_finite(values: npt.NDArray[np.float32]) -> bool:
+    flat = values.ravel()
+    if len(flat) <= FEW:  # no sum of so few overflows a Python float
+        return math.isfinite(sum(flat.tolist()))
+    # A sum of squares is cheaper than a mask; only where it overflows or is not a number, the mask decides.
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
+
+
+def _is_moving(error: ModelNotFound) -> bool:
+    """Whether the label is known and its version is not: seen for a moment while labels move."""
+    return "Specific(" in error.message

@@ -1,0 +1,99 @@
+"""Predict: named tensors in, named tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import predict_pb2
+
+from serving.local.deadline import Deadline
+from serving.local.errors import Code, ServingError, failed_precondition, invalid_argument
+from serving.local.model.servable import DEFAULT_SIGNATURE, Runner, SignatureDef
+from serving.local.tensors import Array, TensorError, fill_proto, to_array
+
+METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
+
+
+def predict(
+    servable: Runner,
+    version: int,
+    request: predict_pb2.PredictRequest,
+    deadline: Deadline,
+    *,
+    as_content: bool,
+    check_method: bool = False,
+) -> predict_pb2.PredictResponse:
+    """Answer one request on one version.
+
+    Raises:
+        ServingError: What the caller did wrong, in the stock server's words.
+        tf.errors.OpError: What the graph says.
+    """
+    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    signature = servable.signatures.get(name)
+    if signature is None:
+        raise failed_precondition(f'Serving signature key "{name}" not found.')
+    if check_method and signature.method_name not in METHODS:
+        expected = ", ".join(METHODS)
+        raise ServingError(
+            Code.INTERNAL,
+            f"Expected prediction signature method_name to be one of {{{expected}}}. Was: {signature.method_name}",
+        )
+    feeds = _feeds(signature, request.inputs)
+    aliases = _aliases(signature, request.output_filter)
+    arrays = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], deadline)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = name
+    for alias, array in zip(aliases, arrays, strict=True):
+        fill_proto(array, response.outputs[alias], as_content=as_content)
+    return response
+
+
+def _joined(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
+
+
+def _feeds(signature: SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, Array]:
+    wanted, sent, defaults = signature.inputs, set(inputs), signature.defaults
+    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(wanted)} len({_joined(sent)}) != "
+            f"len({_joined(wanted)}). Sent extra: {_joined(sent - set(wanted))}. "
+            f"Missing but required: {_joined(set(wanted) - sent)}."
+        )
+    feeds = {}
+    for alias in sorted(wanted):
+        name = wanted[alias].name
+        if alias in inputs:
+            proto = inputs[alias]
+        elif alias in defaults:
+            proto = defaults[alias]
+        else:
+            raise invalid_argument(
+                f"Signature input alias: {alias}(feed name: {name}) not found in request and no default value "
+                f"provided. Inputs expected to be in the request {_joined(sent)}, or default input alias set: "
+                f"{','.join(sorted(defaults))}"
+            )
+        try:
+            feeds[name] = to_array(proto)
+        except (TensorError, MemoryError) as error:
+            raise invalid_argument(f"tensor parsing error: {alias}") from error
+    return feeds
+
+
+def _aliases(signature: SignatureDef, output_filter: Sequence[str]) -> list[str]:
+    """The outputs to fetch, all when none is named."""
+    seen: list[str] = []
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{_joined(signature.outputs)}."
+            )
+        if alias in seen:
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
+        seen.append(alias)
+    return seen or sorted(signature.outputs)

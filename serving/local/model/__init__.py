@@ -1,0 +1,1 @@
+"""One loaded version: SavedModel, session, batch queues."""

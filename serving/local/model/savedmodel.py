@@ -1,0 +1,177 @@
+"""Loads a SavedModel into a TF1 Session by the rules of the C++ loader that the stock server uses.
+
+Python's own loaders are kinder: they fail where the stock server goes on (no `variables/`)
+and go on where it fails. What fails there has to fail here, at the same moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 - registers the TF Text ops, which the stock server links
+from google.protobuf import message, text_format
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+
+from serving.local.errors import Code, ServingError, invalid_argument, not_found
+
+_LOG = logging.getLogger(__name__)
+_INIT_SIGNATURE = "__saved_model_init_op"
+_INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bundle:
+    """A meta graph in a Session: variables restored, initialised."""
+
+    meta_graph: meta_graph_pb2.MetaGraphDef
+    graph: Any
+    session: Any
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def load(export_dir: pathlib.Path, tags: Sequence[str], config: config_pb2.ConfigProto) -> Bundle:
+    """Read, import, restore and initialise the meta graph with these tags.
+
+    Raises:
+        ServingError: With the stock server's code and message.
+        tf.errors.OpError: From the restore or the initialisation.
+    """
+    meta_graph = _find_meta_graph(_read(export_dir), tags)
+    graph = tf.Graph()
+    with graph.as_default():
+        try:
+            tf.import_graph_def(meta_graph.graph_def, name="")
+        except ValueError as error:
+            # Python wraps what C++ reports, most often an op that is not registered.
+            cause = error.__cause__
+            code = Code.NOT_FOUND if "not registered" in str(error) or "No op named" in str(error) else None
+            if code is None and isinstance(cause, tf.errors.OpError):
+                raise cause from error
+            raise ServingError(code or Code.INVALID_ARGUMENT, str(error)) from error
+    session = tf.compat.v1.Session(graph=graph, config=config)
+    try:
+        assets = _asset_feeds(meta_graph, export_dir)
+        _restore(session, meta_graph, export_dir, assets)
+        _initialise(session, meta_graph, assets)
+        # Nothing adds to the graph any more, so Session.run need not look.
+        graph.finalize()
+    except BaseException:
+        session.close()
+        raise
+    return Bundle(meta_graph, graph, session)
+
+
+def _read(export_dir: pathlib.Path) -> saved_model_pb2.SavedModel:
+    binary, text = export_dir / "saved_model.pb", export_dir / "saved_model.pbtxt"
+    model = saved_model_pb2.SavedModel()
+    try:
+        if binary.exists():
+            data = binary.read_bytes()
+            try:
+                model.ParseFromString(data)
+            except message.DecodeError as error:
+                raise _unreadable(binary, data) from error
+            return model
+        if text.exists():
+            text_format.Parse(text.read_text(encoding="utf-8"), model)
+            return model
+    except text_format.ParseError as error:
+        raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
+    except OSError as error:
+        raise ServingError(Code.UNAVAILABLE, f"{export_dir}: {error.strerror or error}") from error
+    raise not_found(
+        f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {export_dir}. Check that the "
+        "directory exists and that you have the right permissions for accessing it."
+    )
+
+
+def _unreadable(path: pathlib.Path, data: bytes) -> ServingError:
+    """Cut short or garbled? The C++ reader tells them apart: it either runs out of bytes or does not."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        wire_type = key & 7
+        if key >> 3 == 0 or wire_type not in (0, 1, 2, 5):
+            return ServingError(Code.DATA_LOSS, f"Can't parse {path} as binary proto")
+        if wire_type == 0:
+            _, at = _varint(data, at)
+        elif wire_type == 2:
+            length, at = _varint(data, at)
+            at += length
+        else:
+            at += 8 if wire_type == 1 else 4
+    if at > len(data):
+        return ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested")
+    return ServingError(Code.DATA_LOSS, f"Can't parse {path} as binary proto")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A varint and where it ends; past the end of `data` when it is cut off."""
+    value = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    return value, len(data) + 1
+
+
+def _find_meta_graph(model: saved_model_pb2.SavedModel, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef:
+    for meta_graph in model.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            return meta_graph
+    raise not_found(
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available tag-sets "
+        "in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+    )
+
+
+def _asset_feeds(meta_graph: meta_graph_pb2.MetaGraphDef, export_dir: pathlib.Path) -> dict[str, str]:
+    files = list(meta_graph.asset_file_def)
+    if not files and "saved_model_assets" in meta_graph.collection_def:
+        for packed in meta_graph.collection_def["saved_model_assets"].any_list.value:
+            asset = meta_graph_pb2.AssetFileDef()
+            packed.Unpack(asset)
+            files.append(asset)
+    return {asset.tensor_info.name: str(export_dir / "assets" / asset.filename) for asset in files}
+
+
+def _restore(
+    session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, export_dir: pathlib.Path, assets: dict[str, str]
+) -> None:
+    if not meta_graph.HasField("saver_def"):
+        return
+    prefix = export_dir / "variables" / "variables"
+    if not prefix.with_suffix(".index").exists():
+        # As the stock server: not an error, a model may have none. Then every call fails.
+        _LOG.warning("No variables restored for %s: there is no variables/variables.index", export_dir)
+        return
+    saver = meta_graph.saver_def
+    session.run(saver.restore_op_name, {saver.filename_tensor_name: str(prefix), **assets})
+
+
+def _initialise(session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, assets: dict[str, str]) -> None:
+    op = _init_op(meta_graph)
+    if op:
+        session.run(op, assets)
+
+
+def _init_op(meta_graph: meta_graph_pb2.MetaGraphDef) -> str:
+    if _INIT_SIGNATURE in meta_graph.signature_def:
+        return str(meta_graph.signature_def[_INIT_SIGNATURE].outputs[_INIT_SIGNATURE].name)
+    for key in _INIT_COLLECTIONS:
+        if key in meta_graph.collection_def:
+            ops = meta_graph.collection_def[key].node_list.value
+            if len(ops) != 1:
+                raise invalid_argument(f"Expected exactly one {key} in the SavedModel. Received {len(ops)}")
+            return str(ops[0])
+    return ""

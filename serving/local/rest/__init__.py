@@ -1,0 +1,1 @@
+"""The REST API: HTTP, routes, and JSON to protos and back."""

@@ -1,0 +1,193 @@
+"""The REST front: /v1/models/... and, when the monitoring config asks for it, Prometheus metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import errno
+import logging
+import re
+import socket
+import threading
+import time
+import zlib
+from typing import Any, Final
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from serving.local.metrics import Metrics
+from serving.local.rest import replies
+from serving.local.rest.api import Api
+
+_LOG = logging.getLogger(__name__)
+
+MAX_BODY_BYTES: Final = 1 << 31
+MAX_UNZIPPED_BYTES: Final = 1 << 28
+ERROR_SECONDS: Final = 5.0
+"""Time between two log lines about connections."""
+
+DEFAULT_METRICS_PATH: Final = "/monitoring/prometheus/metrics"
+_PAGE: Final = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
+_URI: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?#]|%[0-9A-Fa-f]{2})*")
+"""What libevent, the stock server's HTTP library, takes as a path with a query."""
+
+
+def _unzip(body: bytes) -> bytes:
+    """A gzip body unpacked, as the stock server does; not by Tornado, which would unpack a bomb whole."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    data = unpacker.decompress(body, MAX_UNZIPPED_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"one of more than {MAX_UNZIPPED_BYTES} bytes")
+    if not unpacker.eof:
+        raise ValueError("one that is cut off")
+    return data
+
+
+# Streamed, because Tornado would read whole bodies as forms, which is what curl says they are.
+@tornado.web.stream_request_body
+class _Handler(tornado.web.RequestHandler):
+    """Hands a request to a thread, so that one call does not hold up the others."""
+
+    def initialize(self, front: RestFront) -> None:
+        self._front = front
+        self._chunks: list[bytes] = []
+
+    def data_received(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+
+    async def _answer(self) -> None:
+        front, uri = self._front, self.request.uri or ""
+        if not _URI.fullmatch(uri):
+            self._page(400, "Bad Request")
+            return
+        if front.metrics_path and self.request.path == front.metrics_path:
+            self.set_header("Content-Type", "text/plain")
+            if uri != front.metrics_path:
+                self.set_status(400)
+                self.finish(f"Unexpected path: {uri}. Should be {front.metrics_path}")
+                return
+            self.finish(front.metrics.page())
+            return
+        if not uri.lower().startswith("/v1/"):
+            self._page(404, "Not Found")
+            return
+        if front.cors:
+            self.set_header("Access-Control-Allow-Origin", "*")
+            self.set_header("Access-Control-Allow-Methods", "POST, GET")
+            self.set_header("Access-Control-Allow-Headers", "Content-Type")
+        if self.request.method == "OPTIONS":
+            self.set_status(200 if re.search("https?://", self.request.headers.get("Origin", "")) else 400)
+            self.finish()
+            return
+        loop = asyncio.get_running_loop()
+        status, body = await loop.run_in_executor(front.pool, self._handle)
+        self.set_status(status, reason=None if status != 499 else "Client Closed Request")
+        self.set_header("Content-Type", "application/json")
+        self.finish(body.encode("utf-8", "surrogateescape"))
+
+    def _page(self, status: int, reason: str) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html")
+        self.finish(_PAGE.format(status, reason))
+
+    def _handle(self) -> tuple[int, str]:
+        """In a thread of the pool."""
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        if self.request.headers.get("Content-Encoding", "").lower() == "gzip":
+            try:
+                body = _unzip(body)
+            except (zlib.error, ValueError) as error:
+                return 400, replies.error_reply(f"Expected a gzip body. Received {error}")
+        return self._front.api.handle(self.request.method or "", self.request.uri or "", body)
+
+    get = post = put = delete = head = patch = options = _answer
+
+
+class RestFront:
+    """A Tornado server in a thread of its own."""
+
+    def __init__(
+        self,
+        api: Api,
+        metrics: Metrics,
+        *,
+        threads: int,
+        metrics_path: str = "",
+        cors: bool = False,
+    ) -> None:
+        self.api = api
+        self.metrics = metrics
+        self.metrics_path = metrics_path
+        self.cors = cors
+        self.pool = concurrent.futures.ThreadPoolExecutor(max(1, threads), "rest")
+        self._loop = asyncio.new_event_loop()
+        self._server: tornado.httpserver.HTTPServer | None = None
+        self._thread = threading.Thread(target=self._run, name="rest-front", daemon=True)
+        self._sockets: list[socket.socket] = []
+        self._last_error = -ERROR_SECONDS
+
+    def bind(self, host: str, port: int) -> None:
+        """Take the port.
+
+        Raises:
+            OSError: It is busy.
+        """
+        self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what went wrong in the loop, but not a thousand times a second."""
+        error, now = context.get("exception"), time.monotonic()
+        if now - self._last_error > ERROR_SECONDS:
+            self._last_error = now
+            _LOG.error("REST connections: %s: %s", context.get("message", ""), error)
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            # Every file is taken, so the next attempt fails as well: leave the core to others.
+            time.sleep(0.05)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(self._on_error)
+        self._loop.run_until_complete(self._listen())
+        self._loop.run_forever()
+        with contextlib.suppress(Exception):
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        application = tornado.web.Application([(r".*", _Handler, {"front": self})], log_function=lambda _: None)
+        self._server = tornado.httpserver.HTTPServer(
+            application,
+            max_body_size=MAX_BODY_BYTES,
+            max_buffer_size=MAX_BODY_BYTES,
+            idle_connection_timeout=600.0,
+        )
+        self._server.add_sockets(self._sockets)
+
+    def stop(self, drain_seconds: float) -> None:
+        """Take no more connections, wait for the calls in flight, end."""
+        if not self._thread.is_alive():
+            for each in self._sockets:
+                each.close()
+            return
+        closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            closing.result(drain_seconds)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            await asyncio.get_running_loop().run_in_executor(None, self.pool.shutdown)
+            await self._server.close_all_connections()

@@ -1,0 +1,183 @@
+"""What the flags and the files they name mean: each a value that a part of the server takes."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import pathlib
+import socket
+from typing import TypeVar
+
+import grpc
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.local.configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
+from serving.local.errors import Code, ServingError, invalid_argument
+from serving.local.flags import Flags
+from serving.local.model.batching_parameters import Batching
+from serving.local.rest.front import DEFAULT_METRICS_PATH
+from serving.models_config import protos
+
+_LOG = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 2**31 - 1
+PER_MODEL_BATCHING = "batching_params.pbtxt"
+BFLOAT16 = "bfloat16"
+
+M = TypeVar("M", bound=message.Message)
+
+
+def _read(path: str | pathlib.Path, into: M) -> M:
+    try:
+        return protos.read_text_proto(path, into)
+    except protos.ConfigError as error:
+        raise invalid_argument(str(error)) from error
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def session_config(flags: Flags) -> config_pb2.ConfigProto:
+    """The Session's options: of the file, under those of the other flags."""
+    config = config_pb2.ConfigProto()
+    if flags.tensorflow_session_config_file:
+        _read(flags.tensorflow_session_config_file, config)
+    intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
+    if intra > 0 and inter > 0 and flags.tensorflow_session_parallelism > 0:
+        raise invalid_argument(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all."
+        )
+    if intra > 0 or inter > 0:
+        config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = intra, inter
+    else:
+        config.intra_op_parallelism_threads = flags.tensorflow_session_parallelism
+        config.inter_op_parallelism_threads = flags.tensorflow_session_parallelism
+    config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
+    if flags.mixed_precision == BFLOAT16:
+        rewriting = config.graph_options.rewrite_options
+        rewriting.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+    elif flags.mixed_precision:
+        _LOG.warning("Expected --mixed_precision=%s. Received %s: no effect", BFLOAT16, flags.mixed_precision)
+    return config
+
+
+def allow_xla(allowed: bool) -> None:
+    """Let this process compile functions that ask for XLA (`jit_compile=True`), or make each of them fail.
+
+    The stock server calls the same functions of TensorFlow, which Python has no name for.
+    """
+    library = ctypes.CDLL(str(pathlib.Path(tf.__file__).with_name("libtensorflow_cc.so.2")))
+    name = "_ZN10tensorflow20EnableXlaCompilationEv" if allowed else "_ZN10tensorflow21DisableXlaCompilationEv"
+    getattr(library, name)()
+
+
+def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
+    """The list of models: from the config file, or the one model of the flags."""
+    if flags.model_config_file:
+        return _read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
+    if not flags.model_base_path:
+        raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    return protos.single_model(flags.model_name, flags.model_base_path)
+
+
+def batching(flags: Flags) -> Batching | None:
+    """How all models are batched; None when they are not."""
+    if not flags.enable_batching:
+        if flags.batching_parameters_file:
+            raise invalid_argument(
+                "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+            )
+        return None
+    parameters = BatchingParameters()
+    if flags.batching_parameters_file:
+        _read(flags.batching_parameters_file, parameters)
+    else:
+        parameters.thread_pool_name.value = "model_server_batch_threads"
+    return Batching.from_proto(parameters, cores())
+
+
+def batching_of(flags: Flags, shared: Batching | None, export_dir: pathlib.Path) -> Batching | None:
+    """How one version is batched: as all, or by its own file and not at all without one."""
+    if shared is None or not flags.enable_per_model_batching_parameters:
+        return shared
+    path = export_dir / PER_MODEL_BATCHING
+    if not path.exists():
+        return None
+    parameters = _read(path, BatchingParameters())
+    # The threads are everybody's: the file's own are ignored, as by the stock server.
+    parameters.num_batch_threads.value = shared.threads
+    parameters.thread_pool_name.value = shared.pool
+    return Batching.from_proto(parameters, cores())
+
+
+def metrics_path(flags: Flags) -> str:
+    """Where the Prometheus page is; empty when it is not wanted."""
+    if not flags.monitoring_config_file:
+        return ""
+    prometheus = _read(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
+    return (prometheus.path or DEFAULT_METRICS_PATH) if prometheus.enable else ""
+
+
+def check_ports(flags: Flags) -> None:
+    """Say so at once if a port is busy: it is bound only after the models have loaded.
+
+    Raises:
+        ServingError: UNAVAILABLE, with the address.
+    """
+    for port in filter(None, (flags.port, flags.rest_api_port)):
+        try:
+            for family, kind, protocol, _, address in socket.getaddrinfo(flags.host, port, type=socket.SOCK_STREAM):
+                with socket.socket(family, kind, protocol) as probe:
+                    # A port whose last server has just ended is free, as it is for the server itself.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+        except OSError as error:
+            raise busy(f"{flags.host}:{port}") from error
+
+
+def busy(address: str) -> ServingError:
+    return ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")
+
+
+def grpc_threads(flags: Flags) -> int:
+    return flags.grpc_max_threads if flags.grpc_max_threads > 0 else 4 * cores()
+
+
+def channel_arguments(flags: Flags) -> list[tuple[str, int | str]]:
+    """Options of the gRPC server."""
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ]
+    for part in filter(None, flags.grpc_channel_arguments.split(",")):
+        key, separator, value = part.partition("=")
+        if not separator:
+            raise invalid_argument(f"Expected key=value in --grpc_channel_arguments. Received {part!r}")
+        options.append((key, int(value) if value.lstrip("-").isdigit() else value))
+    # Two servers on one port would share its connections and nobody would notice.
+    options.append(("grpc.so_reuseport", 0))
+    return options
+
+
+def credentials(flags: Flags) -> grpc.ServerCredentials | None:
+    """TLS from the SSL config file; None for plain text."""
+    if not flags.ssl_config_file:
+        return None
+    ssl = _read(flags.ssl_config_file, SSLConfig())
+    if not ssl.server_key or not ssl.server_cert:
+        raise invalid_argument(f"Expected server_key and server_cert, in PEM, in {flags.ssl_config_file}")
+    if ssl.client_verify and not ssl.custom_ca:
+        raise invalid_argument(f"Expected custom_ca, in PEM, to verify clients with, in {flags.ssl_config_file}")
+    return grpc.ssl_server_credentials(
+        [(ssl.server_key.encode(), ssl.server_cert.encode())],
+        root_certificates=ssl.custom_ca.encode() or None,
+        require_client_auth=ssl.client_verify,
+    )

@@ -1,0 +1,1 @@
+"""Which versions serve: found on disk, loaded, labelled, unloaded. Knows nothing of TensorFlow graphs."""

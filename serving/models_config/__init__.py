@@ -1,0 +1,1 @@
+"""The server's `models.config`: read as protos, parsed with positions, edited in place."""

@@ -1,0 +1,260 @@
+"""`models.config` as a file that people wrote: comments and all that is not touched stay as they are.
+
+    config = parse(text)
+    text = edit(text, "duo", versions=[7, 8])
+    text = edit(text, "duo", labels={"stable": 8})
+
+Needs no TensorFlow. What an edit wrote is read again before it is returned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+from serving.models_config import textproto
+from serving.models_config.textproto import Field, Message, Scalar, TextProtoError
+
+__all__ = ["All", "Latest", "ModelConfig", "Specific", "TextProtoError", "edit", "parse"]
+
+_KNOWN = frozenset(
+    {
+        "name",
+        "base_path",
+        "model_type",
+        "model_platform",
+        "model_version_policy",
+        "version_labels",
+        "logging_config",
+        "logging_configs",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest versions on disk are served."""
+
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class All:
+    """Every version on disk is served."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Specific:
+    """The named versions are served."""
+
+    versions: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model of the file.
+
+    Attributes:
+        name: What clients ask for.
+        base_path: Folder of its versions.
+        platform: "tensorflow".
+        policy: Which versions are served.
+        labels: Version by label.
+        line: Where its `config` begins, counted from 1.
+    """
+
+    name: str
+    base_path: str
+    platform: str
+    policy: Latest | All | Specific
+    labels: Mapping[str, int]
+    line: int
+
+
+def parse(text: str) -> tuple[ModelConfig, ...]:
+    """The models of a `ModelServerConfig` in text form, in the order of the file.
+
+    Raises:
+        TextProtoError: No text proto, a field that is not known, or a value of the wrong kind.
+    """
+    return tuple(_read(field, config) for field, config in _configs(textproto.parse(text)))
+
+
+def edit(
+    text: str,
+    model: str,
+    *,
+    versions: Iterable[int] | None = None,
+    labels: Mapping[str, int | None] | None = None,
+) -> str:
+    """The text with another set of versions or labels for one model, and nothing else changed.
+
+    Args:
+        text: The file's content.
+        model: The model's name.
+        versions: The versions to serve from now on; None leaves them. Makes the policy `specific`.
+        labels: Labels to add or move, by name; None as the version removes one. Others stay.
+
+    Raises:
+        TextProtoError: The text can't be read, or has no such model.
+        ValueError: No versions, a version below 1, or an empty label.
+    """
+    wanted = None if versions is None else tuple(dict.fromkeys(versions))
+    moved = dict(labels or {})
+    _check(wanted, moved)
+    if wanted is not None:
+        text = _set_versions(text, model, wanted)
+    for label, version in moved.items():
+        text = _set_label(text, model, label, version)
+    after = _read(*_find(text, model))
+    kept = isinstance(after.policy, Specific) and set(after.policy.versions) == set(wanted or after.policy.versions)
+    if (wanted is not None and not kept) or any(after.labels.get(label) != value for label, value in moved.items()):
+        raise TextProtoError(f"Expected the edit of model {model!r} to read back. Received: {after!r}")
+    return text
+
+
+def _check(versions: tuple[int, ...] | None, labels: Mapping[str, int | None]) -> None:
+    if versions == ():
+        raise ValueError("Expected at least one version. Received: none (an empty list unloads the model)")
+    for version in [*(versions or ()), *(value for value in labels.values() if value is not None)]:
+        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 2**63:
+            raise ValueError(f"Expected a version to be an integer of at least 1. Received: {version!r}")
+    for label in labels:
+        if not re.fullmatch(r"[A-Za-z0-9_.\-]+", label):
+            raise ValueError(f"Expected a label of letters, digits, '_', '-' and '.'. Received: {label!r}")
+
+
+def _configs(root: Message) -> list[tuple[Field, Message]]:
+    for field in root.fields:
+        if field.name != "model_config_list":
+            raise TextProtoError(f"Expected model_config_list. Received: {field.name}", field.line)
+    listed = root.message("model_config_list")
+    if listed is None:
+        return []
+    for field in listed[1].fields:
+        if field.name != "config":
+            raise TextProtoError(f"Expected config in model_config_list. Received: {field.name}", field.line)
+    return listed[1].messages("config")
+
+
+def _find(text: str, model: str) -> tuple[Field, Message]:
+    configs = _configs(textproto.parse(text))
+    found = [(field, config) for field, config in configs if config.text("name") == model]
+    if len(found) != 1:
+        names = ", ".join(config.text("name") for _, config in configs) or "none"
+        raise TextProtoError(f"Expected one model named {model!r}. Received: {len(found)} of it among {names}")
+    return found[0]
+
+
+def _read(field: Field, config: Message) -> ModelConfig:
+    for inner in config.fields:
+        if inner.name not in _KNOWN:
+            raise TextProtoError(f"Expected a field of ModelConfig. Received: {inner.name}", inner.line)
+    labels = {}
+    for entry, content in config.messages("version_labels"):
+        value = content.integer("value", 0)
+        if value is None or not {inner.name for inner in content.fields} <= {"key", "value"}:
+            raise TextProtoError("Expected version_labels { key: ... value: ... }", entry.line)
+        labels[content.text("key")] = value
+    return ModelConfig(
+        name=config.text("name"),
+        base_path=config.text("base_path"),
+        platform=config.text("model_platform"),
+        policy=_policy(config),
+        labels=labels,
+        line=field.line,
+    )
+
+
+def _policy(config: Message) -> Latest | All | Specific:
+    found = config.message("model_version_policy")
+    if found is None or not found[1].fields:
+        return Latest()
+    field, policy = found
+    if len(policy.fields) != 1 or policy.fields[0].name not in ("latest", "all", "specific"):
+        names = " and ".join(inner.name for inner in policy.fields)
+        raise TextProtoError(f"Expected one of latest, all and specific. Received: {names}", field.line)
+    (kind, content), *_ = policy.messages(policy.fields[0].name)
+    allowed = {"latest": "num_versions", "specific": "versions"}.get(kind.name, "")
+    for inner in content.fields:
+        if inner.name != allowed:
+            raise TextProtoError(f"Expected {allowed or 'nothing'} in {kind.name}. Received: {inner.name}", inner.line)
+    if kind.name == "all":
+        return All()
+    if kind.name == "latest":
+        return Latest(content.integer("num_versions") or 1)
+    return Specific(tuple(textproto.integer(inner) for inner in content.all("versions")))
+
+
+def _set_versions(text: str, model: str, wanted: tuple[int, ...]) -> str:
+    _, config = _find(text, model)
+    block = "specific { " + " ".join(f"versions: {version}" for version in wanted) + " }"
+    found = config.message("model_version_policy")
+    if found is None:
+        return _insert(text, config, config.all("model_platform")[-1:], f"model_version_policy {{ {block} }}")
+    specific = found[1].message("specific")
+    present = specific[1].all("versions") if specific else []
+    if specific is None or not present or any(field.listed for field in present):
+        return f"{text[: found[1].start]} {block} {text[found[1].end :]}"
+    seen: set[int] = set()
+    for field in present:
+        seen.add(textproto.integer(field))
+    added = [f"versions: {version}" for version in wanted if version not in seen]
+    for line in reversed(added):  # each goes right behind the last one that was there
+        text = _insert(text, specific[1], present[-1:], line)
+    for field in reversed(present):
+        if textproto.integer(field) not in wanted:
+            text = _remove(text, field)
+    return text
+
+
+def _set_label(text: str, model: str, label: str, version: int | None) -> str:
+    _, config = _find(text, model)
+    entries = [field for field, content in config.messages("version_labels") if content.text("key") == label]
+    if version is None or any(field.listed for field in entries):
+        for field in reversed(entries):
+            if field.listed:
+                raise TextProtoError("Expected each label in a version_labels of its own to edit it", field.line)
+            text = _remove(text, field)
+        return text
+    if not entries:
+        after = config.all("version_labels")[-1:] or config.all("model_version_policy")[-1:]
+        return _insert(text, config, after, f'version_labels {{ key: "{label}" value: {version} }}')
+    for field in entries[:-1][::-1]:  # protobuf takes the last; leave that one alone
+        text = _remove(text, field)
+    _, config = _find(text, model)
+    content = next(content for _, content in config.messages("version_labels") if content.text("key") == label)
+    for inner in content.all("value"):
+        assert isinstance(inner.value, Scalar)
+        return text[: inner.value.start] + str(version) + text[inner.value.end :]
+    return f"{text[: content.end].rstrip()} value: {version} {text[content.end :]}"
+
+
+def _insert(text: str, inside: Message, after: list[Field], line: str) -> str:
+    """Puts `line` behind the field `after`, or at the end of the message, laid out as its neighbours are."""
+    anchor = (after or list(inside.fields[-1:]))[-1:]
+    if not anchor:
+        return f"{text[: inside.start]} {line} {text[inside.start :].lstrip(' ')}"
+    start, end = anchor[0].start, anchor[0].end
+    begin_of_line = text.rfind("\n", 0, start) + 1
+    indent = text[begin_of_line:start]
+    if indent.strip():
+        return f"{text[:end]} {line}{text[end:]}"
+    end_of_line = text.find("\n", end)
+    rest = text[end : end_of_line if end_of_line >= 0 else len(text)]
+    if rest.strip() and not rest.strip().startswith("#"):
+        return f"{text[:end]} {line}{text[end:]}"
+    return f"{text[: end + len(rest)]}\n{indent}{line}{text[end + len(rest) :]}"
+
+
+def _remove(text: str, field: Field) -> str:
+    """Takes a field out; its line too when nothing else is on it."""
+    start, end = field.start, field.end
+    begin_of_line = text.rfind("\n", 0, start) + 1
+    end_of_line = text.find("\n", end)
+    end_of_line = len(text) if end_of_line < 0 else end_of_line
+    before, behind = text[begin_of_line:start], text[end:end_of_line]
+    if not before.strip() and not behind.strip():
+        return text[:begin_of_line] + text[end_of_line + 1 :]
+    return text[:start] + text[end:].lstrip(" ") if not behind.strip().startswith("#") else text[:start] + text[end:]

@@ -1,0 +1,42 @@
+"""The stock server in a container, started and stopped like an embedded one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+from serving.local.testing import LocalServer
+
+IMAGE = os.environ.get("STOCK_IMAGE", "tensorflow/serving:2.20.0")
+
+
+class StockServer(LocalServer):
+    """`tensorflow_model_server` in a container of its own, which is gone when the server is stopped.
+
+    Args:
+        flags: As on the command line.
+        mounts: Folders that it sees under their own names.
+        writable: Whether it may write to them.
+        options: As for `LocalServer`.
+    """
+
+    def __init__(self, *flags: str, mounts: tuple[Path, ...], writable: bool = False, **options: Any) -> None:
+        self.container = f"duoserve-test-{uuid.uuid4().hex[:12]}"
+        command = ["docker", "run", "--rm", "--init", f"--name={self.container}", "--network=host"]
+        command += [f"--user={os.getuid()}:{os.getgid()}", "--entrypoint=tensorflow_model_server"]
+        command += [f"--volume={folder}:{folder}{'' if writable else ':ro'}" for folder in mounts]
+        super().__init__(*flags, command=(*command, IMAGE), **{"timeout": 120.0, **options})
+
+    def stop(self, *, kill: bool = False, timeout: float = 60.0) -> int:
+        """End it; its exit code. Killing `docker run` alone would leave the container running."""
+        if kill:
+            self._remove()
+        code = super().stop(kill=kill, timeout=timeout)
+        self._remove()
+        return code
+
+    def _remove(self) -> None:
+        subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
