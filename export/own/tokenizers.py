@@ -57,6 +57,8 @@ def read_tokenizer(own: OwnModel, reasons: list[str]) -> Tokenizer | None:
     pad_id = pad_id if own.pad_id is None else own.pad_id
     if pad_id is None:
         mend = "give --pad-id N, the id that filled the rows in training"
+        if kind == SENTENCEPIECE:
+            mend += "; XLM-R and its like have other ids than their .model file: give their tokenizer.json"
         reasons.append(reason("to know the id of padding", "a tokenizer without one", mend))
         return None
     if loaded.prefix or loaded.suffix:

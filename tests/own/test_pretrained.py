@@ -81,7 +81,7 @@ def build(backbone: str) -> keras.Model:
     keras.utils.set_random_seed(3)
     image = zoo.photo()
     if backbone == "clip":
-        encoder = keras_hub.models.CLIPTextEncoder(400, 16, 16, 1, 2, 32, max_sequence_length=LENGTH)
+        encoder = keras_hub.models.CLIPTextEncoder(600, 16, 16, 1, 2, 32, max_sequence_length=LENGTH)
         inputs = {"token_ids": keras.Input((LENGTH,), dtype="int32", name="token_ids")}
         read = encoder(inputs)
     else:
@@ -134,12 +134,12 @@ def store(shelf: Path, files: Path, tmp_path_factory: pytest.TempPathFactory) ->
     root = tmp_path_factory.mktemp("store")
     for name, backbone, tokenizer in (
         ("words", "bert", files / "bert" / "vocab.txt"),
-        ("bytes", "clip", files / "roberta" / "vocab.json"),
+        ("bytes", "clip", files / "clip" / "vocab.json"),
     ):
         settings = root / f"{backbone}.toml"
         settings.write_text(
             f'model = "tests.own.test_pretrained:build"\ntokenizer = "{tokenizer}"\nlabels = "{shelf}/labels.txt"\n'
-            f'samples = "{shelf}/squares"\n[arguments]\nbackbone = "{backbone}"\n'
+            f'samples = "{shelf}/squares"\npad_id = 0\n[arguments]\nbackbone = "{backbone}"\n'
         )
         line = ["export", "--settings", str(settings), "--name", name, "--store", str(root), "--batch-sizes", "1"]
         assert main([*line, "--explain"]) == 0
@@ -173,7 +173,7 @@ def test_a_version_without_raw_input_is_served_and_says_so(
             raw.predict(image, "a red square")
         with client("bytes") as auto:
             assert auto.predict(image, "a red square").sent == "tensors"
-            assert [word.text for word in auto.explain(image, "a réd, naïve").words] == ["a", "réd,", "naïve"]
+            assert [word.text for word in auto.explain(image, "a réd, naïve").words] == ["a", "réd", ",", "naïve"]
             assert not auto.predict_batch([(image, "a"), (image, "b")]).errors
             with pytest.raises(UnsupportedModel):
                 auto.run("serving_bytes", {"image_bytes": np.array([b""], object), "text": np.array([b""], object)})
