@@ -1,4 +1,4 @@
-"""Inputs beside picture and token ids that follow from the ids: masks of padding, and segment ids."""
+"""Inputs beside image and token ids that follow from the ids: masks of padding, and segment ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the picture and the text among a model's inputs, whatever they are called and in whatever order."""
+"""Finds the image and the text among a model's inputs, whatever they are called and in whatever order."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _EXACT: Final = {"float16": 2048, "bfloat16": 256}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inputs:
-    """How a picture and a text go into a model.
+    """How an image and a text go into a model.
 
     Attributes:
         call: Takes symbolic tensors in the order of `names`; gives the outputs.
         names: The model's inputs.
-        image: Name of the picture's input.
+        image: Name of the image's input.
         image_dtype: Its dtype.
         height: In pixels.
         width: In pixels.
@@ -59,7 +59,7 @@ class Inputs:
         """What goes into each input, in the order of `names`.
 
         Args:
-            pixels: The picture, as the model takes it.
+            pixels: The image, as the model takes it.
             tokens: int32 token ids.
             pad_id: Fills a row of them.
         """
@@ -89,7 +89,7 @@ def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs
     if len(primary) != 2:
         reasons.append(_not_two(found))
         return None
-    position = _picture(primary, own, reasons)
+    position = _image(primary, own, reasons)
     if position is None:
         return None
     image, tokens = primary[position], primary[1 - position]
@@ -132,11 +132,11 @@ def _not_two(found: list[Input]) -> str:
             "build a model around it that computes the others from the two; masks of padding and segment ids are"
             f" computed here, where they are of shape (batch, length) and called {', '.join(DERIVED)}"
         )
-    return reason("two inputs, a picture and token ids", f"{len(found)}: {listed}", mend)
+    return reason("two inputs, an image and token ids", f"{len(found)}: {listed}", mend)
 
 
-def _picture(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
-    """Which of the two inputs is the picture."""
+def _image(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
+    """Which of the two inputs is the image."""
     names = [one.name for one in found]
     before = len(reasons)
     for option, name in (("--image-input", own.image_input), ("--text-input", own.text_input)):
@@ -155,15 +155,15 @@ def _picture(found: list[Input], own: OwnModel, reasons: list[str]) -> int | Non
     ranks = [len(one.shape) if one.shape is not None else 0 for one in found]
     if ranks[0] == ranks[1]:
         mend = f"name them with --image-input and --text-input: {', '.join(map(repr, names))}"
-        reasons.append(reason("to tell the picture from the text by their shapes", "; ".join(map(str, found)), mend))
+        reasons.append(reason("to tell the image from the text by their shapes", "; ".join(map(str, found)), mend))
         return None
     return ranks.index(max(ranks))
 
 
 def _image_size(image: Input, own: OwnModel, reasons: list[str]) -> tuple[int, int] | None:
-    expected = f"the picture's input {image.name!r} to be of shape (batch, height, width, 3)"
+    expected = f"the image's input {image.name!r} to be of shape (batch, height, width, 3)"
     if image.shape is not None and (len(image.shape) != 4 or image.shape[3] not in (3, None)):
-        mend = "build the model, or one around it, on RGB pictures"
+        mend = "build the model, or one around it, on RGB images"
         if len(image.shape) == 4 and image.shape[1] == 3:
             mend = "channels go last: keras.config.set_image_data_format('channels_last')"
         reasons.append(reason(expected, shown(image.shape), mend))
@@ -172,13 +172,13 @@ def _image_size(image: Input, own: OwnModel, reasons: list[str]) -> tuple[int, i
     if own.image_size is not None and (height, width) not in ((None, None), own.image_size):
         mend = "leave --image-size out: the model has a size of its own"
         given = f"--image-size {own.image_size[0]}x{own.image_size[1]}"
-        reasons.append(reason(f"the picture's size, {height}x{width}", given, mend))
+        reasons.append(reason(f"the image's size, {height}x{width}", given, mend))
         return None
     if own.image_size is not None:
         return own.image_size
     if height is None or width is None:
         mend = "give --image-size HxW, the size that the model was trained on"
-        reasons.append(reason("to know the picture's height and width", f"{image}", mend))
+        reasons.append(reason("to know the image's height and width", f"{image}", mend))
         return None
     return height, width
 
