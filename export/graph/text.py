@@ -49,8 +49,10 @@ class GraphTokenizer:
         prefix, suffix = self._client.prefix, self._client.suffix
         ids = self._tokenize(text)[:, : length - len(prefix) - len(suffix)]
         if prefix or suffix:
-            around = [tf.tile([each], [tf.size(text), 1]) for each in (prefix, suffix)]
-            ids = tf.concat([around[0], ids, around[1]], axis=1)
+            before, after = (
+                tf.repeat(tf.constant([each], tf.int32), tf.size(text), axis=0) for each in (prefix, suffix)
+            )
+            ids = tf.concat([before, ids, after], axis=1)
         found = ids.to_tensor(pad_id, shape=[None, length])
         if not self._missing:
             return found

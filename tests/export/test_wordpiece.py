@@ -65,7 +65,7 @@ def spec_of(record: dict[str, Any], length: int = LENGTH, **options: Any) -> Pre
 
 def in_graph(spec: PreprocessingSpec) -> Callable[[Iterable[bytes]], np.ndarray]:
     run = tf.function(GraphTokenizer(spec), input_signature=[tf.TensorSpec([None], tf.string)])
-    return lambda texts: run(tf.constant([*texts])).numpy()
+    return lambda texts: run(tf.constant([*texts], tf.string)).numpy()
 
 
 def check(spec: PreprocessingSpec, texts: list[str]) -> None:
@@ -131,6 +131,24 @@ def test_the_marks_stay_where_a_text_is_cut_and_a_missing_one_is_padding() -> No
     np.testing.assert_array_equal(rows, [client.tokens(text) for text in (None, " ", "the", "the the the the")])
     with pytest.raises(ValueError, match="Expected token_length over 2, as the tokenizer adds so many ids"):
         GraphTokenizer(spec_of(record, 2))
+
+
+@pytest.mark.parametrize("marks", [("[CLS]",), ("[SEP]",), ()])
+def test_marks_on_one_side_or_none_and_no_rows_at_all(marks: tuple[str, ...]) -> None:
+    record, _ = bert({piece: number for number, piece in enumerate([*SPECIAL, "a"])}, {})
+    single = [{"SpecialToken": {"id": mark, "type_id": 0}} for mark in marks]
+    single.insert(marks == ("[CLS]",), {"Sequence": {"id": "A", "type_id": 0}})
+    special = {mark: {"id": mark, "ids": [record["model"]["vocab"][mark]], "tokens": [mark]} for mark in marks}
+    record["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": special,
+    }
+    spec = spec_of(record, 5)
+    check(spec, ["", "a", "a a a a a a"])
+    check(spec, [""])
+    assert in_graph(spec)([]).shape == (0, 5)
 
 
 def test_a_vocabulary_with_holes_and_odd_pieces() -> None:
