@@ -17,7 +17,8 @@ from export.graph.audio import AudioDecoder
 from export.graph.images import ImageDecoder
 from export.graph.text import GraphTokenizer
 from export.publish.answers import Served, tensor_spec
-from export.publish.embedding import EMBEDDING, PROBABILITIES
+from export.publish.decisions import decided
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.explain import explain_fn
 
 __all__ = ["build_archive"]
@@ -35,12 +36,12 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     """
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        return served.answer(image, tokens)[PROBABILITIES]
+        return served.answer(image, tokens)[ANSWER]
 
     described = spec.to_json()
 
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": predict(image, tokens)}
+        return {spec.answer.output: predict(image, tokens)}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(key), described)}
@@ -74,7 +75,6 @@ def _bytes_fn(
 ) -> Callable[..., Any]:
     """`(files, texts) -> outputs` of the signature `serving_bytes`."""
     decode = ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
-    labels = tf.constant(spec.labels)
 
     def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         tokens = tokenize(text)
@@ -86,7 +86,7 @@ def _bytes_fn(
             return decode(encoded), tokens
 
     def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(*prepare(encoded, text))
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+        values = predict(*prepare(encoded, text))
+        return {spec.answer.output: values, **decided(spec, values)}
 
     return serving_bytes

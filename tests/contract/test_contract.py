@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duoserve.artifact.samples import GoldenSample, dump_samples, load_samples
-from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, TensorSpec, signatures
+from duoserve.contract import (
+    Answer,
+    AudioSpec,
+    ContractError,
+    OneClass,
+    PreprocessingSpec,
+    Tags,
+    TensorSpec,
+    YesNo,
+    signatures,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -28,6 +38,7 @@ pictures = st.builds(
     embedding_length=st.integers(0, 99),
     explain_grid=st.none() | st.just((1, 1)),
 )
+answers = st.sampled_from([OneClass(), YesNo()]) | st.builds(Tags, st.lists(st.floats(0.01, 1), max_size=4).map(tuple))
 audio_specs = st.builds(
     AudioSpec,
     sample_rate=st.integers(8000, 192_000),
@@ -203,13 +214,14 @@ def test_signatures_have_the_shapes_of_the_spec() -> None:
             image_bytes=st.binary(max_size=50),
             text=TEXT,
             tokens=st.lists(st.integers(0, 9999), max_size=6).map(tuple),
-            probabilities=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
-            label=TEXT,
+            values=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
+            decision=TEXT,
             embedding=st.lists(st.floats(-1, 1, width=32), max_size=4).map(tuple),
         ),
         min_size=1,
         max_size=3,
-    )
+    ),
+    answer=answers,
 )
-def test_golden_samples_survive_json(samples: list[GoldenSample]) -> None:
-    assert load_samples(dump_samples(samples)) == tuple(samples)
+def test_golden_samples_survive_json(samples: list[GoldenSample], answer: Answer) -> None:
+    assert load_samples(dump_samples(samples, answer)) == tuple(samples)

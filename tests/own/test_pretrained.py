@@ -156,7 +156,7 @@ def test_a_version_without_raw_input_is_served_and_says_so(
         for name in ("words", "bytes")
     ]
     config.write_text(f"model_config_list {{{' '.join(models)}}}")
-    with LocalServer(f"--model_config_file={config}") as server:
+    with LocalServer(f"--model_config_file={config}", timeout=240) as server:
 
         def client(model: str, **options: Any) -> Client:
             return Client(server.address, model=model, **options)

@@ -192,7 +192,7 @@ class Query:
     Attributes:
         rows: At least one.
         signature: SERVING_BYTES sends the rows as they are; every other one, tensors.
-        label: For EXPLAIN the class that is meant; None: the most probable one.
+        label: For EXPLAIN the class, tag or score that is meant; None: the most probable one (of scores the first).
     """
 
     rows: Sequence[Row]
@@ -211,7 +211,8 @@ class Query:
         if not self.everywhere and self.signature not in signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
-            return f"Expected label to be one of the version's {len(spec.labels)} classes. Received: {self.label!r:.80}"
+            known = f"{len(spec.labels)} {spec.answer.columns}"
+            return f"Expected label to be one of the version's {known}. Received: {self.label!r:.80}"
         return mismatch(self.rows, spec)
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:

@@ -262,7 +262,7 @@ class Operations:
         with observed:
             context.record.sent = "tensors"
             found = yield from self._follower.predict_tensors(context, self.target, image, tokens, preprocessor)
-            context.record.rows = len(found.probabilities)
+            context.record.rows = len(found.values)
             return found
 
     def run(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
 from duoserve.contract.tokenizers import SENTENCEPIECE, TOKENIZERS
@@ -25,7 +26,7 @@ FORMAT: Final = 3
 """Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
 
 _SINCE: Final[Mapping[str, int]] = MappingProxyType(
-    {"audio": 2, "optional": 2, "background": 3, "tokenizer_kind": 3, "serving_bytes": 3}
+    {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
 )
 """The format that brought a key. Such a key is written only where it is not the default: every other
 spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
@@ -40,7 +41,7 @@ class PreprocessingSpec:
         image_width: Columns of the `image` input, in pixels.
         token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
         tokenizer: A serialised SentencePiece model, or what `tokenizer_kind` says.
-        labels: Class names; position i names column i of `probabilities`.
+        labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
         version: The servable version that carries this spec. Not part of `digest`: two
             versions that preprocess alike have the same digest.
@@ -54,6 +55,7 @@ class PreprocessingSpec:
         background: Red, green and blue, 0-255, on which transparent pixels are composited. None: their alpha
             is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs. Always
             None where the model takes clips.
+        answer: What the model answers with: one class, unless it is said.
         embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
             signature. Not part of `digest` either, and no reason for a newer format: a client that
             does not know of it prepares input and reads answers as before.
@@ -65,7 +67,8 @@ class PreprocessingSpec:
 
     Raises:
         ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
-            unknown optional input, a background of other numbers, more mel bands than the clip's windows tell apart.
+            unknown optional input, a background of other numbers, more mel bands than the clip's windows tell
+            apart, labels that do not fit the answer.
     """
 
     image_height: int
@@ -82,6 +85,7 @@ class PreprocessingSpec:
     explain_grid: tuple[int, int] | None = None
     tokenizer_kind: str = SENTENCEPIECE
     serving_bytes: bool = True
+    answer: Answer = ONE_CLASS
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -115,6 +119,7 @@ class PreprocessingSpec:
             self.audio.band_edges(self.image_height)
         if self.background is not None:
             self._check_background(self.background)
+        self.answer.check(self.labels)
         if self.explain_grid is not None:
             if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
                 raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
@@ -162,6 +167,8 @@ class PreprocessingSpec:
             content["tokenizer_kind"] = self.tokenizer_kind
         if self.background is not None:
             content["background"] = list(self.background)
+        if self.answer != ONE_CLASS:
+            content["answer"] = self.answer.record()
         return content
 
     def _extras(self) -> dict[str, Any]:
@@ -216,6 +223,7 @@ class PreprocessingSpec:
             explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
             tokenizer_kind=take(record, "tokenizer_kind", str) if "tokenizer_kind" in record else SENTENCEPIECE,
             serving_bytes=record.get("serving_bytes", True) is not False,
+            answer=answer_from_record(take(record, "answer", dict)) if "answer" in record else ONE_CLASS,
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
