@@ -48,7 +48,7 @@ def changed(before: str, after: str) -> list[str]:
     return [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
 
 
-def test_what_is_read() -> None:
+def test_reading() -> None:
     emoji, other = parse(TWO)
     assert (emoji.name, emoji.base_path, emoji.platform, emoji.line) == ("emoji", "/models/emoji", "tensorflow", 3)
     assert emoji.policy == Specific((6, 7)) and emoji.labels == {"stable": 7, "canary": 6}
@@ -108,7 +108,7 @@ def test_other_policies_become_named_versions() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, says: str) -> None:
+def test_mistakes_are_reported_with_their_line(text: str, says: str) -> None:
     with pytest.raises(TextProtoError, match=says) as error:
         parse(text)
     assert error.value.line >= 1
