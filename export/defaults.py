@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BATCH_SIZES", "EXPLAIN_GRID", "SERVER_VERSION", "WEIGHTS"]
+__all__ = ["BACKGROUND", "BATCH_SIZES", "EXPLAIN_GRID", "SERVER_VERSION", "WEIGHTS"]
+
+BACKGROUND: Final = (255, 255, 255)
+"""Red, green and blue under the transparent pixels of images."""
 
 SERVER_VERSION: Final = "2.20.0"
 """TensorFlow of the newest stock serving image known to exist (November 2026)."""
@@ -13,7 +16,7 @@ BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """`allowed_batch_sizes` of serving/config/batching.config."""
 
 EXPLAIN_GRID: Final = (8, 8)
-"""Rows and columns of `explain`, where the picture has as many pixels."""
+"""Rows and columns of `explain`, where the image has as many pixels."""
 
 WEIGHTS: Final = ("float32", "float16", "int8")
 """How a version can store its weights. It computes in float32 with each."""

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from duoserve.contract import IMAGE, TEXT
+from duoserve.contract import ANSWERS, IMAGE, TEXT
 
-__all__ = ["add_command", "add_json", "count", "duration", "names", "positive", "sizes"]
+__all__ = ["add_answer", "add_command", "add_json", "colour", "count", "duration", "names", "positive", "sizes"]
 
 
 def add_command(
@@ -21,6 +21,16 @@ def add_command(
     )
     parser.set_defaults(command=function, wrong_usage=parser.error)
     return parser
+
+
+def add_answer(parser: argparse.ArgumentParser) -> None:
+    """The option that says what the rows of a manifest are examples of."""
+    parser.add_argument(
+        "--answer",
+        choices=ANSWERS,
+        help="what the rows are examples of (default: scores without a column label, tags with a | in a label,"
+        " else one class)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +57,14 @@ def _number(text: str, least: int) -> int:
 def sizes(text: str) -> tuple[int, ...]:
     """Numbers of at least 1, between commas."""
     return tuple(positive(part) for part in text.split(","))
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue from 0 to 255, between commas."""
+    found = [count(part) for part in text.split(",")]
+    if len(found) != 3 or max(found) > 255:
+        raise argparse.ArgumentTypeError(f"expected red,green,blue from 0 to 255, received {text!r}")
+    return found[0], found[1], found[2]
 
 
 def names(text: str) -> tuple[str, ...]:

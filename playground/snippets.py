@@ -7,9 +7,10 @@ import dataclasses
 import json
 import shlex
 import urllib.parse
+from collections.abc import Sequence
 from typing import Any
 
-from duoserve.contract import SERVING_BYTES
+from duoserve.contract import SERVING_BYTES, OneClass
 
 __all__ = ["Asked", "curl", "grpcurl", "python"]
 
@@ -26,6 +27,7 @@ class Asked:
         file: Path of the picture or clip, None without one.
         text: The words, "" for none.
         medium: "image" or "audio": what the model takes beside text.
+        gives: What the answer has: see `duoserve.contract.Answer.gives`.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -36,6 +38,7 @@ class Asked:
     file: str | None
     text: str
     medium: str
+    gives: Sequence[str] = OneClass.gives
     ca: str | None = None
 
 
@@ -46,12 +49,13 @@ def python(asked: Asked) -> str:
     options += [f"tls=TLS(ca={_literal(asked.ca)})"] if asked.ca is not None else []
     inputs = [f"{asked.medium}={_literal(asked.file)}"] if asked.file is not None else []
     inputs += [f"text={_literal(asked.text)}"] if asked.text else []
+    read = [name for name in asked.gives if name not in ("probabilities", "top", "units")]
     names = "Client" if asked.ca is None else "TLS, Client"
     return f"""from duoserve import {names}
 
 with Client({", ".join(options)}) as client:
     answer = client.predict({", ".join(inputs)})
-    print(answer.label, answer.probability, answer.version)
+    print({", ".join(f"answer.{name}" for name in (*read, "version"))})
 """
 
 

@@ -14,7 +14,14 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "made-from")
-INPUTS = ("requirements.txt", "constraints.txt", os.path.join("client", "pyproject.toml"))
+INPUTS = (
+    "requirements.txt",
+    os.path.join("requirements", "tools.txt"),
+    os.path.join("requirements", "doctor.txt"),
+    os.path.join("requirements", "export.txt"),
+    "constraints.txt",
+    os.path.join("client", "pyproject.toml"),
+)
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.audio import Spectrogram
-from export.graph.preprocessing import Decoder
+from export.graph.images import Decoder
 from export.graph.resampling import Resampler
 from export.graph.wav import Wav
 

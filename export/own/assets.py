@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import sentencepiece
 import tensorflow as tf
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import Answer, ContractError, OneClass, PreprocessingSpec, Scores, normal_name
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import DataError, Row, load_held_out
+from export.dataset.data import HeldOut, load_held_out
+from export.dataset.rows import DataError, Row
+from export.dataset.targets import TARGETS, ScoreTargets, targets
 from export.graph.preprocessing import make_tokenizer, tokenize
 from export.own.reasons import reason, said
 from export.own.settings import OwnModel
 from export.publish.probes import probes
 
-__all__ = ["Tokenizer", "check_tokenizer", "read_labels", "read_samples", "read_tokenizer"]
+__all__ = [
+    "Tokenizer",
+    "check_samples",
+    "check_tokenizer",
+    "make_answer",
+    "read_labels",
+    "read_samples",
+    "read_tokenizer",
+]
 
 _SHOWN: Final = 5
 
@@ -80,10 +91,10 @@ _CHARACTERS = np.concatenate(
 
 
 def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
-    """The classes in the order of the output's columns, or None with the reasons."""
-    expected = "--labels to be a file with a class a line, or JSON"
+    """The names of the output's columns, in their order, or None with the reasons."""
+    expected = "--labels to be a file with a class (tag, score) a line, or JSON"
     if own.labels is None:
-        reasons.append(reason(expected, "none", "write the classes in the order of the output's columns"))
+        reasons.append(reason(expected, "none", "write the names of the output's columns in their order"))
         return None
     try:
         text = own.labels.read_text(encoding="utf-8-sig")
@@ -92,14 +103,14 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
         mend = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
         reasons.append(reason(expected, f"{own.labels}: {said(error)}", mend))
         return None
-    labels = [label.strip() for label in labels]
+    labels = [normal_name(label) for label in labels]
     before = len(reasons)
     if empty := [number for number, label in enumerate(labels, 1) if not label]:
         reasons.append(
             reason("a name for every label", f"none at number {empty[0]} in {own.labels}", "name or remove it")
         )
     if repeated := sorted({label for label in labels if label and labels.count(label) > 1}):
-        mend = "a client can't tell them apart: give each a name of its own"
+        mend = "a client can't tell them apart: give each another name"
         reasons.append(reason("distinct labels", f"{', '.join(repeated)} more than once", mend))
     return tuple(labels) if len(reasons) == before else None
 
@@ -120,26 +131,45 @@ def _from_json(content: object) -> list[str]:
     return content
 
 
-def read_samples(own: OwnModel, labels: tuple[str, ...] | None, reasons: list[str]) -> tuple[Row, ...]:
-    """The held-out pairs, or none with the reasons."""
+def read_samples(own: OwnModel, reasons: list[str]) -> HeldOut:
+    """The held-out pairs and what they are examples of, or none with the reasons."""
+    nothing = HeldOut(own.answer or OneClass.kind, ())
     expected = "--samples to be a folder with held-out pairs, images and manifest.csv of image,text,label"
     if own.samples is None:
         mend = "a dozen pairs that were not trained on show whether a version answers as it should"
         reasons.append(reason(expected, "none", mend))
-        return ()
+        return nothing
     try:
-        rows = load_held_out(own.samples)
+        return load_held_out(own.samples, answer=own.answer)
     except DataError as error:
         listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
         more = f" and {len(error.problems) - _SHOWN} more" if len(error.problems) > _SHOWN else ""
         reasons.append(reason(expected, listed + more, f"correct {own.samples / 'manifest.csv'}"))
-        return ()
     except OSError as error:
         reasons.append(reason(expected, said(error), "check the path"))
-        return ()
-    if unknown := [row for row in rows if labels is not None and row.label not in labels]:
-        received = "; ".join(f"line {row.line}: {row.label!r}" for row in unknown[:_SHOWN])
+    return nothing
+
+
+def check_samples(
+    own: OwnModel, rows: Sequence[Row], answer: Answer, labels: tuple[str, ...], reasons: list[str]
+) -> None:
+    """Adds a reason where the rows have labels or scores that the model does not know."""
+    try:
+        targets(rows, answer, labels)
+    except DataError as error:
+        listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
         mend = "write the labels as in --labels, letter by letter"
-        reasons.append(reason(f"the labels of {own.samples} to be among the model's", received, mend))
-        return ()
-    return rows
+        reasons.append(reason(f"the labels of {own.samples} to be among the model's", listed, mend))
+
+
+def make_answer(kind: str, labels: tuple[str, ...], reasons: list[str]) -> tuple[Answer, tuple[str, ...]] | None:
+    """The answer of the contract and the names of its columns, units taken off; None with the reason."""
+    found = TARGETS[kind](labels if kind == Scores.kind else ("label",))
+    names = tuple(name for name, _ in found.named.values()) if isinstance(found, ScoreTargets) else labels
+    try:
+        answer = found.made(names)
+        answer.check(names)
+    except ContractError as error:
+        reasons.append(reason("labels that fit the answer", said(error), "correct --labels, or give another --answer"))
+        return None
+    return answer, names

@@ -22,7 +22,13 @@ CARD_PATH: Final = "assets.extra/card.json"
 
 
 def make_card(
-    *, name: str, spec: PreprocessingSpec, parameters: int, weights: Mapping[str, Any], facts: Mapping[str, Any]
+    *,
+    name: str,
+    spec: PreprocessingSpec,
+    parameters: int,
+    weights: Mapping[str, Any],
+    graph: Mapping[str, Any],
+    facts: Mapping[str, Any],
 ) -> str:
     """JSON with the versions of everything, the contract and what the training reported.
 
@@ -31,6 +37,7 @@ def make_card(
         spec: The spec of this version.
         parameters: Number of weights.
         weights: How they are stored: `type`, and what that costs, where it costs something.
+        graph: Which rules made it cheaper to serve, and where the weights are.
         facts: From the training: metrics, data digest, seed, preset … Must be JSON.
     """
     card = {
@@ -44,9 +51,11 @@ def make_card(
         "git_commit": _git_commit(),
         "parameters": parameters,
         "weights": dict(weights),
+        "graph": dict(graph),
         "training": dict(facts),
         "contract": {
             "digest": spec.digest,
+            "answer": spec.answer.record(),
             "labels": list(spec.labels),
             "optional": list(spec.optional),
             "signatures": {

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any, Final
 
 import keras
-import tensorflow as tf
 
+from duoserve.contract import ANSWERS
 from export.errors import ExportError
-from export.publish.weights import Predict
 from export.training.fusion import FUSED
 
-__all__ = ["EMBEDDING", "embed_fn", "embedding_length"]
+__all__ = ["ANSWER", "EMBEDDING", "embedding_length", "with_embedding"]
 
+ANSWER: Final = "answer"
 EMBEDDING: Final = "embedding"
-"""Name of the output that a model of your own has its features at."""
+"""The answer, whatever its kind, and the features to embed with: names of what `with_embedding` gives."""
+
+_ANSWERS: Final = (*sorted({each.output for each in ANSWERS.values()}), ANSWER)
+"""What the answer may be called in a model of several outputs."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
@@ -32,18 +35,24 @@ def embedding_length(model: keras.Model) -> int:
     return 0 if features is None else int(features.shape[-1])
 
 
-def embed_fn(model: keras.Model) -> Predict:
-    """`(image, tokens) -> vectors` of length 1, float32, a row each; of zeros where all features are 0."""
+def with_embedding(model: keras.Model) -> keras.Model:
+    """The same layers as a model with the outputs ANSWER and, if it has features to embed with, EMBEDDING.
+
+    Raises:
+        ExportError: Several outputs of which none is called as an answer of the contract is, or one `embedding`
+            of a wrong shape.
+    """
+    several = model.output if isinstance(model.output, dict) else {ANSWER: model.output}
+    found = [several[name] for name in _ANSWERS if hasattr(several.get(name), "shape")]
+    if len(found) != 1:
+        received = ", ".join(several) if isinstance(model.output, dict) else f"{len(model.outputs)} outputs"
+        raise ExportError(
+            f"Expected the model to have one output, or one that is called {' or '.join(map(repr, _ANSWERS[:-1]))}."
+            f" Received: {received}"
+        )
     features = _features(model)
-    if features is None:
-        raise ExportError(f"Expected a model with the output {EMBEDDING!r} or the layer {FUSED!r}. Received: neither")
-    part = keras.Model(model.input, features)
-
-    def embed(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        found = tf.cast(part({"image": image, "tokens": tokens}, training=False), tf.float32)
-        return tf.math.l2_normalize(found, axis=-1)
-
-    return embed
+    embedding = {} if features is None else {EMBEDDING: features}
+    return keras.Model(model.input, {ANSWER: found[0], **embedding}, name=model.name)
 
 
 def _features(model: keras.Model) -> Tensor | None:

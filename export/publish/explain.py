@@ -16,10 +16,10 @@ import tensorflow as tf
 from duoserve.contract import IMAGE, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.defaults import EXPLAIN_GRID
-from export.publish.weights import Predict
 
 __all__ = ["Explain", "explain_fn", "explained"]
 
+Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Explain = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 _AT_ONCE: Final = 32
@@ -38,12 +38,12 @@ def explained(spec: PreprocessingSpec, grid: tuple[int, int] = EXPLAIN_GRID) -> 
 def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     """`(image, tokens, class_id) -> outputs` of the signature `explain`.
 
-    A part of a picture is left out by painting it in the picture's mean colour, a part of a clip by
-    silence, a word by its tokens being taken away and the others moving up. The whole picture is left
+    A part of an image is left out by painting it in the image's mean colour, a part of a clip by
+    silence, a word by its tokens being taken away and the others moving up. The whole image is left
     out as a missing one where the model was trained for that, else painted over; the whole text is padding.
 
     Args:
-        predict: Gives float32 probabilities of shape (batch, classes).
+        predict: Gives the answer, float32 of shape (batch, columns).
         spec: Of the version, with `explain_grid`.
     """
     assert spec.explain_grid is not None
@@ -57,13 +57,13 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     missing_is_black = silent or IMAGE in spec.optional
 
     def explain(image: tf.Tensor, tokens: tf.Tensor, class_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(image, tokens)
-        classes = tf.shape(probabilities)[1]
+        values = predict(image, tokens)
         said = f"Expected class_id from -1 to {len(spec.labels) - 1}. Received another"
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(class_id < classes), [said])]):
-            best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(class_id < len(spec.labels)), [said])]):
+            # Scores have units of their own: none of them is the best.
+            best = tf.argmax(values, axis=-1, output_type=tf.int32) if spec.answer.decided else tf.zeros_like(class_id)
             chosen = tf.where(class_id < 0, best, class_id)
-        whole = tf.gather(probabilities, chosen, batch_dims=1)
+        whole = tf.gather(values, chosen, batch_dims=1)
         mean = tf.zeros_like(image[:, :1, :1]) if silent else _mean_colour(image)
         number = words.numbers(tokens)
         most = tf.maximum(tf.reduce_max(number) + 1, 1)
@@ -71,7 +71,7 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
         total = tf.shape(image)[0] * changes
 
         def ask(step: tf.Tensor) -> tf.Tensor:
-            """The class's probability for `_AT_ONCE` changes, counted through all rows; the last is repeated."""
+            """The chosen column for `_AT_ONCE` changes, counted through all rows; the last is repeated."""
             index = tf.minimum(step * _AT_ONCE + tf.range(_AT_ONCE), total - 1)
             row, change = index // changes, index % changes
             no_image = (change == cells + most) | (change == cells + most + 2)
@@ -97,7 +97,7 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
         by_text = ((whole - no_text) + (no_image - neither)) / 2
         return {
             "class_id": chosen,
-            "probability": whole,
+            spec.answer.value: whole,
             "image_relevance": tf.reshape(fall[:, :cells], [-1, rows, columns]),
             "token_relevance": tf.where(number < 0, 0.0, of_words),
             "input_relevance": tf.stack([by_image, by_text], axis=1),

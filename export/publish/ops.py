@@ -9,7 +9,7 @@ from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import kernels
 
-__all__ = ["forbidden_ops"]
+__all__ = ["forbidden_ops", "ops_of"]
 
 _RUNS_PYTHON: Final = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc"}
 
@@ -62,6 +62,11 @@ def forbidden_ops(meta_graph: meta_graph_pb2.MetaGraphDef, signatures: Iterable[
             reason = _reason(op)
             findings += [f"{op}, in {place}: {reason}"] if reason else []
     return findings
+
+
+def ops_of(meta_graph: meta_graph_pb2.MetaGraphDef, signature: str) -> set[str]:
+    """The operations that have to run for the outputs of a signature."""
+    return _Graph(meta_graph).reachable(info.name for info in meta_graph.signature_def[signature].outputs.values())
 
 
 def _reason(op: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -23,19 +24,28 @@ _ORIENTATION: Final = 0x0112
 def probes(spec: PreprocessingSpec) -> list[tuple[bytes, str]]:
     """Images or recordings and texts.
 
-    Images of odd sizes, a turned JPEG, a shrunk one, alpha, grey; recordings of other rates, channels and
+    Images of odd sizes, a turned JPEG, a shrunk one, alpha, grey, inks, WebP; recordings of other rates, channels and
     codings, too long, one sample long; texts in many scripts, and one that is too long.
     """
-    return list(zip(_images() if spec.audio is None else _recordings(), _TEXTS, strict=True))
+    return list(zip(_images(spec) if spec.audio is None else _recordings(), itertools.cycle(_TEXTS), strict=False))
 
 
-def _images() -> list[bytes]:
-    return [
+def _images(spec: PreprocessingSpec) -> list[bytes]:
+    images = [
         _encode(300, 200, "JPEG", orientation=6),
         _encode(2000, 1500, "JPEG", orientation=1),
         _encode(37, 91, "PNG", mode="RGBA"),
         _encode(1, 1, "PNG"),
         _encode(64, 50, "PNG", mode="L"),
+        _encode(60, 44, "JPEG", mode="CMYK"),
+    ]
+    if spec.background is None:  # the version may date from before these were read in the graph
+        return images
+    return [
+        *images,
+        _encode(50, 70, "PNG", mode="P", orientation=8, transparency=b"\0\x80"),
+        _encode(90, 41, "WEBP", mode="RGBA", orientation=3),
+        _encode(41, 90, "WEBP", lossless=True),
     ]
 
 
@@ -111,11 +121,12 @@ def _sound(sample_rate: int, channels: int, seconds: float) -> npt.NDArray[np.fl
     return 0.3 * tones + 0.05 * noise
 
 
-def _encode(width: int, height: int, kind: str, *, mode: str = "RGB", orientation: int = 1) -> bytes:
+def _encode(width: int, height: int, kind: str, *, mode: str = "RGB", orientation: int = 1, **options: object) -> bytes:
     noise = np.random.default_rng(width).integers(0, 256, (7, 5, 4), dtype=np.uint8)
-    picture = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+    image = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+    image = image if mode == "RGBA" else image.convert("RGB").convert(mode)
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     buffer = io.BytesIO()
-    picture.save(buffer, kind, exif=exif)
+    image.save(buffer, kind, exif=exif.tobytes(), **options)
     return buffer.getvalue()

@@ -18,22 +18,27 @@ import tensorflow as tf
 from duoserve.artifact.checksums import write_manifest
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.artifact.signing import sign_folder
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode_pairs
 from export.defaults import BATCH_SIZES, SERVER_VERSION
 from export.errors import ExportError
+from export.keras_settings import keras_settings
+from export.publish.answers import Answer, Served, answer_fn, serve
 from export.publish.card import CARD_PATH, make_card
-from export.publish.cost import measure_cost
-from export.publish.embedding import embed_fn, embedding_length
+from export.publish.cost import Cost, measure_cost
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.publish.probes import without_one
-from export.publish.signatures import build_archive, predict_fn
+from export.publish.session import SessionModel
+from export.publish.signatures import build_archive
 from export.publish.store import ModelStore
 from export.publish.warmup import WARMUP_PATH, write_warmup
-from export.publish.weights import PackedWeights, Predict, served
 
 __all__ = ["Published", "export_version"]
+
+Run = Callable[[Array, Array], dict[str, Array]]
+"""(image, tokens) -> `probabilities`, and `embedding` where the version has it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Published:
     checks: tuple[CheckResult, ...]
 
 
+@keras_settings()
 def export_version(
     model: keras.Model,
     spec: PreprocessingSpec,
@@ -61,6 +67,8 @@ def export_version(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     server_version: str = SERVER_VERSION,
     weights: str = "float32",
+    as_is: bool = False,
+    bfloat16: bool = False,
     held_out: Sequence[Row] = (),
     facts: Mapping[str, Any] | None = None,
     sign_key: Path | None = None,
@@ -69,7 +77,7 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+        model: Inputs `image` and `tokens`, output the answer. Where it has features to embed
             with (`export.publish.embedding`), the version gets the signature `embed`.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
             `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
@@ -82,7 +90,10 @@ def export_version(
         server_version: The TensorFlow of the server it is meant for.
         weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8". The card has what
             the latter cost, and the gate refuses more than `export.publish.cost.LIMITS`.
-        held_out: Rows to measure that cost on; without any, it is measured on the samples.
+        as_is: Whether to write the model's layers as they are, without the rules of `export.optimise`.
+        bfloat16: Whether it is for servers with `--mixed_precision=bfloat16`: the card then has what that costs,
+            and the gate refuses more than `export.publish.cost.LIMITS`.
+        held_out: Rows to measure these costs on; without any, they are measured on the samples.
         facts: What the card should keep about the training: metrics, data digest, seed …
         sign_key: PEM file with an elliptic curve private key, to sign the version with.
         progress: Called with each result of the gate.
@@ -97,69 +108,99 @@ def export_version(
     """
     if not samples:
         raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
-    predict = predict_fn(model, spec)  # a model that does not fit is refused before a version is taken
-    packed = None if weights == "float32" else PackedWeights(model, weights)
+    keras_model = _runner(answer_fn(model, spec))
+    served = serve(model, spec, weights=weights, as_is=as_is)  # what does not fit is refused before a version is taken
+    # What is stored gives the golden answers; the cost is how far they are from the model's own.
+    reference = keras_model if served.packed is None else _runner(served.answer)
     with store.writing(version) as staging:
-        spec = dataclasses.replace(spec, version=staging.version, embedding_length=embedding_length(model))
-        # What is stored gives the golden answers; the cost is how far they are from the model's own.
-        reference = _runner(served(predict, packed))
-        embed = _runner(served(embed_fn(model), packed)) if spec.embedding_length else None
-        golden = _answer(spec, [*samples, *without_one(spec, *samples[0])], reference, embed)
-        cost, stored = None, {}
-        if packed is not None:
-            cost = measure_cost(packed.kind, spec, held_out or samples, _runner(predict), reference)
-            stored = packed.facts | cost.facts
-        _write_graph(model, spec, packed, staging.path)
-        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
+        spec = dataclasses.replace(served.spec, version=staging.version)
+        golden = _answered(spec, [*samples, *without_one(spec, *samples[0])], reference)
+        costs, stored, rows = [], {}, held_out or samples
+        if served.packed is not None:
+            costs.append(measure_cost(weights, spec, rows, _alone(keras_model), _alone(reference)))
+            stored = served.packed.facts | costs[0].facts
+        _write_graph(served, spec, staging.path)
+        if bfloat16:
+            costs.append(_cost_of_bfloat16(staging.path, spec, rows, _alone(reference)))
+        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden, spec.answer))
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
         card = make_card(
             name=store.name,
             spec=spec,
             parameters=model.count_params(),
             weights={"type": weights, **stored},
+            graph=served.facts | ({"bfloat16": costs[-1].facts} if bfloat16 else {}),
             facts=facts or {},
         )
         _write_text(staging.path / CARD_PATH, card)
         write_manifest(staging.path)
-        checks = check(staging.path, server_version=server_version, reference=reference, cost=cost, progress=progress)
+        checks = check(
+            staging.path,
+            server_version=server_version,
+            reference=_alone(reference),
+            costs=costs,
+            progress=progress,
+        )
         refuse_unless_passed(checks, f"version {staging.version} of {store.name}")
         if sign_key is not None:
             sign_folder(staging.path, sign_key)
         return Published(staging.publish(), spec, tuple(checks))
 
 
-def _runner(function: Predict) -> Reference:
-    graph = tf.function(function, reduce_retracing=True)
+def _runner(answer: Answer) -> Run:
+    graph = tf.function(answer, reduce_retracing=True)
 
-    def run(image: Array, tokens: Array) -> Array:
-        return graph(tf.constant(image), tf.constant(tokens)).numpy()  # type: ignore[no-any-return]
+    def run(image: Array, tokens: Array) -> dict[str, Array]:
+        return {name: tensor.numpy() for name, tensor in graph(tf.constant(image), tf.constant(tokens)).items()}
 
     return run
 
 
-def _answer(
-    spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], reference: Reference, embed: Reference | None
-) -> list[GoldenSample]:
-    """The samples with the tokens that the client makes and the Keras model's answers."""
+def _alone(run: Run) -> Reference:
+    return lambda image, tokens: run(image, tokens)[ANSWER]
+
+
+def _answered(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], run: Run) -> list[GoldenSample]:
+    """The samples with the tokens that the client makes and the model's answers."""
     image, tokens = encode_pairs(samples, Preprocessor(spec))
-    embedded = embed(image, tokens) if embed else np.zeros((len(samples), 0))
+    answers = run(image, tokens)
+    embedded = answers.get(EMBEDDING, np.zeros((len(samples), 0)))
     return [
         GoldenSample(
             image_bytes=data if spec.audio is None else b"",
             audio_bytes=data if spec.audio is not None else b"",
             text=text,
             tokens=tuple(row.tolist()),
-            probabilities=tuple(answer.tolist()),
-            label=spec.labels[int(answer.argmax())],
+            values=tuple(answer.tolist()),
+            decision=spec.answer.decision(answer, spec.labels),
             embedding=tuple(vector.tolist()),
         )
-        for (data, text), row, answer, vector in zip(samples, tokens, reference(image, tokens), embedded, strict=True)
+        for (data, text), row, answer, vector in zip(samples, tokens, answers[ANSWER], embedded, strict=True)
     ]
 
 
-def _write_graph(model: keras.Model, spec: PreprocessingSpec, packed: PackedWeights | None, folder: Path) -> None:
+def _cost_of_bfloat16(
+    folder: Path, spec: PreprocessingSpec, rows: Sequence[Row] | Sequence[tuple[bytes, str]], reference: Reference
+) -> Cost:
+    with SessionModel(folder, bfloat16=True) as model:
+
+        def run(image: Array, tokens: Array) -> Array:
+            return model.run(SERVING_DEFAULT, {"image": image, "tokens": tokens})[spec.answer.output]
+
+        found = measure_cost("bfloat16", spec, rows, reference, run)
+        black = np.zeros((1, spec.image_height, spec.image_width, 3), np.uint8)
+        feeds = {"image": black, "tokens": np.full((1, spec.token_length), spec.pad_id, np.int32)}
+        if not model.computes_in(tf.bfloat16, SERVING_DEFAULT, feeds):
+            raise ExportError(
+                "Expected TensorFlow to compute a part of the model in bfloat16, to measure what it costs. Received:"
+                " none, on a processor without AVX-512 or with a model without convolutions and matrix products"
+            )
+    return found
+
+
+def _write_graph(served: Served, spec: PreprocessingSpec, folder: Path) -> None:
     try:
-        build_archive(model, spec, packed).write_out(str(folder), verbose=False)
+        build_archive(served, spec).write_out(str(folder), verbose=False)
     except tf.errors.OpError as error:
         # Where a write fails, TensorFlow's message carries the operating system's reason.
         raise OSError(f"the SavedModel could not be written: {error.message}") from error

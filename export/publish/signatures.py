@@ -13,58 +13,32 @@ import keras
 import tensorflow as tf
 
 from duoserve import contract
-from export.errors import ExportError
 from export.graph.audio import AudioDecoder
-from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
-from export.publish.embedding import embed_fn
+from export.graph.images import ImageDecoder
+from export.graph.preprocessing import make_tokenizer, tokenize
+from export.publish.answers import Served, tensor_spec
+from export.publish.decisions import decided
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.explain import explain_fn
-from export.publish.weights import PackedWeights, Predict, served
 
-__all__ = ["build_archive", "predict_fn"]
-
-
-def predict_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Predict:
-    """`(image, tokens) -> probabilities` of a Keras model, checked against the spec.
-
-    Raises:
-        ExportError: The model's inputs or output are not those of the contract.
-    """
-    wanted = contract.signatures(spec)[contract.SERVING_DEFAULT]
-    _check_inputs(model, wanted)
-
-    def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        outputs = model({"image": image, "tokens": tokens}, training=False)
-        return outputs["probabilities"] if isinstance(outputs, dict) else outputs
-
-    probabilities = tf.function(predict).get_concrete_function(*map(_tensor_spec, wanted.inputs)).structured_outputs
-    expected = wanted.outputs[0]
-    if probabilities.dtype.name != expected.dtype or not probabilities.shape.is_compatible_with(expected.shape):
-        raise ExportError(
-            f"Expected the model's output to be {expected}, one column a label."
-            f" Received: {probabilities.dtype.name} array of shape {tuple(probabilities.shape)}"
-        )
-    return predict
+__all__ = ["build_archive"]
 
 
-def build_archive(
-    model: keras.Model, spec: contract.PreprocessingSpec, packed: PackedWeights | None = None
-) -> keras.export.ExportArchive:
+def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.export.ExportArchive:
     """Every signature of the contract, ready for `write_out`.
 
     `ExportArchive`, because what `tf.saved_model.save` makes of a Keras 3 model loads in Python
     but not in a Session, which is what TensorFlow Serving uses.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities.
-        spec: Its preprocessing.
-        packed: Its weights, where they are not stored as they are.
-
-    Raises:
-        ExportError: The model's inputs or output are not those of the contract.
+        served: What it computes.
+        spec: Of the version.
     """
-    predict = served(predict_fn(model, spec), packed)
+
+    def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+        return served.answer(image, tokens)[ANSWER]
+
     tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
-    labels = tf.constant(spec.labels)
     described = spec.to_json()
 
     def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -77,11 +51,11 @@ def build_archive(
             return decode(encoded), tokens
 
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": predict(image, tokens)}
+        return {spec.answer.output: predict(image, tokens)}
 
     def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(*prepare(encoded, text))
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+        values = predict(*prepare(encoded, text))
+        return {spec.answer.output: values, **decided(spec, values)}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(key), described)}
@@ -92,40 +66,15 @@ def build_archive(
         contract.DESCRIBE: describe,
     }
     if spec.embedding_length:
-        embed = served(embed_fn(model), packed)
-        functions[contract.EMBED] = lambda image, tokens: {"embedding": embed(image, tokens)}
+        functions[contract.EMBED] = lambda image, tokens: {"embedding": served.answer(image, tokens)[EMBEDDING]}
     if spec.explain_grid is not None:
         functions[contract.EXPLAIN] = explain_fn(predict, spec)
     archive = keras.export.ExportArchive()
     # Tables and assets are found through a module: of a model itself, Keras would store every
     # variable a second time, beside those that the signatures read.
     resources = tf.Module()
-    resources.all = [model, tokenizer]
+    resources.all = [served.model, tokenizer]
     archive.track(resources)
     for name, signature in contract.signatures(spec).items():
-        archive.add_endpoint(name, functions[name], input_signature=[_tensor_spec(each) for each in signature.inputs])
+        archive.add_endpoint(name, functions[name], input_signature=[tensor_spec(each) for each in signature.inputs])
     return archive
-
-
-def _tensor_spec(spec: contract.TensorSpec) -> tf.TensorSpec:
-    return tf.TensorSpec(spec.shape, spec.dtype, name=spec.name)
-
-
-def _check_inputs(model: keras.Model, wanted: contract.SignatureSpec) -> None:
-    received = {tensor.name: tensor for tensor in model.inputs}
-    for expected in wanted.inputs:
-        tensor = received.get(expected.name)
-        if tensor is None:
-            raise ExportError(
-                f"Expected the model to have an input named {expected.name!r}, {expected}."
-                f" Received inputs: {', '.join(sorted(received))}"
-            )
-        if not tf.TensorShape(tensor.shape).is_compatible_with(expected.shape) or (
-            keras.backend.standardize_dtype(tensor.dtype) != expected.dtype
-        ):
-            raise ExportError(
-                f"Expected the model's input {expected.name!r} to be {expected}."
-                f" Received: {tensor.dtype} array of shape {tuple(tensor.shape)}"
-            )
-    if extra := sorted(set(received) - {each.name for each in wanted.inputs}):
-        raise ExportError(f"Expected the model to have no inputs but image and tokens. Received: {', '.join(extra)}")

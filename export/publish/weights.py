@@ -21,12 +21,9 @@ import tensorflow as tf
 from export.defaults import WEIGHTS
 from export.errors import ExportError
 
-__all__ = ["PackedWeights", "Predict", "served"]
+__all__ = ["PackedWeights"]
 
 Array = npt.NDArray[Any]
-Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""(image, tokens) -> a row for each pair."""
-
 _LEAST: Final = 1024
 """Elements of the smallest matrix that is worth it."""
 
@@ -76,21 +73,9 @@ class PackedWeights:
         """For the card."""
         return {"packed_parameters": self.parameters, "bytes": self.stored}
 
-    def unpacking(self) -> keras.StatelessScope:
+    def reading(self) -> keras.StatelessScope:
         """While it is open, the model computes from the packed weights. In a graph only, to be opened once."""
         return _Unpacking(self._packed, self._embeddings)
-
-
-def served(function: Predict, packed: PackedWeights | None) -> Predict:
-    """A function of a model as it is served: from the packed weights, where there are some. For `tf.function`."""
-    if packed is None:
-        return function
-
-    def unpacked(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        with packed.unpacking():
-            return function(image, tokens)
-
-    return unpacked
 
 
 class _Packed:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve.contract import OneClass
 from export.dataset.data import Dataset
 from export.errors import ExportError
+from export.publish.answers import serve
 from export.publish.card import read_card
 from export.publish.signatures import build_archive
 from export.selection.budget import Budget
@@ -124,7 +126,7 @@ def prepare(
             if target is not None:
                 trained.save(target)
     folder = scratch / f"{len(list(scratch.iterdir()))}"
-    build_archive(trained.model, trained.spec).write_out(str(folder), verbose=False)
+    build_archive(serve(trained.model, trained.spec), trained.spec).write_out(str(folder), verbose=False)
     return Prepared(candidate.name, folder, trained.model.count_params(), trained.facts, _same(trained.facts, dataset))
 
 
@@ -140,8 +142,10 @@ def _kept(
         "seed": seed,
         "settings": json.loads(json.dumps(dataclasses.asdict(preset))),
         "data_digest": dataset.digest,
+        "answer": dataset.answer.kind,
     }
-    return kept if all(kept.facts.get(key) == value for key, value in wanted.items()) else None
+    facts = {"answer": OneClass.kind, **kept.facts}  # runs of before there were others
+    return kept if all(facts.get(key) == value for key, value in wanted.items()) else None
 
 
 def _same(facts: dict[str, Any], dataset: Dataset) -> bool | None:

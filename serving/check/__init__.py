@@ -1,50 +1,85 @@
-"""The doctor: mistakes in manifests and serving config that schema tools do not see.
+"""The doctor: mistakes in manifests and serving config that schema tools do not find.
 
     from serving.check import check, load
     for finding in check(load("k8s/overlays/production")):
         print(finding)
 
-One module a family of rules. Needs no cluster and no TensorFlow.
+`findings` has the rules' form, `manifests` reads, `rules` has a module for each family. RULES.md lists them.
+Needs no cluster and no TensorFlow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
-from serving.check import (
+from serving.check.findings import RULES, Finding, Rule, finding
+from serving.check.manifests import schemas
+from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.load import LoadError, load, parse
+from serving.check.manifests.objects import IGNORE, Manifests
+from serving.check.manifests.servers import servers
+from serving.check.rules import (
+    api,
+    api_fields,
     batching,
-    config,
+    budgets,
+    callers,
+    commands,
     contents,
     flags,
-    handlers,
     images,
     listening,
-    monitors,
+    models,
+    monitoring,
     network,
-    peers,
-    placeholders,
-    placing,
     probes,
     promql,
     quotas,
-    rbac,
     references,
     resources,
+    rights,
+    rollout,
     routes,
     scaling,
     security,
     selectors,
+    services,
     shutdown,
     store,
-    tools,
-    values,
     workloads,
 )
-from serving.check._load import LoadError, load, parse
-from serving.check._manifests import Finding, Manifests
-from serving.check._server import servers
 
-__all__ = ["Finding", "LoadError", "Manifests", "check", "load", "parse"]
+__all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
+
+
+_RULES = (
+    references,
+    selectors,
+    services,
+    network,
+    callers,
+    routes,
+    scaling,
+    budgets,
+    workloads,
+    probes,
+    shutdown,
+    flags,
+    listening,
+    models,
+    contents,
+    monitoring,
+    promql,
+    store,
+    commands,
+    rights,
+    rollout,
+    security,
+    images,
+    resources,
+    quotas,
+    api_fields,
+)
 
 
 def check(
@@ -53,6 +88,9 @@ def check(
     for_apply: bool = False,
     warmed_up: Iterable[int] = batching.WARMED_UP,
     client_batch: int | None = None,
+    kubernetes: str | None = None,
+    ignore: Collection[str] = (),
+    with_ignored: bool = False,
 ) -> list[Finding]:
     """Every finding, in the order of the families; none for clean manifests.
 
@@ -61,46 +99,26 @@ def check(
         for_apply: Also refuse the placeholders that the overlays ship with.
         warmed_up: Batch sizes that the exports warm up.
         client_batch: Most rows that clients send in one request, when known.
+        kubernetes: The version whose schemas count, as "1.34"; None for the newest.
+        ignore: Ids of rules that do not count.
+        with_ignored: Also the findings that an annotation silences, with its reason in `ignored`.
     """
-    found = [
-        *values.check(manifests),
-        *references.check(manifests),
-        *selectors.check(manifests),
-        *network.check(manifests),
-        *peers.check(manifests),
-        *routes.check(manifests),
-        *scaling.check(manifests),
-        *workloads.check(manifests),
-        *placing.check(manifests),
-        *handlers.check(manifests),
-        *probes.check(manifests),
-        *shutdown.check(manifests),
-        *flags.check(manifests),
-        *listening.check(manifests),
-        *config.check(manifests),
-        *contents.check(manifests),
-        *batching.check(manifests, tuple(warmed_up), client_batch),
-        *monitors.check(manifests),
-        *promql.check(manifests),
-        *store.check(manifests),
-        *tools.check(manifests),
-        *rbac.check(manifests),
-        *security.check(manifests),
-        *images.check(manifests),
-        *(placeholders.check(manifests) if for_apply else ()),
-        *resources.check(manifests),
-        *quotas.check(manifests),
-    ]
-    if not any(True for _ in servers(manifests)):
-        found.append(
-            Finding(
-                "no-server",
-                "manifests",
-                "kind",
-                "a workload that runs the model server by its flags",
-                "none",
-                "Nothing here could be checked against the server.",
-                "Check the whole overlay, not a part of it.",
-            )
-        )
-    return list(dict.fromkeys(found))
+    found = [*api.check(manifests, kubernetes or schemas.newest())]
+    for rules in _RULES:
+        found += rules.check(manifests)
+    found += batching.check(manifests, tuple(warmed_up), client_batch)
+    found += images.check_placeholders(manifests) if for_apply else ()
+    found += _annotations(manifests)
+    if not servers(manifests) and manifests.objects:
+        found.append(finding("no-server", ConfigFile("", None, LocalFile("manifests"), "kind"), "", "none"))
+    counted = (each for each in found if each.rule not in ignore and (with_ignored or each.ignored is None))
+    return list(dict.fromkeys(counted))
+
+
+def _annotations(manifests: Manifests) -> Iterator[Finding]:
+    """Annotations that silence no rule."""
+    for found in manifests.objects:
+        for name, reason in found.annotations.items():
+            rule = str(name).removeprefix(IGNORE)
+            if rule != name and (rule not in RULES or not str(reason or "").strip()):
+                yield finding("ignore-annotation", found, f"metadata.annotations[{name}]", repr(reason))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from duoserve.console import guarded, say
-from serving.check import Finding, Manifests, check
-from serving.check._load import LoadError, load, read
-from serving.check.batching import WARMED_UP, batching
-from serving.check.config import models
-from serving.check.placeholders import placeholders
+from serving.check import RULES, Finding, Manifests, catalog, check
+from serving.check.manifests import schemas
+from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.load import LoadError, load, read
+from serving.check.rules import batching, images, models
 
 __all__ = ["main"]
 
@@ -24,6 +25,9 @@ examples:
   kubectl kustomize k8s/overlays/production | python -m serving.check -
   python -m serving.check --models serving/config/models.config
   python -m serving.check --for-apply --json k8s/overlays/production
+  python -m serving.check --explain grace-short
+
+An annotation on an object silences a rule for it: duoserve.dev/ignore-RULE: "the reason".
 
 exit codes: 0 nothing found, 1 findings, 2 wrong usage or unreadable input
 """
@@ -34,48 +38,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run(arguments))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving.check",
-        description="Finds mistakes in Kubernetes manifests and serving config that schema tools do not see.",
+        description="Finds mistakes in Kubernetes manifests and serving config.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "source", nargs="*", help="a YAML file, a kustomize folder, or - for standard input; several count as one set"
     )
+    parser.add_argument("--list", action="store_true", help="print all rules, and end")
+    parser.add_argument("--explain", type=_rule, metavar="RULE", help="print what a rule is about, and end")
+    parser.add_argument(
+        "--ignore", type=_rule, action="append", default=[], metavar="RULE", help="leave a rule out; may be repeated"
+    )
     parser.add_argument("--models", type=Path, action="append", default=[], metavar="FILE", help="also a models.config")
     parser.add_argument(
         "--batching", type=Path, action="append", default=[], metavar="FILE", help="also a batching.config"
     )
     parser.add_argument(
-        "--for-apply",
-        action="store_true",
-        help="also refuse the overlays' placeholders: images, storage class",
+        "--for-apply", action="store_true", help="also refuse the overlays' placeholders: images, storage class"
     )
     parser.add_argument(
-        "--warmup-sizes", type=_sizes, default=WARMED_UP, metavar="N,N", help="batch sizes that exports warm up"
+        "--kubernetes",
+        choices=schemas.versions(),
+        default=schemas.newest(),
+        metavar="VERSION",
+        help="whose schemas count: %(choices)s (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warmup-sizes",
+        type=_sizes,
+        default=batching.WARMED_UP,
+        metavar="N,N",
+        help="batch sizes that exports warm up",
     )
     parser.add_argument("--client-batch", type=_positive, metavar="N", help="most rows of a client's request")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
     options = parser.parse_args(arguments)
+    if options.list or options.explain:
+        say(catalog.explained(RULES[options.explain]) if options.explain else catalog.listed())
+        return 0
     if not (options.source or options.models or options.batching):
         parser.error("expected a source, --models or --batching")
     try:
         manifests = _manifests(options.source)
-        found = _findings(options, manifests)
+        every = _findings(options, manifests)
     except (LoadError, OSError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shipped = placeholders(manifests) if manifests and not options.for_apply else []
+    shipped = images.placeholders(manifests) if manifests and not options.for_apply else []
     if shipped:
         print(
             f"note: placeholders: {', '.join(shipped)}. Before you apply, set your own, images by digest "
             '(k8s/RUNBOOK.md, "Set up") and check with --for-apply, which refuses these',
             file=sys.stderr,
         )
+    for silenced in [finding for finding in every if finding.ignored is not None]:
+        print(f"note: ignored: {silenced.rule} of {silenced.object}: {silenced.ignored}", file=sys.stderr)
+    found = [finding for finding in every if finding.ignored is None]
     if options.json:
-        say(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+        shown = [{key: value for key, value in dataclasses.asdict(f).items() if key != "ignored"} for f in found]
+        say(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         for finding in found:
             say(f"{finding}\n")
@@ -97,12 +127,26 @@ def _findings(options: argparse.Namespace, manifests: Manifests | None) -> list[
             for_apply=options.for_apply,
             warmed_up=options.warmup_sizes,
             client_batch=options.client_batch,
+            kubernetes=options.kubernetes,
+            with_ignored=True,
         )
     for path in options.models:
-        found += models(read(path), str(path), "line")
+        found += models.check_file(_file(path))
     for path in options.batching:
-        found += batching(read(path), str(path), "line", options.warmup_sizes, options.client_batch, None)
-    return found
+        found += batching.check_file(_file(path), options.warmup_sizes, options.client_batch, None)
+    return [finding for finding in found if finding.rule not in options.ignore]
+
+
+def _file(path: Path) -> ConfigFile:
+    return ConfigFile(str(path), read(path), LocalFile(str(path)), "line")
+
+
+def _rule(text: str) -> str:
+    if text not in RULES:
+        near = difflib.get_close_matches(text, RULES, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise argparse.ArgumentTypeError(f"expected the id of a rule (--list shows them), received {text!r}{hint}")
+    return text
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 #!/bin/bash
 # Runs the model server, which knows neither its CPU limit nor what SIGTERM asks for.
-#   DUOSERVE_DRAIN_SECONDS  how long SIGTERM lets it go on serving (30); a second signal ends it at once
+#   DUOSERVE_DRAIN_SECONDS  how long it serves after SIGTERM (30); a second signal ends it at once, and
+#                           so does the first one while its ports are closed
 #   DUOSERVE_CPUS           CPUs for its threads (default: the container's limit)
+#   DUOSERVE_PRECISION      bfloat16: adds --mixed_precision=bfloat16; float32 or nothing: adds nothing
 #   DUOSERVE_TLS_DIR        folder with tls.crt, tls.key and ca.crt: gRPC over mutual TLS
 # Exit code: 0 after a drain, else the server's own (128 + signal when a signal ended it).
 set -u
@@ -16,6 +18,7 @@ trap : USR1
 server=${DUOSERVE_SERVER:-/usr/bin/tensorflow_model_server}
 drain=${DUOSERVE_DRAIN_SECONDS:-30}
 cgroup=${DUOSERVE_CGROUP:-/sys/fs/cgroup}
+cpuinfo=${DUOSERVE_CPUINFO:-/proc/cpuinfo}
 
 say() { printf 'duoserve: %s\n' "$*" >&2; }
 die() { say "$*"; exit 64; }
@@ -27,6 +30,31 @@ has_flag() {
     [[ $argument == "--$wanted="* ]] && return 0
   done
   return 1
+}
+
+# The value of a flag, the last one if there are several; the second argument without one.
+flag_value() {
+  local wanted=$1 value=$2 argument
+  for argument in "${arguments[@]}"; do
+    [[ $argument == "--$wanted="* ]] && value=${argument#*=}
+  done
+  printf '%s' "$value"
+}
+
+# Whether the server has opened a port, which it does once its models serve. Seen from outside: a
+# connection could hang. Where the system lists no ports, yes.
+is_serving() {
+  local flag port socket ports=()
+  socket=$(flag_value grpc_socket_path '')
+  [[ -n $socket && -S $socket ]] && return 0
+  [[ -r /proc/net/tcp ]] || return 0
+  for flag in port:8500 rest_api_port:0; do
+    port=$(flag_value "${flag%:*}" "${flag#*:}")
+    [[ $port =~ ^[1-9][0-9]{0,4}$ ]] && ports+=("$(printf '%04X' "$port")")
+  done
+  ((${#ports[@]})) || return 0
+  local IFS='|'
+  grep -qshE ":(${ports[*]}) [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6
 }
 
 # CPUs of the cgroup's quota, rounded up; all of them without one. Both versions of cgroups.
@@ -68,6 +96,14 @@ arguments=("$@")
 for flag in tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism; do
   has_flag "$flag" "$@" || arguments+=("--$flag=$cpus")
 done
+case ${DUOSERVE_PRECISION:-float32} in
+  float32) ;;
+  bfloat16) has_flag mixed_precision "$@" || arguments+=(--mixed_precision=bfloat16) ;;
+  *) die "Expected DUOSERVE_PRECISION to be float32 or bfloat16. Received: $DUOSERVE_PRECISION" ;;
+esac
+if [[ $(flag_value mixed_precision '') == bfloat16 ]] && ! grep -qsE '(avx512|amx)_bf16' "$cpuinfo"; then
+  say "warning: this processor has neither avx512_bf16 nor amx_bf16: bfloat16 will be slower than float32"
+fi
 if [[ -n ${DUOSERVE_TLS_DIR:-} ]]; then
   target=/tmp/ssl.config
   for argument; do
@@ -78,7 +114,7 @@ if [[ -n ${DUOSERVE_TLS_DIR:-} ]]; then
 fi
 
 timer=
-# SIGTERM for the server after so many seconds, SIGKILL ten seconds later.
+# SIGTERM for the server after this many seconds, SIGKILL ten seconds later.
 end_after() {
   [[ -n $timer ]] && kill "$timer" 2>/dev/null
   (sleep "$1" && kill -TERM "$child" && sleep 10 && kill -KILL "$child") >/dev/null 2>&1 &
@@ -103,8 +139,11 @@ while :; do
     if ((now > 1)); then
       say "SIG$signal again: ending now"
       end_after 0
+    elif ! is_serving; then
+      say "SIG$signal before the server served: ending now"
+      end_after 0
     else
-      say "SIG$signal: serving $drain s more"
+      say "SIG$signal: serving $drain s more (a shorter stop timeout of the container cuts it off)"
       end_after "$drain"
     fi
     seen=$now

@@ -1,7 +1,8 @@
 """Text protos as a tree that knows where in the text every part is, comments untouched.
 
 `google.protobuf.text_format` reads values and forgets the text. The checks want the line of a
-mistake, and the rollout changes one number in a file that people wrote: both need positions.
+mistake, and the rollout changes one number in a file that people wrote: both need positions. The
+checks also do without protobuf, which its tokenizer would bring along.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _DEEPEST = 100
 
 
 class TextProtoError(ValueError):
-    """Text that is no text proto, or not one of the expected message.
+    """The text is not a text proto, or not one of the expected message.
 
     Attributes:
         line: Where, counted from 1; 0 when it is no one place.
@@ -40,7 +41,7 @@ class TextProtoError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scalar:
-    """A value that is no message.
+    """A value: a string, a number or a word.
 
     Attributes:
         value: A string without quotes and escapes, a number, or the word of an enum or bool.
@@ -98,7 +99,7 @@ class Message:
         """Every field of this name with its message.
 
         Raises:
-            TextProtoError: One holds no message.
+            TextProtoError: One does not hold a message.
         """
         return [(field, _message(field)) for field in self.all(name)]
 
@@ -106,7 +107,7 @@ class Message:
         """The one field of this name with its message; None without one.
 
         Raises:
-            TextProtoError: It is there twice, or holds no message.
+            TextProtoError: It is there twice, or does not hold a message.
         """
         field = self._single(name)
         return None if field is None else (field, _message(field))
@@ -115,7 +116,7 @@ class Message:
         """The string of this name.
 
         Raises:
-            TextProtoError: It is there twice, or is no string.
+            TextProtoError: It is there twice, or is not a string.
         """
         field = self._single(name)
         if field is None:
@@ -128,7 +129,7 @@ class Message:
         """The integer of this name.
 
         Raises:
-            TextProtoError: It is there twice, or is no integer.
+            TextProtoError: It is there twice, or is not an integer.
         """
         field = self._single(name)
         return default if field is None else integer(field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from duoserve import InvalidInput, ModelNotFound, PreprocessingSpec, Preprocessor, RequestRejected
 from duoserve.contract import signatures
@@ -38,8 +40,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, 
     root = tmp_path_factory.mktemp("exported")
     specs = {
         1: PreprocessingSpec(24, 32, 6, train_tokenizer(TEXTS, vocabulary=310), ("cat", "dog", "owl"), 1),
-        2: PreprocessingSpec(28, 20, 8, train_tokenizer(TEXTS[::2], vocabulary=300), ("owl", "elk", "cat", "dog"), 2),
+        2: PreprocessingSpec(
+            28,
+            20,
+            8,
+            train_tokenizer(TEXTS[::2], vocabulary=300),
+            ("owl", "elk", "cat", "dog"),
+            2,
+            background=(255, 255, 255),
+        ),
     }
+    specs[2] = dataclasses.replace(specs[2], background=(255, 255, 255))
     models = {}
     for version, spec in specs.items():
         models[version] = build_model(spec, seed=version)
@@ -184,3 +195,22 @@ def test_many_more_callers_than_the_server_has_threads(
         client = make_client(server.address, timeout=60)
         answers = list(pool.map(lambda _: client.predict(jpeg, "red heart"), range(240)))
     assert {answer.version for answer in answers} == {2}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_transparent_turned_image_has_one_answer_however_it_is_sent(
+    make_client: Callable[..., Any], deployment: Deployment, exported: Any, kind: str
+) -> None:
+    deployment.add(2)
+    icon = photo(40, 90).convert("RGBA")
+    icon.putalpha(Image.linear_gradient("L").resize(icon.size))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(icon, kind, exif=exif.tobytes())
+    clients = {
+        send: make_client(deployment.server.address, version=2, send=send) for send in ("tensors", "bytes", "auto")
+    }
+    until(lambda: {s.version for s in clients["auto"].status() if s.state == "AVAILABLE"} == {1, 2})
+    for client in clients.values():
+        found = client.predict(data, TEXTS[0]).probabilities
+        np.testing.assert_allclose(found, expected(exported, 2, data, TEXTS[0]), atol=1e-4)

@@ -1,4 +1,7 @@
-"""An image becomes the pixels that the model's own graph makes of it, or is refused by name."""
+"""An image becomes the pixels that TensorFlow makes of it, or is refused with a clear error.
+
+`tests/export/test_image_parity.py` compares whole files with the exported graph.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from duoserve import InvalidInput, PreprocessingSpec, Preprocessor
-from duoserve.preprocessing.preprocessor import decode_ratio, exif_orientation
+from duoserve.preprocessing.image_headers import decode_ratio
+from duoserve.preprocessing.images import inspect
 from tests.client.conftest import encoded, photo
 
 TARGET = (31, 45)
 
 
-def preprocessor(height: int = TARGET[0], width: int = TARGET[1]) -> Preprocessor:
-    return Preprocessor(PreprocessingSpec(height, width, 4, b"not needed for images", ("a",), 1))
+def preprocessor(height: int = TARGET[0], width: int = TARGET[1], **options: Any) -> Preprocessor:
+    return Preprocessor(PreprocessingSpec(height, width, 4, b"not needed for images", ("a",), 1, **options))
 
 
 def by_tensorflow(data: bytes, height: int = TARGET[0], width: int = TARGET[1]) -> np.ndarray:
@@ -129,19 +133,51 @@ def test_jpegs_are_turned_as_their_exif_data_says(orientation: int, order: str) 
     image = photo()
     data = encoded(image, exif=exif.tobytes())
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert exif_orientation(data) == orientation
+    assert inspect(data).orientation == orientation
     assert upright is not None
     np.testing.assert_array_equal(preprocessor().image(data), preprocessor().image(np.asarray(upright)))
     opened = Image.open(io.BytesIO(data))
     np.testing.assert_array_equal(preprocessor().image(opened), preprocessor().image(data))
 
 
-def test_a_png_is_not_turned_because_the_graph_does_not() -> None:
+TIFF_SIX = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+
+
+def turned_six(kind: str, **options: Any) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encoded(photo(), "PNG", exif=exif)
-    np.testing.assert_array_equal(preprocessor().image(data), preprocessor().image(encoded(photo(), "PNG")))
-    np.testing.assert_array_equal(preprocessor().image(Image.open(io.BytesIO(data))), preprocessor().image(data))
+    return encoded(photo(), kind, exif=exif, **options)
+
+
+TURNED = {
+    "jpeg": turned_six("JPEG"),
+    "png": turned_six("PNG"),
+    "webp": turned_six("WEBP", lossless=True),
+    "png with a prefix": encoded(photo(), "PNG", exif=b"Exif\0\0" + TIFF_SIX),
+}
+
+
+@pytest.mark.parametrize("data", TURNED.values(), ids=TURNED.keys())
+def test_a_pil_image_is_turned_as_its_file_is_however_it_was_handled(data: bytes) -> None:
+    expected = preprocessor().image(data)
+    assert not np.array_equal(expected, preprocessor().image(photo()))
+    opened = Image.open(io.BytesIO(data))
+    assert_close(preprocessor().image(opened), expected)
+    for image in (Image.open(io.BytesIO(data)).convert("RGB"), opened.copy(), Image.open(io.BytesIO(data)).crop()):
+        assert_close(preprocessor().image(image), expected)
+
+
+@pytest.mark.parametrize("kind", ["xmp alone", "of type LONG"])
+def test_an_orientation_that_is_no_exif_of_type_short_turns_nothing(kind: str) -> None:
+    if kind == "xmp alone":
+        note = b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation='6'/>"
+    else:
+        note = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x0112, 4, 1, 6) + bytes(4)
+    data = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(note) + 2) + note + encoded(photo())[2:]
+    flat = preprocessor().image(encoded(photo()))
+    opened = Image.open(io.BytesIO(data))
+    for source in (data, opened, opened.copy(), Image.open(io.BytesIO(data)).convert("RGB")):
+        np.testing.assert_array_equal(preprocessor().image(source), flat)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")  # Pillow's own words
@@ -152,10 +188,9 @@ def test_a_png_is_not_turned_because_the_graph_does_not() -> None:
 def test_broken_exif_data_means_upright_and_never_an_error(junk: bytes, head: bytes) -> None:
     segment = head + junk
     data = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + encoded(photo(20, 30))[2:]
-    assert exif_orientation(data) in range(1, 9)
+    assert inspect(data).orientation in range(1, 9)
     assert preprocessor().image(data).shape == (*TARGET, 3)
     assert preprocessor().image(Image.open(io.BytesIO(data))).shape == (*TARGET, 3)
-    assert exif_orientation(segment) == 1
 
 
 def test_a_pil_image_whose_exif_data_pillow_refuses_is_upright() -> None:
@@ -194,7 +229,7 @@ def test_pil_images_of_every_mode_become_rgb(mode: str) -> None:
     assert preprocessor().image(image).shape == (*TARGET, 3)
 
 
-def test_a_phones_jpeg_with_a_second_picture_in_it_is_its_first_picture() -> None:
+def test_a_phones_jpeg_with_a_second_image_in_it_is_its_first_image() -> None:
     data = encoded(photo(), "MPO", save_all=True, append_images=[photo(seed=1)])
     assert_close(preprocessor().image(data), by_tensorflow(data))
     assert_close(preprocessor().image(Image.open(io.BytesIO(data))), by_tensorflow(data))
@@ -212,11 +247,22 @@ def lossless_frame(data: bytes) -> bytes:
     return data.replace(b"\xff\xc0", b"\xff\xc3", 1)
 
 
+def closed(*, lazily: bool = True) -> Image.Image:
+    image = Image.open(io.BytesIO(SAME["png"]))
+    if not lazily:
+        image.load()
+    image.close()
+    return image
+
+
 WRONG = {
     "nothing": (b"", "no bytes"),
     "text": (b"hello, I am a text that is long enough", "no known image format"),
     "gif": (encoded(photo(), "GIF"), "a GIF"),
-    "webp": (encoded(photo(), "WEBP"), "a WebP"),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(60), "a JPEG, PNG or WebP. Received: a HEIC"),
+    "avif": (encoded(photo(), "AVIF"), "a JPEG, PNG or WebP. Received: an AVIF"),
+    "animated webp": (animated("WEBP"), "still image"),
+    "half a webp": (truncated(encoded(photo(), "WEBP"), 0.5), "truncated"),
     "bmp": (encoded(photo(), "BMP"), "a BMP"),
     "tiff": (encoded(photo(), "TIFF"), "a TIFF"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG"),
@@ -227,15 +273,15 @@ WRONG = {
     "png without its end": (SAME["png"][:-12], "truncated"),
     "head of a png": (SAME["png"][:20], "truncated"),
     "damaged png": (SAME["png"][:200] + bytes(50) + SAME["png"][250:], "whole PNG"),
-    "animated png": (animated("PNG"), "animated"),
+    "animated png": (animated("PNG"), "still image"),
     "lossless jpeg": (lossless_frame(SAME["jpeg"]), "lossless"),
     "png bomb": (SAME["png"][:16] + struct.pack(">II", 60_000, 60_000) + SAME["png"][24:], "pixels"),
-    "png without pixels": (SAME["png"][:16] + struct.pack(">II", 0, 9) + SAME["png"][24:], "without pixels"),
+    "png without pixels": (SAME["png"][:16] + struct.pack(">II", 0, 9) + SAME["png"][24:], "to have pixels"),
 }
 
 
 @pytest.mark.parametrize(("data", "named"), WRONG.values(), ids=WRONG.keys())
-def test_bytes_that_are_no_still_image_are_refused_by_name(data: bytes, named: str) -> None:
+def test_bytes_that_are_no_still_image_are_refused_with_the_reason(data: bytes, named: str) -> None:
     with pytest.raises(InvalidInput, match=named) as caught:
         preprocessor().image(data)
     assert "Expected" in str(caught.value) and "Received" in str(caught.value)
@@ -258,12 +304,15 @@ def test_bytes_that_are_no_still_image_are_refused_by_name(data: bytes, named: s
         (Image.new("F", (5, 5)), "mode F"),
         (Image.new("RGB", (0, 5)), "size"),
         (Image.new("1", (20_000, 5_000)), "pixels"),
-        (Image.open(io.BytesIO(animated("GIF"))), "animated GIF"),
+        (Image.open(io.BytesIO(animated("GIF"))), "a GIF"),
+        (Image.new("La", (5, 5)), "mode La"),
+        (closed(), "whose file is closed"),
+        (closed(lazily=False), "whose file is closed"),
         (Image.open(io.BytesIO(truncated(SAME["jpeg"], 0.5))), "whole JPEG"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_sources_that_are_no_image_are_refused_by_name(source: Any, named: str) -> None:
+def test_sources_that_are_no_image_are_refused_with_the_reason(source: Any, named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         preprocessor().image(source)
 

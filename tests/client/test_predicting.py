@@ -90,6 +90,15 @@ def test_auto_sends_what_is_smaller_and_says_which(make_client: MakeClient, serv
     assert client.predict(photo(), "x").sent == "tensors"
 
 
+def test_auto_sends_pixels_of_what_an_older_graph_may_not_read(
+    make_client: MakeClient, server: FakeServer, spec1: PreprocessingSpec
+) -> None:
+    small = encoded(photo(8, 8), "WEBP")
+    assert make_client(server.address, version=1).predict(small, "x").sent == "tensors"
+    server.versions[6] = Version(dataclasses.replace(spec1, version=6, background=(255, 255, 255)))
+    assert make_client(server.address, version=6).predict(small, "x").sent == "bytes"
+
+
 @pytest.mark.parametrize("text", ["", " \n\t"])
 def test_an_empty_text_is_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes, text: str) -> None:
     with pytest.raises(InvalidInput, match="Expected text to have visible characters"):

@@ -1,6 +1,6 @@
 """The embedded server answers as the stock server does, in every recorded case.
 
-Each scenario runs against the embedded server and, with `-m docker`, against the stock
+Each scenario runs against the embedded server and, with `-m stock`, against the stock
 container. Where one of them decides to differ, `AMENDED` says what it answers and why.
 """
 
@@ -50,7 +50,7 @@ def _stock(root: pathlib.Path, flags: list[str], rest: bool) -> LocalServer:
 
 SERVERS = [
     pytest.param("embedded", _embedded, id="embedded"),
-    pytest.param("stock", _stock, id="stock", marks=pytest.mark.docker),
+    pytest.param("stock", _stock, id="stock", marks=pytest.mark.stock),
 ]
 
 

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duoserve.artifact.samples import GoldenSample, dump_samples, load_samples
-from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, TensorSpec, signatures
+from duoserve.contract import (
+    Answer,
+    AudioSpec,
+    ContractError,
+    OneClass,
+    PreprocessingSpec,
+    Tags,
+    TensorSpec,
+    YesNo,
+    signatures,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -24,9 +34,11 @@ pictures = st.builds(
     version=st.integers(1, 2**63 - 1),
     pad_id=st.integers(0, 9),
     optional=st.lists(st.sampled_from(["image", "text"]), max_size=2).map(tuple),
+    background=st.none() | st.tuples(*[st.integers(0, 255)] * 3),
     embedding_length=st.integers(0, 99),
     explain_grid=st.none() | st.just((1, 1)),
 )
+answers = st.sampled_from([OneClass(), YesNo()]) | st.builds(Tags, st.lists(st.floats(0.01, 1), max_size=4).map(tuple))
 audio_specs = st.builds(
     AudioSpec,
     sample_rate=st.integers(8000, 192_000),
@@ -37,7 +49,7 @@ audio_specs = st.builds(
     range_db=st.integers(1, 200),
 )
 clips = st.builds(
-    lambda spec, bands, audio: dataclasses.replace(spec, image_height=bands, audio=audio),
+    lambda spec, bands, audio: dataclasses.replace(spec, image_height=bands, audio=audio, background=None),
     pictures,
     bands=st.integers(1, 8),
     audio=audio_specs,
@@ -72,6 +84,12 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
         ({"optional": ("image", "tokens")}, "Expected optional to be a tuple of 'image', 'text' or both"),
         ({"optional": "text"}, "Expected optional to be a tuple of 'image', 'text' or both. Received: 'text'"),
+        ({"background": (1, 2)}, "Expected background to be (red, green, blue), of images alone. Received: (1, 2)"),
+        (
+            {"background": (0, 0, 256)},
+            "each colour of background to be an integer from 0 to 255. Received: 256",
+        ),
+        ({"background": (0, 0, 0), "audio": AudioSpec()}, "of images alone"),
         ({"explain_grid": (25, 4)}, "Expected rows of explain_grid to be an integer from 1 to 24. Received: 25"),
         ({"explain_grid": (4, 0)}, "Expected columns of explain_grid to be an integer from 1 to 32. Received: 0"),
         ({"explain_grid": [4, 4]}, "Expected explain_grid to be (rows, columns). Received: [4, 4]"),
@@ -87,8 +105,8 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 2. Received: format 9 (a newer exporter wrote it"),
-        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 2. Received: format [1]"),
+        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 3. Received: format 9 (a newer exporter wrote it"),
+        ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 3. Received: format [1]"),
         ({"optional": ["text"]}, "(the specification was changed after it was written)"),
         ({"optional": [["text"]]}, "Expected only strings in the PreprocessingSpec"),
         ({"optional": "text"}, "Expected optional of type list in the PreprocessingSpec. Received: 'text'"),
@@ -108,9 +126,16 @@ def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -
 def test_a_spec_without_anything_optional_is_as_it_always_was() -> None:
     written = json.loads(SPEC.to_json())
     assert written["format"] == 1
-    assert written.keys() & {"optional", "audio", "embedding_length", "explain_grid"} == set()
+    assert written.keys() & {"optional", "audio", "background", "embedding_length", "explain_grid"} == set()
     # Versions that were published before carry this one.
     assert SPEC.digest == "a5811f702687faf23ed98182bd5daa78e4f5f84caf950164a760826c3fa98844"
+
+
+def test_a_spec_with_a_background_tells_an_older_client_to_update() -> None:
+    spec = dataclasses.replace(SPEC, background=(255, 255, 255))
+    written = json.loads(spec.to_json())
+    assert written["format"] == 3 and written["background"] == [255, 255, 255]
+    assert spec.digest not in (SPEC.digest, dataclasses.replace(SPEC, background=(255, 255, 254)).digest)
 
 
 @pytest.mark.parametrize("optional", [("image",), ("text",), ("text", "image")])
@@ -189,13 +214,14 @@ def test_signatures_have_the_shapes_of_the_spec() -> None:
             image_bytes=st.binary(max_size=50),
             text=TEXT,
             tokens=st.lists(st.integers(0, 9999), max_size=6).map(tuple),
-            probabilities=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
-            label=TEXT,
+            values=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
+            decision=TEXT,
             embedding=st.lists(st.floats(-1, 1, width=32), max_size=4).map(tuple),
         ),
         min_size=1,
         max_size=3,
-    )
+    ),
+    answer=answers,
 )
-def test_golden_samples_survive_json(samples: list[GoldenSample]) -> None:
-    assert load_samples(dump_samples(samples)) == tuple(samples)
+def test_golden_samples_survive_json(samples: list[GoldenSample], answer: Answer) -> None:
+    assert load_samples(dump_samples(samples, answer)) == tuple(samples)

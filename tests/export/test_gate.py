@@ -17,7 +17,7 @@ from duoserve.artifact.checksums import write_manifest
 from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from export.errors import ExportError, GateError
-from export.publish import signatures
+from export.publish import answers
 from export.publish.gate import check
 from export.publish.ops import forbidden_ops
 from export.publish.savedmodel import Published
@@ -87,7 +87,7 @@ def test_a_model_that_only_python_can_load_is_refused(
     model: keras.Model, spec: PreprocessingSpec, tmp_path: Path
 ) -> None:
     """What `tf.saved_model.save` makes of a Keras 3 model: variables that a Session does not find."""
-    predict = signatures.predict_fn(model, spec)
+    answer = answers.answer_fn(model, spec)
 
     @tf.function(
         input_signature=[
@@ -96,7 +96,7 @@ def test_a_model_that_only_python_can_load_is_refused(
         ]
     )
     def serving(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": predict(image, tokens)}
+        return answer(image, tokens)
 
     tf.saved_model.save(model, str(tmp_path), signatures={SERVING_DEFAULT: serving})
     feeds = {"image": np.zeros((1, 24, 32, 3), np.uint8), "tokens": np.zeros((1, 6), np.int32)}
@@ -108,18 +108,18 @@ def test_a_model_that_only_python_can_load_is_refused(
 def test_an_operation_that_writes_files_is_refused(
     export: Callable[..., Published], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = signatures.predict_fn
+    whole = answers.answer_fn
 
-    def leaking(model: keras.Model, spec: PreprocessingSpec) -> signatures.Predict:
-        predict = whole(model, spec)
+    def leaking(model: keras.Model, spec: PreprocessingSpec) -> answers.Answer:
+        answer = whole(model, spec)
 
-        def spy(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+        def spy(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
             with tf.control_dependencies([tf.io.write_file(str(tmp_path / "leak"), tf.io.serialize_tensor(tokens))]):
-                return predict(image, tokens)
+                return {name: tf.identity(each) for name, each in answer(image, tokens).items()}
 
         return spy
 
-    monkeypatch.setattr(signatures, "predict_fn", leaking)
+    monkeypatch.setattr(answers, "answer_fn", leaking)
     with pytest.raises(GateError, match=r"operations: WriteFile, in serving_default: it reads or writes files"):
         export()
     assert not list((tmp_path / "store" / "pets").glob("[0-9]*"))
@@ -128,16 +128,15 @@ def test_an_operation_that_writes_files_is_refused(
 def test_an_operation_that_runs_python_is_refused(
     export: Callable[..., Published], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pythonic(model: keras.Model, spec: PreprocessingSpec) -> signatures.Predict:
-        def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-            row = tf.constant([[0.2, 0.3, 0.5]])
-            return tf.ensure_shape(
-                tf.numpy_function(lambda ids: np.repeat(row.numpy(), len(ids), 0), [tokens], tf.float32), [None, 3]
-            )
+    def pythonic(model: keras.Model, spec: PreprocessingSpec) -> answers.Answer:
+        def answer(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+            row = np.array([[0.2, 0.3, 0.5]], np.float32)
+            found = tf.numpy_function(lambda ids: np.repeat(row, len(ids), 0), [tokens], tf.float32)
+            return {"probabilities": tf.ensure_shape(found, [None, 3])}
 
-        return predict
+        return answer
 
-    monkeypatch.setattr(signatures, "predict_fn", pythonic)
+    monkeypatch.setattr(answers, "answer_fn", pythonic)
     with pytest.raises(GateError, match=r"runs Python, which the server has not"):
         export()
 
@@ -199,7 +198,7 @@ def test_other_token_ids_than_recorded_are_refused(copied: Path) -> None:
 def test_preprocessing_that_differs_in_the_graph_is_refused(
     export: Callable[..., Published], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export.graph.preprocessing import ImageDecoder
+    from export.graph.images import ImageDecoder
 
     whole = ImageDecoder.__call__
     monkeypatch.setattr(ImageDecoder, "__call__", lambda self, data: tf.reverse(255 - whole(self, data), [-1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from duoserve.contract import PreprocessingSpec
-from duoserve.preprocessing.preprocessor import Preprocessor, exif_orientation
+from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import load_dataset
 from export.dataset.emoji import make_emoji_dataset
-from export.graph.orientation import orientation
-from export.graph.preprocessing import ImageDecoder, make_tokenizer, tokenize
+from export.graph.images import ImageDecoder
+from export.graph.preprocessing import make_tokenizer, tokenize
 from export.training.tokenizer import train_tokenizer
 from tests.export.conftest import encoded
 
@@ -53,7 +52,7 @@ def test_pixels_of_any_size_are_the_same(spec, decode, height: int, width: int, 
 
 
 @pytest.mark.parametrize(("height", "width"), [(201, 2), (101, 1), (700, 1), (1, 700), (2, 201)])
-def test_pixels_of_very_narrow_pictures_are_the_same(spec, decode, height: int, width: int) -> None:
+def test_pixels_of_very_narrow_images_are_the_same(spec, decode, height: int, width: int) -> None:
     """Pillow resizes those in another order since release 12."""
     data = encoded(height, width, "PNG")
     np.testing.assert_array_equal(Preprocessor(spec).image(data), decode([data]).numpy()[0])
@@ -67,39 +66,7 @@ def test_a_jpeg_is_turned_alike(spec, decode, turn: int) -> None:
     np.testing.assert_array_equal(Preprocessor(spec).image(data), decode([data]).numpy()[0])
     if turn != 1:
         flat = Preprocessor(spec).image(encoded(300, 500, "JPEG", seed=turn))
-        assert not np.array_equal(Preprocessor(spec).image(data), flat), "the picture was not turned at all"
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
-def test_every_pixel_format_is_read_alike(spec, decode, mode: str) -> None:
-    source = Image.open(io.BytesIO(encoded(50, 70, "PNG", seed=5)))
-    if mode == "I;16":
-        source = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (50, 70), dtype=np.uint16))
-    elif mode in ("LA", "RGBA"):
-        source.putalpha(Image.linear_gradient("L").resize(source.size))
-        source = source.convert(mode)
-    else:
-        source = source.convert(mode)
-    buffer = io.BytesIO()
-    source.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
-    np.testing.assert_array_equal(Preprocessor(spec).image(buffer.getvalue()), decode([buffer.getvalue()]).numpy()[0])
-
-
-@pytest.fixture(scope="module")
-def in_graph_orientation():
-    return tf.function(orientation, input_signature=[tf.TensorSpec([], tf.string)])
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_broken_exif_is_read_alike(in_graph_orientation, data) -> None:
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112] = "Maker", data.draw(st.integers(1, 8))
-    jpeg = bytearray(encoded(8, 8, "JPEG", exif=exif))
-    for position in data.draw(st.lists(st.integers(0, 90), max_size=4)):
-        jpeg[position] = data.draw(st.sampled_from([0, 1, 2, 3, 6, 8, 0x12, 0x49, 0x4D, 0xDA, 0xE1, 0xFE, 0xFF]))
-    cut = bytes(jpeg[: data.draw(st.integers(0, len(jpeg)))])
-    assert in_graph_orientation(cut).numpy() == exif_orientation(cut)
+        assert not np.array_equal(Preprocessor(spec).image(data), flat), "the image was not turned at all"
 
 
 def test_every_demo_pair_is_prepared_alike(tmp_path: Path) -> None:

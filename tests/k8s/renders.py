@@ -1,6 +1,6 @@
 """What is rendered: every overlay, and every component on top of the base.
 
-python -m tests.k8s.renders     writes the golden files and compose/rules.yml anew
+python -m tests.k8s.renders     writes the golden files and compose/rules.yml again
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomizatio
 COMPONENTS = sorted(path.parent.name for path in K8S.glob("components/*/kustomization.yaml"))
 RULES = ROOT / "compose" / "rules.yml"
 _ALSO = {"gateway-canary": ["base/canary"]}
+_UPON = {"rollout-rehearsal": ["rollout"]}
+IMAGES = ("duoserve-serving", "duoserve-tools", "duoserve-export")
 _DIGEST = "sha256:" + "1" * 64
 
 
 @functools.cache
 def overlay(name: str) -> str:
     """An overlay, rendered."""
-    return _kustomize(K8S / "overlays" / name)
+    return kustomize(K8S / "overlays" / name)
 
 
 @functools.cache
@@ -43,12 +45,12 @@ def component(name: str) -> str:
 
         kustomization = {
             "resources": [relative(path) for path in ["base", *_ALSO.get(name, [])]],
-            "components": [relative(f"components/{name}")],
-            "images": [{"name": image, "digest": _DIGEST} for image in ("duoserve-serving", "duoserve-tools")],
+            "components": [relative(f"components/{each}") for each in [*_UPON.get(name, []), name]],
+            "images": [{"name": image, "digest": _DIGEST} for image in IMAGES],
             "namespace": "duoserve",
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        return _kustomize(folder)
+        return kustomize(folder)
 
 
 def render(name: str) -> str:
@@ -77,7 +79,8 @@ def rules() -> str:
     return head + yaml.safe_dump(rule["spec"], sort_keys=False, width=1000)
 
 
-def _kustomize(folder: Path) -> str:
+def kustomize(folder: Path) -> str:
+    """A folder, rendered."""
     done = subprocess.run([tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, f"kustomize warns: {done.stderr}"

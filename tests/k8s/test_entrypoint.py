@@ -7,6 +7,7 @@ import os
 import queue
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,9 +28,15 @@ CAN_UNSHARE = subprocess.run([*NAMESPACE, "true"], capture_output=True).returnco
 
 
 class Container:
-    """The entrypoint around the stand-in; as PID 1 where this machine allows namespaces to its user."""
+    """The entrypoint around the stand-in; as PID 1 where this machine allows namespaces to its user.
+
+    Without arguments its server serves: the port of its command line is open, though this process holds it.
+    """
 
     def __init__(self, folder: Path, *arguments: str, pid1: bool = True, **env: str) -> None:
+        if not arguments:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            arguments = (f"--port={self._listener.getsockname()[1]}",)
         server = folder / "tensorflow_model_server"
         server.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("standin.py")} "$@"\n')
         server.chmod(0o755)
@@ -128,6 +135,29 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, pid1: bool) -> None:
     assert container.end() == 0
 
 
+@pytest.mark.parametrize("flags", [["--port=1"], ["--port=1", "--rest_api_port=2"], ["--port=0", "--rest_api_port=1"]])
+def test_a_server_that_never_served_is_ended_at_once(tmp_path: Path, pid1: bool, flags: list[str]) -> None:
+    """As it waits for a store: nobody calls it, so there is nothing to drain."""
+    container = Container(tmp_path, *flags, pid1=pid1, DUOSERVE_DRAIN_SECONDS="60")
+    container.read_until("serving")
+    container.signal(signal.SIGTERM)
+    container.read_until("SIGTERM before the server served: ending now")
+    assert container.end() == 0
+
+
+@pytest.mark.parametrize("flag", ["--rest_api_port={port}", "--port=1 --port={port}", "--grpc_socket_path={socket}"])
+def test_any_open_port_counts_as_serving(tmp_path: Path, pid1: bool, flag: str) -> None:
+    path = tmp_path / "grpc.sock"
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener, socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(path))
+        words = flag.format(port=listener.getsockname()[1], socket=path).split()
+        container = Container(tmp_path, *words, pid1=pid1)
+        container.read_until("serving")
+        container.signal(signal.SIGTERM)
+        container.read_until("serving 1 s more")
+        assert container.end() == 0
+
+
 @pytest.mark.slow
 def test_a_server_that_is_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
     """Ten seconds after the end of its drain, which a second signal brings forward."""
@@ -161,7 +191,7 @@ def test_there_is_no_moment_that_loses_a_second_signal(tmp_path: Path, pid1: boo
         assert container.end(within=10) == 0, step
 
 
-def test_a_signal_before_the_server_starts_starts_none(tmp_path: Path, pid1: bool) -> None:
+def test_a_signal_before_the_start_starts_no_server(tmp_path: Path, pid1: bool) -> None:
     os.mkfifo(tmp_path / "cpu.max")
     container = Container(tmp_path, pid1=pid1, DUOSERVE_CGROUP=str(tmp_path))
     with open(tmp_path / "cpu.max", "w") as limit:  # opens when the entrypoint reads
@@ -228,19 +258,51 @@ def test_flags_that_are_given_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "says"),
+    ("precision", "given", "added"),
+    [
+        ("bfloat16", [], ["--mixed_precision=bfloat16"]),
+        ("bfloat16", ["--mixed_precision="], []),
+        ("float32", [], []),
+        ("", [], []),
+    ],
+)
+def test_the_precision_is_a_setting(tmp_path: Path, precision: str, given: list[str], added: list[str]) -> None:
+    given = ["--tensorflow_intra_op_parallelism=1", "--tensorflow_inter_op_parallelism=1", *given]
+    container = Container(tmp_path, *given, SERVER_BEHAVIOUR="exit:0", DUOSERVE_PRECISION=precision)
+    assert container.end() == 0
+    assert container.lines[-2] == " ".join(["arguments", *given, *added])
+
+
+@pytest.mark.parametrize(("features", "slow"), [("fma avx512_bf16", 0), ("amx_bf16 amx_tile", 0), ("avx2 f16c", 1)])
+@pytest.mark.parametrize(
+    ("precision", "flags", "asked"),
+    [("bfloat16", [], 1), ("", ["--mixed_precision=bfloat16"], 1), ("float32", ["--port=1"], 0)],
+)
+def test_a_processor_without_bfloat16_is_warned_about(
+    tmp_path: Path, features: str, slow: int, precision: str, flags: list[str], asked: int
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : sse2 {features}\n")
+    env = {"DUOSERVE_CPUINFO": str(tmp_path / "cpuinfo"), "DUOSERVE_PRECISION": precision}
+    container = Container(tmp_path, *flags, SERVER_BEHAVIOUR="exit:0", **env)
+    assert container.end() == 0
+    assert sum("neither avx512_bf16 nor amx_bf16" in line for line in container.lines) == slow * asked
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
     [
         ({"DUOSERVE_DRAIN_SECONDS": "a minute"}, "Expected DUOSERVE_DRAIN_SECONDS to be whole seconds"),
+        ({"DUOSERVE_PRECISION": "bf16"}, "Expected DUOSERVE_PRECISION to be float32 or bfloat16"),
         ({"DUOSERVE_CPUS": "0"}, "Expected DUOSERVE_CPUS to be a number above 0"),
         ({"DUOSERVE_SERVER": "/nowhere/server"}, "Expected /nowhere/server to be a program"),
         ({"DUOSERVE_SERVER": "/usr"}, "Expected /usr to be a program"),
         ({"DUOSERVE_TLS_DIR": "/nowhere"}, "Expected /nowhere/tls.key"),
     ],
 )
-def test_what_is_set_wrongly_is_said(tmp_path: Path, env: dict[str, str], says: str) -> None:
+def test_a_wrong_setting_is_refused(tmp_path: Path, env: dict[str, str], message: str) -> None:
     container = Container(tmp_path, pid1=False, **env)
     assert container.end() == 64
-    assert says in container.lines[0]
+    assert message in container.lines[0]
 
 
 def test_certificates_become_the_config_that_the_server_reads(tmp_path: Path) -> None:

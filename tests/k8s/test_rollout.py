@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes
 import pytest
 import yaml
 
-from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, pod_addresses
+from serving.rollout.storage.api import ClusterApi
+from serving.rollout.storage.cluster import ConfigMapEntry, ConfigMapHistory, LeaseLock
 from tests.k8s import renders
 from tests.k8s.deployment import Pod
 from tests.k8s.tools import ROOT, tool
 from tests.rollout.kube import FakeCluster
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 RENDERING = "component:rollout"
 VERBS = {"GET": "get", "POST": "create", "PATCH": "patch"}
@@ -31,7 +37,7 @@ class Recorder(FakeCluster):
         super().__init__()
         self.calls: set[tuple[str, str, str, str]] = set()
 
-    def handle(self, verb: str, path: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+    def handle(self, verb: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         parts = path.partition("?")[0].strip("/").split("/")
         group = "" if parts[0] == "api" else parts[1]
         kind, *name = parts[parts.index("namespaces") + 2 :]
@@ -63,18 +69,37 @@ def granted() -> set[tuple[str, str, str, str]]:
     }
 
 
-def test_its_rights_are_what_it_calls_and_no_more(cluster: Recorder) -> None:
-    configuration = kubernetes.client.Configuration()
-    configuration.host = cluster.url
-    api = kubernetes.client.ApiClient(configuration)
+def test_its_rights_are_what_it_calls_and_no_more(
+    cluster: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", cluster.kubeconfig(tmp_path))
+    api = ClusterApi("here")
     cluster.put("duoserve", "configmaps", "duoserve-models", data={"models.config": "model_config_list {}\n"})
-    target = ConfigMapTarget(api, "duoserve", "duoserve-models", "models.config")
+    target = ConfigMapEntry(api, "duoserve", "duoserve-models", "models.config")
     with LeaseLock(api, "duoserve", "duoserve-models-rollout").held("me", "a test"):
         target.write("model_config_list { }\n", target.read())
-    for _ in range(2):
-        ConfigMapHistory(api, "duoserve", "duoserve-models-rollout").append({"event": "test"})
-    pod_addresses(api, "duoserve", "app=x", 8500)
+    for number in range(2):
+        ConfigMapHistory(api, "duoserve", "duoserve-models-rollout").append({"event": "test", "number": number})
+    api.pod_addresses("duoserve", "app=x", 8500)
     assert cluster.calls == granted()
+
+
+@pytest.mark.parametrize("overlay", ["local", "production"])
+def test_it_asks_for_no_more_replicas_than_the_autoscaler_keeps(tmp_path: Path, overlay: str) -> None:
+    """The component added to an overlay, as a user does it."""
+    for folder in ("k8s", "serving/config"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    path = tmp_path / "k8s/overlays" / overlay / "kustomization.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "components": [*content["components"], "../../components/rollout"]}))
+    made = subprocess.run([tool("kubectl"), "kustomize", str(path.parent)], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    documents = [document for document in yaml.safe_load_all(made.stdout) if document]
+    autoscaler = next(document for document in documents if document["kind"] == "HorizontalPodAutoscaler")
+    config = next(d for d in documents if d["metadata"]["name"].startswith("duoserve-rollout-"))
+    settings = tomllib.loads(config["data"]["rollout.toml"])
+    assert settings["model"] == "emoji" and 1 <= settings["min_replicas"] <= autoscaler["spec"]["minReplicas"]
+    assert made.stdout.count(config["metadata"]["name"]) == 2  # itself, and the job that mounts it
 
 
 def arguments(store: Path, port: str) -> list[str]:
@@ -95,20 +120,13 @@ def test_the_job_finds_config_and_replicas(cluster: Recorder, store: Path, tmp_p
         text = (store / "models.config").read_text()
         cluster.put("duoserve", "configmaps", "duoserve-models", data={"models.config": text})
         cluster.put("duoserve", "pods", "duoserve-0", status={"podIP": host, "phase": "Running"})
-        kubeconfig = {
-            "current-context": "here",
-            "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": cluster.url}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
         done = subprocess.run(
             [sys.executable, "-m", "serving.rollout", *arguments(store, port)],
             capture_output=True, text=True, timeout=120, cwd=ROOT,
-            env={**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")},
+            env={**os.environ, "KUBECONFIG": cluster.kubeconfig(tmp_path)},
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert pod.address in done.stdout and "no drift" in done.stdout
+    assert pod.address in done.stdout and "in sync" in done.stdout
     assert cluster.calls <= granted()
 
 
@@ -137,7 +155,12 @@ elif words[:2] == ["get", "job"]:
 def script(tmp_path: Path, *words: str, code: str = "0") -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """rollout.sh against a stand-in for kubectl; what it ended with, and the job it made."""
     template = found("CronJob")["spec"]["jobTemplate"]
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "made"}, **template}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "made", "ownerReferences": [{"name": "duoserve-rollout"}]},
+        **template,
+    }
     paths = {name: str(tmp_path / name) for name in ("log", "job", "made")}
     Path(paths["job"]).write_text(json.dumps(job))
     kubectl = tmp_path / "kubectl"
@@ -157,16 +180,17 @@ def test_the_script_starts_the_command_and_ends_with_its_code(tmp_path: Path, wo
     assert done.returncode == 3 and "version 8 is stopped" in done.stdout, done.stderr
     template = found("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == [*words, *template[1:]]
+    assert job["metadata"]["ownerReferences"] == [], "the CronJob would delete it after the next ones, with its log"
     asked = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert all(call[:2] == ["--context=my cluster", "--namespace=duoserve"] for call in asked if call[0] != "patch")
 
 
-def test_the_script_says_when_the_job_never_ran(tmp_path: Path) -> None:
+def test_the_script_reports_a_job_that_never_ran(tmp_path: Path) -> None:
     done, _ = script(tmp_path, "run", "8", code="")
     assert done.returncode == 1 and "Expected job duoserve-rollout-run-" in done.stderr
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "k8s/rollout.sh run 8"), (["run", '8"}]'], "Received: 8")])
-def test_the_script_refuses_what_it_does_not_know(tmp_path: Path, words: list[str], says: str) -> None:
+def test_the_script_refuses_unknown_words(tmp_path: Path, words: list[str], says: str) -> None:
     done, job = script(tmp_path, *words)
     assert done.returncode == 2 and says in done.stderr and not job

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from export.own.prepare import MisfitError, Prepared
-from export.publish.embedding import embed_fn, embedding_length
+from export.publish.answers import answer_fn
+from export.publish.embedding import embedding_length
 from tests.own import zoo
 from tests.own.test_fitting import CASES, floats, rows
 
@@ -31,7 +32,8 @@ def test_the_named_layer_is_embedded_with(
     order = [given["image"], given["tokens"]] if name == "plain" else [given["tokens"], floats(given["image"])]
     features = part(order).numpy()
     expected = features / np.linalg.norm(features, axis=1, keepdims=True)
-    np.testing.assert_allclose(embed_fn(model)(given["image"], given["tokens"]), expected, atol=1e-6)
+    vectors = answer_fn(model, found.trained.spec)(given["image"], given["tokens"])["embedding"]
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
 def test_without_a_name_there_is_none(prepared: Callable[..., Prepared]) -> None:

@@ -33,8 +33,11 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
         ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
         ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
         ("four_classes", "to be of shape (batch, 3), a column for each label. Received: shape (batch, 4) and 3 labels"),
-        ("one_probability", "Received: shape (batch, 1), the probability of one class"),
-        ("several_at_once", "Received: a sigmoid for each label"),
+        ("one_probability", "Received: shape (batch, 1), one column. To mend: give --answer yes-no and two labels"),
+        (
+            "several_at_once",
+            "Received: a sigmoid for each label. To mend: give --answer tags",
+        ),
         ("a_sequence", "Received: shape (batch, 7, 3). To mend: pool it over the sequence"),
         ("two_outputs_in_a_list", "'mood' of shape (batch, 3); 'classes' of shape (batch, 3). To mend: give --output"),
         ("bare", "give --image-scale, as the model was trained: one of 0..255, 0..1, tf, torch, caffe"),
@@ -173,7 +176,11 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
         ("labels.json", "[1, 2, 3]", "expected a list of names"),
         ("labels.json", '{"red": 0, "green": 2, "blue": 3}', "expected the columns 0 to 2"),
         ("labels.json", "{", "Expecting property name"),
-        ("labels.txt", "red\ngreen\npurple\n", "Received: line 43: 'blue'; line 49: 'blue'; line 55: 'blue'"),
+        (
+            "labels.txt",
+            "red\ngreen\npurple\n",
+            "Received: line 43: label 'blue'; line 49: label 'blue'; line 55: ",
+        ),
     ],
 )
 def test_labels_that_are_none_are_refused(

@@ -85,12 +85,12 @@ def test_every_wrong_entry_is_named(tmp_path: Path) -> None:
         read_settings(tmp_path / "mine.toml")
     said = str(caught.value)
     for one in (
-        "model: expected a text, received 3",
-        "pad_id: expected a number of at least 0, received '-1'",
-        "token_length: expected a text or an integer, received True",
-        "image_scale: expected one of 0..255, 0..1, tf, torch, caffe, received '0..2'",
-        "received imagesize",
-        "arguments: expected a table, received 1",
+        "Expected model to be a string, not empty. Received: 3",
+        "Expected pad_id to be an integer of at least 0. Received: -1",
+        "Expected token_length to be an integer of at least 1. Received: True",
+        "Expected image_scale to be one of 0..255, 0..1, tf, torch, caffe. Received: '0..2'",
+        "Received: imagesize",
+        "Expected arguments to be a table. Received: 1",
         "image_size: expected a number of at least 1, received ''",
         "optional: expected image, text or image,text, received 'sound'",
     ):

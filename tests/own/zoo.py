@@ -39,6 +39,13 @@ def scaled(image: Any) -> Any:
 # Models that fit.
 
 
+def answering(columns: int, activation: str | None = None) -> Model:
+    """As many columns as it is told, by Dense(columns, activation)."""
+    keras.utils.set_random_seed(columns)
+    image, tokens = photo(), words()
+    return Model([image, tokens], joined(scaled(image), reading(tokens), activation=activation, classes=columns))
+
+
 def plain() -> Model:
     image, tokens = photo(), words()
     return Model([image, tokens], joined(scaled(image), reading(tokens)))

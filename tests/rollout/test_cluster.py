@@ -12,8 +12,9 @@ import kubernetes
 import pytest
 
 from serving.rollout import Busy, RolloutError, SettingsError, cli
-from serving.rollout.cluster import ConfigMapHistory, ConfigMapTarget, LeaseLock, connect, pod_addresses
-from serving.rollout.history import entry
+from serving.rollout.storage.api import ClusterApi
+from serving.rollout.storage.cluster import ConfigMapEntry, ConfigMapHistory, LeaseLock
+from serving.rollout.storage.entries import entry
 from tests.rollout.kube import FakeCluster
 
 
@@ -27,11 +28,9 @@ def cluster() -> Iterator[FakeCluster]:
 
 
 @pytest.fixture
-def api(cluster: FakeCluster) -> kubernetes.client.ApiClient:
-    configuration = kubernetes.client.Configuration()
-    configuration.host = cluster.url
-    configuration.retries = False
-    return kubernetes.client.ApiClient(configuration)
+def api(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterApi:
+    monkeypatch.setenv("KUBECONFIG", cluster.kubeconfig(tmp_path))
+    return ClusterApi("here")
 
 
 KUBECONFIG = """\
@@ -63,26 +62,26 @@ def pod(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_pod_without_a_kubeconfig_uses_its_own_account(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    configuration = connect(None).configuration
+    configuration = ClusterApi(None).configuration
     assert configuration.host == "https://10.96.0.1:443"
     assert configuration.get_api_key_with_prefix("BearerToken") == "bearer the token"
     assert configuration.ssl_ca_cert == str(pod / "ca.crt")
     assert capsys.readouterr().out == ""  # or --json would be no JSON
 
 
-def test_a_kubeconfig_goes_before_the_account_of_the_pod(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kubeconfig_takes_precedence_over_the_pods_account(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (pod / ".kube").mkdir()
     (pod / ".kube/config").write_text(KUBECONFIG.format(current="here", url="http://home:1"))
-    assert connect(None).configuration.host == "http://home:1"
+    assert ClusterApi(None).configuration.host == "http://home:1"
     (pod / "named").write_text(KUBECONFIG.format(current="nothing", url="http://named:2"))
     monkeypatch.setenv("KUBECONFIG", str(pod / "named"))
-    assert connect("here").configuration.host == "http://named:2"
+    assert ClusterApi("here").configuration.host == "http://named:2"
 
 
 @pytest.mark.parametrize(
     "text", [None, "", "{", "[]", "contexts: 3", KUBECONFIG.format(current="gone", url=""), "current-context: here"]
 )
-def test_a_kubeconfig_that_is_missing_or_broken_is_named(
+def test_a_missing_or_broken_kubeconfig_is_a_clear_error(
     nowhere: Path, text: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text is not None:
@@ -90,7 +89,7 @@ def test_a_kubeconfig_that_is_missing_or_broken_is_named(
         (nowhere / ".kube/config").write_text(text)
     for context in (None, "wrong"):
         with pytest.raises(SettingsError, match="Expected a kubeconfig or a pod's account"):
-            connect(context)
+            ClusterApi(context)
     options = ["--model", "m", "--config", "configmap:ml/models", "--replica", "a:1", "--store", "."]
     assert cli.main(["status", "--json", *options]) == 2
     told = capsys.readouterr()
@@ -98,38 +97,55 @@ def test_a_kubeconfig_that_is_missing_or_broken_is_named(
     assert "Traceback" not in told.err
 
 
-def test_a_pod_whose_account_is_not_mounted_is_told(pod: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "extra", "proxy"),
+    [
+        ("https://127.0.0.1:6443", "", None),
+        ("http://localhost:8001", "", None),
+        ("https://cluster.example:6443", "", "http://proxy.example:3128"),
+        ("https://127.0.0.1:6443", ', proxy-url: "http://tunnel.example:1"', "http://tunnel.example:1"),
+    ],
+)
+def test_an_api_on_this_machine_is_called_without_the_environments_proxy(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, url: str, extra: str, proxy: str | None
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    (nowhere / "config").write_text(KUBECONFIG.format(current="here", url=url).replace(f'"{url}"', f'"{url}"{extra}'))
+    monkeypatch.setenv("KUBECONFIG", str(nowhere / "config"))
+    assert ClusterApi(None).configuration.proxy == proxy
+
+
+def test_a_pod_without_its_account_mounted_is_a_clear_error(pod: Path) -> None:
     (pod / "token").unlink()
     with pytest.raises(SettingsError, match="token file does not exist"):
-        connect(None)
+        ClusterApi(None)
 
 
-def test_an_edit_changes_one_entry_and_nothing_else(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
-    target = ConfigMapTarget(api, "ml", "duoserve-models", "models.config")
-    before = target.read()
-    after = target.write("model_config_list { }\n", before)
-    assert target.read() == after
-    assert after.revision != before.revision
+def test_an_edit_changes_one_entry_and_nothing_else(cluster: FakeCluster, api: ClusterApi) -> None:
+    target = ConfigMapEntry(api, "ml", "duoserve-models", "models.config")
+    target.write("model_config_list { }\n", target.read())
+    assert target.read() == "model_config_list { }\n"
     assert cluster.objects["ml", "configmaps", "duoserve-models"]["data"]["other"] == "kept"
 
 
-def test_an_edit_over_somebody_elses_is_refused(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
-    target = ConfigMapTarget(api, "ml", "duoserve-models", "models.config")
+def test_an_edit_over_another_edit_is_refused(cluster: FakeCluster, api: ClusterApi) -> None:
+    target = ConfigMapEntry(api, "ml", "duoserve-models", "models.config")
     before = target.read()
     target.write("theirs", before)
     with pytest.raises(Busy):
         target.write("ours", before)
-    assert target.read().text == "theirs"
+    assert target.read() == "theirs"
 
 
-def test_what_is_missing_is_named(api: kubernetes.client.ApiClient) -> None:
+def test_a_missing_object_or_key_is_a_clear_error(api: ClusterApi) -> None:
     with pytest.raises(RolloutError, match="404"):
-        ConfigMapTarget(api, "ml", "nothing", "models.config").read()
+        ConfigMapEntry(api, "ml", "nothing", "models.config").read()
     with pytest.raises(RolloutError, match=r"models\.config, other"):
-        ConfigMapTarget(api, "ml", "duoserve-models", "wrong").read()
+        ConfigMapEntry(api, "ml", "duoserve-models", "wrong").read()
 
 
-def test_one_operator_at_a_time(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
+def test_one_operator_at_a_time(cluster: FakeCluster, api: ClusterApi) -> None:
     first, second = (LeaseLock(api, "ml", "duoserve-models-rollout") for _ in range(2))
     with first.held("ada@here", "run 8"):
         with pytest.raises(Busy, match="ada@here, for: run 8"), second.held("bob@there", "run 9"):
@@ -139,9 +155,7 @@ def test_one_operator_at_a_time(cluster: FakeCluster, api: kubernetes.client.Api
         second.check()
 
 
-def test_a_dead_holder_is_followed_when_its_lease_has_run_out(
-    cluster: FakeCluster, api: kubernetes.client.ApiClient
-) -> None:
+def test_the_lease_of_a_dead_holder_is_free_when_it_has_expired(cluster: FakeCluster, api: ClusterApi) -> None:
     ago = datetime.now(timezone.utc) - timedelta(seconds=31)
     spec = {"holderIdentity": "dead", "leaseDurationSeconds": 30, "renewTime": ago.isoformat()}
     cluster.put("ml", "leases", "duoserve-models-rollout", spec=spec)
@@ -149,9 +163,7 @@ def test_a_dead_holder_is_followed_when_its_lease_has_run_out(
         assert "ada" in cluster.objects["ml", "leases", "duoserve-models-rollout"]["spec"]["holderIdentity"]
 
 
-def test_a_lease_that_was_taken_away_stops_the_next_edit(
-    cluster: FakeCluster, api: kubernetes.client.ApiClient
-) -> None:
+def test_a_lease_that_was_taken_away_stops_the_next_edit(cluster: FakeCluster, api: ClusterApi) -> None:
     lock = LeaseLock(api, "ml", "duoserve-models-rollout")
     with lock.held("ada@here", "run 8"):
         cluster.objects["ml", "leases", "duoserve-models-rollout"]["spec"]["holderIdentity"] = "bob@there"
@@ -159,16 +171,14 @@ def test_a_lease_that_was_taken_away_stops_the_next_edit(
             lock.check()
 
 
-def test_the_history_is_shared_and_keeps_every_entry_of_two_writers(
-    cluster: FakeCluster, api: kubernetes.client.ApiClient
-) -> None:
+def test_the_history_is_shared_and_keeps_every_entry_of_two_writers(cluster: FakeCluster, api: ClusterApi) -> None:
     histories = [ConfigMapHistory(api, "ml", "duoserve-models-rollout") for _ in range(2)]
 
-    def write(history: ConfigMapHistory) -> None:
+    def write(history: ConfigMapHistory, command: str) -> None:
         for version in range(1, 6):
-            history.append(entry("edit", "run", "pets", version=version))
+            history.append(entry("edit", command, "pets", version=version))
 
-    threads = [threading.Thread(target=write, args=(history,)) for history in histories]
+    threads = [threading.Thread(target=write, args=each) for each in zip(histories, ("run", "promote"), strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -176,16 +186,14 @@ def test_the_history_is_shared_and_keeps_every_entry_of_two_writers(
     assert sorted(record["version"] for record in histories[0].read()) == sorted([*range(1, 6)] * 2)
 
 
-def test_a_history_that_outgrows_its_configmap_loses_the_oldest_entries(
-    cluster: FakeCluster, api: kubernetes.client.ApiClient
-) -> None:
+def test_a_history_that_outgrows_its_configmap_loses_the_oldest_entries(cluster: FakeCluster, api: ClusterApi) -> None:
     history = ConfigMapHistory(api, "ml", "duoserve-models-rollout")
     for version in range(1, 6):
-        history.append(entry("gate", "run", "pets", version=version, figures="x" * 300_000))
+        history.append(entry("check", "run", "pets", version=version, figures="x" * 300_000))
     assert [record["version"] for record in history.read()] == [4, 5]
 
 
-def test_running_pods_are_replicas_ready_or_not(cluster: FakeCluster, api: kubernetes.client.ApiClient) -> None:
+def test_running_pods_are_replicas_ready_or_not(cluster: FakeCluster, api: ClusterApi) -> None:
     for name, ip, phase, leaving in (
         ("a", "10.0.0.1", "Running", None),
         ("b", "10.0.0.2", "Pending", None),
@@ -195,4 +203,4 @@ def test_running_pods_are_replicas_ready_or_not(cluster: FakeCluster, api: kuber
     ):
         metadata = {"deletionTimestamp": leaving} if leaving else {}
         cluster.put("ml", "pods", name, metadata=metadata, status={"phase": phase, "podIP": ip})
-    assert sorted(pod_addresses(api, "ml", "app=duoserve", 8500)) == ["10.0.0.1:8500", "[fd00::4]:8500"]
+    assert sorted(api.pod_addresses("ml", "app=duoserve", 8500)) == ["10.0.0.1:8500", "[fd00::4]:8500"]

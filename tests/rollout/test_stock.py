@@ -1,4 +1,4 @@
-"""The rollout against two replicas of the stock server: `-m docker`, in the GitHub workflow."""
+"""The rollout against two replicas of the stock server: `-m stock`, in the GitHub workflow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.rollout import Stopped
 from tests.rollout import models
 from tests.rollout.site import STOCK, Site
 
-pytestmark = pytest.mark.docker
+pytestmark = pytest.mark.stock
 
 
 def answering(site: Site) -> set[int]:
@@ -23,20 +23,20 @@ def answering(site: Site) -> set[int]:
     return found
 
 
-def test_a_good_version_goes_out_and_comes_back(make_site: Callable[..., Site]) -> None:
+def test_a_good_version_is_rolled_out_and_back(make_site: Callable[..., Site]) -> None:
     site = make_site(STOCK, STOCK)
     with site.rollout() as rollout:
         rollout.run(models.GOOD)
     assert answering(site) == {models.GOOD}
     with site.rollout() as rollout:
         rollout.rollback()
-    site.wait_until_calm()
+    site.wait_until_in_sync()
     assert answering(site) == {models.OLD}
 
 
-def test_a_worse_version_is_stopped_at_the_gate(make_site: Callable[..., Site]) -> None:
+def test_a_worse_version_is_stopped_by_the_check(make_site: Callable[..., Site]) -> None:
     site = make_site(STOCK, STOCK)
     with site.rollout() as rollout, pytest.raises(Stopped) as stopped:
         rollout.run(models.WORSE)
-    assert stopped.value.step == "gate" and stopped.value.undone
+    assert stopped.value.step == "check" and stopped.value.undone
     assert answering(site) == {models.OLD}

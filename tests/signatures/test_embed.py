@@ -18,8 +18,8 @@ from duoserve import Client, PreprocessingSpec, Preprocessor, UnsupportedModel
 from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.contract import EMBED, SERVING_DEFAULT
 from export.errors import ExportError, GateError
-from export.publish import signatures
-from export.publish.embedding import embed_fn, embedding_length
+from export.publish import answers
+from export.publish.embedding import embedding_length
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.model import build_model
@@ -136,8 +136,16 @@ def test_a_rollout_that_would_lose_it_is_incompatible(versions: dict[int, Publis
 def test_other_vectors_than_the_keras_models_are_not_published(
     models: dict[int, keras.Model], spec: PreprocessingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = signatures.embed_fn
-    monkeypatch.setattr(signatures, "embed_fn", lambda model: lambda *inputs: right(model)(*inputs) * 0.99)
+    right = answers.answer_fn
+
+    def shorter(model: keras.Model, spec: PreprocessingSpec) -> answers.Answer:
+        def answer(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = right(model, spec)(image, tokens)
+            return {**found, "embedding": found["embedding"] * 0.99}
+
+        return answer
+
+    monkeypatch.setattr(answers, "answer_fn", shorter)
     with pytest.raises(GateError, match="embed, row 0: expected vectors within") as caught:
         export_version(models[WITH], spec, SAMPLES, ModelStore(tmp_path, NAME), batch_sizes=(1,))
     assert "expected a vector of length 1. Received: 0.99" in str(caught.value)
@@ -149,7 +157,7 @@ def test_every_fusion_has_it_and_a_model_of_one_input_has_not(spec: Preprocessin
     model = build_model(SMALL, spec, fusion=fusion, vocabulary=320)
     draw = np.random.default_rng(0)
     image, tokens = draw.integers(0, 256, (2, 24, 32, 3), np.uint8), draw.integers(0, 320, (2, 6), np.int32)
-    found = embed_fn(model)(tf.constant(image), tf.constant(tokens))
+    found = answers.answer_fn(model, spec)(image, tokens)["embedding"]
     np.testing.assert_allclose(found, of_keras(model, image, tokens), atol=1e-6)
     assert embedding_length(model) == found.shape[1]
     assert embedding_length(build_model(SMALL, spec, fusion="image_only", vocabulary=320)) == 0

@@ -17,10 +17,10 @@ from duoserve import AudioSpec, Client, PreprocessingSpec, Preprocessor, Request
 from duoserve.contract import DESCRIBE, EXPLAIN
 from export.errors import GateError
 from export.publish import signatures
+from export.publish.answers import answer_fn
 from export.publish.explain import explain_fn, explained
 from export.publish.occlusion import relevances
 from export.publish.savedmodel import Published, export_version
-from export.publish.signatures import predict_fn
 from export.publish.store import ModelStore
 from export.publish.warmup import WARMUP_PATH, read_warmup
 from export.training.tokenizer import train_tokenizer
@@ -201,7 +201,11 @@ def test_relevances_that_the_model_does_not_have_are_not_published(
 )
 def test_it_is_what_the_model_answers_without_each_part(spec: PreprocessingSpec, changes: dict[str, Any]) -> None:
     spec = dataclasses.replace(spec, **{"explain_grid": GRID, **changes})
-    predict = predict_fn(build_model(spec), spec)
+    answer = answer_fn(build_model(spec), spec)
+
+    def predict(image: Any, tokens: Any) -> tf.Tensor:
+        return answer(image, tokens)["probabilities"]
+
     preprocessor = Preprocessor(spec)
     draw = np.random.default_rng(0)
     image = draw.integers(0, 256, (4, 24, 32, 3), np.uint8)

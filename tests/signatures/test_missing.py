@@ -16,7 +16,7 @@ from duoserve import Client, RequestRejected, UnsupportedModel
 from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.contract import SERVING_BYTES
 from export.errors import GateError
-from export.graph.preprocessing import ImageDecoder
+from export.graph.images import ImageDecoder
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from serving.local.testing import LocalServer

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import export.dataset.data
 from duoserve.contract import PreprocessingSpec
@@ -65,7 +66,7 @@ def test_all_bad_rows_are_in_one_error(folder: Make) -> None:
         (11, "outside the folder"),
         (12, "outside the folder"),
         (13, "outside the folder"),
-        (14, "JPEG or PNG"),
+        (14, "JPEG, PNG or WebP"),
         (15, "in no training row"),
         (16, "image is empty"),
         (16, "text is empty"),
@@ -198,6 +199,18 @@ def test_the_digest_is_of_contents_not_of_names(folder: Make) -> None:
     changed = load_dataset(root).digest
     (root / "renamed.png").write_bytes(picture((1, 1, 1)))
     assert len({before, changed, load_dataset(root).digest}) == 3
+
+
+def test_images_of_one_colour_are_counted_on_their_background(folder: Make) -> None:
+    root = folder(GOOD, SPLIT)
+    assert load_dataset(root).note == ""
+    icon = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    icon.paste((0, 0, 0, 255), (10, 10, 30, 30))
+    icon.save(root / "also.png")
+    assert load_dataset(root).note == ""
+    assert load_dataset(root, background=(0, 0, 0)).note == (
+        "1 of 3 images have a single colour, with transparent pixels on 0,0,0; the first is 'also.png' in line 3"
+    )
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])

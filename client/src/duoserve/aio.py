@@ -20,7 +20,8 @@ from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
+from duoserve.preprocessing.images import ImageSource
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["AsyncClient"]

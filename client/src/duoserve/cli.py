@@ -1,4 +1,4 @@
-"""`duoserve`: predict, embed, explain, describe, status and bench from a shell."""
+"""`duoserve`: predict, embed, explain, describe, status, score and bench from a shell."""
 
 from __future__ import annotations
 
@@ -13,24 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duoserve import _bench
+from duoserve._printed import (
+    describe_lines,
+    describe_record,
+    explanation_record,
+    predicted_columns,
+    prediction_lines,
+    prediction_record,
+)
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.console import guarded, put, say
-from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
 from duoserve.errors import DuoserveError, InvalidInput
-from duoserve.explanation import Explanation
 from duoserve.options import TLS
-from duoserve.results import Prediction
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from duoserve.score import Report
 
 __all__ = ["main"]
 
 _PREFIX = "duoserve: "
 _EPILOG = (
-    "Exit codes: 0 done, 1 the call failed or nothing can be printed, 2 wrong usage or input, 130 interrupted,"
-    " 141 nobody reads what is printed."
+    "Exit codes: 0 done, 1 the call failed or stdout can't be written, 2 wrong usage or input, 130 interrupted,"
+    " 141 stdout was closed."
 )
 
 
@@ -90,19 +97,45 @@ def _parser() -> argparse.ArgumentParser:
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Classify one image (or clip) with its text, or one of them alone.")
+    predict = command("predict", _predict, "Ask about one image (or clip) with its text, or one of them alone.")
     _add_input(predict)
-    predict.add_argument("--top", type=_count, default=5, metavar="K", help="classes to show (default: %(default)s)")
+    predict.add_argument(
+        "--top", type=_count, default=5, metavar="K", help="classes or tags to show (default: %(default)s)"
+    )
     _add_send(predict)
     _add_input(
         command("embed", _embed, "Make a vector of one image (or clip) with its text, to compare by dot product.")
     )
     explain = command("explain", _explain, "Show which words and which parts of the image (or clip) decided.")
     _add_input(explain)
-    explain.add_argument("--class", dest="of", metavar="NAME", help="class to explain (default: the most probable one)")
+    explain.add_argument(
+        "--class",
+        dest="of",
+        metavar="NAME",
+        help="class, tag or score to explain (default: the most probable; the first score)",
+    )
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
+    scoring = command("score", _score, "Ask about every row of a table; run it again to resume after a kill.")
+    scoring.add_argument(
+        "table", type=Path, help="CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
+    )
+    scoring.add_argument("--out", type=Path, required=True, metavar="FILE", help="the rows with their answers")
+    scoring.add_argument(
+        "--concurrency", type=_count, default=8, metavar="N", help="requests side by side (default: %(default)s)"
+    )
+    scoring.add_argument(
+        "--rows", type=_count, default=32, metavar="N", help="rows of a request at most (default: %(default)s)"
+    )
+    scoring.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long rows are asked again while the server can't answer (default: %(default)s)",
+    )
+    _add_send(scoring)
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
     medium = bench.add_mutually_exclusive_group()
     medium.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
@@ -160,14 +193,11 @@ def _client_options(options: argparse.Namespace) -> dict[str, Any]:
 def _predict(options: argparse.Namespace) -> int:
     with Client(**_client_options(options)) as client:
         answer = client.predict(options.image, options.text, audio=options.audio)
-    top = answer.top(options.top)
     if options.json:
-        say(json.dumps(_prediction_record(answer, options.top), ensure_ascii=False))
+        say(json.dumps(prediction_record(answer, options.top), ensure_ascii=False))
         return 0
-    width = max((len(scored.label) for scored in top), default=0)
-    for scored in top:
-        say(f"{scored.label:<{width}}  {scored.probability:.4f}")
-    say(f"version {answer.version}, sent as {answer.sent}")
+    for line in prediction_lines(answer, options.top):
+        say(line)
     return 0
 
 
@@ -189,9 +219,9 @@ def _explain(options: argparse.Namespace) -> int:
     if options.out is not None:
         _write_png(options.out, found.heat_map(options.image))
     if options.json:
-        say(json.dumps(_explanation_record(found, options.out), ensure_ascii=False))
+        say(json.dumps(explanation_record(found, options.out), ensure_ascii=False))
         return 0
-    say(f"{found.label}  {found.probability:.4f}")
+    say(f"{found.label}  {found.value:.4f}" if found.kind.decided else f"{found.label}  {found.value:.6g}")
     medium = "audio" if options.audio else "image"
     say(f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}")
     if sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
@@ -200,21 +230,6 @@ def _explain(options: argparse.Namespace) -> int:
         say(f"  {word.relevance:+.4f}  {word.text}")
     say(f"version {found.version}" + (f", heat map in {options.out}" if options.out is not None else ""))
     return 0
-
-
-def _explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:
-    return {
-        "label": found.label,
-        "probability": found.probability,
-        "image_share": found.image_share,
-        "text_share": found.text_share,
-        "input_relevance": found.input_relevance._asdict(),
-        "image_relevance": found.image_relevance.tolist(),
-        "words": [word._asdict() for word in found.words],
-        "version": found.version,
-        "target": found.target,
-        "out": None if out is None else str(out),
-    }
 
 
 def _write_png(path: Path, image: Image.Image) -> None:
@@ -229,76 +244,15 @@ def _write_png(path: Path, image: Image.Image) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _prediction_record(answer: Prediction, k: int) -> dict[str, Any]:
-    return {
-        "label": answer.label,
-        "probability": answer.probability,
-        "top": [scored._asdict() for scored in answer.top(k)],
-        "version": answer.version,
-        "target": answer.target,
-        "sent": answer.sent,
-    }
-
-
 def _describe(options: argparse.Namespace) -> int:
     with Client(**_client_options(options)) as client:
         spec, served = client.describe(), client.signatures()
-    promised = signatures(spec)
     if options.json:
-        record = {
-            "version": spec.version,
-            "digest": spec.digest,
-            "image": [spec.image_height, spec.image_width, 3],
-            "token_length": spec.token_length,
-            "pad_id": spec.pad_id,
-            "optional": list(spec.optional),
-            "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
-            "labels": list(spec.labels),
-            "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
-            "follows_contract": all(_follows(served.get(name), promised[name]) for name in promised),
-        }
-        say(json.dumps(record, ensure_ascii=False))
+        say(json.dumps(describe_record(spec, served), ensure_ascii=False))
         return 0
-    say(f"version       {spec.version}")
-    say(f"digest        {spec.digest}")
-    say(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
-    if spec.audio is not None:
-        say(f"audio         {_audio_text(spec, spec.audio)}")
-    say(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
-    say(f"optional      {' or '.join(spec.optional) or 'nothing'}")
-    say(f"labels        {', '.join(spec.labels)}")
-    for name, signature in served.items():
-        note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"
-        say(f"\n{name}{note}")
-        for tensor in signature.inputs:
-            say(f"  in   {tensor.name:<14} {tensor}")
-        for tensor in signature.outputs:
-            say(f"  out  {tensor.name:<14} {tensor}")
+    for line in describe_lines(spec, served):
+        say(line)
     return 0
-
-
-def _audio_text(spec: PreprocessingSpec, audio: AudioSpec) -> str:
-    seconds = audio.clip_samples(spec.image_width) / audio.sample_rate
-    return (
-        f"{seconds:.2f} s at {audio.sample_rate} Hz,"
-        f" as {spec.image_height} bands from {audio.low_hz} to {audio.high_hz} Hz in {spec.image_width} frames"
-    )
-
-
-def _follows(served: SignatureSpec | None, promised: SignatureSpec) -> bool:
-    """Whether names and dtypes are the contract's, and no fixed size is another one."""
-    if served is None:
-        return False
-    for ours, theirs in ((promised.inputs, served.inputs), (promised.outputs, served.outputs)):
-        found = {tensor.name: tensor for tensor in theirs}
-        if found.keys() != {tensor.name for tensor in ours}:
-            return False
-        for tensor in ours:
-            other = found[tensor.name]
-            sizes = zip(tensor.shape, other.shape, strict=False)
-            if other.dtype != tensor.dtype or any(None not in pair and pair[0] != pair[1] for pair in sizes):
-                return False
-    return True
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -310,6 +264,38 @@ def _status(options: argparse.Namespace) -> int:
     for version in versions:
         say(f"{version.version:>8}  {version.state:<10}  {version.error}".rstrip())
     return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from duoserve.score import score
+
+    described = _client_options(options)
+    identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
+    with Client(**described, max_batch_size=options.rows) as client:
+        report = score(
+            client,
+            options.table,
+            options.out,
+            fields=predicted_columns,
+            identity=identity,
+            concurrency=options.concurrency,
+            rows_per_request=options.rows,
+            patience=options.patience,
+            progress=None if options.json else _show_rows,
+        )
+    if options.json:
+        say(json.dumps({**dataclasses.asdict(report), "out": str(options.out)}, ensure_ascii=False))
+        return 0
+    resumed = f", {report.resumed} of them by an earlier run" if report.resumed else ""
+    say(f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed; in {options.out}")
+    for row, error in report.errors.items():
+        say(f"  row {row}: {error}")
+    return 0
+
+
+def _show_rows(share: float, report: Report) -> None:
+    if report.rows % 32 == 0 or share >= 1:
+        _show_progress(share, f"{report.rows} rows, {report.failed} failed")
 
 
 def _run_bench(options: argparse.Namespace) -> int:
@@ -325,7 +311,7 @@ def _run_bench(options: argparse.Namespace) -> int:
                 duration=options.duration,
                 warmup=options.warmup,
                 prepared=options.prepared,
-                progress=None if options.json else _show_progress,
+                progress=None if options.json else _show_calls,
             )
 
     report = asyncio.run(run())
@@ -333,8 +319,12 @@ def _run_bench(options: argparse.Namespace) -> int:
     return 0 if report.calls else 1
 
 
-def _show_progress(share: float, calls: int, errors: int) -> None:
+def _show_calls(share: float, calls: int, errors: int) -> None:
+    _show_progress(share, f"{calls} calls, {errors} errors")
+
+
+def _show_progress(share: float, what: str) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
         bar = "#" * int(share * 30)
         end = "\n" if share >= 1 else ""
-        print(f"\r[{bar:<30}] {share:4.0%}  {calls} calls, {errors} errors", end=end, file=sys.stderr, flush=True)
+        print(f"\r[{bar:<30}] {share:4.0%}  {what}", end=end, file=sys.stderr, flush=True)

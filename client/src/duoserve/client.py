@@ -18,7 +18,8 @@ from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.explanation import Explanation
 from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
+from duoserve.preprocessing.images import ImageSource
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["Client"]
@@ -150,7 +151,7 @@ class Client(BaseClient[grpc.Channel]):
         Args:
             image: As for `predict`.
             text: As for `predict`.
-            label: The class to explain; None: the most probable one.
+            label: The class, tag or score to explain; None: the most probable one (of scores the first).
             audio: As for `predict`; the parts are those of the spectrogram.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.

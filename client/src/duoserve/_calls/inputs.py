@@ -23,8 +23,9 @@ from duoserve.contract import (
 )
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocessing.audio import Clip, as_clip
-from duoserve.preprocessing.image_headers import EncodedImage, inspect
-from duoserve.preprocessing.preprocessor import Preprocessor, read_encoded
+from duoserve.preprocessing.image_headers import EncodedImage
+from duoserve.preprocessing.images import inspect, read_encoded
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.recordings import inspect_audio
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
@@ -166,6 +167,8 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
         )
     if mode != "auto":
         return mode
+    if isinstance(row.facts, EncodedImage) and row.facts.since_background and spec.background is None:
+        return "tensors"  # the graph may date from before it read such files
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
 
@@ -177,7 +180,7 @@ class Query:
     Attributes:
         rows: At least one.
         signature: SERVING_BYTES sends the rows as they are; every other one, tensors.
-        label: For EXPLAIN the class that is meant; None: the most probable one.
+        label: For EXPLAIN the class, tag or score that is meant; None: the most probable one (of scores the first).
     """
 
     rows: Sequence[Row]
@@ -194,7 +197,8 @@ class Query:
         if not self.everywhere and self.signature not in signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
-            return f"Expected label to be one of the version's {len(spec.labels)} classes. Received: {self.label!r:.80}"
+            known = f"{len(spec.labels)} {spec.answer.columns}"
+            return f"Expected label to be one of the version's {known}. Received: {self.label!r:.80}"
         return mismatch(self.rows, spec)
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:

@@ -27,7 +27,8 @@ from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.preprocessor import ImageSource, Preprocessor
+from duoserve.preprocessing.images import ImageSource
+from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 
@@ -246,7 +247,7 @@ class Operations:
         with observed:
             context.record.sent = "tensors"
             found = yield from self._follower.predict_tensors(context, self.target, image, tokens, preprocessor)
-            context.record.rows = len(found.probabilities)
+            context.record.rows = len(found.values)
             return found
 
     def run(

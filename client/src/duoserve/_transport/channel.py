@@ -6,6 +6,7 @@ import dataclasses
 import ipaddress
 import json
 import socket
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ class Address:
     Attributes:
         text: For messages, as the user gave it.
         target: gRPC's target, None when `hosts` have to be resolved first.
-        hosts: Host and port of each server of a list.
+        hosts: Host and port of each server that it names; empty where gRPC's target does not show them.
         moves: Whether names are behind it, so that its answer can change.
     """
 
@@ -40,7 +41,11 @@ class Address:
         """Whether no byte leaves this machine."""
         if self.target is not None and self.target.startswith("unix"):
             return True
-        return bool(self.hosts) and all(host == "localhost" or _is_loopback(host) for host, _ in self.hosts)
+        return bool(self.hosts) and all(_is_loopback(host) for host, _ in self.hosts)
+
+    def is_direct(self) -> bool:
+        """Whether it is called without the environment's proxy, whose gRPC support takes one server only."""
+        return self.is_local() or len(self.hosts) > 1
 
 
 def parse_address(address: str | Sequence[str]) -> Address:
@@ -51,13 +56,24 @@ def parse_address(address: str | Sequence[str]) -> Address:
     """
     if isinstance(address, str):
         if address.startswith(_SCHEMES):
-            return Address(address, address, moves=address.startswith(("dns:", "xds:")))
+            return Address(address, address, _hosts_of(address), moves=address.startswith(("dns:", "xds:")))
         host, port = _host_port(address)
         return Address(address, f"dns:///{address}", ((host, port),), moves=not _is_ip(host))
     if not isinstance(address, Sequence) or not address:
         raise InvalidInput(f"Expected address as host:port or a list of these. Received: {address!r}")
     hosts = tuple(_host_port(entry) for entry in address)
     return Address(",".join(address), None, hosts, moves=not all(_is_ip(host) for host, _ in hosts))
+
+
+def _hosts_of(target: str) -> tuple[tuple[str, int], ...]:
+    """The hosts of a gRPC target that names some: dns:///name:port, ipv4:ip:port,ip:port, ipv6:…"""
+    scheme, _, path = target.partition(":")
+    if scheme not in ("dns", "ipv4", "ipv6"):
+        return ()
+    try:
+        return tuple(_host_port(urllib.parse.unquote(entry)) for entry in path.rpartition("/")[2].split(","))
+    except InvalidInput:
+        return ()  # gRPC judges it: a port may be left out
 
 
 def _host_port(entry: Any) -> tuple[str, int]:
@@ -78,7 +94,10 @@ def _is_ip(host: str) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
+    if not _is_ip(host):
+        return host.lower() == "localhost"
+    address = ipaddress.ip_address(host)
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +145,8 @@ def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TL
         ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, on a busy replica
         ("grpc.max_reconnect_backoff_ms", 5000),
     ]
+    if address.is_direct():
+        options.append(("grpc.enable_http_proxy", 0))
     credentials, digest = None, ""
     if tls is not None:
         credentials, digest = read_credentials(tls.ca, tls.key, tls.cert)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
 
@@ -20,10 +21,10 @@ AUDIO: Final = "audio"
 TEXT: Final = "text"
 """The inputs, as a caller names them. A model has two of them: an image or a clip, and text."""
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
 
-_SINCE: Final[Mapping[str, int]] = MappingProxyType({"audio": 2, "optional": 2})
+_SINCE: Final[Mapping[str, int]] = MappingProxyType({"audio": 2, "optional": 2, "background": 3, "answer": 3})
 """The format that brought a key. Such a key is written only where it is not the default: every other
 spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
 
@@ -37,26 +38,31 @@ class PreprocessingSpec:
         image_width: Columns of the `image` input, in pixels.
         token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
         tokenizer: A serialised SentencePiece model.
-        labels: Class names; position i names column i of `probabilities`.
+        labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
         version: The servable version that carries this spec. Not part of `digest`: two
             versions that preprocess alike have the same digest.
         optional: Which of "image" and "text" a caller may leave out, because the model was trained
             without them too (modality dropout); never both in one row. Empty: every row has both.
             A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
-            alone; in `serving_bytes` an empty byte string stands for either. A picture that is
+            alone; in `serving_bytes` an empty byte string stands for either. An image that is
             black all over therefore counts as missing.
         audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
             in `optional` then means the clip. None: it takes images.
+        background: Red, green and blue, 0-255, on which transparent pixels are composited. None: their alpha
+            is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs. Always
+            None where the model takes clips.
+        answer: What the model answers with: one class, unless it is said.
         embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
             signature. Not part of `digest` either, and no reason for a newer format: a client that
             does not know of it prepares input and reads answers as before.
-        explain_grid: Rows and columns into which the signature `explain` divides the picture; None where
-            the version has no such signature. Likewise.
+        explain_grid: Rows and columns into which the signature `explain` divides the image; None where
+            the version has no such signature. Not part of `digest` either.
 
     Raises:
         ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
-            optional input that is none, more mel bands than the clip's windows tell apart.
+            unknown optional input, a background of other numbers, more mel bands than the clip's windows tell
+            apart, labels that do not fit the answer.
     """
 
     image_height: int
@@ -68,8 +74,10 @@ class PreprocessingSpec:
     pad_id: int = 0
     optional: tuple[str, ...] = ()
     audio: AudioSpec | None = None
+    background: tuple[int, int, int] | None = None
     embedding_length: int = 0
     explain_grid: tuple[int, int] | None = None
+    answer: Answer = ONE_CLASS
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -96,6 +104,9 @@ class PreprocessingSpec:
         object.__setattr__(self, "optional", tuple(name for name in (IMAGE, TEXT) if name in self.optional))
         if self.audio is not None:
             self.audio.band_edges(self.image_height)
+        if self.background is not None:
+            self._check_background(self.background)
+        self.answer.check(self.labels)
         if self.explain_grid is not None:
             if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
                 raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
@@ -103,6 +114,13 @@ class PreprocessingSpec:
                 ("rows", "columns"), self.explain_grid, (self.image_height, self.image_width), strict=True
             ):
                 check_int(f"{name} of explain_grid", cells, 1, most)
+
+    def _check_background(self, background: Any) -> None:
+        if not isinstance(background, tuple) or len(background) != 3 or self.audio is not None:
+            expected = "(red, green, blue), of images alone"
+            raise ContractError(f"Expected background to be {expected}. Received: {background!r:.80}")
+        for colour in background:
+            check_int("each colour of background", colour, 0, 255)
 
     @property
     def medium(self) -> str:
@@ -132,6 +150,10 @@ class PreprocessingSpec:
             content["optional"] = list(self.optional)
         if self.audio is not None:
             content["audio"] = dataclasses.asdict(self.audio)
+        if self.background is not None:
+            content["background"] = list(self.background)
+        if self.answer != ONE_CLASS:
+            content["answer"] = self.answer.record()
         return content
 
     def _extras(self) -> dict[str, Any]:
@@ -179,8 +201,10 @@ class PreprocessingSpec:
             pad_id=take(record, "pad_id", int),
             optional=take_strings(record, "optional") if "optional" in record else (),
             audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
+            background=tuple(take(record, "background", list)) if "background" in record else None,
             embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
             explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
+            answer=answer_from_record(take(record, "answer", dict)) if "answer" in record else ONE_CLASS,
         )
         if record.get("digest") != spec.digest:
             raise ContractError(

@@ -1,17 +1,14 @@
 """Raw input to the tensors of one model version, exactly as the model's own graph does it.
 
-Images: JPEG and PNG (as a path, bytes or a file object), numpy arrays and Pillow images
-become uint8 pixels, within 1 level of `serving_bytes`; where the model takes clips instead,
-`duoserve.preprocessing.audio` says how. Text becomes SentencePiece ids, identical to it.
+Images: JPEG, PNG and WebP (as a path, bytes or a file object), numpy arrays and Pillow images
+become uint8 pixels, the same as in `serving_bytes`; where the model takes clips instead,
+`duoserve.preprocessing.audio` has the rules. Text becomes SentencePiece ids, identical to it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
-import os
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,57 +17,14 @@ from duoserve._transport.fork import Lock
 from duoserve.contract import AUDIO, IMAGE, TEXT, ContractError, PreprocessingSpec
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.audio import AudioSource, Clip, Spectrogram, as_clip
-from duoserve.preprocessing.image_headers import MAX_PIXELS, EncodedImage, decode_ratio, exif_orientation, inspect
+from duoserve.preprocessing.image_headers import EncodedImage
+from duoserve.preprocessing.images import ImageSource, as_pil, check_array, decode, inspect, read_encoded, resize
 from duoserve.preprocessing.recordings import inspect_audio
-from duoserve.preprocessing.sources import kind_of, read_bytes
+from duoserve.preprocessing.sources import kind_of
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.preprocessing.words import WordRule, spans
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-__all__ = ["ImageSource", "Preprocessor", "decode_ratio", "exif_orientation", "open_image", "read_encoded"]
-
-ImageSource: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
-)
-"""A path, the bytes of a JPEG or PNG, a file object, a uint8 array (height, width, 3), or a PIL image."""
-
-
-def read_encoded(source: Any) -> bytes | None:
-    """The encoded bytes behind a path, bytes or file object; None for arrays and PIL images.
-
-    Raises:
-        InvalidInput: A file that can't be read, or a source of no known kind.
-    """
-    if isinstance(source, np.ndarray) or _is_pil(source):
-        return None
-    return read_bytes(source, IMAGE, ", a numpy array or a PIL image")
-
-
-def open_image(source: ImageSource) -> Image.Image:
-    """A PIL image in RGB, upright, in its own size, as `Preprocessor.image` reads it.
-
-    Raises:
-        InvalidInput: See there.
-    """
-    from PIL import Image
-
-    data = read_encoded(source)
-    if data is None:
-        if isinstance(source, np.ndarray):
-            _check_array(source)
-            return Image.fromarray(np.ascontiguousarray(source))
-        return _upright(_checked(cast("Image.Image", source)))
-    facts = inspect(data)
-    try:
-        with Image.open(io.BytesIO(data), formats=(facts.format,)) as image:
-            image.load()
-            return _turned(_rgb(image), facts.orientation)
-    except InvalidInput:
-        raise
-    except Exception as error:  # see Preprocessor.encoded
-        raise InvalidInput(f"Expected image to be a whole {facts.format}. Received: {error}") from error
+__all__ = ["Preprocessor"]
 
 
 class Preprocessor:
@@ -84,6 +38,7 @@ class Preprocessor:
     def __init__(self, spec: PreprocessingSpec) -> None:
         self.spec = spec
         self.digest = spec.digest
+        self._target = spec.image_height, spec.image_width
         self._lock = Lock()
         self._sentencepiece: Any = None
 
@@ -93,11 +48,11 @@ class Preprocessor:
         A Clip, where the spec has `audio`: see there. None, where the spec's `optional` has
         "image": a missing image, zeros.
 
-        Encoded images: the EXIF orientation of a JPEG is applied (of a PNG it is not: the
-        graph does not read it), alpha is dropped, grey and palette images become RGB, 16-bit
-        PNGs keep the upper byte, CMYK JPEGs are converted as TensorFlow does it. A JPEG much
-        larger than the model's input is shrunk while it is decoded (`decode_ratio`).
-        A PIL image is taken as the pixels it has, turned as its EXIF data says.
+        Encoded images: the EXIF orientation is applied; alpha is composited on the background of
+        the spec, or dropped where it has none; grey and palette images become RGB, 16-bit PNGs keep
+        the upper byte, CMYK JPEGs are converted as TensorFlow does it. A JPEG much larger than the
+        model's input is shrunk while it is decoded (`image_headers.decode_ratio`).
+        A PIL image is taken as the pixels it has, turned as its `info["exif"]` asks.
 
         Raises:
             InvalidInput: Another format, an animated, truncated or broken image, more than
@@ -106,16 +61,17 @@ class Preprocessor:
         """
         if source is None:
             self._check_optional(IMAGE)
-            return np.zeros((self.spec.image_height, self.spec.image_width, 3), np.uint8)
+            return np.zeros((*self._target, 3), np.uint8)
         if isinstance(source, Clip):
             return self.audio(source)
         self._check_medium(IMAGE)
         data = read_encoded(source)
         if data is not None:
             return self.encoded(data, inspect(data))
-        if isinstance(source, np.ndarray):
-            return self._array(source)
-        return self._resized(_upright(_checked(cast("Image.Image", source))))
+        if isinstance(source, np.ndarray) and source.shape[:2] == self._target:
+            check_array(source)
+            return source
+        return resize(as_pil(source, self.spec.background), *self._target)
 
     def audio(self, source: AudioSource) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), grey, 0-255: the spectrogram of a clip.
@@ -143,20 +99,7 @@ class Preprocessor:
             self._check_medium(AUDIO)
             return self._spectrogram.encoded(data, facts)
         self._check_medium(IMAGE)
-        from PIL import Image
-
-        target = self.spec.image_height, self.spec.image_width
-        try:
-            with Image.open(io.BytesIO(data), formats=(facts.format,)) as image:
-                if facts.format == "JPEG":
-                    ratio = decode_ratio(facts.height, facts.width, *target)
-                    image.draft(None, (facts.width // ratio, facts.height // ratio))
-                image.load()
-                return self._resized(_turned(_rgb(image), facts.orientation))
-        except InvalidInput:
-            raise
-        except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, zlib.error …
-            raise InvalidInput(f"Expected image to be a whole {facts.format}. Received: {error}") from error
+        return resize(decode(data, facts, self.spec.background, self._target), *self._target)
 
     def tokens(self, text: str | None) -> npt.NDArray[np.int32]:
         """int32 array of shape (token_length,): SentencePiece ids, padded with `pad_id` or cut.
@@ -230,25 +173,6 @@ class Preprocessor:
         if self.spec.medium != medium:
             raise InvalidInput(f"Expected {self.spec.medium}, as the model takes that. Received: {medium}")
 
-    def _array(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        _check_array(array)
-        height, width = array.shape[:2]
-        if (height, width) == (self.spec.image_height, self.spec.image_width):
-            return array
-        from PIL import Image
-
-        return self._resized(Image.fromarray(np.ascontiguousarray(array)))
-
-    def _resized(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        from PIL import Image
-
-        size = self.spec.image_width, self.spec.image_height
-        # The graph does the same arithmetic: rows, then columns. So does Pillow, but since release 12
-        # for pictures over 100 times as high as wide, which are therefore resized in two steps here.
-        if image.height > 100 * image.width:
-            image = image.resize((size[0], image.height), Image.Resampling.BILINEAR)
-        return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
-
 
 def _load_tokenizer(model: bytes) -> Any:
     import sentencepiece
@@ -257,77 +181,3 @@ def _load_tokenizer(model: bytes) -> Any:
         return sentencepiece.SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
         raise ContractError(f"Expected tokenizer to be a SentencePiece model. Received: {error}") from error
-
-
-def _is_pil(source: Any) -> bool:
-    # Without importing Pillow: an image can only come from a module that is there already.
-    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(source).__mro__)
-
-
-def _checked(image: Image.Image) -> Image.Image:
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise InvalidInput(f"Expected image to be a still image. Received: an animated {image.format} (copy one frame)")
-    if 0 in image.size:
-        raise InvalidInput(f"Expected image to have pixels. Received: a PIL image of size {image.size}")
-    _check_pixels(image.height, image.width)
-    try:
-        image.load()
-    except Exception as error:  # see Preprocessor.encoded
-        raise InvalidInput(f"Expected image to be a whole {image.format}. Received: {error}") from error
-    return image
-
-
-def _check_array(array: npt.NDArray[Any]) -> None:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise InvalidInput(
-            "Expected image to be a uint8 array of shape (height, width, 3), RGB, 0-255."
-            f" Received: {array.dtype} array of shape {array.shape}"
-        )
-    _check_pixels(*array.shape[:2])
-
-
-def _check_pixels(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise InvalidInput(f"Expected image of at most {MAX_PIXELS} pixels. Received: {width}x{height}")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    orientation = 1
-    if image.format != "PNG":
-        with contextlib.suppress(Exception):  # Pillow has many: as of a JPEG, what can't be read turns nothing
-            orientation = image.getexif().get(0x0112, 1)
-    return _turned(_rgb(image), orientation if orientation in range(1, 9) else 1)
-
-
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation == 1:
-        return image
-    from PIL.Image import Transpose
-
-    return image.transpose(
-        {
-            2: Transpose.FLIP_LEFT_RIGHT,
-            3: Transpose.ROTATE_180,
-            4: Transpose.FLIP_TOP_BOTTOM,
-            5: Transpose.TRANSPOSE,
-            6: Transpose.ROTATE_270,
-            7: Transpose.TRANSVERSE,
-            8: Transpose.ROTATE_90,
-        }[orientation]
-    )
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """RGB as TensorFlow's decoders make it."""
-    from PIL import Image
-
-    if image.mode == "RGB":
-        return image
-    if image.mode == "CMYK":
-        inks = 255 - np.asarray(image).astype(np.uint16)
-        return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise InvalidInput(f"Expected image of 8 bits a channel. Received: a PIL image of mode {image.mode}")
-    return image.convert("RGB")

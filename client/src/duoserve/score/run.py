@@ -1,0 +1,245 @@
+"""Asks a server about every row of a table, many requests side by side; a killed run is resumed."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from duoserve.client import Client
+from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.preprocessing.audio import Clip
+from duoserve.results import Prediction
+from duoserve.score.tables import check_extension, read_rows, write_rows
+
+__all__ = ["Report", "score"]
+
+_FIRST_ERRORS: Final = 10
+_PAUSE: Final = 1.0  # seconds before rows that a server could not take now are asked again
+
+Record = dict[str, Any]
+Fields = Callable[[Prediction], Record]
+
+
+@dataclasses.dataclass(slots=True)
+class Report:
+    """What became of the rows.
+
+    Attributes:
+        rows: All of them.
+        resumed: How many of these an earlier run had asked about.
+        failed: How many have an error in place of an answer.
+        errors: The first errors, by the number of their row, from 1.
+        seconds: Of this run.
+        rows_per_second: Of this run.
+    """
+
+    rows: int = 0
+    resumed: int = 0
+    failed: int = 0
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    rows_per_second: float = 0.0
+
+
+def score(
+    client: Client,
+    table: Path,
+    out: Path,
+    *,
+    fields: Fields,
+    identity: str,
+    concurrency: int = 8,
+    rows_per_request: int = 32,
+    patience: float = 60.0,
+    progress: Callable[[float, Report], None] | None = None,
+) -> Report:
+    """Writes `out`: the rows of `table` in order, with an answer or an error behind each.
+
+    Answers are appended to `OUT.part` as they come; `out` appears when all are there. A run that was ended before
+    is resumed: rows in `OUT.part` are not asked about again. Memory does not grow with the number of rows.
+
+    Args:
+        client: Safe for many threads; its `max_batch_size` should be `rows_per_request`.
+        table: CSV, JSON Lines or Parquet, with columns `image` (or `audio`) and `text`. Paths are relative to its
+            folder. Other columns are kept.
+        out: CSV, JSON Lines or Parquet, by extension.
+        fields: The columns of an answer.
+        identity: Of server, model and options: a part that another identity wrote is refused.
+        concurrency: Requests side by side.
+        rows_per_request: Rows of a request.
+        patience: Seconds for which rows are asked again that failed for now (a full server, none at all).
+        progress: Called with the share of the table that was read, and the report so far.
+
+    Raises:
+        InvalidInput: A table that can't be read or lacks columns, an output that can't be written, a part of
+            another run.
+        DuoserveError: The server did not come back within `patience`. Run it again to resume.
+    """
+    check_extension("the table", table)
+    check_extension("--out", out)
+    part = out.with_name(f"{out.name}.part")
+    began, report = time.monotonic(), Report()
+    with _opened(part, _fingerprint(table, identity), report) as file:
+        rows = itertools.islice(read_rows(table), report.resumed, None)
+        for share, record in _answered(client, rows, table.parent, fields, concurrency, rows_per_request, patience):
+            report.rows += 1
+            if "error" in record:
+                report.failed += 1
+                if len(report.errors) < _FIRST_ERRORS:
+                    report.errors[report.rows] = record["error"]
+            file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+            if progress is not None:
+                progress(share, report)
+    _finish(part, out)
+    report.seconds = time.monotonic() - began
+    report.rows_per_second = (report.rows - report.resumed) / max(report.seconds, 1e-9)
+    return report
+
+
+def _fingerprint(table: Path, identity: str) -> str:
+    try:
+        stat = table.stat()
+    except OSError as error:
+        raise InvalidInput(f"Expected a readable table. Received: {error}") from error
+    return json.dumps(
+        {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
+    )
+
+
+def _opened(part: Path, fingerprint: str, report: Report) -> Any:
+    """The part, open to append to, behind its last whole line. Fills in what the report says of the rows in it."""
+    try:
+        if part.exists():
+            with part.open("rb+") as file:
+                head, end = file.readline(), file.tell()
+                if head.rstrip(b"\n").decode() != fingerprint:
+                    raise InvalidInput(
+                        f"Expected {part} to be of this table, server, model and options. Received: another run's"
+                        " (remove it to begin anew)"
+                    )
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # the run was killed while it wrote this one
+                    end += len(line)
+                    report.rows += 1
+                    report.failed += "error" in json.loads(line)
+                file.truncate(end)
+            report.resumed = report.rows
+            return part.open("a", encoding="utf-8", buffering=1)
+        scratch = part.with_name(f".{part.name}.{os.getpid()}")
+        scratch.write_text(fingerprint + "\n", encoding="utf-8")
+        scratch.replace(part)
+        return part.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
+
+
+def _answered(
+    client: Client,
+    rows: Iterator[tuple[Any, float]],
+    folder: Path,
+    fields: Fields,
+    concurrency: int,
+    rows_per_request: int,
+    patience: float,
+) -> Iterator[tuple[float, Record]]:
+    """The rows in order, each with its answer or its error."""
+    pending: collections.deque[tuple[list[tuple[Any, float]], Future[list[Record]]]] = collections.deque()
+    with ThreadPoolExecutor(concurrency, "score") as pool:
+        try:
+            while True:
+                # Some requests in reserve: one that is slow must not leave the others without work.
+                while len(pending) < 2 * concurrency and (chunk := list(itertools.islice(rows, rows_per_request))):
+                    inputs = [row for row, _ in chunk]
+                    pending.append((chunk, pool.submit(_ask, client, inputs, folder, fields, patience)))
+                if not pending:
+                    return
+                chunk, asked = pending.popleft()
+                for (row, share), answer in zip(chunk, asked.result(), strict=True):
+                    kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
+                    yield share, kept | answer
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _ask(client: Client, rows: Sequence[Any], folder: Path, fields: Fields, patience: float) -> list[Record]:
+    """The columns of each row's answer. Rows that failed for now are asked again."""
+    found: list[Record] = [{}] * len(rows)
+    remaining, deadline = list(range(len(rows))), time.monotonic() + patience
+    while True:
+        outcomes: Sequence[Prediction | DuoserveError]
+        try:
+            outcomes = client.predict_batch([_pair(rows[i], folder) for i in remaining]).outcomes
+        except InvalidInput:
+            raise
+        except DuoserveError as error:
+            outcomes = [error] * len(remaining)
+        again, last = [], None
+        for i, outcome in zip(remaining, outcomes, strict=True):
+            if isinstance(outcome, Prediction):
+                found[i] = {**fields(outcome), "version": outcome.version}
+            elif outcome.retryable:
+                again.append(i)
+                last = outcome
+            else:
+                found[i] = {"error": f"{type(outcome).__name__}: {outcome.message}"}
+        if last is None:
+            return found
+        if time.monotonic() >= deadline:
+            raise last
+        remaining = again
+        time.sleep(_PAUSE)
+
+
+def _pair(row: Any, folder: Path) -> tuple[Any, Any]:
+    """Image (or Clip) and text of a row; an empty cell is a missing input."""
+    if not {"image", "audio"} & row.keys() and "text" not in row:
+        raise InvalidInput(
+            f"Expected columns image (or audio) and text. Received: {', '.join(map(str, row)) or 'none'}"
+        )
+    audio, image = row.get("audio") or None, row.get("image") or None
+    text = row.get("text") or None
+    if audio is not None:
+        return Clip(folder / audio if isinstance(audio, str) else audio), text
+    return (folder / image if isinstance(image, str) else image), text
+
+
+def _finish(part: Path, out: Path) -> None:
+    """Writes the table of a complete part under a temporary name, renames it, and removes the part."""
+
+    def records() -> Iterator[Record]:
+        with part.open(encoding="utf-8") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    columns: dict[str, type | None] = {}
+    for record in records():
+        for name, value in record.items():
+            columns[name] = _common(columns.get(name), value)
+    columns["error"] = columns.pop("error", str)  # last, and there in any case
+    scratch = out.with_name(f".{os.getpid()}.{out.name}")
+    try:
+        write_rows(scratch, records(), {name: kind or str for name, kind in columns.items()})
+        scratch.replace(out)
+    except OSError as error:
+        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    part.unlink()
+
+
+def _common(known: type | None, value: Any) -> type | None:
+    """The type of a column's values, with one more of them."""
+    kind = None if value is None else type(value)
+    if None in (known, kind) or known is kind:
+        return known or kind
+    return float if {known, kind} == {int, float} else str

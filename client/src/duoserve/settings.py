@@ -1,0 +1,131 @@
+"""TOML files as dataclasses: for `export` and `serving`, which have settings files. The client has none.
+
+Every entry is checked against the type of its field, and every wrong one is reported at once. A field's
+metadata may have `least` (of an integer; default 1) and `read`, which takes a text in place of the type's form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["SettingsFileError", "checked", "read_toml"]
+
+
+class SettingsFileError(ValueError):
+    """A settings file that can't be read, or has wrong entries.
+
+    Attributes:
+        problems: What was expected and what received, one line each.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n  - ".join(["Expected valid settings. Received:", *problems] if problems[1:] else problems))
+        self.problems = problems
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        SettingsFileError: It can't be read.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # not among the client's dependencies
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsFileError(f"Expected {path} to be a readable TOML file. Received: {error}") from error
+    return content
+
+
+def checked(kind: type[Any], content: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The entries of a file as values for the fields of a dataclass; tables become the dataclasses of their fields.
+
+    Args:
+        kind: The dataclass. Fields that `content` lacks are left to its defaults.
+        content: The entries.
+        base: Where relative paths start.
+
+    Raises:
+        SettingsFileError: Entries that are unknown or have a wrong value.
+    """
+    problems: list[str] = []
+    values = _table(kind, content, "", base, problems)
+    if problems:
+        raise SettingsFileError(*problems)
+    return values
+
+
+def _table(kind: type[Any], content: Mapping[str, Any], place: str, base: Path, problems: list[str]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for name, value in content.items():
+        try:
+            if name not in fields:
+                raise SettingsFileError(f"Expected the entries {', '.join(sorted(fields))}. Received: {place}{name}")
+            read = fields[name].metadata.get("read")
+            if read is not None and isinstance(value, str):
+                values[name] = read(value)
+            else:
+                least = fields[name].metadata.get("least", 1)
+                values[name] = _value(hints[name], value, f"{place}{name}", base, least)
+        except SettingsFileError as error:
+            problems += error.problems
+        except argparse.ArgumentTypeError as error:
+            problems.append(f"{place}{name}: {error}")
+    return values
+
+
+def _value(hint: Any, value: Any, place: str, base: Path, least: int) -> Any:
+    """The value as the type has it; the types are few: tables, paths, numbers, strings, tuples and unions of them."""
+    if dataclasses.is_dataclass(hint):
+        _expect(isinstance(value, Mapping), place, "a table", value)
+        problems: list[str] = []
+        entries = _table(typing.cast(Any, hint), value, f"{place}.", base, problems)
+        if problems:
+            raise SettingsFileError(*problems)
+        return typing.cast(Any, hint)(**entries)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [kind for kind in arguments if kind is not type(None)]
+        is_list = isinstance(value, (list, tuple))
+        fitting = [kind for kind in kinds if (typing.get_origin(kind) is tuple) == is_list]
+        return _value((fitting or kinds)[0], value, place, base, least)
+    if origin is tuple:
+        _expect(isinstance(value, (list, tuple)), place, "a list", value)
+        return tuple(_value(arguments[0], entry, f"{place}[{at}]", base, least) for at, entry in enumerate(value))
+    if origin is Literal:
+        _expect(value in arguments, place, f"one of {', '.join(arguments)}", value)
+    elif hint is Path:
+        _expect(isinstance(value, (str, Path)) and bool(str(value)), place, "a path", value)
+        return base / value
+    elif hint is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        _expect(number and 0 <= value < math.inf, place, "a number of at least 0", value)
+        return float(value)
+    elif hint is int:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        _expect(number and value >= least, place, f"an integer of at least {least}", value)
+    elif origin is not None:
+        _expect(isinstance(value, Mapping), place, "a table", value)
+    elif hint is str:
+        _expect(isinstance(value, str) and (bool(value) or place.endswith("]")), place, "a string, not empty", value)
+    else:
+        _expect(isinstance(value, hint), place, f"a {hint.__name__}", value)
+    return value
+
+
+def _expect(fits: bool, place: str, wanted: str, value: Any) -> None:
+    if not fits:
+        raise SettingsFileError(f"Expected {place} to be {wanted}. Received: {value!r:.60}")

@@ -1,0 +1,65 @@
+"""What the readers of JPEG, PNG and WebP headers share. Twin: `duoserve.preprocessing.image_headers`, with the errors.
+
+Files are read by graph operations that look at a few bytes at a time: a graph loop pays for each operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from duoserve.preprocessing.image_headers import MAX_PIXELS, Refused
+
+__all__ = ["File", "big_endian", "check", "little_endian", "require", "size_errors"]
+
+
+class File:
+    """The bytes of a file.
+
+    Attributes:
+        data: string scalar.
+        size: int32 scalar.
+    """
+
+    def __init__(self, data: tf.Tensor) -> None:
+        self.data = data
+        self.size = tf.strings.length(data)
+
+    def read(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
+        """int32 array of shape (count,): so many bytes, zeros beyond the end."""
+        part = self.slice(at, count)
+        return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int32)
+
+    def slice(self, at: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
+        """string scalar: so many bytes, fewer where the file ends."""
+        return tf.strings.substr(self.data, tf.minimum(at, self.size), count)
+
+
+def big_endian(octets: tf.Tensor) -> tf.Tensor:
+    """int32 scalar of up to 4 bytes; negative from 2^31 on."""
+    return tf.reduce_sum(octets * [256**place for place in reversed(range(octets.shape[0]))])
+
+
+def little_endian(octets: tf.Tensor) -> tf.Tensor:
+    """int32 scalar of up to 4 bytes; negative from 2^31 on."""
+    return tf.reduce_sum(octets * [256**place for place in range(octets.shape[0])])
+
+
+def size_errors(height: tf.Tensor, width: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    """For `check`: images without pixels, and with too many."""
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    # The height may be negative: it was 2^31 or more.
+    return {Refused.NO_PIXELS: pixels == 0, Refused.PIXELS: (pixels > MAX_PIXELS) | (height < 0) | (width < 0)}
+
+
+def check(errors: Mapping[str, tf.Tensor]) -> tf.Operation:
+    """Fails with the first of these texts whose condition holds."""
+    texts = tf.constant([*errors, ""])
+    first = tf.argmax(tf.cast(tf.stack([*errors.values(), True]), tf.int32))
+    return require(first == len(errors), texts[first])
+
+
+def require(condition: tf.Tensor | bool, text: tf.Tensor) -> tf.Operation:
+    """Fails (INVALID_ARGUMENT) with this text where the condition does not hold."""
+    return tf.debugging.Assert(condition, [text])

@@ -1,0 +1,81 @@
+"""PNG files in the graph: what libpng does not refuse, and the client does. Twin: `duoserve.preprocessing.png`."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from duoserve.preprocessing.image_headers import Background, Refused
+from export.graph.exif import orientation, upright
+from export.graph.image_headers import File, big_endian, check, size_errors
+from export.graph.transparency import flatten
+
+__all__ = ["decode_png"]
+
+_IDAT, _IEND, _ANIMATED, _TRANSPARENCY, _EXIF = (
+    int.from_bytes(name, "big") for name in (b"IDAT", b"IEND", b"acTL", b"tRNS", b"eXIf")
+)
+_ALPHA = 4
+"""Bit of the colour type."""
+
+
+def decode_png(data: tf.Tensor, background: Background | None) -> tf.Tensor:
+    """uint8 array of shape (any, any, 3), RGB, upright.
+
+    Args:
+        data: string scalar, the file.
+        background: Under transparent pixels. None: alpha is dropped.
+    """
+    file = File(data)
+    header = file.read(16, 10)
+    animated, keyed, exif_at, exif_size = _chunks(file)
+    errors = {**size_errors(big_endian(header[4:8]), big_endian(header[:4])), Refused.ANIMATED: animated}
+    has_alpha = keyed | (header[9] & _ALPHA > 0)
+
+    def opaque() -> tf.Tensor:
+        return tf.io.decode_png(data, channels=3)
+
+    with tf.control_dependencies([check(errors)]):
+        if background is None:
+            pixels = opaque()
+        else:
+            pixels = tf.cond(has_alpha, lambda: flatten(_with_alpha(data, depth=header[8]), background), opaque)
+    turn = tf.cond(exif_at > 0, lambda: orientation(file.slice(exif_at, exif_size)), lambda: tf.constant(1))
+    return upright(pixels, turn)
+
+
+def _with_alpha(data: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:
+    """uint8 array of shape (height, width, 4), RGBA."""
+    pixels = tf.io.decode_png(data, channels=4)
+    # Where libpng refuses tRNS, TensorFlow fills alpha with the largest number of so many bits: 1, 3, 15.
+    filler = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.uint8)
+    return tf.cond(
+        tf.reduce_all(pixels[:, :, 3] == filler), lambda: pixels | tf.constant([0, 0, 0, 255], tf.uint8), lambda: pixels
+    )
+
+
+def _chunks(file: File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Whether the image is animated, whether it has a chunk tRNS, start and size of the last eXIf (0: none)."""
+
+    def more(at: tf.Tensor, last: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+        return ~last & (at + 12 <= file.size)
+
+    def step(
+        at: tf.Tensor, last: tf.Tensor, animated: tf.Tensor, keyed: tf.Tensor, exif: tf.Tensor, size: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        octets = file.read(at, 8)
+        length, name = big_endian(octets[:4]), big_endian(octets[4:])
+        # A length from 2^31 on is negative here; libpng refuses it.
+        last = (name == _IEND) | (length < 0) | (length > file.size - at - 12)
+        is_exif = (name == _EXIF) & ~last
+        return (
+            tf.where(last, at, at + 12 + length),
+            last,
+            animated | (name == _ANIMATED),
+            keyed | (name == _TRANSPARENCY),
+            tf.where(is_exif, at + 8, exif),
+            tf.where(is_exif, length, size),
+        )
+
+    no, zero = tf.constant(False), tf.constant(0)
+    _, _, *found = tf.while_loop(more, step, (tf.constant(8), no, no, no, zero, zero))
+    return tuple(found)

@@ -1,0 +1,84 @@
+"""Which operation takes what, in a functional Keras model and in the models inside it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+__all__ = ["Calls", "takes_one_tensor"]
+
+Operation = Any
+"""A layer, or an operation of `keras.ops`: keras has no types to check against."""
+
+Node = Any
+"""One call of an operation."""
+
+
+class Calls:
+    """All calls in a model whose outputs come from its inputs by layers; models inside it are entered.
+
+    Attributes:
+        of: The calls of each operation. Operations inside layers with code of their own are not seen.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.of: dict[Operation, list[Node]] = defaultdict(list)
+        self._graphs: dict[Operation, keras.Model] = {}
+        self._taken: Counter[int] = Counter()
+        self._enter(model)
+
+    def _enter(self, model: Operation) -> None:
+        graph = _graph(model)
+        if graph is None or model in self._graphs:
+            return
+        self._graphs[model] = graph
+        self._taken.update(id(tensor) for tensor in graph.outputs)
+        depths = sorted(graph._nodes_by_depth.items(), reverse=True)  # from the inputs on
+        for node in (each for _, nodes in depths for each in nodes if not each.is_input):
+            self.of[node.operation].append(node)
+            self._taken.update(id(tensor) for tensor in node.input_tensors)
+            self._enter(node.operation)
+
+    def before(self, operation: Operation) -> Operation | None:
+        """The operation whose output this one alone takes; None where either is called twice, or takes more."""
+        node = self._only(operation)
+        if node is None or not takes_one_tensor(node):
+            return None
+        (tensor,) = node.arguments.args
+        if self._taken[id(tensor)] > 1:
+            return None
+        before = tensor._keras_history.operation
+        return before if self._only(before) is not None else None
+
+    def _only(self, operation: Operation) -> Node | None:
+        nodes = self.of.get(operation, ())
+        return nodes[0] if len(nodes) == 1 else None
+
+    def with_exchanged(self, exchanged: Mapping[Operation, Callable[..., Any]]) -> keras.Model:
+        """The model with other operations in the place of some. All others are shared with it, and so are weights."""
+        made: dict[Operation, Any] = dict(exchanged)
+        # The innermost were entered last.
+        for model, graph in reversed(self._graphs.items()):
+            made[model] = keras.models.clone_model(graph, clone_function=lambda layer: made.get(layer, layer))
+        return made[next(iter(self._graphs))]
+
+
+def _graph(model: Operation) -> keras.Model | None:
+    """The model as a graph of layers, not compiled; None for what is no model, or has code of its own."""
+    if not isinstance(model, keras.Model):
+        return None
+    code = type(model).call
+    if code is keras.Sequential.call and model.built:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if code.__qualname__ == "Functional.call":
+        return keras.Model(model.input, model.output, name=model.name)
+    return None
+
+
+def takes_one_tensor(node: Node) -> bool:
+    """Whether a call has one tensor beside its mask. Whether it is in training does not matter to a server."""
+    args, options = node.arguments.args, node.arguments.kwargs
+    return len(args) == 1 and hasattr(args[0], "_keras_history") and options.keys() <= {"mask", "training"}

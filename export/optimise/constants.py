@@ -1,0 +1,57 @@
+"""Weights as constants of the graph: TensorFlow then prepares them once, when a version loads, not at each call.
+
+What it computes from constants alone it computes once, and the matrices of convolutions and dense
+layers are laid out for the processor. The price is memory, as each signature has its constants alone,
+and a graph is one protobuf message, of 2 GB at most: so for small models only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import keras
+import numpy.typing as npt
+import tensorflow as tf
+
+__all__ = ["MOST_BYTES", "Constants"]
+
+MOST_BYTES: Final = 32 << 20
+"""Of all weights that become constants. A server holds them about nine times over while it loads a version:
+measured with 400 MB, which took 6.6 GB and minutes, for calls 1.25 times as fast."""
+
+
+class Constants:
+    """The weights of a model as they are now."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._values = {id(each): each.numpy() for each in model.variables}
+
+    @staticmethod
+    def fit(model: keras.Model) -> bool:
+        """Whether the weights are few enough."""
+        return bool(sum(each.value.dtype.size * math.prod(each.shape) for each in model.variables) <= MOST_BYTES)
+
+    def reading(self) -> keras.StatelessScope:
+        """While it is open, the model computes from constants. In a graph only, to be opened once."""
+        return _Reading(self._values)
+
+
+class _Reading(keras.StatelessScope):  # type: ignore[misc]
+    """Makes each constant once, in the graph where the scope was opened: a loop inside it finds them made."""
+
+    def __init__(self, values: Mapping[int, npt.NDArray[Any]]) -> None:
+        super().__init__()
+        self._values = values
+        self._graph = tf.compat.v1.get_default_graph()
+        self._made: dict[int, tf.Tensor] = {}
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        key = id(variable)
+        if key not in self._values:
+            return super().get_current_value(variable)
+        if key not in self._made:
+            with self._graph.as_default():
+                self._made[key] = tf.constant(self._values[key])
+        return self._made[key]

@@ -1,0 +1,60 @@
+"""The rules: which layers are exchanged, for what, and when."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import keras
+
+from export.optimise.batch_norm import fold
+from export.optimise.calls import Calls, takes_one_tensor
+from export.optimise.lstm import block_lstm
+
+__all__ = ["RULES", "Exchange", "Rule"]
+
+Exchange = Mapping[Any, Callable[..., Any]]
+"""Layers, and what is called in their place."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """One way to make the graph of a model cheaper without changing what it answers.
+
+    Attributes:
+        name: For the card.
+        summary: What it does, for people.
+        find: Where it fits in a model, as exchanges of which each stands for itself.
+    """
+
+    name: str
+    summary: str
+    find: Callable[[Calls], Iterator[Exchange]]
+
+
+def _lstms(calls: Calls) -> Iterator[Exchange]:
+    for layer, nodes in calls.of.items():
+        if all(takes_one_tensor(node) for node in nodes):  # not a state to start from
+            made = block_lstm(layer)
+            if made is not None:
+                yield {layer: made}
+
+
+def _norms(calls: Calls) -> Iterator[Exchange]:
+    for norm in calls.of:
+        if isinstance(norm, keras.layers.BatchNormalization):
+            layer = calls.before(norm)
+            made = None if layer is None else fold(layer, norm)
+            if made is not None:
+                yield {layer: made, norm: _as_it_is}
+
+
+def _as_it_is(inputs: Any, **_: Any) -> Any:
+    return inputs
+
+
+RULES: Final = (
+    Rule("lstm", "LSTM and Bidirectional LSTM as one BlockLSTMV2 a direction", _lstms),
+    Rule("batch_norm", "batch normalisation folded into the convolution or dense layer before it", _norms),
+)

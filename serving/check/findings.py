@@ -1,0 +1,134 @@
+"""Rules and findings: rules.yaml declares a rule once, and a finding names its rule."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import yaml
+
+__all__ = ["RULES", "Finding", "Place", "Rule", "Subject", "finding"]
+
+
+class Subject(Protocol):
+    """What a finding is about: an object of the manifests, or a file."""
+
+    def ignores(self, rule: str) -> str | None:
+        """The reason that its annotation gives for silencing a rule; None without one."""
+
+
+class Place(Protocol):
+    """A part of a subject: an object, a pod, a container, a server or a config file."""
+
+    @property
+    def object(self) -> Subject: ...
+
+    @property
+    def path(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake.
+
+    Attributes:
+        rule: The id of its rule.
+        object: "Kind/name", or a file.
+        field: Where in the object.
+        expected: What should be there.
+        received: What is there.
+        why: What happens if it stays.
+        fix: How to mend it.
+        doc: Where to read more.
+        ignored: The reason given by an annotation that silences it; None when it counts.
+    """
+
+    rule: str
+    object: str
+    field: str
+    expected: str
+    received: str
+    why: str
+    fix: str
+    doc: str
+    ignored: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.object}: {self.field} [{self.rule}]\n"
+            f"  Expected {self.expected}. Received: {self.received}\n"
+            f"  Why: {self.why}\n"
+            f"  Fix: {self.fix}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of mistake. `expected`, `why` and `fix` are templates for `str.format`.
+
+    Attributes:
+        id: Its name, for reports, `--ignore` and annotations.
+        family: What it is about, as "probes".
+        expected: What should be there.
+        why: What happens otherwise.
+        fix: How to mend it.
+        doc: An address, or a file of this repository.
+        field: What `expected` is about, for lists of rules; "" where that is plain.
+    """
+
+    id: str
+    family: str
+    expected: str
+    why: str
+    fix: str
+    doc: str
+    field: str
+
+
+def _load() -> dict[str, Rule]:
+    loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    families: dict[str, Any] = yaml.load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
+    return {
+        id: Rule(
+            id,
+            family,
+            texts["expected"],
+            texts["why"],
+            texts["fix"],
+            texts.get("doc", group["doc"]),
+            texts.get("field", ""),
+        )
+        for family, group in families.items()
+        for id, texts in group["rules"].items()  # noqa: A001 -- its name
+    }
+
+
+RULES: Final[Mapping[str, Rule]] = _load()
+"""Every rule by its id: what rules.yaml declares."""
+
+
+def finding(rule: str, place: Place, field: str, received: object, **values: Any) -> Finding:
+    """A finding of a rule.
+
+    Args:
+        rule: Its id.
+        place: What it is about.
+        field: Where, below the place.
+        received: What is there.
+        values: What the rule's templates name.
+    """
+    texts = RULES[rule]
+    dot = "." if place.path and field and field[0] not in "[:" else ""
+    return Finding(
+        rule,
+        str(place.object),
+        f"{place.path}{dot}{field}",
+        texts.expected.format(**values),
+        "none" if received is None else str(received),
+        texts.why.format(**values),
+        texts.fix.format(**values),
+        texts.doc,
+        place.object.ignores(rule),
+    )

@@ -1,0 +1,98 @@
+"""Files that a container has from a ConfigMap."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from serving.check.manifests.objects import Container, Manifests, Object
+from serving.check.manifests.values import dig, items, mapping, text
+
+__all__ = ["ConfigFile", "LocalFile", "location_in_volume", "mount_of", "mounted"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine, checked by itself."""
+
+    name: str
+
+    def ignores(self, rule: str) -> str | None:
+        return None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file that a flag or a command names.
+
+    Attributes:
+        name: Its path in the container.
+        text: Its content; None when it is not among the manifests.
+        object: The ConfigMap that has it, or the file itself.
+        path: Its key there, as "data.models.config".
+    """
+
+    name: str
+    text: str | None
+    object: Object | LocalFile
+    path: str
+
+    @property
+    def source(self) -> str:
+        """The ConfigMap's name; "" for another file."""
+        return self.object.name if isinstance(self.object, Object) else ""
+
+
+def mount_of(container: Container, path: str) -> dict[str, Any] | None:
+    """The mount that a path is in: the deepest one."""
+    above = [mount for mount in container.mounts if _is_beneath(path, text(mount.get("mountPath")))]
+    return max(above, key=lambda mount: len(text(mount.get("mountPath")).rstrip("/")), default=None)
+
+
+def _is_beneath(path: str, folder: str) -> bool:
+    base = folder.rstrip("/")
+    return bool(base) and (path.rstrip("/") == base or path.startswith(base + "/"))
+
+
+def location_in_volume(mount: dict[str, Any], path: str) -> str | None:
+    """Where a path of the container is in the mounted volume, as "folder/file"; None where it can't be known."""
+    if mount.get("subPathExpr"):
+        return None
+    below = posixpath.relpath(path, text(mount.get("mountPath")))
+    return posixpath.normpath(posixpath.join(text(mount.get("subPath")), below))
+
+
+def mounted(manifests: Manifests, container: Container, path: str) -> ConfigFile | None:
+    """The file at a path where a ConfigMap is mounted; None elsewhere."""
+    mount = mount_of(container, path)
+    sources = list(_sources(mapping(container.pod.volumes.get(text(mount.get("name")))))) if mount else []
+    if mount is None or not sources:
+        return None
+    part = text(mount.get("subPath")) or text(mount.get("subPathExpr"))
+    written = part or posixpath.relpath(path, text(mount.get("mountPath")))
+    first = None
+    for source in sources:
+        name, key, chosen = text(source.get("name")), written, items(source.get("items"))
+        if chosen:  # these and no others are there, under their own paths
+            key = next((text(item.get("key")) for item in chosen if item.get("path") == written), "")
+        found = manifests.find("ConfigMap", name, container.pod.namespace)
+        content = dig(found.data, "data", key) if found else None
+        missing = Object({"kind": "ConfigMap", "metadata": {"name": name}})
+        file = ConfigFile(path, content if isinstance(content, str) else None, found or missing, f"data.{key}")
+        if file.text is not None:
+            return file
+        first = first or file
+    return first
+
+
+def _sources(volume: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The ConfigMaps of a volume, alone or projected."""
+    for part in (volume, *items(dig(volume, "projected", "sources"))):
+        source = mapping(part.get("configMap"))
+        if text(source.get("name")):
+            yield source

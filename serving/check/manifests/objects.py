@@ -1,0 +1,314 @@
+"""The objects of one rendering, and the pods and containers inside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from serving.check.manifests.values import dig, integer, items, mapping, matches, quantity, strings, text
+
+__all__ = ["IGNORE", "Container", "Manifests", "Object", "Pod"]
+
+IGNORE = "duoserve.dev/ignore-"
+"""An annotation of this name and a rule's id silences the rule for its object; the value is the reason."""
+
+_TEMPLATES = {
+    "Deployment": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "ReplicaSet": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+_VARIABLE = re.compile(r"\$\(([A-Za-z_.][\w.\-]*)\)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Object:
+    """One document of the rendering."""
+
+    data: dict[str, Any]
+
+    @property
+    def object(self) -> Object:
+        return self
+
+    @property
+    def path(self) -> str:
+        return ""
+
+    @property
+    def kind(self) -> str:
+        return text(self.data.get("kind"))
+
+    @property
+    def api_version(self) -> str:
+        return text(self.data.get("apiVersion"))
+
+    @property
+    def name(self) -> str:
+        return text(dig(self.data, "metadata", "name"))
+
+    @property
+    def namespace(self) -> str:
+        return text(dig(self.data, "metadata", "namespace")) or "default"
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return mapping(dig(self.data, "metadata", "labels"))
+
+    @property
+    def annotations(self) -> dict[str, Any]:
+        return mapping(dig(self.data, "metadata", "annotations"))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return mapping(self.data.get("spec"))
+
+    def ignores(self, rule: str) -> str | None:
+        """The reason that its annotation gives for silencing a rule; None without one."""
+        return text(self.annotations.get(IGNORE + rule)).strip() or None
+
+    def __str__(self) -> str:
+        prefix = text(dig(self.data, "metadata", "generateName"))
+        return f"{self.kind or 'object'}/{self.name or (prefix and prefix + '*') or '?'}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Pod:
+    """The pods that a workload makes.
+
+    Attributes:
+        object: The workload.
+        spec: The pod's spec.
+        labels: The pod's labels.
+        path: Where the spec is in the workload, as "spec.template.spec".
+        manifests: The set that it is part of.
+    """
+
+    manifests: Manifests = dataclasses.field(repr=False)
+    object: Object
+    spec: dict[str, Any]
+    labels: dict[str, Any]
+    path: str
+
+    def containers(self, *, init: bool = True) -> list[Container]:
+        return [
+            Container(self, data, f"{self.path}.{group}[{text(data.get('name')) or index}]")
+            for group in (("initContainers", "containers") if init else ("containers",))
+            for index, data in enumerate(items(self.spec.get(group)))
+        ]
+
+    @property
+    def namespace(self) -> str:
+        return self.object.namespace
+
+    @property
+    def volumes(self) -> dict[str, dict[str, Any]]:
+        return {text(volume.get("name")): volume for volume in items(self.spec.get("volumes"))}
+
+    @property
+    def claim_templates(self) -> dict[str, dict[str, Any]]:
+        """The claims that a StatefulSet makes for each pod, mounted by their name."""
+        if self.object.kind != "StatefulSet":
+            return {}
+        templates = items(self.object.spec.get("volumeClaimTemplates"))
+        return {text(dig(claim, "metadata", "name")): claim for claim in templates}
+
+    @property
+    def annotations(self) -> dict[str, Any]:
+        template = mapping(dig(self.object.data, *_TEMPLATES.get(self.object.kind, ())))
+        return mapping(dig(template, "metadata", "annotations"))
+
+    @property
+    def is_service(self) -> bool:
+        """It runs until it is stopped, as jobs do not."""
+        return self.object.kind not in ("Job", "CronJob")
+
+    @property
+    def ports(self) -> list[dict[str, Any]]:
+        """The ports that its containers declare."""
+        return [port for container in self.containers(init=False) for port in container.ports]
+
+    def port_number(self, target: Any) -> int | None:
+        """The number of a port that is given by name or number; None for an unknown name."""
+        return _number(self.ports, target)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod.
+
+    Attributes:
+        pod: Where it runs.
+        data: Its part of the manifest.
+        path: Where that is.
+    """
+
+    pod: Pod
+    data: dict[str, Any]
+    path: str
+
+    @property
+    def object(self) -> Object:
+        return self.pod.object
+
+    @property
+    def env(self) -> dict[str, dict[str, Any]]:
+        return {text(entry.get("name")): entry for entry in items(self.data.get("env"))}
+
+    @property
+    def mounts(self) -> list[dict[str, Any]]:
+        return items(self.data.get("volumeMounts"))
+
+    @property
+    def command(self) -> list[str]:
+        return self._filled(self.data.get("command"))
+
+    @property
+    def arguments(self) -> list[str]:
+        """Command and arguments, `$(VARIABLE)` replaced where its value is known."""
+        return [*self.command, *self._filled(self.data.get("args"))]
+
+    def _filled(self, words: Any) -> list[str]:
+        return [_VARIABLE.sub(lambda match: self.variable(match[1]) or match[0], word) for word in strings(words)]
+
+    def may_have(self, name: str) -> bool:
+        """Whether an environment variable is declared, or may be in a source that is not known here."""
+        return name in self.env or any(source is None or name in source for source in self._sources())
+
+    def _sources(self) -> Iterator[dict[str, str] | None]:
+        """The variables of each envFrom, the last first, since it counts; None where they can't be known."""
+        for source in reversed(items(self.data.get("envFrom"))):
+            name, prefix = text(dig(source, "configMapRef", "name")), text(source.get("prefix"))
+            found = self.pod.manifests.find("ConfigMap", name, self.pod.namespace) if name else None
+            data = mapping(found.data.get("data")).items() if found else ()
+            yield {f"{prefix}{key}": str(value) for key, value in data} if found else None
+
+    @property
+    def ports(self) -> list[dict[str, Any]]:
+        return items(self.data.get("ports"))
+
+    def port_number(self, target: Any) -> int | None:
+        """The number of a port that is given by name or number; None for a name that it does not declare."""
+        return _number(self.ports, target)
+
+    def limit(self, resource: str) -> float | None:
+        return quantity(dig(self.data, "resources", "limits", resource))
+
+    def variable(self, name: str) -> str | None:
+        """The value that an environment variable will have; None when it can't be known."""
+        entry = self.env.get(name, {})
+        if not entry:
+            return next((value for source in self._sources() if (value := (source or {}).get(name)) is not None), None)
+        if "value" in entry:
+            return str(entry["value"])
+        key = mapping(dig(entry, "valueFrom", "configMapKeyRef"))
+        if key:
+            found = self.pod.manifests.find("ConfigMap", text(key.get("name")), self.pod.namespace)
+            return text(dig(found.data, "data", text(key.get("key")))) or None if found else None
+        if dig(entry, "valueFrom", "fieldRef", "fieldPath") == "metadata.namespace":
+            return self.pod.namespace
+        reference = dig(entry, "valueFrom", "resourceFieldRef")
+        group, _, resource = text(dig(reference, "resource")).partition(".")
+        named = text(dig(reference, "containerName")) or text(self.data.get("name"))
+        other = next((c for c in self.pod.containers() if c.data.get("name") == named), None)
+        amount = quantity(dig(other.data, "resources", group, resource)) if other else None
+        divisor = quantity(dig(reference, "divisor") or "1") or 1.0
+        return None if amount is None else str(int(-(-amount // divisor)))  # the kubelet rounds up
+
+
+class Manifests:
+    """All objects of one rendering.
+
+    Args:
+        documents: Parsed YAML documents; a `List` counts as its items, empty ones are left out.
+    """
+
+    def __init__(self, documents: Iterable[Any]) -> None:
+        self.objects: list[Object] = []
+        for document in documents:
+            data = mapping(document)
+            if text(data.get("kind")).endswith("List") and isinstance(data.get("items"), list):
+                self.objects += [Object(entry) for entry in items(data["items"])]
+            elif data:
+                self.objects.append(Object(data))
+        self.pods = [pod for found in self.objects for pod in _pods(self, found)]
+        self.cache: dict[str, Any] = {}
+        """What was computed once for all rules."""
+        self._by_kind: dict[str, list[Object]] = {}
+        self._by_namespace: dict[tuple[str, str], list[Object]] = {}
+        self._by_name: dict[tuple[str, str, str], Object] = {}
+        self._pods_of: dict[str, list[Pod]] = {}
+        self._pods_by_label: dict[tuple[str, str, str], list[Pod]] = {}
+        self._external: set[str] = set()
+        for found in self.objects:
+            namespace = "" if found.kind == "Namespace" else found.namespace  # whatever it gives for its own
+            self._by_kind.setdefault(found.kind, []).append(found)
+            self._by_namespace.setdefault((found.kind, namespace), []).append(found)
+            self._by_name.setdefault((found.kind, namespace, found.name), found)
+            self._external.update(re.split(r"[,\s]+", text(found.annotations.get("duoserve.dev/external"))))
+        for pod in self.pods:
+            self._pods_of.setdefault(pod.namespace, []).append(pod)
+            for key, value in pod.labels.items():
+                self._pods_by_label.setdefault((pod.namespace, str(key), str(value)), []).append(pod)
+
+    def of(self, *kinds: str, namespace: str | None = None) -> list[Object]:
+        """The objects of some kinds, in one namespace or in all."""
+        if namespace is None:
+            return [found for kind in kinds for found in self._by_kind.get(kind, ())]
+        return [found for kind in kinds for found in self._by_namespace.get((kind, namespace), ())]
+
+    def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
+        return self._by_name.get((kind, namespace, name))
+
+    def external(self, kind: str, name: str) -> bool:
+        """An annotation (duoserve.dev/external) declares that the object is kept elsewhere on purpose."""
+        return f"{kind}/{name}" in self._external
+
+    def lacks(self, kind: str, name: str, namespace: str) -> bool:
+        """The object is neither here nor declared to be kept elsewhere."""
+        return self.find(kind, name, namespace) is None and not self.external(kind, name)
+
+    def names(self, kind: str, namespace: str, most: int = 10) -> str:
+        """The names of a kind in a namespace, for messages."""
+        names = sorted(found.name for found in self.of(kind, namespace=namespace))
+        return ", ".join([*names[:most], *["…"] * (len(names) > most)]) or "none"
+
+    def pods_of(self, namespace: str) -> list[Pod]:
+        return self._pods_of.get(namespace, [])
+
+    def behind(self, service: Object | None) -> list[Pod]:
+        """The pods that a Service selects."""
+        chosen = mapping(service.spec.get("selector")) if service else {}
+        return self.selected(service.namespace, {"matchLabels": chosen}) if service and chosen else []
+
+    def selected(self, namespace: str, selector: Any) -> list[Pod]:
+        """The pods of a namespace that a label selector selects."""
+        groups = [
+            self._pods_by_label.get((namespace, str(key), str(value)), [])
+            for key, value in mapping(dig(selector, "matchLabels")).items()
+        ]
+        pods = min(groups, key=len) if groups else self.pods_of(namespace)
+        return [pod for pod in pods if matches(selector, pod.labels)]
+
+
+def _number(ports: list[dict[str, Any]], target: Any) -> int | None:
+    if not isinstance(target, str):
+        return integer(target)
+    return next((integer(port.get("containerPort")) for port in ports if target and port.get("name") == target), None)
+
+
+def _pods(manifests: Manifests, found: Object) -> Iterator[Pod]:
+    if found.kind == "Pod":
+        yield Pod(manifests, found, found.spec, found.labels, "spec")
+    elif found.kind in _TEMPLATES:
+        path = _TEMPLATES[found.kind]
+        template = mapping(dig(found.data, *path))
+        labels = mapping(dig(template, "metadata", "labels"))
+        yield Pod(manifests, found, mapping(template.get("spec")), labels, ".".join((*path, "spec")))
+    elif found.kind == "InferenceService":
+        # KServe makes the pods, with the labels of the InferenceService.
+        yield Pod(manifests, found, mapping(dig(found.spec, "predictor")), found.labels, "spec.predictor")

@@ -1,0 +1,67 @@
+"""What NetworkPolicies let through."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from serving.check.manifests.objects import Manifests, Object, Pod
+from serving.check.manifests.values import integer, items, matches, strings
+
+__all__ = ["Way", "governs", "lets_through", "policies_of", "rules_for", "takes_peer"]
+
+Way = Literal["ingress", "egress"]
+
+
+def governs(policy: Object, way: Way) -> bool:
+    """Whether a policy restricts this direction; without policyTypes the API server fills them in so."""
+    types = strings(policy.spec.get("policyTypes"))
+    return way.capitalize() in types if types else way == "ingress" or bool(items(policy.spec.get("egress")))
+
+
+def policies_of(manifests: Manifests, pod: Pod, way: Way | None = None) -> list[Object]:
+    """The policies that select a pod."""
+    return [
+        policy
+        for policy in manifests.of("NetworkPolicy", namespace=pod.namespace)
+        if matches(policy.spec.get("podSelector"), pod.labels) and (way is None or governs(policy, way))
+    ]
+
+
+def rules_for(manifests: Manifests, pod: Pod, way: Way) -> list[dict[str, Any]] | None:
+    """What policies let through for a pod; None when no policy restricts it."""
+    policies = policies_of(manifests, pod, way)
+    return [rule for policy in policies for rule in items(policy.spec.get(way))] if policies else None
+
+
+def lets_through(rule: dict[str, Any], pod: Pod, number: int, protocol: str = "TCP") -> bool:
+    """Whether a rule lets a port of this pod through; a port's name is looked up in the pod."""
+    ports = items(rule.get("ports"))
+    for port in ports:
+        first = pod.port_number(port.get("port"))
+        last = integer(port.get("endPort")) or first
+        every = port.get("port") is None
+        within = every or (first is not None and last is not None and first <= number <= last)
+        if within and (port.get("protocol") or "TCP") == protocol:
+            return True
+    return not ports
+
+
+def takes_peer(manifests: Manifests, rule: dict[str, Any], way: Way, home: str, other: Pod) -> bool:
+    """Whether a rule's peers include a pod; an address range may.
+
+    Args:
+        home: The namespace of the policy.
+    """
+    peers = items(rule.get("from" if way == "ingress" else "to"))
+    for peer in peers:
+        where = peer.get("namespaceSelector")
+        near = other.namespace == home if where is None else matches(where, _namespace_labels(manifests, other))
+        if "ipBlock" in peer or (near and matches(peer.get("podSelector"), other.labels)):
+            return True
+    return not peers
+
+
+def _namespace_labels(manifests: Manifests, pod: Pod) -> dict[str, Any]:
+    """The labels of a pod's namespace, with the one that Kubernetes sets itself."""
+    found = manifests.find("Namespace", pod.namespace)
+    return {**(found.labels if found else {}), "kubernetes.io/metadata.name": pod.namespace}

@@ -1,0 +1,235 @@
+"""The containers that run the model server: how it is started, its flags, and the config files it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Literal
+
+from serving.check.manifests import shell
+from serving.check.manifests.files import ConfigFile, LocalFile, mounted
+from serving.check.manifests.objects import Container, Manifests, Object, Pod
+from serving.check.manifests.programs import COMMANDS, known_variables, python_module, script
+from serving.check.manifests.values import integer, strings
+from serving.local.flags import STOCK_FLAGS
+from serving.models_config import modelfile
+
+__all__ = ["Server", "is_ours", "labels_by_model", "opaque_server", "servers"]
+
+Entrypoint = Literal["none", "stock", "duoserve"]
+_STOCK, _DUOSERVE = "tf_serving_entrypoint.sh", "duoserve-entrypoint"
+_PROGRAMS: dict[str, Entrypoint] = {"tensorflow_model_server": "none", _STOCK: "stock", _DUOSERVE: "duoserve"}
+_OTHERS = {"[", "cat", "chmod", "command", "cp", "echo", "grep", "kill", "killall", "ls", "pgrep", "pidof",
+           "pkill", "ps", "stat", "test", "which"}  # fmt: skip
+"""Programs that name another one and do not start it."""
+_STOCK_IMAGE = re.compile(r"tensorflow[/_-]?serving|tf[_-]?serving", re.IGNORECASE)
+_UNCHANGED_IMAGE = re.compile(r"(docker\.io/|index\.docker\.io/)?tensorflow/serving([:@].*)?")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A container with the model server.
+
+    Attributes:
+        container: Where it is.
+        flags: Value by name, those of the entrypoint among them; a flag without "=" is "true".
+        written: The arguments as the manifest gives them.
+        entrypoint: What starts the server: nothing, the stock image's script, or this project's.
+    """
+
+    container: Container
+    flags: dict[str, str]
+    written: tuple[str, ...]
+    entrypoint: Entrypoint
+    manifests: Manifests
+
+    @property
+    def pod(self) -> Pod:
+        return self.container.pod
+
+    @property
+    def object(self) -> Object:
+        return self.container.object
+
+    @property
+    def path(self) -> str:
+        return self.container.path
+
+    @property
+    def tls(self) -> bool:
+        """gRPC over TLS, by the flag or by the entrypoint's variable."""
+        own = self.entrypoint == "duoserve" and "DUOSERVE_TLS_DIR" in self.container.env
+        return own or "ssl_config_file" in self.flags
+
+    @property
+    def grpc_port(self) -> int | None:
+        return self.number("port")
+
+    @property
+    def rest_port(self) -> int | None:
+        """The REST port; 0 or None when REST is off."""
+        return self.number("rest_api_port")
+
+    @property
+    def unchanged_image(self) -> bool:
+        """The image is the stock one, which has no models in it."""
+        return _is_unchanged(self.container)
+
+    def number(self, flag: str) -> int | None:
+        """The integer of a flag, its default without it; None when it is invalid."""
+        try:
+            return int(self.flags.get(flag, str(STOCK_FLAGS.get(flag))))
+        except ValueError:
+            return None
+
+    def on(self, flag: str) -> bool:
+        """Whether a bool flag is on."""
+        default = "true" if STOCK_FLAGS.get(flag) is True else "false"
+        return self.flags.get(flag, default).lower() in ("true", "1", "t", "yes")
+
+    def file(self, flag: str) -> ConfigFile | None:
+        """The config file that a flag names; None without the flag."""
+        path = self.flags.get(flag, "")
+        if not path:
+            return None
+        return mounted(self.manifests, self.container, path) or ConfigFile(path, None, LocalFile(path), "")
+
+    def models(self) -> tuple[modelfile.ModelConfig, ...]:
+        """The models of its models.config; none when it can't be read."""
+        file = self.file("model_config_file")
+        return () if file is None or file.text is None else _models(file.text)
+
+    def names(self) -> set[str]:
+        """The names of its models; none when they can't be known."""
+        if "model_config_file" in self.flags:
+            return {model.name for model in self.models()}
+        name = self.flags.get("model_name", "default" if "model_base_path" in self.flags else "")
+        return {name} if name and "$" not in name else set()
+
+
+@functools.lru_cache(maxsize=64)
+def _models(content: str) -> tuple[modelfile.ModelConfig, ...]:
+    try:
+        return tuple(modelfile.parse(content))
+    except modelfile.TextProtoError:
+        return ()
+
+
+def servers(manifests: Manifests, pod: Pod | None = None) -> list[Server]:
+    """The containers that run the model server: all, or those of a pod."""
+    if "servers" not in manifests.cache:
+        containers = [c for each in manifests.pods for c in each.containers(init=False)]
+        found = [server for c in containers if (server := _server(manifests, c))]
+        of: dict[Pod, list[Server]] = {}
+        for server in found:
+            of.setdefault(server.pod, []).append(server)
+        manifests.cache |= {"servers": found, "servers by pod": of}
+    every: list[Server] = manifests.cache["servers"]
+    return every if pod is None else manifests.cache["servers by pod"].get(pod, [])
+
+
+def labels_by_model(manifests: Manifests) -> dict[str, set[str]]:
+    """The labels of each model that some server has."""
+    labels: dict[str, set[str]] = {name: set() for server in servers(manifests) for name in server.names()}
+    for model in [model for server in servers(manifests) for model in server.models()]:
+        labels[model.name] |= set(model.labels)
+    return labels
+
+
+def _server(manifests: Manifests, container: Container) -> Server | None:
+    found = _command_line(manifests, container)
+    if found is None:
+        return None
+    entrypoint, words = found
+    written = tuple(word for word in words if word.startswith("-"))
+    flags = {}
+    if entrypoint == "stock":
+        # The image of somebody else has a name of its own in it.
+        name = container.variable("MODEL_NAME") or ("model" if _is_unchanged(container) else "")
+        base = container.variable("MODEL_BASE_PATH") or "/models"
+        flags = {"port": "8500", "rest_api_port": "8501", "model_name": name, "model_base_path": f"{base}/{name}"}
+    for argument in written:
+        name, equals, value = argument.lstrip("-").partition("=")
+        flags[name] = value if equals else "true"
+    return Server(container, flags, written, entrypoint, manifests)
+
+
+def _command_line(manifests: Manifests, container: Container) -> tuple[Entrypoint, list[str]] | None:
+    """How the server is started, and with which words; None when this container runs something else."""
+    words = container.arguments
+    file = script(manifests, container)
+    if file is not None and file.text is not None:
+        values = shell.assigned(file.text, known_variables(container))
+        for command in shell.commands(file.text):
+            entrypoint, after = _program(command)
+            if entrypoint:
+                return entrypoint, [shell.filled(word, values) or word for word in after if word != "$@"]
+        return None
+    if container.command:
+        entrypoint, after = _program(words)
+        if entrypoint:
+            return entrypoint, after
+        return ("none", words) if _known_flags(words) >= 2 else None
+    ours = _is_our_image(container)
+    numbers = {integer(port.get("containerPort")) for port in container.ports}
+    named = "MODEL_NAME" in container.env or _STOCK_IMAGE.search(str(container.data.get("name", "")))
+    by_name = bool(named and numbers & {8500, 8501})
+    if _known_flags(words) >= 2 or (not ours and (by_name or _STOCK_IMAGE.search(_image(container)))):
+        return ("duoserve" if ours else "stock"), words
+    return None
+
+
+def _program(words: list[str]) -> tuple[Entrypoint | None, list[str]]:
+    """The server's program among the first words of a command (after `exec`, say), and the words after it."""
+    if words and words[0].rpartition("/")[2] in _OTHERS:
+        return None, []
+    for at, word in enumerate(words[:6]):
+        found = _PROGRAMS.get(word.rpartition("/")[2])
+        if found:
+            return found, words[at + 1 :]
+    return None, []
+
+
+def _is_unchanged(container: Container) -> bool:
+    return _UNCHANGED_IMAGE.fullmatch(str(container.data.get("image", ""))) is not None
+
+
+def _known_flags(words: list[str]) -> int:
+    names = {word.lstrip("-").partition("=")[0] for word in words if word.startswith("-")}
+    return len(names & STOCK_FLAGS.keys() - {"port", "version"})
+
+
+def _image(container: Container) -> str:
+    return str(container.data.get("image", "")).partition("@")[0]
+
+
+def _is_our_image(container: Container) -> bool:
+    own = any(name.startswith("DUOSERVE_") for name in container.env)
+    return own or _image(container).rpartition("/")[2].startswith("duoserve")
+
+
+def opaque_server(manifests: Manifests, container: Container) -> str:
+    """A command that starts the server in a form that can't be read, for a message; "" for any other."""
+    if any(server.container == container for server in servers(manifests, container.pod)):
+        return ""
+    file = script(manifests, container)
+    content, image = file.text or "" if file else "", _image(container).rpartition("/")[2]
+    named = [words for words in shell.commands(content) if any(program in " ".join(words) for program in _PROGRAMS)]
+    starts = not named or any(words[0].rpartition("/")[2] not in _OTHERS for words in named)
+    if starts and any(program in content for program in _PROGRAMS):
+        return f"a script in which no server was found: {content!r:.200}"
+    if image.startswith("duoserve-serving") and not container.arguments:
+        return "no args, so those of the image"
+    if _STOCK_IMAGE.search(_image(container)) and container.command and container.pod.is_service:
+        return f"another program in the server's image: {strings(container.data.get('command'))}"
+    return ""
+
+
+def is_ours(manifests: Manifests, place: Pod | Container) -> bool:
+    """Whether Duoserve's own rules apply: to its pods, and in them to the containers of its images."""
+    if isinstance(place, Pod):
+        named = place.labels.get("app.kubernetes.io/name") == "duoserve" or "duoserve.dev/track" in place.labels
+        return named or any(is_ours(manifests, container) for container in place.containers())
+    serves = any(server.container.path == place.path for server in servers(manifests, place.pod))
+    return serves or python_module(place)[0] in COMMANDS or _image(place).rpartition("/")[2].startswith("duoserve")

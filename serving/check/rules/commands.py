@@ -1,0 +1,122 @@
+"""Containers that run a command of this repository: a program that exists, and an exporter of the right servers."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+
+from serving.check.findings import Finding, finding
+from serving.check.manifests.objects import Container, Manifests
+from serving.check.manifests.programs import COMMANDS, python_module, script
+from serving.check.manifests.servers import labels_by_model, servers
+from serving.check.manifests.values import dig, integer, items, mapping, strings
+
+__all__ = ["VARIABLES", "check"]
+
+VARIABLES = (
+    "DUOSERVE_CGROUP",
+    "DUOSERVE_CPUINFO",
+    "DUOSERVE_CPUS",
+    "DUOSERVE_DRAIN_SECONDS",
+    "DUOSERVE_PRECISION",
+    "DUOSERVE_SERVER",
+    "DUOSERVE_TLS_DIR",
+)
+"""What serving/container/entrypoint.sh reads."""
+
+
+_PROGRAMS = ("tensorflow_model_server", "duoserve-entrypoint", "python", "python3", "duoserve")
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- recognised, not bound
+_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", "startupProbe", "readinessProbe", "livenessProbe")
+
+
+def check(manifests: Manifests) -> Iterator[Finding]:
+    for container in [container for pod in manifests.pods for container in pod.containers()]:
+        yield from _program(container)
+        fields = ["command", *(f"{hook}.exec.command" for hook in _HOOKS)]
+        for field, words in [(field, strings(dig(container.data, *field.split(".")))) for field in fields]:
+            if len(words) == 1 and re.search(r"\s", words[0].strip()):
+                yield finding("command-words", container, field, words, words=words[0].split())
+        file = script(manifests, container)
+        if file is not None and file.text is None and not manifests.external("ConfigMap", file.source):
+            found = manifests.find("ConfigMap", file.source, container.pod.namespace)
+            known = ", ".join(sorted(mapping(found.data.get("data")))) if found else "none here"
+            yield finding("script-file", container, "command", repr(file.name), object=file.object, known=known)
+        name, arguments = python_module(container)
+        if name == "serving.exporter":
+            yield from _exporter(manifests, container, arguments)
+    for server in servers(manifests):
+        ours = server.entrypoint == "duoserve"
+        for name in server.container.env:
+            if name.startswith("DUOSERVE_") and not (ours and name in VARIABLES):
+                near = difflib.get_close_matches(name, VARIABLES, 1)
+                fix = f"Write {near[0]}." if ours and near else "Remove it."
+                expected = "a variable of the entrypoint" if ours else "no command, since the entrypoint reads it"
+                fix = fix if ours else "Leave `command` to the image."
+                yield finding("env-unknown", server, f"env[{name}]", name, expected=expected, fix=fix)
+
+
+def _program(container: Container) -> Iterator[Finding]:
+    """A program or a Python module that is nearly one of the images'."""
+    program = next(iter(strings(container.data.get("command"))), "").rpartition("/")[2]
+    name, _ = python_module(container)
+    for written, shown, known in ((program, repr(program), _PROGRAMS), (name, f"python -m {name}", COMMANDS)):
+        near = difflib.get_close_matches(written, known, 1, cutoff=0.8)
+        if near and written not in known:
+            yield finding("command", container, "command", shown, known=", ".join(known), near=near[0])
+
+
+def _exporter(manifests: Manifests, container: Container, arguments: list[str]) -> Iterator[Finding]:
+    """It asks a Service for a model: both have to be those of the servers."""
+    try:
+        from serving import exporter
+    except ImportError:  # its package is only in the image
+        return
+    options, error = _parsed(exporter.parser(), arguments)
+    if options is None:
+        yield finding("exporter-options", container, "args", error)
+        return
+    models = labels_by_model(manifests)
+    found = [problem for target in options.target for problem in _target(manifests, container, target)]
+    if models and options.model not in models:
+        found.append(("--model", f"a model of models.config ({', '.join(sorted(models))})", repr(options.model)))
+    labels = models.get(options.model, set())
+    wrong = [label for label in options.label or () if labels and label not in labels]
+    found += [("--label", f"a label of models.config ({', '.join(sorted(labels))})", repr(label)) for label in wrong]
+    ports = [integer(port.get("containerPort")) for port in container.ports]
+    if ports and options.port not in ports:
+        found.append(("--port", f"a port of the container ({', '.join(map(str, ports))})", str(options.port)))
+    if options.host not in _ANYWHERE:
+        found.append(("--host", "0.0.0.0, since Prometheus calls from outside of the pod", repr(options.host)))
+    for option, expected, received in found:
+        yield finding("exporter", container, "args", received, option=option, expected=expected)
+
+
+def _target(manifests: Manifests, container: Container, target: str) -> Iterator[tuple[str, str, str]]:
+    host, _, port = target.rpartition(":")
+    service = manifests.find("Service", host.partition(".")[0], container.pod.namespace)
+    entries = {str(entry.get("port")): entry for entry in items(service.spec.get("ports"))} if service else {}
+    if service is None or port not in entries:
+        shown = f" (its ports: {', '.join(entries)})" if service else ", no Service"
+        yield "--target", "NAME:PORT of a Service of this namespace", f"{target!r}{shown}"
+        return
+    if service.spec.get("clusterIP") != "None":
+        yield "--target", "a headless Service, which names every replica", f"{target!r}, one address for all"
+    for pod in manifests.behind(service):
+        number = pod.port_number(entries[port].get("targetPort", entries[port].get("port")))
+        if number in [server.grpc_port for server in servers(manifests, pod)]:
+            yield "--target", "the REST port of the servers", f"{target!r}, the gRPC port"
+
+
+def _parsed(parser: ArgumentParser, arguments: list[str]) -> tuple[Namespace | None, str]:
+    """The options, or None and the parser's error."""
+    with contextlib.redirect_stderr(io.StringIO()) as error, contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return parser.parse_args(arguments), ""
+        except SystemExit:
+            lines = error.getvalue().strip().splitlines() or ["nothing to run"]
+            return None, lines[-1].partition("error: ")[2] or lines[-1]

@@ -1,0 +1,72 @@
+"""Images: which build runs is fixed, it can be pulled, and the overlays' placeholders are replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from serving.check.findings import Finding, Place, finding
+from serving.check.manifests.objects import Manifests, Object
+from serving.check.manifests.values import dig, text
+
+__all__ = ["check", "check_placeholders", "placeholders"]
+
+
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
+)
+_PLACEHOLDER = re.compile(r"registry\.example\.com|@sha256:0{64}$")
+_CLASS = "shared-files"
+
+
+def _images(manifests: Manifests) -> Iterator[tuple[Place, str, str, str, str]]:
+    """Every image: its place, field and name, and when it is pulled, with that field."""
+    for pod in manifests.pods:
+        for container in pod.containers():
+            image, policy = text(container.data.get("image")), text(container.data.get("imagePullPolicy"))
+            yield container, "image", image, "imagePullPolicy", policy
+        for name, volume in pod.volumes.items():
+            reference, at = dig(volume, "image", "reference"), f"volumes[{name}].image"
+            if reference is not None:
+                policy = text(dig(volume, "image", "pullPolicy"))
+                yield pod, f"{at}.reference", text(reference), f"{at}.pullPolicy", policy
+
+
+def check(manifests: Manifests) -> Iterator[Finding]:
+    for place, field, image, policy_field, policy in _images(manifests):
+        match = _IMAGE.fullmatch(image)
+        if match is None:
+            yield finding("image-name", place, field, repr(image))
+            continue
+        host, slash, _ = image.partition("/")
+        remote = bool(slash) and ("." in host or ":" in host)
+        if match["digest"] is None and (remote or match["tag"] in (None, "latest")):
+            yield finding("image-tag", place, field, repr(image))
+        if policy == "Never" and remote:
+            yield finding("image-pull", place, policy_field, "Never")
+
+
+def placeholders(manifests: Manifests) -> list[str]:
+    """The placeholders of a set, each once."""
+    found = {image for _, _, image, _, _ in _images(manifests) if _PLACEHOLDER.search(image)}
+    return [*sorted(found), *(["storageClassName " + _CLASS] if any(_claims(manifests)) else [])]
+
+
+def _claims(manifests: Manifests) -> Iterator[Object]:
+    made = any(found.name == _CLASS for found in manifests.of("StorageClass"))
+    for claim in manifests.of("PersistentVolumeClaim"):
+        external = manifests.external("StorageClass", _CLASS)
+        if claim.spec.get("storageClassName") == _CLASS and not (made or external):
+            yield claim
+
+
+def check_placeholders(manifests: Manifests) -> Iterator[Finding]:
+    """What the overlays ship with and nobody can apply."""
+    for place, field, image, _, _ in _images(manifests):
+        if _PLACEHOLDER.search(image):
+            yield finding("placeholder", place, field, repr(image))
+    for claim in _claims(manifests):
+        yield finding("placeholder-class", claim, "spec.storageClassName", repr(_CLASS))

@@ -1,0 +1,128 @@
+"""NetworkPolicies: the server's ports are open to those who need them, and to nobody else."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from serving.check.findings import Finding, finding
+from serving.check.manifests.objects import Manifests, Object, Pod
+from serving.check.manifests.policies import Way, governs, lets_through, policies_of, rules_for
+from serving.check.manifests.servers import Server, servers
+from serving.check.manifests.values import dig, items, mapping, strings, text
+
+__all__ = ["check"]
+
+
+_CALLER = "duoserve.dev/client"
+_NAME_LABEL = "kubernetes.io/metadata.name"
+_COMMON = ["cert-manager", "default", "envoy-gateway-system", "gateway-system", "ingress-nginx", "istio-system", "keda",
+           "kserve", "kube-public", "kube-system", "monitoring", "observability", "prometheus"]  # fmt: skip
+
+
+def check(manifests: Manifests) -> Iterator[Finding]:
+    here = {found.namespace for found in manifests.objects} | {found.name for found in manifests.of("Namespace")}
+    known = sorted({*_COMMON, *here})
+    for policy in manifests.of("NetworkPolicy"):
+        ways: tuple[Way, Way] = ("ingress", "egress")
+        for way in ways:
+            if items(policy.spec.get(way)) and not governs(policy, way):
+                yield finding(
+                    "policy-types",
+                    policy,
+                    "spec.policyTypes",
+                    policy.spec.get("policyTypes"),
+                    type=way.capitalize(),
+                    way=way,
+                )
+            yield from _namespaces(policy, way, known)
+    for server in servers(manifests):
+        yield from _egress(manifests, server)
+        yield from _ingress(manifests, server)
+        yield from _closed(manifests, server)
+
+
+def _namespaces(policy: Object, way: Way, known: list[str]) -> Iterator[Finding]:
+    """A namespace's name that is nearly one of this set or of most clusters."""
+    side = "from" if way == "ingress" else "to"
+    for peer in [peer for rule in items(policy.spec.get(way)) for peer in items(rule.get(side))]:
+        selector = mapping(peer.get("namespaceSelector"))
+        names = [text(dig(selector, "matchLabels", _NAME_LABEL))]
+        for expression in items(selector.get("matchExpressions")):
+            if expression.get("key") == _NAME_LABEL and expression.get("operator") == "In":
+                names += strings(expression.get("values"))
+        for name in names:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name and name not in known else []
+            if near and not _is_sibling(name, near[0]):
+                yield finding(
+                    "namespace-name", policy, f"spec.{way}.{side}.namespaceSelector", repr(name), near=near[0]
+                )
+
+
+def _is_sibling(name: str, other: str) -> bool:
+    """Whether two names are members of one series: monitoring-eu, team-a and team-b, shard1 and shard2."""
+    head, _, tail = name.rpartition("-")
+    series = bool(head) and other.startswith(f"{head}-") and len(tail) <= 3 and len(other) <= len(head) + 4
+    return series or name.startswith(other) or re.sub(r"\d+", "", name) == re.sub(r"\d+", "", other)
+
+
+def _egress(manifests: Manifests, server: Server) -> Iterator[Finding]:
+    remote = next((model.base_path for model in server.models() if "://" in model.base_path), "")
+    remote = remote or (path if "://" in (path := server.flags.get("model_base_path", "")) else "")
+    out = rules_for(manifests, server.pod, "egress")
+    if remote and out == []:
+        yield finding("blocked-store", server.object, "NetworkPolicy spec.egress", "no egress at all", store=remote)
+    if not remote and out is None:
+        yield finding("egress-open", server.object, "metadata.labels", "none that selects its pods")
+    for policy in policies_of(manifests, server.pod):
+        for rule in items(policy.spec.get("egress")):
+            if not remote and not items(rule.get("to")):
+                yield finding("egress-open", policy, "spec.egress", f"a rule to everywhere: {rule}")
+
+
+def _ingress(manifests: Manifests, server: Server) -> Iterator[Finding]:
+    if rules_for(manifests, server.pod, "ingress") is None:
+        yield finding("no-policy", server.object, "metadata.labels", "none")
+    for policy in policies_of(manifests, server.pod):
+        for rule in items(policy.spec.get("ingress")):
+            peers = items(rule.get("from"))
+            if not peers or any(_is_everybody(peer) for peer in peers):
+                yield finding("ingress-open", policy, "spec.ingress.from", peers or "everybody")
+            elif not items(rule.get("ports")):
+                yield finding("ingress-ports", policy, "spec.ingress.ports", "all ports")
+
+
+def _is_everybody(peer: dict[str, Any]) -> bool:
+    """A peer that stands for a whole namespace, the cluster or the world."""
+    if dig(peer, "ipBlock", "cidr") in ("0.0.0.0/0", "::/0"):
+        return True
+    anyone, anywhere = not mapping(peer.get("podSelector")), not mapping(peer.get("namespaceSelector"))
+    return anyone and anywhere and "ipBlock" not in peer
+
+
+def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
+    """Ports of the server that nobody may reach, though callers, Prometheus or a gateway have to."""
+    pod, number = server.pod, server.grpc_port
+    let = rules_for(manifests, pod, "ingress")
+    if let is None or number is None:
+        return
+    open_ = [rule for rule in let if lets_through(rule, pod, number)]
+    if not open_:
+        policy = policies_of(manifests, pod, "ingress")[0]
+        yield finding("port-closed", policy, "spec.ingress", "none", port=number, object=pod.object)
+    labelled = [_CALLER in mapping(dig(peer, "podSelector", "matchLabels"))
+                for rule in open_ for peer in items(rule.get("from"))]  # fmt: skip
+    if open_ and all(labelled) and _is_routed(manifests, pod):
+        received = f"callers with the label {_CALLER} only"
+        yield finding("route-blocked", server.object, "NetworkPolicy spec.ingress", received, port=number)
+
+
+def _is_routed(manifests: Manifests, pod: Pod) -> bool:
+    """Whether a route leads to a Service that selects the pod."""
+    for route in manifests.of("GRPCRoute", "HTTPRoute"):
+        for backend in [b for rule in items(route.spec.get("rules")) for b in items(rule.get("backendRefs"))]:
+            if pod in manifests.behind(manifests.find("Service", text(backend.get("name")), route.namespace)):
+                return True
+    return False

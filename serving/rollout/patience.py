@@ -1,0 +1,37 @@
+"""Calls again what fails for a moment."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from serving.rollout.errors import Away
+
+__all__ = ["patiently"]
+
+T = TypeVar("T")
+_FIRST, _LONGEST = 0.05, 1.0
+
+
+def patiently(attempt: Callable[[], T], seconds: float) -> T:
+    """What `attempt` returns, which is made again while it raises `Away`.
+
+    Args:
+        attempt: Has to be safe to repeat: the reply to an attempt that did its work may be lost.
+        seconds: No attempt begins later than this after the first one.
+
+    Raises:
+        Away: The last attempt failed like those before.
+    """
+    end = time.monotonic() + seconds
+    pause = _FIRST
+    while True:
+        try:
+            return attempt()
+        except Away:
+            if time.monotonic() + pause > end:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- so that two operators don't stay in step
+        pause = min(2 * pause, _LONGEST)

@@ -1,0 +1,1 @@
+"""Which replicas there are, what each of them serves, and whether all of them follow models.config."""

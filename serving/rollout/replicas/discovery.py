@@ -1,0 +1,62 @@
+"""Which replicas there are, asked anew each time: one that joins later counts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from serving.rollout.errors import Away, SettingsError
+
+__all__ = ["Discovery", "discovery"]
+
+Discovery = Callable[[], tuple[str, ...]]
+"""The addresses now, host:port, sorted; raises a RolloutError when it can't be known."""
+
+
+def discovery(sources: Sequence[str], context: str | None = None) -> Discovery:
+    """What finds the replicas of all sources.
+
+    Args:
+        sources: "HOST:PORT", "dns:NAME:PORT" or "pods:NAMESPACE/SELECTOR:PORT".
+        context: kubeconfig context, for pods.
+
+    Raises:
+        SettingsError: A source is in none of these forms, or the cluster's configuration is missing.
+    """
+    parts = [_source(source, context) for source in sources]
+
+    def find() -> tuple[str, ...]:
+        return tuple(sorted({address for part in parts for address in part()}))
+
+    return find
+
+
+def _source(source: str, context: str | None) -> Discovery:
+    kind, separator, rest = source.partition(":")
+    place, _, port = (rest if separator and kind in ("dns", "pods") else source).rpartition(":")
+    if not place or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SettingsError(
+            f'Expected a replica "HOST:PORT", "dns:NAME:PORT" or "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}'
+        )
+    if kind == "dns" and place != source.rpartition(":")[0]:
+        return lambda: _resolve(place, int(port))
+    if kind == "pods" and place != source.rpartition(":")[0]:
+        namespace, slash, selector = place.partition("/")
+        if not slash or not namespace or not selector:
+            raise SettingsError(f'Expected "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}')
+        from serving.rollout.storage.api import ClusterApi
+
+        api = ClusterApi(context)
+        return lambda: api.pod_addresses(namespace, selector, int(port))
+    return lambda: (source,)
+
+
+def _resolve(name: str, port: int) -> tuple[str, ...]:
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            return ()  # a headless Service without ready pods has no addresses
+        raise Away(f"Expected {name} to resolve. Received: {error}") from error
+    hosts = {str(address[0]) for *_, address in found}
+    return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)

@@ -1,0 +1,208 @@
+"""Config, lock and history as objects of a Kubernetes cluster.
+
+A write is refused by the API server when it would undo somebody else's: JSON patches test what the
+object has to say, so a change of its metadata doesn't matter. The operator needs, in the namespace:
+get, create and patch on configmaps and leases, and list on pods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from serving.rollout.errors import Busy, RolloutError
+from serving.rollout.storage import entries
+from serving.rollout.storage.api import ApiError, ClusterApi
+
+__all__ = ["ConfigMapEntry", "ConfigMapHistory", "LeaseLock"]
+
+_NOT_FOUND: Final = 404
+_UNPROCESSABLE: Final = 422  # the answer to a JSON patch whose test failed
+_HISTORY_KEY: Final = "history.jsonl"
+_HISTORY_BYTES: Final = 800_000  # a ConfigMap holds 1 MiB; the oldest entries go first
+_LEASE_SECONDS: Final = 30
+_RELEASE_SECONDS: Final = 5.0
+
+
+class ConfigMapEntry:
+    """models.config in a ConfigMap that the pods mount as a folder, and that no kustomization carries."""
+
+    def __init__(self, api: ClusterApi, namespace: str, name: str, key: str) -> None:
+        self.name = f"configmap/{name} in {namespace}, {key}"
+        self._api = api
+        self._where = (name, namespace)
+        self._key = key
+
+    def read(self) -> str:
+        """The entry now."""
+        return self._api.patiently(self._read)
+
+    def write(self, text: str, over: str) -> None:
+        """Patches the one entry, if it still is the text that was read."""
+        path = "/data/" + self._key.replace("~", "~0").replace("/", "~1")
+        patch = [{"op": "test", "path": path, "value": over}, {"op": "replace", "path": path, "value": text}]
+
+        def attempt() -> None:
+            try:
+                self._api.ask(self.name, self._api.core.patch_namespaced_config_map, *self._where, patch)
+            except ApiError as error:
+                if error.status != _UNPROCESSABLE:
+                    raise
+                now = self._read()
+                if now == text:
+                    return  # an attempt before this one arrived, and its reply was lost
+                if now == over:
+                    raise
+                raise Busy(f"Expected {self.name} to be as it was read. Received: an edit by somebody else") from error
+
+        self._api.patiently(attempt)
+
+    def _read(self) -> str:
+        data = self._api.ask(self.name, self._api.core.read_namespaced_config_map, *self._where).data or {}
+        if self._key not in data:
+            raise RolloutError(f"Expected {self.name}. Received: the keys {', '.join(data) or 'none'}")
+        return str(data[self._key])
+
+
+class ConfigMapHistory:
+    """The audit log beside the config, for every operator to see; the newest 800 kB of it."""
+
+    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
+        self._api = api
+        self._where = (name, namespace)
+        self._what = f"configmap/{name} in {namespace}"
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds an entry, behind those that others add meanwhile."""
+        line = entries.line(record)
+        self._api.patiently(lambda: self._append(line))
+
+    def read(self) -> list[dict[str, Any]]:
+        """The entries that are kept."""
+        return entries.parse(self._api.patiently(self._read)[0])
+
+    def _append(self, line: str) -> None:
+        text, revision = self._read()
+        if line in text:
+            return  # an attempt before this one arrived, and its reply was lost
+        text += line
+        while len(text.encode("utf-8")) > _HISTORY_BYTES:
+            text = text.partition("\n")[2]
+        core, data = self._api.core, {_HISTORY_KEY: text}
+        if revision is None:
+            body = {"metadata": {"name": self._where[0]}, "data": data}
+            self._api.ask(self._what, core.create_namespaced_config_map, self._where[1], body)
+        else:
+            body = {"metadata": {"resourceVersion": revision}, "data": data}
+            self._api.ask(self._what, core.patch_namespaced_config_map, *self._where, body)
+
+    def _read(self) -> tuple[str, str | None]:
+        try:
+            found = self._api.ask(self._what, self._api.core.read_namespaced_config_map, *self._where)
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                return "", None
+            raise
+        return (found.data or {}).get(_HISTORY_KEY, ""), found.metadata.resource_version
+
+
+class LeaseLock:
+    """A Lease, renewed while the command runs; free again 30 seconds after a holder died."""
+
+    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
+        self._api = api
+        self._where = (name, namespace)
+        self._what = f"lease/{name} in {namespace}"
+        self._holder = ""
+        self._lost = ""
+        self._ended = threading.Event()
+
+    @contextlib.contextmanager
+    def held(self, who: str, what: str) -> Iterator[None]:
+        """Holds the Lease for a block."""
+        self._holder = f"{who}, for: {what}"
+        self._api.patiently(self._take)
+        self._lost = ""
+        self._ended.clear()
+        renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            renewing.join()
+            with contextlib.suppress(RolloutError):
+                self._api.patiently(
+                    lambda: self._put({"op": "remove", "path": "/spec/holderIdentity"}), _RELEASE_SECONDS
+                )
+
+    def check(self) -> None:
+        """Renews at once: the renewals are seconds apart, and an edit may follow.
+
+        A Lease that ran out while the API was away is ours still, if nobody took it.
+        """
+        if self._lost:
+            raise Busy(self._lost)
+        self._api.patiently(self._put_time)
+
+    def _take(self) -> None:
+        leases = self._api.coordination
+        try:
+            lease = self._api.ask(self._what, leases.read_namespaced_lease, *self._where)
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            body = {"metadata": {"name": self._where[0]}, "spec": self._spec()}
+            self._api.ask(self._what, leases.create_namespaced_lease, self._where[1], body)
+            return
+        # Ours already: the reply to an attempt before this one was lost.
+        if lease.spec.holder_identity != self._holder and not _free(lease.spec):
+            raise Busy(f"Expected {self._what} to be free. Received: held by {lease.spec.holder_identity}")
+        body = {"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": self._spec()}
+        self._api.ask(self._what, leases.patch_namespaced_lease, *self._where, body)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(_LEASE_SECONDS / 4):
+            try:
+                self._put_time()
+            except Busy as error:
+                self._lost = str(error)
+                return
+            except RolloutError:  # the API server is away: `check` is what counts
+                continue
+
+    def _put_time(self) -> None:
+        self._put({"op": "add", "path": "/spec/renewTime", "value": self._spec()["renewTime"]})
+
+    def _put(self, change: Mapping[str, Any]) -> None:
+        """Changes the Lease, if it is ours."""
+        patch = [{"op": "test", "path": "/spec/holderIdentity", "value": self._holder}, change]
+        leases = self._api.coordination
+        try:
+            self._api.ask(self._what, leases.patch_namespaced_lease, *self._where, patch)
+        except ApiError as error:
+            if error.status not in (_NOT_FOUND, _UNPROCESSABLE):
+                raise
+            holder = "no such lease"
+            if error.status == _UNPROCESSABLE:
+                spec = self._api.ask(self._what, leases.read_namespaced_lease, *self._where).spec
+                holder = f"held by {spec.holder_identity or 'nobody'}"
+            raise Busy(f"Expected {self._what} to be ours. Received: {holder}") from error
+
+    def _spec(self) -> dict[str, Any]:
+        now = _now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return {"holderIdentity": self._holder, "leaseDurationSeconds": _LEASE_SECONDS, "renewTime": now}
+
+
+def _free(spec: Any) -> bool:
+    if not spec.holder_identity or spec.renew_time is None:
+        return True
+    ends: datetime = spec.renew_time + timedelta(seconds=spec.lease_duration_seconds or _LEASE_SECONDS)
+    return _now() > ends
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,171 @@
+"""Config, lock and history as files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from serving.rollout.errors import Away, Busy, RolloutError
+from serving.rollout.patience import patiently
+from serving.rollout.storage import entries
+
+__all__ = ["ConfigFile", "FileHistory", "FileLock"]
+
+# A network disk that is away for a moment, or an editor that replaces the file in two steps.
+_PASSING: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT})
+
+
+class ConfigFile:
+    """A file that servers poll: replaced by a rename, so they read the old one or the new one.
+
+    Servers in containers have to mount the folder, not the file: a mounted file stays the old one.
+
+    Args:
+        path: The file.
+        patience: Seconds that it may be away once it was read.
+    """
+
+    def __init__(self, path: Path, patience: float = 60.0) -> None:
+        self.name = str(path)
+        self.path = path
+        self._patience = patience
+        self._known = False
+
+    def read(self) -> str:
+        """The file now."""
+        text = patiently(self._read, self._patience)
+        self._known = True
+        return text
+
+    def write(self, text: str, over: str) -> None:
+        """Replaces the file, synced to the disk; its mode, and owner where allowed, stay."""
+        patiently(lambda: self._write(text, over), self._patience)
+
+    def _read(self) -> str:
+        try:
+            return self.path.read_bytes().decode("utf-8")  # as it is: read_text would change line ends
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"Expected {self.path} to be a readable text file. Received: {error}"
+            raise self._error(message, error) from error
+
+    def _write(self, text: str, over: str) -> None:
+        place = self.path.resolve()  # a symbolic link stays one
+        try:
+            mode = place.stat()
+            descriptor, scratch = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                    os.fchmod(file.fileno(), stat.S_IMODE(mode.st_mode))
+                    with contextlib.suppress(PermissionError):
+                        os.fchown(file.fileno(), mode.st_uid, mode.st_gid)
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # Other rollouts are kept out by the lock; this is for an editor that has none.
+                if self._read() != over:
+                    raise Busy(f"Expected {self.path} to be as it was read. Received: an edit by somebody else")
+                Path(scratch).replace(place)
+            except BaseException:
+                Path(scratch).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise self._error(f"Expected {self.path} to be writable. Received: {error}", error) from error
+        with contextlib.suppress(OSError):  # it is written; only a power failure could undo it
+            _sync_folder(place.parent)
+
+    def _error(self, message: str, error: Exception) -> RolloutError:
+        passing = self._known and isinstance(error, OSError) and error.errno in _PASSING
+        return Away(message) if passing else RolloutError(message)
+
+
+class FileLock:
+    """An flock: it ends with the process that holds it, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextlib.contextmanager
+    def held(self, who: str, what: str) -> Iterator[None]:
+        """Holds the lock for a block."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RolloutError(f"Expected to lock {self._path}. Received: {error}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Busy(f"Expected {self._path} to be free. Received: {self._holder()}") from error
+            except OSError as error:
+                raise RolloutError(f"Expected to lock {self._path}. Received: {error}") from error
+            since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            _put(descriptor, json.dumps({"who": who, "what": what, "since": since}))
+            yield
+            _put(descriptor, "")
+        finally:
+            os.close(descriptor)
+
+    def check(self) -> None:
+        """The kernel's lock can't be lost."""
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self._path.read_text(encoding="utf-8"))
+            return f"held by {holder['who']} since {holder['since']}, for: {holder['what']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "held by another process"
+
+
+class FileHistory:
+    """A JSON-lines file. An entry is one write, synced, so none is ever half there or mixed with another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds a line."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, entries.line(record).encode("utf-8"))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RolloutError(f"Expected to add to {self._path}. Received: {error}") from error
+
+    def read(self) -> list[dict[str, Any]]:
+        """The lines."""
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RolloutError(f"Expected to read {self._path}. Received: {error}") from error
+        return entries.parse(text)
+
+
+def _put(descriptor: int, text: str) -> None:
+    """Who holds the lock, for whoever comes second; a full disk doesn't matter."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

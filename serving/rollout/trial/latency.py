@@ -1,0 +1,72 @@
+"""How long two versions take for the same inputs, measured in turn so that other load affects both alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from serving.rollout.settings import Limits
+
+__all__ = ["Latency", "measure"]
+
+_WARM = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds of a call, preparation of the input included.
+
+    Attributes:
+        calls: To each version.
+        old_median: Of the version that serves.
+        new_median: Of the new one.
+        old_p99: 99th percentile of the version that serves.
+        new_p99: 99th percentile of the new one.
+    """
+
+    calls: int
+    old_median: float
+    new_median: float
+    old_p99: float
+    new_p99: float
+
+    def findings(self, limits: Limits) -> list[str]:
+        """What is over its limit, one line each."""
+        found = []
+        for name, old, new, ratio in (
+            ("median", self.old_median, self.new_median, limits.median_ratio),
+            ("p99", self.old_p99, self.new_p99, limits.p99_ratio),
+        ):
+            most = old * ratio + limits.slack_ms
+            if new > most:
+                found.append(
+                    f"latency: expected a {name} of at most {most:.1f} ms"
+                    f" ({ratio:g} x {old:.1f} + {limits.slack_ms:g})."
+                    f" Received: {new:.1f} ms"
+                )
+        return found
+
+
+def measure(old: Sequence[Callable[[], object]], new: Sequence[Callable[[], object]], calls: int) -> Latency:
+    """Calls both versions `calls` times, in turn; the first one alternates.
+
+    Args:
+        old: One function an input, for the version that serves.
+        new: The same for the new version.
+    """
+    for _ in range(_WARM):
+        old[0]()
+        new[0]()
+    times = np.empty((2, calls))
+    for turn in range(calls):
+        sides = ((0, old), (1, new)) if turn % 2 else ((1, new), (0, old))
+        for side, functions in sides:
+            begin = time.perf_counter()
+            functions[turn % len(functions)]()
+            times[side, turn] = time.perf_counter() - begin
+    milliseconds = times * 1000
+    (old_median, new_median), (old_p99, new_p99) = (np.percentile(milliseconds, q, axis=1) for q in (50, 99))
+    return Latency(calls, float(old_median), float(new_median), float(old_p99), float(new_p99))
