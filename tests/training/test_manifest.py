@@ -66,7 +66,7 @@ def test_all_bad_rows_are_in_one_error(folder: Make) -> None:
         (11, "outside the folder"),
         (12, "outside the folder"),
         (13, "outside the folder"),
-        (14, "JPEG or PNG"),
+        (14, "JPEG, PNG or WebP"),
         (15, "in no training row"),
         (16, "image is empty"),
         (16, "text is empty"),
