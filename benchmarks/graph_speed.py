@@ -25,7 +25,6 @@ import math
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +37,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import numpy as np
 
 from benchmarks import _rounds
+from benchmarks._worker import Worker
+from benchmarks.tables import markdown
 
 RESULTS: Final = pathlib.Path(__file__).with_name("results") / "graph_speed.json"
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
@@ -87,14 +88,8 @@ def write(name: str, folder: pathlib.Path) -> float:
     import keras
     import tensorflow as tf
 
-    from export.publish.answers import serve
-    from export.publish.signatures import build_archive
-
     model, spec = build(name)
-    model.export(str(folder / "plain" / "1"), verbose=False)
-    for way in ("as-is", "optimised"):
-        archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
-        archive.write_out(str(folder / way / "1"), verbose=False)
+    write_ways(model, spec, folder)
     for layer in _flat(model):
         if isinstance(layer, keras.layers.LSTM):
             layer.unroll = True
@@ -107,6 +102,17 @@ def write(name: str, folder: pathlib.Path) -> float:
     archive.add_endpoint("serving_default", compiled, input_signature=inputs)
     archive.write_out(str(folder / "xla" / "1"), verbose=False)
     return sum(_flops(layer) for layer in _flat(model))
+
+
+def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
+    """Writes the model plain, as it is and optimised."""
+    from export.publish.answers import serve
+    from export.publish.signatures import build_archive
+
+    model.export(str(folder / "plain" / "1"), verbose=False)
+    for way in ("as-is", "optimised"):
+        archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
+        archive.write_out(str(folder / way / "1"), verbose=False)
 
 
 def _flat(model: Any) -> list[Any]:
@@ -186,42 +192,20 @@ def _inputs(signature: Any, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
             yield info, np.where(np.arange(shape[1]) < LENGTH, draw.integers(1, 300, shape), 0).astype(np.int32)
 
 
-class Worker:
-    """A process that has one way of one model loaded."""
-
-    def __init__(self, folder: pathlib.Path, way: str) -> None:
-        version = folder / ("optimised" if way == "bfloat16" else way) / "1"
-        command = [sys.executable, "-m", "benchmarks.graph_speed", "--work", str(version)]
-        command += ["--bfloat16"] if way == "bfloat16" else []
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.facts: dict[str, float] = self._answer()
-
-    def _answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        return dict(json.loads(self._process.stdout.readline()))
-
-    def measure(self, rows: int, seconds: float) -> dict[str, float]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{rows} {seconds}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By way: the worker's facts, and by number of rows the median time and CPU a row, and the CPU against plain."""
     with contextlib.ExitStack() as stack:
-        workers = {way: Worker(folder, way) for way in WAYS}
-        for worker in workers.values():
-            stack.callback(worker.close)
+        workers = {}
+        for way in WAYS:
+            version = folder / ("optimised" if way == "bfloat16" else way) / "1"
+            more = ["--bfloat16"] if way == "bfloat16" else []
+            workers[way] = Worker("benchmarks.graph_speed", "--work", str(version), *more)
+            stack.callback(workers[way].close)
         seen: dict[tuple[str, int], list[dict[str, float]]] = {}
         for _ in range(rounds):
             for rows, (way, worker) in itertools.product(ROWS, workers.items()):
                 seen.setdefault((way, rows), []).append(worker.measure(rows, seconds))
-        return {way: worker.facts | {"rows": _times(seen, way, ROWS)} for way, worker in workers.items()}
+        return {way: worker.first | {"rows": _times(seen, way, ROWS)} for way, worker in workers.items()}
 
 
 def _times(seen: dict[tuple[str, int], list[dict[str, float]]], way: str, numbers: tuple[int, ...]) -> dict[str, Any]:
@@ -268,30 +252,26 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
 def tables(report: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
     head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, {rows} rows" for rows in ROWS)]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for name, model in report["models"].items():
         for way, found in model["ways"].items():
             cells = [_cell(found["rows"][str(rows)]) for rows in ROWS]
             load = f"{found['load_seconds']:.1f} s"
             lines.append([name, way, f"{found['nodes']:,.0f}", load, f"{found['memory_mb']:,.0f} MB", *cells])
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
-    text = _markdown(lines)
+    text = markdown(lines)
     if "served" in report:
         head = ["way", *(f"{kind}, {callers} callers" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
-        lines = [head, ["---"] * len(head)]
+        lines = [head]
         for way, found in report["served"].items():
             by = [found[str(callers)] for callers in CALLERS]
             lines.append([way, *(cell for each in by for cell in (f"{each['per_second']:,.0f}", _cell(each)))])
-        text += "\n\n" + _markdown(lines)
+        text += "\n\n" + markdown(lines)
     return text
 
 
 def _cell(found: dict[str, Any]) -> str:
     return f"{found['cpu_ms']:.2f} ms ({found['times_plain']['median']:.2f} x)"
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> int:

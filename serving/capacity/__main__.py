@@ -39,16 +39,21 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _check_usage(parser, options)
-    from duoserve import DuoserveError  # with gRPC and numpy: not for --help
-
     try:
         load = Load(options.rate, options.quiet_rate, options.target_ms, options.utilization, options.spare)
-        if options.tune:
-            return _tune(options, load)
-        return _measure(options, load) if options.server else _calculate(options, load)
+        if options.server or options.tune:
+            return _on_a_server(options, load)
+        return _calculate(options, load)
     except PlanError as error:
         put(sys.stderr, f"error: {error}\n")
         return 2
+
+
+def _on_a_server(options: argparse.Namespace, load: Load) -> int:
+    from duoserve import DuoserveError
+
+    try:
+        return _tune(options, load) if options.tune else _measure(options, load)
     except (DuoserveError, OSError, RuntimeError) as error:
         put(sys.stderr, f"error: {error}\n")
         return 1

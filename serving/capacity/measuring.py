@@ -103,7 +103,7 @@ class Rows:
 
 
 def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
-    """Calls `ask` from `callers` threads, one after the other in each, for some seconds.
+    """Calls `ask` from `callers` threads, one after the other in each, for some seconds and at least once.
 
     Raises:
         DuoserveError: Every call failed.
@@ -113,7 +113,7 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
     end = time.perf_counter() + seconds
 
     def call() -> None:
-        while time.perf_counter() < end:
+        while True:
             begin = time.perf_counter()
             try:
                 ask()
@@ -121,6 +121,8 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
                 errors.append(error)
             else:
                 times.append(time.perf_counter() - begin)
+            if time.perf_counter() > end:
+                return
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
     begin = time.perf_counter()

@@ -31,8 +31,9 @@ def test_an_image_has_what_its_commands_need(target: str, wanted: set[str]) -> N
     found = run(image, "python", "-c", IMPORTABLE, *sorted(OF_THE_TESTS | HEAVY | {"export", "serving", "duoserve"}))
     assert set(found.split()) == wanted | {"serving", "duoserve"} | ({"export"} if target == "export" else set())
     assert run(image, "id", "-u") == "10001"
-    modules = ["serving.rollout", "serving.exporter", "serving.check", "serving.capacity"]
-    commands = [f"python -m {name} --help" for name in modules + (["export", "serving.local"] if wanted else [])]
+    modules = ["serving.rollout", "serving.exporter", "serving.capacity"]
+    modules += ["export", "serving.local", "serving.check"] if wanted else []
+    commands = [f"python -m {name} --help" for name in modules]
     said = run(image, "sh", "-ec", "; ".join(["duoserve --help", *commands]))
     assert said.count("usage: ") == 1 + len(commands)
 

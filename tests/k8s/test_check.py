@@ -6,7 +6,6 @@ import copy
 import importlib.util
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +16,9 @@ from serving.check import RULES, Manifests, catalog, check, parse
 from serving.check.manifests import programs, schemas
 from serving.check.rules import commands
 from tests.k8s import renders
-from tests.k8s.harmless import HARMLESS, neighbour
-from tests.k8s.mutations import MUTATIONS, Mutation
-from tests.k8s.outsiders import MUTATIONS as OUTSIDERS
-from tests.k8s.surroundings import MUTATIONS as SURROUNDINGS
+from tests.k8s.mutations import EVERY, Mutation
+from tests.k8s.mutations.harmless import HARMLESS, neighbour
 from tests.k8s.tools import ROOT
-
-EVERY = [*MUTATIONS, *OUTSIDERS, *SURROUNDINGS]
 
 
 @pytest.mark.parametrize("name", renders.ALL)
@@ -114,7 +109,7 @@ def test_an_object_that_is_kept_elsewhere_is_declared() -> None:
     assert {finding.rule for finding in check(Manifests(documents))} == {"missing-configmap", "flag-file"}
 
 
-def test_a_rollout_of_a_small_overlay_is_found_to_be_refused(tmp_path: Path) -> None:
+def test_a_rollout_that_needs_more_replicas_than_the_overlay_has_is_found() -> None:
     """The local overlay has one replica, and the component's settings need two."""
     parts = [renders.documents("local"), renders.documents("component:rollout")]
     kinds = ("CronJob", "Role", "RoleBinding", "ServiceAccount", "ConfigMap", "NetworkPolicy")

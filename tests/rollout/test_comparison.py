@@ -62,7 +62,7 @@ def test_an_accuracy_falls_only_beyond_chance(found: Comparison, dropped: bool) 
 
 @settings(max_examples=50, deadline=None)
 @given(same=st.integers(0, 60), other=st.integers(0, 60))
-def test_the_bounds_are_on_the_lenient_side_of_what_was_seen(same: int, other: int) -> None:
+def test_the_bounds_are_more_lenient_than_the_figures(same: int, other: int) -> None:
     found = compare(
         [Answers(said("cat"), said("cat"), "cat")] * same + [Answers(said("cat"), said("dog"), "cat")] * other
     )
@@ -121,7 +121,7 @@ def csv(folder: Path, header: str, *rows: str) -> Path:
     return path
 
 
-def test_a_manifest_gives_its_held_out_rows_with_their_classes(tmp_path: Path) -> None:
+def test_the_held_out_rows_of_a_manifest_are_read_with_their_classes(tmp_path: Path) -> None:
     path = csv(tmp_path, "image,text,label,split", "a.png,red cat,cat,test", "a.png,blue dog,dog,train")
     assert [(row.text, row.true) for row in read_inputs(path, 10)] == [("red cat", "cat")]
     path = csv(tmp_path, "image,text,price [EUR],note", "a.png,red cat,2.5,new", "a.png,dog,,old")
@@ -138,12 +138,12 @@ def test_a_manifest_gives_its_held_out_rows_with_their_classes(tmp_path: Path) -
         ("image,text,split", "a.png,cat,train", "Received: none"),
     ],
 )
-def test_a_manifest_that_is_no_use_is_named(tmp_path: Path, header: str, row: str, says: str) -> None:
+def test_an_unusable_manifest_is_a_clear_error(tmp_path: Path, header: str, row: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         read_inputs(csv(tmp_path, header, row), 10)
 
 
-def test_a_version_that_is_right_less_often_is_stopped(site: Site, tmp_path: Path) -> None:
+def test_a_version_with_lower_accuracy_is_stopped(site: Site, tmp_path: Path) -> None:
     rows = []
     with Client(site.replicas[0].address, model=models.MODEL, version=models.OLD) as client:
         for number, (image, text) in enumerate(models.SAMPLES):

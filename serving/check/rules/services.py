@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.servers import Server, servers
+from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, items, mapping, matches, text
 
 __all__ = ["check", "missing_port"]
@@ -33,10 +33,11 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def missing_port(manifests: Manifests, found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
     """A port, by name or number, that the pod does not have. A number need not be declared to be open."""
     listening = servers(manifests, pod)
-    numbers = {integer(port.get("containerPort")) for port in pod.ports}
+    known_pod = listening or is_ours(manifests, pod)
+    numbers = {number for port in pod.ports if (number := integer(port.get("containerPort")))}
     numbers |= {number for server in listening for number in (server.grpc_port, server.rest_port) if number}
     quiet = [c for c in pod.containers(init=False) if not c.ports]
-    unknown = not listening or any(c.path not in {server.path for server in listening} for c in quiet)
+    unknown = not known_pod or any(c.path not in {server.path for server in listening} for c in quiet)
     number = pod.port_number(target)
     if number is None or (not isinstance(target, str) and number not in numbers and not unknown):
         named = [f"{port.get('name')}={port.get('containerPort')}" for port in pod.ports if port.get("name")]
