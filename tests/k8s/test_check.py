@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from serving.check import RULES, Manifests, catalog, check, parse
 from serving.check.manifests import programs, schemas
-from serving.check.rules import commands
+from serving.check.rules.server import commands
 from tests.k8s import renders
 from tests.k8s.mutations import EVERY, Mutation
 from tests.k8s.mutations.harmless import HARMLESS, neighbour
