@@ -255,7 +255,7 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
 
 def tables(report: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
-    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, {rows} rows" for rows in ROWS)]
+    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, batch {rows}" for rows in ROWS)]
     lines = [head]
     for name, model in report["models"].items():
         for way, found in model["ways"].items():
@@ -265,7 +265,7 @@ def tables(report: dict[str, Any]) -> str:
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
     text = markdown(lines)
     if "served" in report:
-        head = ["way", *(f"{kind}, {callers} callers" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
+        head = ["way", *(f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
         lines = [head]
         for way, found in report["served"].items():
             by = [found[str(callers)] for callers in CALLERS]
