@@ -54,7 +54,8 @@ def build(name: str) -> tuple[Any, Any]:
     """The Keras model and its spec."""
     import keras
 
-    from duoserve.contract import PreprocessingSpec
+    from duoserve.contract import ONE_CLASS, PreprocessingSpec
+    from export.training.heads import head
     from export.training.model import build_model
     from export.training.presets import PRESETS
     from export.training.tokenizer import train_tokenizer
@@ -66,7 +67,8 @@ def build(name: str) -> tuple[Any, Any]:
     spec = PreprocessingSpec(size, size, 24, train_tokenizer(words, vocabulary=300), tuple("abcdefghi"), 1)
     if name == "own":
         return _own(spec), spec
-    return build_model(preset, spec, fusion="concat", vocabulary=1000), spec
+    answer = head(ONE_CLASS, np.eye(len(spec.labels)))
+    return build_model(preset, spec, fusion="concat", vocabulary=1000, head=answer), spec
 
 
 def _own(spec: Any) -> Any:
