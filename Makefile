@@ -35,13 +35,11 @@ lint: env ## Linter and type checker
 	@$(RUN) -m mypy
 
 .PHONY: bench
-bench: env ## Measure client and server against floors and peers; plots in benchmarks/results
+bench: env ## Measure client, server and graphs against floors and peers; results in benchmarks/results
 	@$(RUN) -m benchmarks.client_speed
 	@$(RUN) -m benchmarks.server_speed
-
-.PHONY: report
-report: env ## Run every benchmark, for two hours or so, and write one HTML page with tables and plots
-	@$(RUN) -m benchmarks.report
+	@$(RUN) -m benchmarks.graph_speed
+	@$(RUN) -m benchmarks.whole_path
 
 .PHONY: clean
 clean: ## Remove what the demo and the benchmarks wrote; .venv stays

@@ -1,4 +1,4 @@
-"""Requests built and replies read: against a memcpy, np.frombuffer and the two existing clients."""
+"""Requests built and replies read: against a memcpy, np.frombuffer and TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._peers import MinTfsClient
 from benchmarks._rounds import interleave, microseconds, ratio, row, times
 from duoserve._wire import messages as _messages
 from duoserve._wire import wire_pb2 as wire
@@ -15,7 +14,7 @@ from duoserve._wire import wire_pb2 as wire
 SHAPE = (64, 1000)
 
 
-def encode(rounds: int, peer: MinTfsClient | str) -> dict[str, Any]:
+def encode(rounds: int) -> dict[str, Any]:
     """Builds and serialises a request with a float32 image of 1x224x224x3."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -36,20 +35,15 @@ def encode(rounds: int, peer: MinTfsClient | str) -> dict[str, Any]:
         ),
         "tf.make_tensor_proto": lambda: times(official, 10),
     }
-    if isinstance(peer, MinTfsClient):
-        cases["min-tfs-client"] = lambda: list(peer.ask(do="encode", count=1))
     found = interleave(cases, rounds)
     what = "build and serialise 1x224x224x3 float32"
     rows = [row(f"{what}, {which}", "memcpy", ratio(found, "duoserve", "memcpy", which), 3) for which in ("p50", "p95")]
-    rows += [
-        row(f"{what}, p95", name, ratio(found, "duoserve", name, "p95"), 1)
-        for name in ("tf.make_tensor_proto", "min-tfs-client")
-        if name in cases
-    ]
+    against = "tf.make_tensor_proto"
+    rows.append(row(f"{what}, p95", against, ratio(found, "duoserve", against, "p95"), 1))
     return {"rows": rows, "microseconds": microseconds(found)}
 
 
-def decode(rounds: int, peer: MinTfsClient | str) -> dict[str, Any]:
+def decode(rounds: int) -> dict[str, Any]:
     """Reads a reply with float32 probabilities of 64x1000, in both forms that servers send."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -69,17 +63,10 @@ def decode(rounds: int, peer: MinTfsClient | str) -> dict[str, Any]:
                 lambda: tf.make_ndarray(predict_pb2.PredictResponse.FromString(reply).outputs["probabilities"]), 3
             ),
         }
-        if isinstance(peer, MinTfsClient) and form == "float_val":  # it reads no other
-            peer.ask(do="reply", bytes=reply.hex())
-            cases["min-tfs-client"] = lambda: list(peer.ask(do="decode", count=1))
         found = interleave(cases, rounds)
         what = f"decode 64x1000, {form}"
         rows.append(row(what, "np.frombuffer", ratio(found, "duoserve", "np.frombuffer"), 2))
-        rows += [
-            row(what, name, ratio(found, "duoserve", name), 1)
-            for name in ("tf.make_ndarray", "min-tfs-client")
-            if name in cases
-        ]
+        rows.append(row(what, "tf.make_ndarray", ratio(found, "duoserve", "tf.make_ndarray"), 1))
         timings[form] = microseconds(found)
     return {"rows": rows, "microseconds": timings}
 

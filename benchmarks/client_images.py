@@ -20,7 +20,7 @@ def images(rounds: int) -> dict[str, Any]:
     preprocessor = Preprocessor(PreprocessingSpec(224, 224, 32, b"not needed for images", ("a",), 1))
     rows, timings = [], {}
     for name, (height, width, count, aim) in SIZES.items():
-        data = _jpeg(height, width)
+        data = jpeg(height, width)
 
         def request(image: np.ndarray) -> bytes:
             return _messages.encode_predict("pairs", None, "serving_default", {"image": image[None]})
@@ -49,7 +49,7 @@ def images(rounds: int) -> dict[str, Any]:
     return {"rows": rows, "microseconds": timings}
 
 
-def _jpeg(height: int, width: int) -> bytes:
+def jpeg(height: int, width: int) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(data, "JPEG", quality=90)

@@ -34,8 +34,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 from benchmarks import _trainings
 from benchmarks._trainings import Case, Collected
 from benchmarks._variants import ONE_SCALE, WORDS
-from benchmarks.report.page import markdown
-from benchmarks.report.training_tables import ablation
+from benchmarks.tables import tables
 from export.training.presets import BASELINES, PRESETS, Preset
 
 NAME: Final = "fusion_ablation"
@@ -94,7 +93,7 @@ def main() -> int:
     report = {**collected.facts(), **_compared(cases, collected)}
     _trainings.write(report, options.out / f"{NAME}.json")
     _draw(report, options.out / f"{NAME}.png")
-    print(json.dumps(report) if options.json else markdown(ablation(report)))
+    print(json.dumps(report) if options.json else tables(NAME, report))
     return 0
 
 

@@ -31,8 +31,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from benchmarks import _trainings
 from benchmarks._trainings import Case
-from benchmarks.report.page import markdown
-from benchmarks.report.training_tables import fusion
+from benchmarks.tables import tables
 from export.training.presets import BASELINES, FUSIONS, PRESETS
 
 PRIMARY: Final = "attention"
@@ -54,7 +53,7 @@ def main() -> int:
     report = {**collected.facts(), "preset": options.preset, **_compared(collected.trainings, collected.groups)}
     _trainings.write(report, options.out / f"{NAME}.json")
     _draw(report, options.out / f"{NAME}.png")
-    print(json.dumps(report) if options.json else markdown(fusion(report)))
+    print(json.dumps(report) if options.json else tables(NAME, report))
     return 0
 
 

@@ -124,7 +124,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         store = pathlib.Path(scratch) / "store"
-        model = made("compact", pathlib.Path(scratch)) / "1"
+        model = made("demo", pathlib.Path(scratch)) / "1"
         shutil.copytree(model, store / "1")
         request = InProcess(model.parent).request("m")
         flags = ["--model_name=m", f"--model_base_path={store}", "--grpc_max_threads=16"]

@@ -1,11 +1,11 @@
 """How fast is the embedded server? Against the same model in-process, and against an empty gRPC server.
 
-    python -m benchmarks.server_speed [--preset compact|reference | --model DIR] [--rounds 5] [--seconds 2]
+    python -m benchmarks.server_speed [--preset demo|reference | --model DIR] [--rounds 5] [--seconds 2]
 
 All in one run, interleaved, round by round; ratios are taken within a round. The callers run
 on the same cores as the server: their own cost is in the throughput, and not in the CPU
 times, which are the server process's alone. Writes
-results/server_speed_NAME.json and .png beside this file.
+results/server_speed_NAME.json beside this file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import numpy as np
 import psutil
 
-from benchmarks import _load, _model, _rounds
+from benchmarks import _load, _rounds
 from serving.local.testing import LocalServer
 
 RESULTS = pathlib.Path(__file__).with_name("results")
@@ -190,38 +189,17 @@ def ratios(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return made
 
 
-def plot(rounds: list[dict[str, Any]], path: pathlib.Path) -> None:
-    import matplotlib as mpl
+def made(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """The folder of a model with one version, as `export` writes it. Not trained: the weights do not matter."""
+    from benchmarks.graph_speed import build, write_ways
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for offset, name in enumerate(("in-process", "server", "batched", "floor")):
-        for axis, key in ((left, "per_second"), (right, "p50_ms")):
-            middle = [statistics.median(seen[f"{name}/{n}"][key] for seen in rounds) for n in CALLERS]
-            low = [m - min(s[f"{name}/{n}"][key] for s in rounds) for m, n in zip(middle, CALLERS, strict=True)]
-            high = [max(s[f"{name}/{n}"][key] for s in rounds) - m for m, n in zip(middle, CALLERS, strict=True)]
-            at = np.arange(len(CALLERS)) + 0.2 * (offset - 1.5)
-            label = {"floor": "empty gRPC server", "batched": "server, batching"}.get(name, name)
-            axis.bar(at, middle, 0.18, yerr=[low, high], capsize=3, label=label)
-    for axis, title in ((left, "Calls a second"), (right, "Median latency, ms")):
-        axis.set(title=title, xlabel="callers", yscale="log", xticks=range(len(CALLERS)))
-        axis.set_xticklabels([str(n) for n in CALLERS])
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    figure.savefig(path, dpi=130)
-
-
-def made(preset: str, folder: pathlib.Path) -> pathlib.Path:
-    """The folder of a model with one version, written by a process of its own."""
-    command = [sys.executable, "-m", "benchmarks._model", preset, str(folder / preset / "1")]
-    subprocess.run(command, cwd=_load.ROOT, check=True, capture_output=True)
-    return folder / preset
+    write_ways(*build(name), folder)
+    return folder / "optimised"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=tuple(_model.SIZES), default="compact", help="a model made for this")
+    parser.add_argument("--preset", choices=("demo", "reference"), default="demo", help="a model made for this")
     parser.add_argument("--model", type=pathlib.Path, help="or one of yours: a folder with numbered versions")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
@@ -261,7 +239,6 @@ def main() -> int:
     }
     name = f"server_speed_{options.model.name if options.model else options.preset}"
     (options.out / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    plot(rounds, options.out / f"{name}.png")
     for name, value in claims.items():
         print(f"{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})  {name}")
     return 0

@@ -13,8 +13,8 @@ fi
 
 ask() { kubectl ${CONTEXT:+--context="$CONTEXT"} --namespace="${NAMESPACE:-duoserve}" "$@"; }
 
-# The command takes the place of the template's `status`; what follows goes behind it. Without an
-# owner the job is not counted in the CronJob's history, which would delete the one before, log and all.
+# The command replaces the template's `status`; the other words follow it. The job gets no owner: the
+# CronJob's history limit would delete it, with its log.
 patch='{"op":"add","path":"/metadata/ownerReferences","value":[]}' place=0 operation=replace
 for word; do
   case $word in
@@ -30,7 +30,7 @@ ask create job "$job" --from=cronjob/duoserve-rollout --dry-run=client -o json |
   kubectl patch --local -f - --type=json -p "[$patch]" -o json |
   ask create -f -
 
-# Logs that break off are not the end: the job goes on.
+# When the log breaks off, the job still runs.
 ask logs --follow "job/$job" --pod-running-timeout=15m || true
 while :; do
   code=$(ask get pods -l "batch.kubernetes.io/job-name=$job" \

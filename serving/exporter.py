@@ -1,6 +1,6 @@
-"""What each server says about its versions and labels, as Prometheus metrics.
+"""The versions and labels of each server, as Prometheus metrics.
 
-The server's own metrics have no version and no label, so they can't say that a label is gone,
+The server's own metrics have no version and no label, so they can't show that a label is gone,
 that a load failed or that two replicas disagree. This asks every address of a name, over REST.
 
     python -m serving.exporter --target duoserve-headless:8501 --model emoji --label stable
@@ -86,7 +86,7 @@ def _get(address: str, path: str, timeout: float) -> tuple[int, dict[str, Any]]:
 
 
 class VersionCollector(Collector):
-    """Asks all servers anew at every scrape.
+    """Asks all servers at every scrape.
 
     Args:
         targets: host:port of REST APIs; a name stands for every address it resolves to.

@@ -17,6 +17,7 @@ STAMP = os.path.join(VENV, "made-from")
 INPUTS = (
     "requirements.txt",
     os.path.join("requirements", "tools.txt"),
+    os.path.join("requirements", "doctor.txt"),
     os.path.join("requirements", "export.txt"),
     "constraints.txt",
     os.path.join("client", "pyproject.toml"),

@@ -17,7 +17,7 @@ from duoserve.contract import ContractError
 from duoserve.errors import InvalidInput
 from export.defaults import SERVER_VERSION
 from export.errors import ExportError, GateError
-from export.publish.checks import CHECKS, COST, SIGNED, TOLERANCE, Array, Reference, Subject, minor_release
+from export.publish.checks import CHECKS, SIGNED, TOLERANCE, Array, Reference, Subject, cost_check, minor_release
 from export.publish.cost import Cost
 
 __all__ = ["SERVER_VERSION", "TOLERANCE", "Array", "CheckResult", "Reference", "check", "refuse_unless_passed"]
@@ -50,7 +50,7 @@ def check(
     *,
     server_version: str = SERVER_VERSION,
     reference: Reference | None = None,
-    cost: Cost | None = None,
+    costs: Sequence[Cost] = (),
     public_keys: Sequence[Path] = (),
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> list[CheckResult]:
@@ -63,22 +63,22 @@ def check(
         folder: A SavedModel with its `assets.extra/`.
         server_version: The TensorFlow of the server that it is meant for.
         reference: The Keras model that it was made from, where it is at hand; with the weights as they are stored.
-        cost: How far that is from the model with its own weights, where they are stored in fewer bytes.
+        costs: What was measured of numbers in fewer bytes: weights, or what the server computes with.
         public_keys: PEM files; when there are some, one of them has to have signed it.
         progress: Called with each result as it comes.
 
     Raises:
-        ExportError: No such folder, or a server version that is none.
+        ExportError: No such folder, or an invalid server version.
     """
     if not folder.is_dir():
-        raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
+        raise ExportError(f"Expected the folder of a version. Received: {folder}, not a folder")
     minor_release(server_version)
-    subject = Subject(folder, server_version, reference, tuple(public_keys), cost)
+    subject = Subject(folder, server_version, reference, tuple(public_keys))
     results = []
     try:
         for name, function, fatal in (
             *CHECKS,
-            *([COST] if cost is not None else []),
+            *map(cost_check, costs),
             *([SIGNED] if public_keys else []),
         ):
             begin = time.monotonic()

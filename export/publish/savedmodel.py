@@ -18,17 +18,19 @@ import tensorflow as tf
 from duoserve.artifact.checksums import write_manifest
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.artifact.signing import sign_folder
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode_pairs
 from export.defaults import BATCH_SIZES, SERVER_VERSION
 from export.errors import ExportError
+from export.keras_settings import keras_settings
 from export.publish.answers import Answer, Served, answer_fn, serve
 from export.publish.card import CARD_PATH, make_card
-from export.publish.cost import measure_cost
-from export.publish.embedding import EMBEDDING, PROBABILITIES
+from export.publish.cost import Cost, measure_cost
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.publish.probes import without_one
+from export.publish.session import SessionModel
 from export.publish.signatures import build_archive
 from export.publish.store import ModelStore
 from export.publish.warmup import WARMUP_PATH, write_warmup
@@ -54,6 +56,7 @@ class Published:
     checks: tuple[CheckResult, ...]
 
 
+@keras_settings()
 def export_version(
     model: keras.Model,
     spec: PreprocessingSpec,
@@ -65,6 +68,7 @@ def export_version(
     server_version: str = SERVER_VERSION,
     weights: str = "float32",
     as_is: bool = False,
+    bfloat16: bool = False,
     held_out: Sequence[Row] = (),
     facts: Mapping[str, Any] | None = None,
     sign_key: Path | None = None,
@@ -73,7 +77,7 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+        model: Inputs `image` and `tokens`, output the answer. Where it has features to embed
             with (`export.publish.embedding`), the version gets the signature `embed`.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
             `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
@@ -87,7 +91,9 @@ def export_version(
         weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8". The card has what
             the latter cost, and the gate refuses more than `export.publish.cost.LIMITS`.
         as_is: Whether to write the model's layers as they are, without the rules of `export.optimise`.
-        held_out: Rows to measure that cost on; without any, it is measured on the samples.
+        bfloat16: Whether it is for servers with `--mixed_precision=bfloat16`: the card then has what that costs,
+            and the gate refuses more than `export.publish.cost.LIMITS`.
+        held_out: Rows to measure these costs on; without any, they are measured on the samples.
         facts: What the card should keep about the training: metrics, data digest, seed …
         sign_key: PEM file with an elliptic curve private key, to sign the version with.
         progress: Called with each result of the gate.
@@ -109,21 +115,21 @@ def export_version(
     with store.writing(version) as staging:
         spec = dataclasses.replace(served.spec, version=staging.version)
         golden = _answered(spec, [*samples, *without_one(spec, *samples[0])], reference)
-        cost, stored = None, {}
+        costs, stored, rows = [], {}, held_out or samples
         if served.packed is not None:
-            cost = measure_cost(
-                weights, spec, held_out or samples, _probabilities(keras_model), _probabilities(reference)
-            )
-            stored = served.packed.facts | cost.facts
+            costs.append(measure_cost(weights, spec, rows, _alone(keras_model), _alone(reference)))
+            stored = served.packed.facts | costs[0].facts
         _write_graph(served, spec, staging.path)
-        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
+        if bfloat16:
+            costs.append(_cost_of_bfloat16(staging.path, spec, rows, _alone(reference)))
+        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden, spec.answer))
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
         card = make_card(
             name=store.name,
             spec=spec,
             parameters=model.count_params(),
             weights={"type": weights, **stored},
-            graph=served.facts,
+            graph=served.facts | ({"bfloat16": costs[-1].facts} if bfloat16 else {}),
             facts=facts or {},
         )
         _write_text(staging.path / CARD_PATH, card)
@@ -131,8 +137,8 @@ def export_version(
         checks = check(
             staging.path,
             server_version=server_version,
-            reference=_probabilities(reference),
-            cost=cost,
+            reference=_alone(reference),
+            costs=costs,
             progress=progress,
         )
         refuse_unless_passed(checks, f"version {staging.version} of {store.name}")
@@ -150,8 +156,8 @@ def _runner(answer: Answer) -> Run:
     return run
 
 
-def _probabilities(run: Run) -> Reference:
-    return lambda image, tokens: run(image, tokens)[PROBABILITIES]
+def _alone(run: Run) -> Reference:
+    return lambda image, tokens: run(image, tokens)[ANSWER]
 
 
 def _answered(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], run: Run) -> list[GoldenSample]:
@@ -165,12 +171,31 @@ def _answered(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], run
             audio_bytes=data if spec.audio is not None else b"",
             text=text,
             tokens=tuple(row.tolist()),
-            probabilities=tuple(answer.tolist()),
-            label=spec.labels[int(answer.argmax())],
+            values=tuple(answer.tolist()),
+            decision=spec.answer.decision(answer, spec.labels),
             embedding=tuple(vector.tolist()),
         )
-        for (data, text), row, answer, vector in zip(samples, tokens, answers[PROBABILITIES], embedded, strict=True)
+        for (data, text), row, answer, vector in zip(samples, tokens, answers[ANSWER], embedded, strict=True)
     ]
+
+
+def _cost_of_bfloat16(
+    folder: Path, spec: PreprocessingSpec, rows: Sequence[Row] | Sequence[tuple[bytes, str]], reference: Reference
+) -> Cost:
+    with SessionModel(folder, bfloat16=True) as model:
+
+        def run(image: Array, tokens: Array) -> Array:
+            return model.run(SERVING_DEFAULT, {"image": image, "tokens": tokens})[spec.answer.output]
+
+        found = measure_cost("bfloat16", spec, rows, reference, run)
+        black = np.zeros((1, spec.image_height, spec.image_width, 3), np.uint8)
+        feeds = {"image": black, "tokens": np.full((1, spec.token_length), spec.pad_id, np.int32)}
+        if not model.computes_in(tf.bfloat16, SERVING_DEFAULT, feeds):
+            raise ExportError(
+                "Expected TensorFlow to compute a part of the model in bfloat16, to measure what it costs. Received:"
+                " none, on a processor without AVX-512 or with a model without convolutions and matrix products"
+            )
+    return found
 
 
 def _write_graph(served: Served, spec: PreprocessingSpec, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenise
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 from export.errors import ExportError
 
@@ -26,6 +27,11 @@ __all__ = ["SessionModel", "start_runtime"]
 class SessionModel:
     """A SavedModel in a Session of its own. A context manager.
 
+    Args:
+        folder: The SavedModel.
+        bfloat16: Whether convolutions and matrix products compute in bfloat16, as on a server with
+            `--mixed_precision=bfloat16`.
+
     Attributes:
         meta_graph: The MetaGraphDef that was loaded.
 
@@ -33,8 +39,13 @@ class SessionModel:
         ExportError: The folder holds no SavedModel with the tag "serve", or one that can't be loaded.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._session = tf.compat.v1.Session(graph=tf.Graph())
+    def __init__(self, folder: Path, *, bfloat16: bool = False) -> None:
+        config = tf.compat.v1.ConfigProto()
+        if bfloat16:
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
+                rewriter_config_pb2.RewriterConfig.ON
+            )
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
             with self._session.graph.as_default(), _quiet():
                 self.meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
@@ -51,9 +62,9 @@ class SessionModel:
         self._session.close()
 
     @property
-    def graph(self) -> tf.Graph:
-        """The graph of the Session."""
-        return self._session.graph
+    def session(self) -> tf.compat.v1.Session:
+        """The Session itself."""
+        return self._session
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Runs one signature; arrays by output name.
@@ -61,6 +72,20 @@ class SessionModel:
         Raises:
             ExportError: No such signature, other inputs than it has, or a failure of the graph.
         """
+        return self._run(signature, inputs)
+
+    def computes_in(self, dtype: tf.DType, signature: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether an operation of the graph that TensorFlow runs for a signature, after it is optimised, has a dtype.
+
+        Raises:
+            ExportError: As `run`.
+        """
+        metadata = tf.compat.v1.RunMetadata()
+        self._run(signature, inputs, tf.compat.v1.RunOptions(output_partition_graphs=True), metadata)
+        nodes = (node for graph in metadata.partition_graphs for node in graph.node)
+        return any(value.type == dtype.as_datatype_enum for node in nodes for value in node.attr.values())
+
+    def _run(self, signature: str, inputs: Mapping[str, Any], *options: Any) -> dict[str, npt.NDArray[Any]]:
         found = self.meta_graph.signature_def.get(signature)
         if found is None:
             known = ", ".join(self.meta_graph.signature_def)
@@ -70,7 +95,7 @@ class SessionModel:
         fetches = {key: info.name for key, info in found.outputs.items()}
         feeds = {found.inputs[key].name: value for key, value in inputs.items()}
         try:
-            return self._session.run(fetches, feeds)  # type: ignore[no-any-return]
+            return self._session.run(fetches, feeds, *options)  # type: ignore[no-any-return]
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ExportError(f"{signature}: expected it to run. Received: {_first_line(error)}") from error
 

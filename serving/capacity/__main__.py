@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import ipaddress
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from duoserve.console import guarded, say
-from serving.capacity import Load, Measured, Plan, PlanError, plan
+from duoserve.console import guarded, put, say
+from serving.capacity import CapacityPlan, Load, Measured, PlanError, plan
 
 _EPILOG = """\
-measure first, in the container, with its CPU limit:
-  duoserve bench --server HOST:8500 --model emoji --concurrency 1     (the median: --latency-ms)
+measure a running server for 40 seconds, with nothing else calling it:
+  python -m serving.capacity --server HOST:8500 --model emoji --cpus 2 --store models --rate 400
 
-example (3.7 ms alone on 2 CPUs; put in your own curve, measured one run at a time):
+try settings of embedded servers on this machine, and plot throughput against p99:
+  python -m serving.capacity --tune --store models --model emoji --rate 400 --out tune.png
+
+plan with numbers that you have:
   python -m serving.capacity --rate 1000 --latency-ms 3.7 --cpus 2 --model-mb 20 \\
       --curve 1:3.7,8:17,32:66
 
-exit codes: 0 planned, 2 numbers that no plan fits
+exit codes: 0 planned, 1 the server can't be measured, 2 wrong usage or numbers that no plan fits,
+130 interrupted
 """
 
 
@@ -29,33 +38,190 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check_usage(parser, options)
+    try:
+        load = Load(options.rate, options.quiet_rate, options.target_ms, options.utilization, options.spare)
+        if options.server or options.tune:
+            return _on_a_server(options, load)
+        return _calculate(options, load)
+    except PlanError as error:
+        put(sys.stderr, f"error: {error}\n")
+        return 2
+
+
+def _on_a_server(options: argparse.Namespace, load: Load) -> int:
+    from duoserve import DuoserveError
+
+    try:
+        for folder in (options.patches, options.tune and options.out.parent):  # before minutes of work
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+        return _tune(options, load) if options.tune else _measure(options, load)
+    except (DuoserveError, OSError, RuntimeError) as error:
+        put(sys.stderr, f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving.capacity",
-        description="Replicas, threads, memory and batching settings from measured latency and load.",
+        description="Replicas, threads, memory and batching settings, measured on a running server or from numbers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rate", type=float, required=True, help="calls of one row a second at the peak")
-    parser.add_argument("--latency-ms", type=float, required=True, help="median of one caller, in milliseconds")
-    parser.add_argument("--cpus", type=int, required=True, help="CPU limit that it was measured with")
-    parser.add_argument("--model-mb", type=float, required=True, help="size of a version on disk (du -sm)")
-    parser.add_argument("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
-    parser.add_argument("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
-    parser.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second when it is quietest (default: 0)")
-    parser.add_argument("--target-ms", type=float, default=200.0, help="limit of nearly every call (default: 200)")
-    parser.add_argument("--utilization", type=float, default=0.6, help="share to plan with (default: 0.6)")
-    parser.add_argument("--spare", type=int, default=1, help="replicas that may be missing (default: 1)")
+    group = parser.add_argument_group("the load")
+    group.add_argument(
+        "--rate", type=float, help="calls of one row a second at the peak (default: what one replica carries)"
+    )
+    group.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second when it is quietest (default: 0)")
+    group.add_argument("--target-ms", type=float, default=200.0, help="limit of nearly every call (default: 200)")
+    group.add_argument("--utilization", type=float, default=0.6, help="share to plan with (default: 0.6)")
+    group.add_argument("--spare", type=int, default=1, help="replicas that may be missing (default: 1)")
+    group = parser.add_argument_group("measure")
+    group.add_argument("--server", metavar="HOST:PORT", help="measure this server, under its CPU limit")
+    group.add_argument("--model", help="the model's name")
+    group.add_argument("--label", help="the version of this label (default: the latest version)")
+    group.add_argument("--seconds", type=float, metavar="S", help="time to measure (default: 40; with --tune 120)")
+    group.add_argument("--tune", action="store_true", help="start embedded servers with different settings here")
+    group.add_argument("--store", type=Path, metavar="FOLDER", help="root of the model store: gives --model-mb")
+    group.add_argument(
+        "--out", type=Path, metavar="PNG", default=Path("capacity.png"), help="of --tune (default: capacity.png)"
+    )
+    for name in ("ca", "cert", "key"):
+        group.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="PEM",
+            help=argparse.SUPPRESS if name != "ca" else "for TLS, with --cert and --key for mutual TLS",
+        )
+    group = parser.add_argument_group("numbers, in place of measuring")
+    group.add_argument("--latency-ms", type=float, help="median of one caller, in milliseconds")
+    group.add_argument("--throughput", type=float, help="calls of one row a second from many callers")
+    group.add_argument("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
+    group.add_argument("--cpus", type=int, help="CPU limit of the server (default for a server here: this machine's)")
+    group.add_argument("--model-mb", type=float, help="size of a version on disk (du -sm)")
+    group.add_argument("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
+    parser.add_argument("--patches", type=Path, metavar="FOLDER", help="write the plan as a kustomize component")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.server and options.tune:
+        parser.error("Expected --server or --tune. Received: both")
+    wanted = {"--latency-ms": options.latency_ms, "--cpus": options.cpus, "--rate": options.rate}
+    if options.server or options.tune:
+        wanted = {"--model": options.model}
+        local = options.tune or _is_local(options.server)
+        wanted["--cpus"] = options.cpus = options.cpus or (len(os.sched_getaffinity(0)) if local else None)
+        if options.tune:
+            wanted["--store"] = options.store
+    if missing := [name for name, value in wanted.items() if value is None]:
+        parser.error(f"Expected {', '.join(missing)} (or --server, or --tune). Received: nothing")
+    if options.seconds is not None and not 2 <= options.seconds <= 3600:
+        parser.error(f"Expected --seconds between 2 and 3600. Received: {options.seconds:g}")
+    if options.store is not None and options.model and not list((options.store / options.model).glob("[0-9]*")):
+        parser.error(f"Expected versions in {options.store / options.model}. Received: none")
+
+
+def _calculate(options: argparse.Namespace, load: Load) -> int:
+    measured = Measured(
+        options.latency_ms, options.cpus, _model_mb(options), options.curve, options.row_mb, options.throughput
+    )
+    return _print(options, plan(measured, load))
+
+
+def _measure(options: argparse.Namespace, load: Load) -> int:
+    from duoserve import TLS, Client
+    from serving.capacity.measuring import measure
+    from serving.capacity.report import measurement_text
+
+    tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert else None
+    with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
+        found = measure(client, options.seconds or 40.0, _progress)
+    text, facts = measurement_text(found), {"measured": dataclasses.asdict(found)}
     try:
-        measured = Measured(options.latency_ms, options.cpus, options.model_mb, options.curve, options.row_mb)
-        load = Load(options.rate, options.quiet_rate, options.target_ms, options.utilization, options.spare)
+        measured = Measured(
+            found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb,
+            found.full.throughput, 1000 / found.empty_calls,
+        )  # fmt: skip
         made = plan(measured, load)
-    except PlanError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    say(json.dumps(dataclasses.asdict(made), indent=2) if options.json else _text(made, options.cpus))
+    except PlanError:
+        say(json.dumps(facts, indent=2) if options.json else text)
+        raise
+    return _print(options, made, text, facts)
+
+
+def _tune(options: argparse.Namespace, load: Load) -> int:
+    from serving.capacity import tuning
+    from serving.capacity.measuring import SIZES
+    from serving.capacity.report import tuned_text
+
+    found = tuning.tune(
+        options.store, options.model, tuning.settings(options.cpus, SIZES), options.seconds or 120.0, _progress
+    )
+    chosen = tuning.best(found, load.target_ms)
+    tuning.draw(found, load.target_ms, options.out)
+    facts: dict[str, Any] = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
+    text = f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {options.out}"
+    if chosen is None:
+        say(json.dumps(facts, indent=2) if options.json else text)
+        raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
+    level = chosen.within(load.target_ms)
+    assert level is not None
+    measured = Measured(chosen.levels[0].p50, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)
+    setting = chosen.setting
+    made = plan(measured, load)
+    threads = {"tensorflow_intra_op_parallelism": setting.intra, "tensorflow_inter_op_parallelism": setting.inter}
+    made = dataclasses.replace(made, flags={**made.flags, **threads}, batching=setting.batching)
+    return _print(options, made, text, facts)
+
+
+def _print(options: argparse.Namespace, made: CapacityPlan, text: str = "", facts: dict[str, Any] | None = None) -> int:
+    from serving.capacity.patches import batching_config, write_patches
+    from serving.capacity.report import plan_text
+
+    written = write_patches(made, options.cpus, options.patches) if options.patches else []
+    if options.json:
+        config = batching_config(made.batching) if made.batching else None
+        record = {**dataclasses.asdict(made), "cpus": options.cpus, "batching_config": config, **(facts or {})}
+        say(json.dumps(record, indent=2))
+        return 0
+    parts = [text, plan_text(made, options.cpus), "\n".join(f"written: {path}" for path in written)]
+    say("\n\n".join(part for part in parts if part))
     return 0
+
+
+def _progress(what: str, share: float) -> None:
+    """A bar on stderr: redrawn on a terminal, left out elsewhere."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        filled = int(30 * share)
+        put(
+            sys.stderr,
+            f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {what}" + ("\n" if what == "done" else ""),
+        )
+
+
+def _model_mb(options: argparse.Namespace) -> float | None:
+    """The size of a version in megabytes: as given, or of the newest one in the store."""
+    if options.model_mb is not None or options.store is None:
+        return None if options.model_mb is None else float(options.model_mb)
+    versions = [path for path in (options.store / options.model).iterdir() if path.name.isdecimal()]
+    newest = max(versions, key=lambda path: int(path.name))
+    return float(sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()) / 2**20)
+
+
+def _is_local(server: str) -> bool:
+    host = server.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _curve(text: str) -> dict[int, float]:
@@ -66,23 +232,6 @@ def _curve(text: str) -> dict[int, float]:
     if len(dict(pairs)) < len(pairs):
         raise argparse.ArgumentTypeError(f"Expected each number of rows once. Received: {text!r}")
     return dict(pairs)
-
-
-def _text(made: Plan, cpus: int) -> str:
-    lines = [
-        f"replicas at the peak   {made.replicas}  ({made.per_replica:g} calls/s each)",
-        f"busy without the spare {made.busy:.0%}",
-        f"autoscaler             minReplicas {made.minimum}, maxReplicas {made.maximum}",
-        f"a replica              cpu {cpus}, memory {made.memory_mb}Mi (requests = limits)",
-        f"mean time at the peak  {made.expected_ms:g} ms",
-        "flags                  " + " ".join(f"--{name}={value}" for name, value in made.flags.items()),
-    ]
-    for name, value in made.batching.items():
-        shown = [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
-        lines += [("batching.config        " if name == "max_batch_size" else " " * 23) + entry for entry in shown]
-    if not made.batching:
-        lines.append("batching               off")
-    return "\n".join([*lines, "", *(f"- {note}" for note in made.notes)])
 
 
 if __name__ == "__main__":

@@ -24,20 +24,26 @@ Words in capitals stand for what a finding names.
 
 def _plain(template: str) -> str:
     """A template with its placeholders in capitals."""
+    if template == "{fix}":
+        return "(each finding has its own)"
     words = re.sub(r"\{(\w+)(?:![rs])?(?::[^}]*)?\}", lambda match: match[1].upper(), template.replace("{{", "\0"))
     return words.replace("\0", "{").replace("}}", "}")
+
+
+def _expected(rule: Rule) -> str:
+    return f"{rule.field}: {_plain(rule.expected)}" if rule.field else _plain(rule.expected)
 
 
 def listed() -> str:
     """One line a rule: id, family, and what is expected."""
     width = max(map(len, RULES))
-    return "\n".join(f"{rule.id:{width}}  {rule.family:10}  {_plain(rule.expected)}" for rule in _sorted())
+    return "\n".join(f"{rule.id:{width}}  {rule.family:10}  {_expected(rule)}" for rule in _sorted())
 
 
 def explained(rule: Rule) -> str:
     """All that there is about a rule."""
     return (
-        f"{rule.id} ({rule.family})\n  Expected {_plain(rule.expected)}.\n"
+        f"{rule.id} ({rule.family})\n  Expected {_expected(rule)}.\n"
         f"  Why: {_plain(rule.why)}\n  Fix: {_plain(rule.fix)}\n  Read: {rule.doc}"
     )
 
@@ -50,7 +56,7 @@ def page() -> str:
         if rule.family != family:
             family = rule.family
             lines.append(f"\n## {family}\n\n| rule | expected | why | fix |\n|---|---|---|---|\n")
-        cells = [f"[{rule.id}]({_link(rule)})", *map(_plain, (rule.expected, rule.why, rule.fix))]
+        cells = [f"[{rule.id}]({_link(rule)})", _expected(rule), _plain(rule.why), _plain(rule.fix)]
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n")
     return "".join(lines)
 

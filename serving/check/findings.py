@@ -75,6 +75,7 @@ class Rule:
         why: What happens otherwise.
         fix: How to mend it.
         doc: An address, or a file of this repository.
+        field: What `expected` is about, for lists of rules; "" where that is plain.
     """
 
     id: str
@@ -83,13 +84,22 @@ class Rule:
     why: str
     fix: str
     doc: str
+    field: str
 
 
 def _load() -> dict[str, Rule]:
     loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     families: dict[str, Any] = yaml.load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
     return {
-        id: Rule(id, family, texts["expected"], texts["why"], texts["fix"], texts.get("doc", group["doc"]))
+        id: Rule(
+            id,
+            family,
+            texts["expected"],
+            texts["why"],
+            texts["fix"],
+            texts.get("doc", group["doc"]),
+            texts.get("field", ""),
+        )
         for family, group in families.items()
         for id, texts in group["rules"].items()  # noqa: A001 -- its name
     }
@@ -116,7 +126,7 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         str(place.object),
         f"{place.path}{dot}{field}",
         texts.expected.format(**values),
-        str(received),
+        "none" if received is None else str(received),
         texts.why.format(**values),
         texts.fix.format(**values),
         texts.doc,

@@ -114,7 +114,7 @@ if [[ -n ${DUOSERVE_TLS_DIR:-} ]]; then
 fi
 
 timer=
-# SIGTERM for the server after so many seconds, SIGKILL ten seconds later.
+# SIGTERM for the server after this many seconds, SIGKILL ten seconds later.
 end_after() {
   [[ -n $timer ]] && kill "$timer" 2>/dev/null
   (sleep "$1" && kill -TERM "$child" && sleep 10 && kill -KILL "$child") >/dev/null 2>&1 &

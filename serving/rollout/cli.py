@@ -10,37 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from duoserve.console import put
+from serving.rollout.command import Outcome
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.interrupts import Terminated, sigterm_interrupts
-from serving.rollout.report import Lines
+from serving.rollout.reporter import ConsoleReporter
 from serving.rollout.rollout import Rollout
-from serving.rollout.session import Outcome
 from serving.rollout.settings import read_settings
 from serving.rollout.tables import history_lines, status_json, status_lines
 
 __all__ = ["main"]
 
 _DEFAULT = Path("rollout.toml")
-_DRIFT = 6
+_OUT_OF_SYNC = 6
 _INTERRUPTED = (
-    "interrupted, nothing is undone: `status` shows where it is, the same command goes on, `rollback` goes back"
+    "interrupted; nothing is rolled back: `status` shows the state, the same command continues, `rollback` undoes"
 )
 
 _EPILOG = """\
 a version goes to production:
   python -m serving.rollout plan 8          what would be edited
-  python -m serving.rollout run 8           all of it, and back by itself when 8 is worse; or step by step:
-  python -m serving.rollout canary 8        load, gate, move the canary label
-  python -m serving.rollout promote         watch, gate again, move the stable label, watch
+  python -m serving.rollout run 8           all of it, and a rollback by itself when 8 is worse; or step by step:
+  python -m serving.rollout canary 8        load, check, move the canary label
+  python -m serving.rollout promote         watch, check again, move the stable label, watch
   python -m serving.rollout retire 7        unload the old one, days later
-  python -m serving.rollout rollback        at any time: one edit, and 7 is back
+  python -m serving.rollout rollback        at any time: one edit, and 7 is stable again
 
-Every command can be run again after it was interrupted: it goes on where the file and the
-replicas are. The settings are explained in serving/config/rollout.toml.
+Every command can be run again after it was interrupted: it continues from the state of the
+file and the replicas. The settings are explained in serving/config/rollout.toml.
 
-exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped, because the version is
-worse or did not arrive, and taken back; 4 refused, nothing changed; 5 another rollout is at
-work, or somebody edited the config; 6 the replicas are not what the file says; 130 interrupted,
+exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped and rolled back, because
+the version is worse or did not arrive; 4 refused, nothing changed; 5 another rollout is running,
+or somebody edited the config; 6 the replicas are out of sync with the file; 130 interrupted,
 143 by SIGTERM.
 """
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sigterm_interrupts(),
             Rollout(
                 settings,
-                reporter=Lines(),
+                reporter=ConsoleReporter(),
                 allow_contract=getattr(options, "allow_contract_change", False),
                 dry_run=getattr(options, "dry_run", False),
             ) as rollout,
@@ -83,13 +83,13 @@ def _fail(options: argparse.Namespace, error: RolloutError) -> int:
         _print(json.dumps(facts, ensure_ascii=False))
     end = ""
     if error.undone is not None:
-        end = "\nundone: the version is taken back" if error.undone else f"\nNOT undone: {error.advice}"
+        end = "\nthe version was rolled back" if error.undone else f"\nNOT rolled back: {error.advice}"
     put(sys.stderr, f"error: {error}{end}\n")
     return error.exit_code
 
 
 def _print(text: str) -> bool:
-    """Prints a result. False when it could not; a reader that had enough is no error."""
+    """Prints a result. False when it could not; a closed pipe is not an error."""
     error = put(sys.stdout, f"{text}\n")
     if error is None or isinstance(error, BrokenPipeError):
         return True
@@ -100,43 +100,52 @@ def _print(text: str) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving.rollout",
-        description="Takes a model version to production behind a gate, and back.",
+        description="Takes a model version to production behind checks, and back.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _command(commands, "status", _status, "every replica: versions, who answers for a label, drift from the file")
-    plan = _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing")
-    plan.add_argument("version", type=_version, nargs="?", help="default: the one that is under way")
+    newest, current = "default: the one that is being rolled out", "default: the canary's"
+    _command(commands, "status", _status, "every replica: versions, labels, and whether it is in sync with the file")
+    _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing", newest)
     adopt = _command(commands, "adopt", _adopt, "name what serves now: the way in from the policies latest and all")
-    canary = _command(commands, "canary", _canary, "load a version, let it through the gate, move the canary label")
-    canary.add_argument("version", type=_version)
-    promote = _command(commands, "promote", _promote, "watch, gate again, move the stable label, watch")
-    promote.add_argument("version", type=_version, nargs="?", help="default: the canary's")
-    run = _command(commands, "run", _run, "canary and promote, unattended")
-    run.add_argument("version", type=_version)
-    back = _command(
-        commands, "rollback", _rollback, "take a version back in one edit, whatever state the replicas are in"
-    )
-    back.add_argument("version", type=_version, nargs="?", help="default: the one under way, or else the stable one")
-    retire = _command(commands, "retire", _retire, "unload an old version that no label uses")
-    retire.add_argument("version", type=_version)
-    history = _command(commands, "history", _history, "who did what, when, and on which figures")
+    canary = _command(commands, "canary", _change, "load a version, check it, move the canary label", "")
+    promote = _command(commands, "promote", _change, "watch, check again, move the stable label, watch", current)
+    run = _command(commands, "run", _change, "canary and promote, unattended", "")
+    summary = "roll a version back in one edit, whatever state the replicas are in"
+    back = _command(commands, "rollback", _change, summary, f"{newest}, or else the stable one")
+    retire = _command(commands, "retire", _change, "unload an old version that no label uses", "")
+    history = _command(commands, "history", _history, "who did what, when, and with which figures")
     history.add_argument("--last", type=_version, metavar="N", help="only the newest N entries")
     for changing in (adopt, canary, promote, run, back, retire):
         changing.add_argument("--dry-run", action="store_true", help="check and show the edits, change nothing")
     for forward in (canary, promote, run):
         forward.add_argument(
-            "--allow-contract-change", action="store_true", help="go on although clients may not be able to follow"
+            "--allow-contract-change", action="store_true", help="continue although clients may not be able to follow"
         )
     return parser
 
 
 def _command(
-    commands: Any, name: str, function: Callable[[Rollout, argparse.Namespace], int], summary: str
+    commands: Any,
+    name: str,
+    function: Callable[[Rollout, argparse.Namespace], int],
+    summary: str,
+    version: str | None = None,
 ) -> argparse.ArgumentParser:
+    """A command.
+
+    Args:
+        commands: Where it is added.
+        name: Of the command, and of the method of `Rollout` that `_change` calls.
+        function: Runs it.
+        summary: For the help.
+        version: None: it takes no version; empty: it needs one; else the help of an optional one.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, name=name)
+    if version is not None:
+        parser.add_argument("version", type=_version, nargs="?" if version else None, help=version or None)
     add = parser.add_argument_group("settings, in place of the file's").add_argument
     add("--settings", type=Path, metavar="TOML", help="settings file (default: rollout.toml, if it is here)")
     add("--model", help="the model's name")
@@ -176,7 +185,7 @@ def _status(rollout: Rollout, options: argparse.Namespace) -> int:
     printed = _print(
         json.dumps(status_json(state, views, found)) if options.json else "\n".join(status_lines(state, views, found))
     )
-    return _DRIFT if found or not views else int(not printed)
+    return _OUT_OF_SYNC if found or not views else int(not printed)
 
 
 def _plan(rollout: Rollout, options: argparse.Namespace) -> int:
@@ -184,7 +193,7 @@ def _plan(rollout: Rollout, options: argparse.Namespace) -> int:
     if options.json:
         text = json.dumps({"edits": [{"step": step, "diff": diff} for step, diff in edits]}, ensure_ascii=False)
     else:
-        text = _shown(edits) or "no edit is due: the version is stable"
+        text = _shown(edits) or "no edit to make: the version is stable"
     return int(not _print(text))
 
 
@@ -192,24 +201,8 @@ def _adopt(rollout: Rollout, options: argparse.Namespace) -> int:
     return _done(rollout.adopt(), options)
 
 
-def _canary(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.canary(options.version), options)
-
-
-def _promote(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.promote(options.version), options)
-
-
-def _run(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.run(options.version), options)
-
-
-def _rollback(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.rollback(options.version), options)
-
-
-def _retire(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.retire(options.version), options)
+def _change(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(getattr(rollout, options.name)(options.version), options)
 
 
 def _history(rollout: Rollout, options: argparse.Namespace) -> int:
@@ -224,7 +217,7 @@ def _done(outcome: Outcome, options: argparse.Namespace) -> int:
             "outcome": outcome.text,
             "dry_run": outcome.dry_run,
             "edits": [{"step": step, "diff": diff} for step, diff in outcome.edits],
-            "gates": [gate.as_json() for gate in outcome.gates],
+            "checks": [check.as_json() for check in outcome.checks],
             "warnings": outcome.warnings,
         }
         _print(json.dumps(record, ensure_ascii=False))

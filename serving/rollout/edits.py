@@ -1,11 +1,11 @@
-"""The edits of models.config that make up a rollout: pure, and nothing when there is nothing to do.
+"""The edits of models.config that make up a rollout: pure functions; None when there is nothing to do.
 
     adopt   name what serves                        a file that left it to the servers
     load    name the new version                    labels stay
     canary  `canary` goes to it                     it serves everywhere by then
     stable  `stable` goes to it, `previous` stays   one edit back: `withdraw`
     retire  unname the old version
-    restore name again what made room for a version that was taken back; `previous` follows
+    restore name again what was unloaded for a version that was rolled back; `previous` follows
 
 A server takes a new config labels first, and refuses all of it while a label points to a
 version that does not serve. So a label never moves in the edit that names its version, but an
@@ -76,7 +76,7 @@ class State:
 
     @property
     def candidate(self) -> int | None:
-        """The version that a rollout is busy with: the canary's, or one that is named and has no label yet."""
+        """The version that is being rolled out: the canary's, or one that is named and has no label yet."""
         canary = self.labels.get(self.names.canary)
         if canary is not None and canary != self.stable:
             return canary
@@ -85,7 +85,7 @@ class State:
 
     @property
     def complete(self) -> bool:
-        """Whether the file says all that a rollout needs: named versions and `stable`."""
+        """Whether the file has all that a rollout needs: named versions and `stable`."""
         return self.versions is not None and self.stable is not None
 
     def adopt(self, serving: tuple[int, ...]) -> Edit | None:
@@ -144,7 +144,7 @@ class State:
         return Edit("canary", None, {self.names.canary: version})
 
     def move_stable(self, version: int) -> Edit | None:
-        """Sends production to a version, and keeps where it was."""
+        """Sends production to a version, and keeps the one before as `previous`."""
         if self.stable == version:
             return None
         labels: dict[str, int | None] = {self.names.stable: version}
@@ -153,7 +153,7 @@ class State:
         return Edit("stable", None, labels)
 
     def withdraw(self, version: int) -> Edit | None:
-        """Takes a version back: its labels go to where they came from, and it is unnamed. One edit.
+        """Rolls a version back: its labels go to where they came from, and it is unnamed. One edit.
 
         Raises:
             Refused: It is the stable one and there is no previous one.
@@ -173,10 +173,10 @@ class State:
         return Edit("withdraw", kept, labels)
 
     def restore(self, versions: Sequence[int], most: int) -> Edit | None:
-        """Names versions again that made room for one that was taken back.
+        """Names versions again that were unloaded for one that was rolled back.
 
         Args:
-            versions: Those that made room.
+            versions: Those that were unloaded.
             most: Versions that may be loaded at once.
         """
         missing = [version for version in versions if version not in (self.versions or ())]
@@ -191,7 +191,7 @@ class State:
         return Edit("previous", None, {self.names.previous: version})
 
     def retire(self, version: int) -> Edit | None:
-        """Unnames a version that nobody needs.
+        """Unnames a version that is not needed.
 
         Raises:
             Refused: A label uses it, or it is the only one.

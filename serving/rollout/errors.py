@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-__all__ = ["Away", "Busy", "Drifted", "Refused", "RolloutError", "SettingsError", "Stopped"]
+__all__ = ["Away", "Busy", "OutOfSync", "Refused", "RolloutError", "SettingsError", "Stopped"]
 
 
 class RolloutError(Exception):
@@ -13,7 +13,7 @@ class RolloutError(Exception):
 
     Attributes:
         findings: What was expected and what received, one line each.
-        undone: Whether the version was taken back after it; None when nothing had to be.
+        undone: Whether the version was rolled back after it; None when it need not be.
         advice: What to do where it was not.
     """
 
@@ -38,10 +38,10 @@ class SettingsError(RolloutError):
 
 
 class Stopped(RolloutError):
-    """A step did not end well: the version is worse, does not load, or not everywhere in time.
+    """A step failed: the version is worse, does not load, or not everywhere in time.
 
     Attributes:
-        step: Where: "load", "gate", "canary", "bake", "stable" or "watch".
+        step: "rehearse", "load", "check", "canary", "bake", "stable" or "watch".
     """
 
     exit_code = 3
@@ -53,10 +53,10 @@ class Stopped(RolloutError):
 
 
 class Refused(RolloutError):
-    """The wish makes no sense, or is dangerous, now. Nothing was changed.
+    """The command makes no sense, or is dangerous, now. Nothing was changed.
 
     Attributes:
-        reason: Its name, for scripts: "not-available", "label-in-use", "contract", "manifest", …
+        reason: A code for scripts: "not-available", "label-in-use", "contract", "manifest", …
     """
 
     exit_code = 4
@@ -66,8 +66,8 @@ class Refused(RolloutError):
         self.reason = reason
 
 
-class Drifted(RolloutError):
-    """Nothing is under way, but the replicas are not what the file says. Nothing was changed."""
+class OutOfSync(RolloutError):
+    """No rollout is under way, but the replicas are out of sync with the file. Nothing was changed."""
 
     exit_code = 6
 

@@ -1,4 +1,4 @@
-"""SIGTERM ends a command as Ctrl-C does, with its word, its history entry and its lock given back."""
+"""SIGTERM ends a command as Ctrl-C does: with a message, a history entry and the lock released."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Terminated", "sigterm_interrupts"]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, as when a Job's pod is evicted."""
+    """SIGTERM was received, as when a Job's pod is evicted."""
 
 
 @contextlib.contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Raises `Terminated` in the block at SIGTERM; a second one doesn't disturb what ends it.
+    """Raises `Terminated` in the block at SIGTERM; a second one is ignored.
 
-    Outside of the main thread, where Python lets nobody handle signals, nothing changes.
+    Outside the main thread, where Python handles no signals, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

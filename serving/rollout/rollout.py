@@ -1,7 +1,7 @@
 """The commands: each looks at the file and the replicas, does what is left to do, and can be run again.
 
-Nothing is remembered between two runs but what the file says, so it does not matter where an
-earlier run ended, or why.
+Nothing is remembered between two runs except the file and the history, so it does not matter where
+an earlier run ended, or why.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from serving.rollout import refusals, steps
+from serving.rollout import preconditions, steps
+from serving.rollout.command import Command, Outcome
 from serving.rollout.edits import State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
 from serving.rollout.package import Package
 from serving.rollout.replicas.discovery import discovery
 from serving.rollout.replicas.fleet import Fleet, ReplicaView
-from serving.rollout.replicas.sync import Drift, drift
-from serving.rollout.report import Reporter, Silent
-from serving.rollout.session import Outcome, Session
+from serving.rollout.replicas.sync import Difference, differences
+from serving.rollout.reporter import Reporter, SilentReporter
 from serving.rollout.settings import Settings
 from serving.rollout.storage import open_storage
 from serving.rollout.storage.entries import is_under_way, operator
-from serving.rollout.trial.trial import hold_gate, prepare
+from serving.rollout.trial.running import prepare, run_check
 
 __all__ = ["Outcome", "Rollout"]
 
@@ -34,12 +34,12 @@ class Rollout:
 
     Args:
         settings: What, where, and how good.
-        reporter: Hears of progress.
-        allow_contract: Go on although clients may not be able to follow.
+        reporter: Is told of progress.
+        allow_contract: Continue although clients may not be able to follow.
         dry_run: Check and show what would be done, change nothing.
 
     Raises:
-        SettingsError: Replicas or config are named wrongly.
+        SettingsError: The replicas or the config are not in a known form.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Rollout:
         dry_run: bool = False,
     ) -> None:
         self._settings = settings
-        self._reporter = reporter or Silent()
+        self._reporter = reporter or SilentReporter()
         self._allow_contract = allow_contract
         self._dry_run = dry_run
         self._storage = open_storage(settings)
@@ -71,12 +71,12 @@ class Rollout:
     ) -> None:
         self._fleet.close()
 
-    def status(self) -> tuple[State, tuple[ReplicaView, ...], list[Drift]]:
+    def status(self) -> tuple[State, tuple[ReplicaView, ...], list[Difference]]:
         """The file, every replica, and where they differ."""
         state, _ = read_state(self._storage.config.read(), self._settings.model, self._settings.labels)
         names = dataclasses.astuple(self._settings.labels)
         views = self._fleet.look(dict.fromkeys([*names, *state.labels]))
-        return state, views, drift(state, views)
+        return state, views, differences(state, views)
 
     def plan(self, version: int | None) -> list[tuple[str, str]]:
         """The edits of a whole rollout from here, each with its name and as a diff.
@@ -87,19 +87,19 @@ class Rollout:
         Raises:
             Refused: Nothing is under way, or the file leaves no room.
         """
-        session = self._session("plan", version, dry_run=True)
-        prepare(session)
-        state = session.state()
+        command = self._new_command("plan", version, dry_run=True)
+        prepare(command)
+        state = command.state()
         version = version if version is not None else _needed(state.candidate, "a version that is under way")
         for step in ("load", "canary", "stable"):
-            state = session.state()
+            state = command.state()
             if step == "load":
                 edit = state.load(version, self._settings.loaded_versions)
             else:
                 edit = state.move_canary(version) if step == "canary" else state.move_stable(version)
             if edit is not None:
-                session.write(edit)
-        return list(session.outcome("").edits)
+                command.write(edit)
+        return list(command.outcome("").edits)
 
     def adopt(self) -> Outcome:
         """Names the versions that serve now and labels the newest stable: the way in from `latest` or `all`.
@@ -108,88 +108,94 @@ class Rollout:
             Refused: A replica does not answer, or nothing serves everywhere.
             Busy: Another rollout is at work.
         """
-        with self._command("adopt", None) as session:
-            steps.adopt(session)
-            return session.outcome(f"models.config names versions; version {session.state().stable} is stable")
+        with self._locked("adopt", None) as command:
+            steps.adopt(command)
+            return command.outcome(f"models.config names versions; version {command.state().stable} is stable")
 
     def canary(self, version: int) -> Outcome:
-        """Names the version, waits until it serves everywhere, lets it through the gate, moves `canary`.
+        """Names the version, waits until it serves everywhere, checks it, moves `canary`.
 
         Raises:
-            Refused: It can't begin. Nothing was changed.
-            Stopped: A step did not end well; the version was taken back.
+            Refused: A precondition is not met. Nothing was changed.
+            Stopped: A step failed; the version was rolled back.
             Busy: Another rollout is at work.
         """
-        with self._command("canary", version) as session:
-            self._to_canary(session, self._package(session, version))
-            return session.outcome(f"version {version} is {self._settings.labels.canary}")
+        with self._locked("canary", version) as command:
+            self._to_canary(command, self._package(command, version))
+            return command.outcome(f"version {version} is {self._settings.labels.canary}")
 
     def promote(self, version: int | None = None) -> Outcome:
-        """Watches the canary, lets the version through the gate again, moves `stable`, watches that.
+        """Watches the canary, checks the version again, moves `stable`, watches that.
 
         Args:
             version: None takes the one that `canary` is at.
 
         Raises:
             Refused: "not-available", "no-canary" or "contract", among others. Nothing was changed.
-            Stopped: A step did not end well; the version was taken back.
-            Drifted: It is stable since an earlier command, and a replica is behind. Nothing was changed.
+            Stopped: A step failed; the version was rolled back.
+            OutOfSync: It is stable already, and a replica is behind. Nothing was changed.
             Busy: Another rollout is at work.
         """
-        with self._command("promote", version) as session:
-            state = session.state()
+        with self._locked("promote", version) as command:
+            state = command.state()
             if version is None:
                 at = state.labels.get(self._settings.labels.canary)
-                version = session.version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
-            if self._settled(session, version):
-                return self._confirmed(session, version)
-            package = self._package(session, version)
-            refusals.refuse_unless_available(session, version)
-            self._to_stable(session, package)
-            return session.outcome(f"version {version} is {self._settings.labels.stable}")
+                version = command.version = _needed(at, f"label {self._settings.labels.canary!r} in models.config")
+            if self._settled(command, version):
+                return self._confirmed(command, version)
+            package = self._package(command, version)
+            preconditions.refuse_unavailable(command, version)
+            self._to_stable(command, package)
+            return command.outcome(f"version {version} is {self._settings.labels.stable}")
 
     def run(self, version: int) -> Outcome:
         """All of it: `canary`, then `promote`.
 
         Raises:
-            Refused: It can't begin. Nothing was changed.
-            Stopped: A step did not end well; the version was taken back.
-            Drifted: It is stable since an earlier command, and a replica is behind. Nothing was changed.
+            Refused: A precondition is not met. Nothing was changed.
+            Stopped: A step failed; the version was rolled back.
+            OutOfSync: It is stable already, and a replica is behind. Nothing was changed.
             Busy: Another rollout is at work.
         """
-        with self._command("run", version) as session:
-            if self._settled(session, version):
-                return self._confirmed(session, version)
-            package = self._package(session, version)
-            if session.state().stable != version:
-                self._to_canary(session, package)
-            self._to_stable(session, package)
-            return session.outcome(f"version {version} is {self._settings.labels.stable}")
+        with self._locked("run", version) as command:
+            if self._settled(command, version):
+                return self._confirmed(command, version)
+            package = self._package(command, version)
+            if command.state().stable != version:
+                self._to_canary(command, package)
+            self._to_stable(command, package)
+            return command.outcome(f"version {version} is {self._settings.labels.stable}")
 
     def rollback(self, version: int | None = None) -> Outcome:
-        """Takes a version back, in one edit, whatever state the replicas are in.
+        """Rolls a version back in one edit, whatever state the replicas are in.
 
-        Then what had made room for it is loaded again, so that `previous` is where it was.
+        Then the version that was unloaded for it is loaded again, so that `previous` is where it was.
 
         Args:
-            version: The version to take back. None takes the one under way, or else the one
+            version: The version to roll back. None takes the one under way, or else the one
                 that `stable` is at, which goes back to `previous`.
 
         Raises:
             Refused: There is nothing to go back to.
             Busy: Another rollout is at work.
         """
-        with self._command("rollback", version, urgent=True) as session:
-            state = session.state()
+        with self._locked("rollback", version, urgent=True) as command:
+            state = command.state()
             if version is None:
                 version = state.candidate or (state.stable if state.previous is not None else None)
             if version is None:
-                if steps.restore(session):
-                    return session.outcome("nothing is under way; what had made room for a version is back")
-                return session.outcome("nothing is under way and there is no previous version: nothing to roll back")
-            session.version = version
-            steps.withdraw(session, version)
-            return session.outcome(f"version {version} is taken back; stable is {session.known().stable}")
+                if steps.restore(command):
+                    return command.outcome(
+                        "no rollout is under way; the version that was unloaded for the last one is loaded again"
+                    )
+                return command.outcome(
+                    "nothing to roll back: no rollout is under way, and there is no previous version"
+                )
+            command.version = version
+            steps.withdraw(command, version)
+            return command.outcome(
+                f"rolled back: {self._settings.labels.stable} is version {command.known().stable or 'unset'}"
+            )
 
     def retire(self, version: int) -> Outcome:
         """Unloads an old version everywhere.
@@ -198,92 +204,92 @@ class Rollout:
             Refused: A label uses it, or models.config does not name it.
             Busy: Another rollout is at work.
         """
-        with self._command("retire", version) as session:
-            steps.retire(session, version)
-            return session.outcome(f"version {version} is retired")
+        with self._locked("retire", version) as command:
+            steps.retire(command, version)
+            return command.outcome(f"version {version} is retired")
 
     def history(self) -> list[dict[str, Any]]:
         """The audit log of this model, oldest entry first."""
         return self._storage.records(self._settings.model)
 
     @staticmethod
-    def _settled(session: Session, version: int) -> bool:
-        """Whether the version is stable and its trial is over: then nothing may take it back but `rollback`."""
-        return session.state().stable == version and not is_under_way(session.records(), version)
+    def _settled(command: Command, version: int) -> bool:
+        """Whether the version is stable and its trial is over: then only `rollback` may roll it back."""
+        return command.state().stable == version and not is_under_way(command.records(), version)
 
-    def _confirmed(self, session: Session, version: int) -> Outcome:
-        steps.confirm(session, version)
+    def _confirmed(self, command: Command, version: int) -> Outcome:
+        steps.confirm(command, version)
         stable = self._settings.labels.stable
-        return session.outcome(f"version {version} is {stable} already, on every replica; nothing was done")
+        return command.outcome(f"version {version} is {stable} already, on every replica: nothing to do")
 
     @staticmethod
-    def _package(session: Session, version: int) -> Package:
-        """The version, when all that its trial needs is there."""
-        prepare(session)
-        return session.package(version)
+    def _package(command: Command, version: int) -> Package:
+        """The version, once everything that its trial needs was found."""
+        prepare(command)
+        return command.package(version)
 
-    def _to_canary(self, session: Session, package: Package) -> None:
+    def _to_canary(self, command: Command, package: Package) -> None:
         version = package.version
-        refusals.refuse_unless_free(session, version)
-        refusals.refuse_unless_calm(session, version)
-        refusals.refuse_unless_compatible(session, package)
-        with steps.undoing(session, version):
-            steps.load(session, package)
-            hold_gate(session, "gate", package)
-            steps.move_canary(session, version)
+        preconditions.refuse_beside_another(command, version)
+        preconditions.refuse_out_of_sync(command, version)
+        preconditions.refuse_incompatible(command, package)
+        with steps.undoing(command, version):
+            steps.load(command, package)
+            run_check(command, "check", package)
+            steps.move_canary(command, version)
 
-    def _to_stable(self, session: Session, package: Package) -> None:
+    def _to_stable(self, command: Command, package: Package) -> None:
         version = package.version
-        with steps.undoing(session, version):
-            if session.state().stable != version:
-                refusals.refuse_unless_canary(session, version)
-                steps.watch(session, "bake", version, self._settings.waits.bake)
-                hold_gate(session, "bake", package)
-                steps.move_stable(session, version)
-            steps.watch(session, "watch", version, self._settings.waits.watch)
-            hold_gate(session, "watch", package)
+        with steps.undoing(command, version):
+            if command.state().stable != version:
+                preconditions.refuse_without_canary(command, version)
+                steps.watch(command, "bake", version, self._settings.waits.bake)
+                run_check(command, "bake", package)
+                steps.move_stable(command, version)
+            steps.watch(command, "watch", version, self._settings.waits.watch)
+            run_check(command, "watch", package)
 
-    def _session(self, command: str, version: int | None, *, dry_run: bool = False) -> Session:
-        return Session(
+    def _new_command(self, name: str, version: int | None, *, dry_run: bool = False) -> Command:
+        return Command(
             self._settings,
             self._storage,
             self._fleet,
             self._reporter,
-            command=command,
+            name=name,
             version=version,
             dry_run=dry_run or self._dry_run,
             allow_contract=self._allow_contract,
         )
 
     @contextlib.contextmanager
-    def _command(self, command: str, version: int | None, *, urgent: bool = False) -> Iterator[Session]:
-        session = self._session(command, version)
+    def _locked(self, name: str, version: int | None, *, urgent: bool = False) -> Iterator[Command]:
+        command = self._new_command(name, version)
         if self._dry_run:
-            yield session
+            yield command
             return
-        self._storage.config.read()  # one that is not there is said before a lock and a history are made beside it
-        with self._storage.lock.held(operator(), f"{command} {version or ''} of {self._settings.model}".strip()):
-            session.log("started", urgent=urgent)
+        self._storage.config.read()  # a missing one is an error before a lock and a history are made beside it
+        with self._storage.lock.held(operator(), f"{name} {version or ''} of {self._settings.model}".strip()):
+            command.log("started", urgent=urgent)
             try:
-                yield session
+                yield command
             except Refused as error:
-                session.log("refused", urgent=True, reason=error.reason, findings=[error.message, *error.findings])
+                command.log("refused", urgent=True, reason=error.reason, findings=[error.message, *error.findings])
                 raise
             except Stopped as error:
                 facts = {"step": error.step, "undone": error.undone, "findings": list(error.findings)}
-                session.log("stopped", urgent=True, **facts)
+                command.log("stopped", urgent=True, **facts)
                 raise
             except RolloutError as error:
                 ended = {} if error.undone is None else {"undone": error.undone}
-                session.log("failed", urgent=True, findings=[str(error)], **ended)
+                command.log("failed", urgent=True, findings=[str(error)], **ended)
                 raise
             except KeyboardInterrupt:
-                session.log("interrupted", urgent=True)
+                command.log("interrupted", urgent=True)
                 raise
-            session.log("finished", urgent=urgent)
+            command.log("finished", urgent=urgent)
 
 
 def _needed(version: int | None, what: str) -> int:
     if version is None:
-        raise Refused("no-version", f"expected {what}, or a version to be named. Received: neither")
+        raise Refused("no-version", f"expected {what}, or a version as an argument. Received: neither")
     return version

@@ -1,4 +1,4 @@
-"""The settings file, `rollout.toml`: what is rolled out, where, and how good is good enough."""
+"""The settings file, `rollout.toml`: what is rolled out, where, and the limits that a version has to keep."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Waits:
         call: For one call to a replica.
         bake: How long the canary label is watched before `stable` moves.
         watch: How long `stable` is watched after it moved.
-        hook: Longest run of the gate's own command.
+        hook: Longest run of the command `hook`.
     """
 
     step: float = 300.0
@@ -56,22 +56,24 @@ class Waits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """What a version has to keep to. Compared on every replica, against the version that serves.
+    """Limits of the check: on every replica, against the version that serves.
 
     Attributes:
-        golden_tolerance: Largest difference of a probability from the golden sample's.
+        golden_tolerance: Largest difference of a probability from the golden sample's; of a score as a share of
+            the largest one.
         latency_calls: Calls to each version on each replica, in turn.
         median_ratio: New median latency over the old one, at most.
         p99_ratio: New 99th percentile over the old one, at most.
         slack_ms: Milliseconds that are always allowed on top, so that a fast model isn't
             condemned for noise.
         latency_tries: A latency over its limit is measured again, this often in all.
-        accuracy_drop: By how much the accuracy on labelled shadow inputs may fall.
-        agreement: Share of the shadow inputs with the same class from both versions, at least;
-            judged where no input has a label.
-        drift: Total variation between the mean probabilities of the classes on the shadow
-            inputs, at most: 0 no drift, 1 nothing in common.
-        shadow_inputs: Most shadow inputs that are used.
+        accuracy_drop: By how much the accuracy on labelled inputs may fall; of tags the mean F1, of scores R².
+        agreement: Share of the inputs with the same class from both versions, at least; of tags the mean overlap,
+            of scores the share that is within half a standard deviation. Judged where no input has a label.
+        drift: Total variation between the mean probabilities of the classes on the inputs, at most: 0 no drift,
+            1 nothing in common. Of tags the largest change of a mean probability, of scores the distance of
+            Kolmogorov and Smirnov.
+        inputs: Most inputs that are used.
     """
 
     golden_tolerance: float = 1e-3
@@ -83,7 +85,7 @@ class Limits:
     accuracy_drop: float = 0.02
     agreement: float = 0.8
     drift: float = 0.2
-    shadow_inputs: int = 500
+    inputs: int = 500
 
     def __post_init__(self) -> None:
         for name in ("golden_tolerance", "accuracy_drop", "agreement", "drift"):
@@ -126,14 +128,14 @@ class Settings:
         state: Folder for the lock and the history; default: `.rollout` beside models.config.
         min_replicas: Fewer is an error; default: as many as the first look finds.
         loaded_versions: Most versions loaded at once: what the replicas' memory is made for. The one
-            before the last makes room, and is loaded again when the new one is taken back.
+            before the last makes room, and is loaded again when the new one is rolled back.
         clients: "follow": they ask each version for its spec, as the Duoserve client does, so
             image size and tokenizer may change. "fixed": they send tensors of one shape.
-        rehearsal: "auto" loads the version in a server of its own on this machine first, if
+        rehearsal: "auto" loads the version in a separate server on this machine first, if
             TensorFlow is installed; "off"; or the command of another server.
-        shadow: CSV file with the columns image and text (paths relative to it), perhaps label and
+        inputs: CSV file with the columns image and text (paths relative to it), perhaps label and
             split: the inputs to compare versions on. Default: the golden samples of both.
-        hook: Command that has the last word in each gate, for instance one that asks
+        hook: Command that has the last word in each check, for instance one that asks
             Prometheus: exit code 0 passes. It gets DUOSERVE_MODEL, _VERSION, _AGAINST, _STEP.
         context: kubeconfig context; default: the current one, or the pod's own account.
         parallel: Replicas that are asked at once.
@@ -148,7 +150,7 @@ class Settings:
     loaded_versions: int = 2
     clients: Literal["follow", "fixed"] = "follow"
     rehearsal: str | tuple[str, ...] = "auto"
-    shadow: Path | None = None
+    inputs: Path | None = None
     hook: tuple[str, ...] = ()
     context: str | None = None
     parallel: int = 4
@@ -192,7 +194,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         SettingsError: The file can't be read, or has an unknown entry, a wrong value, or lacks one.
     """
     try:
-        content = {} if path is None else read_toml(path)
+        content = {} if path is None else _renamed(read_toml(path))
         base = Path.cwd() if path is None else path.absolute().parent
         content = {key: _placed(value, key, base) for key, value in content.items()}
         content |= {key: value for key, value in overrides.items() if value is not None}
@@ -205,8 +207,16 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     return Settings(**values)
 
 
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    """The entries that had another name before."""
+    for table, old in ((content, "shadow"), (content.get("limits"), "shadow_inputs")):
+        if isinstance(table, dict) and old in table:
+            table["inputs"] = table.pop(old)
+    return content
+
+
 def _placed(value: Any, key: str, base: Path) -> Any:
-    """Paths among the strings, placed where the file says: models.config, and commands that are no bare names."""
+    """Paths among the strings, relative to the file: models.config, and commands that are not bare names."""
     if key == "config" and isinstance(value, str) and not is_configmap(value):
         return str(base / value)
     if key in ("hook", "rehearsal") and isinstance(value, list) and value and isinstance(value[0], str):

@@ -7,12 +7,12 @@ from typing import Any
 
 from serving.rollout.edits import State
 from serving.rollout.replicas.fleet import ReplicaView
-from serving.rollout.replicas.sync import Drift
+from serving.rollout.replicas.sync import Difference
 
 __all__ = ["history_lines", "status_json", "status_lines"]
 
 
-def status_json(state: State, views: Sequence[ReplicaView], found: Sequence[Drift]) -> dict[str, Any]:
+def status_json(state: State, views: Sequence[ReplicaView], found: Sequence[Difference]) -> dict[str, Any]:
     """The status as JSON values."""
     return {
         "config": {"versions": state.versions, "labels": dict(state.labels)},
@@ -27,11 +27,11 @@ def status_json(state: State, views: Sequence[ReplicaView], found: Sequence[Drif
             }
             for view in views
         ],
-        "drift": [{"replica": one.address, "what": one.what} for one in found],
+        "out_of_sync": [{"replica": one.address, "what": one.what} for one in found],
     }
 
 
-def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Drift]) -> list[str]:
+def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Difference]) -> list[str]:
     """The status as lines: the file, a table of the replicas, and the differences."""
     versions = sorted({number for view in views for number in view.versions} | set(state.versions or ()))
     labels = list(dict.fromkeys([*state.labels, *(label for view in views for label in view.labels)]))
@@ -48,9 +48,9 @@ def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Dri
         cells = [view.address, *(status.state if status else "-" for status in states)]
         rows.append([*cells, *(_number(view.labels.get(label)) for label in labels)])
     lines = table(rows)
-    lines += ["", f"{len(views)} replicas, no drift"] if views and not found else [""]
-    lines += ["drift: no replicas found"] if not views else []
-    return lines + [f"drift: {one}" for one in found]
+    lines += ["", f"{len(views)} replicas, in sync"] if views and not found else [""]
+    lines += ["out of sync: no replicas found"] if not views else []
+    return lines + [f"out of sync: {one}" for one in found]
 
 
 def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -62,13 +62,14 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
             facts.append(str(record["step"]))
         figures = record.get("figures")
         if isinstance(figures, Mapping):
-            shadow = figures.get("shadow", {})
+            answers = figures.get("comparison") or figures.get("shadow", {})  # its name until release 1
             facts.append(
                 f"{figures.get('step')} against {figures.get('against')}: {len(figures.get('replicas', ()))} replicas"
             )
-            facts.append(f"agreement {shadow.get('agreement')}, drift {shadow.get('drift')}")
-            if shadow.get("labelled"):
-                facts.append(f"accuracy {shadow.get('old_accuracy')} -> {shadow.get('new_accuracy')}")
+            facts.append(f"agreement {answers.get('agreement')}, drift {answers.get('drift')}")
+            if answers.get("labelled"):
+                qualities = [answers.get(f"{side}_quality", answers.get(f"{side}_accuracy")) for side in ("old", "new")]
+                facts.append(f"{answers.get('measure', 'accuracy')} {qualities[0]} -> {qualities[1]}")
             measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
             for name in ("median", "p99") if measured else ():
                 old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))
@@ -76,7 +77,7 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
         if record.get("seconds") is not None:
             facts.append(f"{record['seconds']} s")
         if "undone" in record:
-            facts.append("undone" if record["undone"] else "NOT undone")
+            facts.append("rolled back" if record["undone"] else "NOT rolled back")
         what = f"{record.get('command', '?')} {record.get('version') or ''}".strip()
         lines.append(f"{str(record.get('time', '?'))[:19]}  {record.get('who', '?')}  {what}: {', '.join(facts)}")
         findings = record.get("findings") or (figures or {}).get("findings") or ()

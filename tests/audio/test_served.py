@@ -24,7 +24,7 @@ from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from serving.local.testing import LocalServer
 from serving.rollout.package import contract_of, incompatible
-from serving.rollout.trial.shadow import from_samples, read_inputs
+from serving.rollout.trial.comparison import from_samples, read_inputs
 from tests.audio.conftest import NAME, melody, packed, wav
 from tests.client.fake import FakeServer, Version
 from tests.export.conftest import build_model, encoded

@@ -2,7 +2,7 @@
 
 python -m tests.containers [--if-possible] [arguments of pytest]
 
-With --if-possible the exit code is 0, after one line that says why, where there can be no engine.
+With --if-possible, where no container can run, it prints the reason in one line and ends with 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from tests.containers import bases
-from tests.containers.engine import ROOT, NoEngineError, engine
+from tests.containers.engine import ROOT, UnavailableError, engine
 
 
 def main(arguments: list[str]) -> int:
@@ -19,14 +19,17 @@ def main(arguments: list[str]) -> int:
     arguments = [word for word in arguments if word != "--if-possible"]
     try:
         with engine():
-            marks = "docker or stock" if bases.real(bases.SERVING) else "docker"
-            command = [sys.executable, "-m", "pytest", "-m", marks, "--timeout=1500", *arguments]
+            bases.python_arguments()  # before the tests: without a base image there are none
+            where, marks = ["tests/containers"], "docker"
+            if bases.real(bases.SERVING):
+                where, marks = [*where, "tests/conformance", "tests/rollout"], "docker or stock"
+            command = [sys.executable, "-m", "pytest", *where, "-m", marks, "--timeout=900", *arguments]
             tests = subprocess.Popen(command, cwd=ROOT)
             try:
                 return tests.wait()
             except KeyboardInterrupt:  # of the tests too: they remove their containers first
                 return tests.wait()
-    except NoEngineError as error:
+    except UnavailableError as error:
         sys.stderr.write(f"containers not tested: {error}\n")
         return 0 if optional else 1
 

@@ -8,15 +8,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import pytest
 
-from duoserve import Client, DuoserveError
+from duoserve import Client, DuoserveError, PreprocessingSpec
+from export.publish.savedmodel import export_version
+from export.publish.store import ModelStore
 from serving.local.testing import free_port
 from tests.containers import bases
 from tests.containers.bases import LABEL, docker
-from tests.k8s.conftest import model, published, samples, spec, store
+from tests.export.conftest import model, samples, spec
 
-__all__ = ["model", "published", "samples", "spec", "store"]
+__all__ = ["model", "samples", "spec"]
 
 AS_IN_THE_CLUSTER = (
     LABEL, "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--cpus=1",
@@ -43,10 +46,16 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
-def readable(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store where any user may read it, with the repository's models.config in `config` beside it."""
+def readable(
+    model: keras.Model,
+    spec: PreprocessingSpec,
+    samples: list[tuple[bytes, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder that any user may read: two versions in `models`, the repository's models.config in `config`."""
     root = tmp_path_factory.mktemp("readable")
-    shutil.copytree(store / "emoji", root / "models" / "emoji")
+    for _ in range(2):
+        export_version(model, spec, samples, ModelStore(root / "models", "emoji"), batch_sizes=(1,))
     shutil.copytree(bases.ROOT / "serving/config", root / "config")
     for folder in (root, *root.parents[:2]):
         folder.chmod(0o755)

@@ -18,8 +18,8 @@ HOME = ROOT / "build" / "docker"
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
-class NoEngineError(RuntimeError):
-    """There is no engine, and none can be started; the message is the reason."""
+class UnavailableError(RuntimeError):
+    """No container can run here; the message is the reason."""
 
 
 @contextlib.contextmanager
@@ -27,23 +27,25 @@ def engine() -> Iterator[None]:
     """An engine that `docker` reaches, by DOCKER_HOST if it is ours.
 
     Raises:
-        NoEngineError: None answers, and none can be started here.
+        UnavailableError: No engine answers, and none can be started here.
     """
     if shutil.which("docker") and _answers():
         yield
         return
     for program in ("docker", "dockerd", "iptables"):
         if shutil.which(program) is None:
-            raise NoEngineError(f"no Docker engine answers, and {program} is not installed (apt-get install docker.io)")
+            raise UnavailableError(
+                f"no Docker engine answers, and {program} is not installed (apt-get install docker.io)"
+            )
     if os.geteuid() != 0:
-        raise NoEngineError("no Docker engine answers, and only root can start one")
+        raise UnavailableError("no Docker engine answers, and only root can start one")
     HOME.mkdir(parents=True, exist_ok=True)
     # Not below HOME: a socket's path may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="engine-") as run, _network_as_it_was():
         address = f"unix://{run}/docker.sock"
         command = ["dockerd", f"--host={address}", f"--data-root={HOME}", f"--exec-root={run}/exec"]
         with open(f"{run}/log", "wb") as log:
-            # A session of its own: Ctrl-C is for the tests, which remove their containers first.
+            # In another session: Ctrl-C is for the tests, which remove their containers first.
             process = subprocess.Popen(
                 [*command, f"--pidfile={run}/pid"], stdout=log, stderr=log, start_new_session=True
             )
@@ -54,7 +56,7 @@ def engine() -> Iterator[None]:
             while not _answers():
                 if process.poll() is not None or time.monotonic() > deadline:
                     lines = Path(f"{run}/log").read_text(errors="replace").strip().splitlines() or ["no message"]
-                    raise NoEngineError(f"dockerd does not start here: {lines[-1]}")
+                    raise UnavailableError(f"dockerd does not start here: {lines[-1]}")
                 time.sleep(0.2)
             yield
         finally:

@@ -31,8 +31,9 @@ def test_an_image_has_what_its_commands_need(target: str, wanted: set[str]) -> N
     found = run(image, "python", "-c", IMPORTABLE, *sorted(OF_THE_TESTS | HEAVY | {"export", "serving", "duoserve"}))
     assert set(found.split()) == wanted | {"serving", "duoserve"} | ({"export"} if target == "export" else set())
     assert run(image, "id", "-u") == "10001"
-    modules = ["serving.rollout", "serving.exporter", "serving.check", "serving.capacity"]
-    commands = [f"python -m {name} --help" for name in modules + (["export", "serving.local"] if wanted else [])]
+    modules = ["serving.rollout", "serving.exporter", "serving.capacity"]
+    modules += ["export", "serving.local", "serving.check"] if wanted else []
+    commands = [f"python -m {name} --help" for name in modules]
     said = run(image, "sh", "-ec", "; ".join(["duoserve --help", *commands]))
     assert said.count("usage: ") == 1 + len(commands)
 
@@ -51,8 +52,7 @@ def test_a_checkout_that_only_its_owner_may_read_is_readable_in_the_image(tmp_pa
         shutil.copy(bases.ROOT / name, tmp_path)
     for path in tmp_path.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    tag = "duoserve-source:test"
-    arguments = [*bases.python_arguments(), "--target=source", "-f", str(tmp_path / "Dockerfile.tools")]
-    docker("build", "-t", tag, bases.LABEL, *arguments, str(tmp_path))
+    arguments = [*bases.python_arguments(), "--target=source"]
+    tag = bases.build("Dockerfile.tools", "duoserve-source:test", *arguments, context=tmp_path)
     hidden = docker("run", "--rm", "--user=10001", bases.LABEL, tag, "find", "/source", "!", "-readable")
     assert hidden == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from duoserve.contract import SERVING_BYTES, SERVING_DEFAULT
+from export.errors import ExportError
 from export.optimise import Optimised, optimise
 from export.optimise.lstm import block_lstm
 from export.publish.card import read_card
@@ -66,7 +68,8 @@ def test_an_lstm_gives_the_same_in_one_operation(data: st.DataObject) -> None:
     mask = data.draw(st.one_of(st.none(), masks(batch, steps)))
     made = block_lstm(layer)
     assert made is not None
-    expected, found = layer(given_steps, mask=mask), made(given_steps, mask=mask)
+    with patch("export.optimise.lstm._HEAVY", data.draw(st.sampled_from([10**9, 1, 2 * units * (features + units)]))):
+        expected, found = layer(given_steps, mask=mask), made(given_steps, mask=mask)
     for one, other in zip(keras.tree.flatten(expected), keras.tree.flatten(found), strict=True):
         np.testing.assert_allclose(other, one, atol=TOLERANCE)
     symbolic = keras.Input((steps, features))
@@ -263,3 +266,14 @@ def test_as_is_leaves_everything_out(export: Callable[..., Published]) -> None:
     published = export(as_is=True)
     assert {"While", "ReadVariableOp"} <= _ops(published.path, SERVING_DEFAULT)
     assert read_card(published.path)["graph"] == {"rules": {}, "weights_in": "variables"}
+
+
+def test_what_a_server_in_bfloat16_costs_is_on_the_card(export: Callable[..., Published]) -> None:
+    if "avx512f" in Path("/proc/cpuinfo").read_text():
+        published = export(bfloat16=True)
+        cost = read_card(published.path)["graph"]["bfloat16"]
+        assert cost["rows"] == 4 and 0 < cost["difference"] < 0.05 and cost["agreement"] == 1
+        assert published.checks[-1].name == "bfloat16"
+    else:
+        with pytest.raises(ExportError, match="on a processor without AVX-512"):
+            export(bfloat16=True)

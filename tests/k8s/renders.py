@@ -1,6 +1,6 @@
 """What is rendered: every overlay, and every component on top of the base.
 
-python -m tests.k8s.renders     writes the golden files and compose/rules.yml anew
+python -m tests.k8s.renders     writes the golden files and compose/rules.yml again
 """
 
 from __future__ import annotations

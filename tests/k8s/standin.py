@@ -1,4 +1,4 @@
-"""A stand-in for the model server, in the entrypoint's tests: says what it got and ends as it is told.
+"""A stand-in for the model server, in the entrypoint's tests: prints its arguments and ends as SERVER_BEHAVIOUR asks.
 
 SERVER_BEHAVIOUR=stock       dies of SIGTERM at once, as the stock server does when it is not PID 1
 SERVER_BEHAVIOUR=deaf        ignores SIGTERM

@@ -121,7 +121,7 @@ def test_the_weights_of_the_route_hold(
     assert abs(answered["canary"] - total * share) <= 3 * sigma, answered
 
 
-def test_the_route_lets_no_reload_through(tmp_path: Path, spec1: PreprocessingSpec) -> None:
+def test_the_route_blocks_config_reloads(tmp_path: Path, spec1: PreprocessingSpec) -> None:
     """HandleReloadConfigRequest needs no password: the gateway must not know it."""
     import grpc
 

@@ -1,23 +1,28 @@
-"""The calculator: plans that carry the load, and a word when none can."""
+"""The plan: measured on a running server or from numbers, it carries the load, or an error says why none can."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.capacity import Load, Measured, plan
-from serving.check.batching import batching
-from tests.k8s.tools import ROOT
+from serving.capacity.patches import batching_config
+from serving.local.testing import LocalServer
+from tests.k8s.tools import ROOT, tool
 
 CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}
 
 
-def test_the_page_and_the_calculator_agree() -> None:
+def test_the_plan_agrees_with_the_page() -> None:
     """1,000 calls a second at 74 each and 60 %: 23 replicas and one to spare."""
     made = plan(Measured(latency_ms=1000 / 74, cpus=2, model_mb=90), Load(rate=1000))
     assert made.replicas == 24
@@ -47,19 +52,23 @@ def test_memory_has_room_for_two_versions() -> None:
     assert small % 256 == 0
 
 
-def test_batching_is_planned_where_it_pays_and_fits_the_doctor() -> None:
+def test_batching_is_planned_where_it_pays() -> None:
     made = plan(Measured(3.7, 2, 20, CURVE), Load(2000, target_ms=200))
-    assert made.batching["max_batch_size"] == 32
-    text = ""
-    for name, value in made.batching.items():
-        text += (
-            "".join(f"{name}: {size}\n" for size in value)
-            if isinstance(value, list)
-            else f"{name} {{ value: {value} }}\n"
-        )
-    assert list(batching(text, "file", "line", (1, 2, 4, 8, 16, 32), None, 2.0)) == []
+    assert made.batching["max_batch_size"] == 16  # 32 rows would bring 2 % more, and take twice as long
     # A call waits for one run, for its batch to fill, and for its own run.
-    assert 2 * CURVE[32] + made.batching["batch_timeout_micros"] / 1000 <= 200  # type: ignore[operator]
+    assert 2 * CURVE[16] + made.batching["batch_timeout_micros"] / 1000 <= 200  # type: ignore[operator]
+
+
+def test_batching_saves_no_more_than_the_run_of_the_graph() -> None:
+    """A call costs 1 ms beside it: with 24 ms for 16 rows, a replica answers 1000 / (1 + 1.5) a second."""
+    made = plan(Measured(3.0, 2, 20, {1: 2.0, 16: 24.0}, overhead_ms=1.0), Load(1000))
+    assert made.per_replica == 400
+    assert not plan(Measured(3.0, 2, 20, {1: 2.0, 16: 24.0}, throughput=380, overhead_ms=1.0), Load(1000)).batching
+
+
+def test_without_a_rate_the_plan_is_for_what_one_replica_carries() -> None:
+    made = plan(Measured(10, 2, throughput=200), Load())
+    assert (made.rate, made.replicas, made.busy, made.memory_mb) == (120, 2, 0.6, None)
 
 
 def test_batching_is_left_off_where_it_does_not_pay_or_is_too_slow() -> None:
@@ -99,3 +108,107 @@ def test_the_command_prints_text_or_json() -> None:
     done = run("--latency-ms", "13.5")
     assert done.returncode == 0 and "minReplicas" in done.stdout and "--grpc_max_threads=64" in done.stdout
     assert json.loads(run("--latency-ms", "13.5", "--json").stdout)["replicas"] == 10
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[LocalServer]:
+    """A server that refuses batches of more than 8."""
+    config = store / "batching.config"
+    config.write_text(batching_config({"max_batch_size": 8, "batch_timeout_micros": 0, "num_batch_threads": 1}))
+    flags = ("--model_name=emoji", f"--model_base_path={store}/emoji", "--enable_batching=true")
+    with LocalServer(*flags, f"--batching_parameters_file={config}") as running:
+        yield running
+
+
+def capacity(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "serving.capacity", "--model=emoji", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
+
+
+def test_a_running_server_is_measured_and_planned_for(server: LocalServer, store: Path) -> None:
+    done = capacity(f"--server={server.address}", f"--store={store}", "--cpus=2", "--seconds=3", "--rate=100", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    levels = made["measured"]["levels"]
+    assert [level["callers"] for level in levels[:3]] == [1, 2, 4]
+    assert all(level["calls"] and not level["errors"] and level["p50"] <= level["p99"] for level in levels)
+    curve = made["measured"]["curve"]
+    assert list(curve) == ["1", "2", "4", "8"] and list(curve.values()) == sorted(curve.values())
+    assert made["rate"] == 100 and made["replicas"] >= 2
+    assert made["memory_mb"] in (512, 768)  # a model of less than a megabyte, with or without batching
+
+
+def test_the_measurement_is_printed_when_no_plan_fits(server: LocalServer) -> None:
+    done = capacity(f"--server={server.address}", "--cpus=2", "--seconds=2", "--target-ms=0.01")
+    assert done.returncode == 2 and "at most target_ms, 0.01 ms" in done.stderr
+    assert "rows in a request" in done.stdout and "replicas" not in done.stdout
+
+
+def test_the_patches_fit_the_manifests_and_the_doctor(server: LocalServer, store: Path, tmp_path: Path) -> None:
+    for folder in ("k8s", "serving/config"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    numbers = [
+        "--rate=4000",
+        "--latency-ms=3.7",
+        "--cpus=4",
+        "--model-mb=900",
+        "--curve=1:3.7,8:8,16:15",
+        "--throughput=500",
+    ]
+    done = capacity(*numbers, "--target-ms=100", f"--patches={tmp_path}/k8s/components/capacity")
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "k8s/overlays/local/kustomization.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "components": [*content["components"], "../../components/capacity"]}))
+    # The overlay's own patches come last, and would win.
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "patches": []}))
+    made = subprocess.run([tool("kubectl"), "kustomize", str(path.parent)], capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    documents = [document for document in yaml.safe_load_all(made.stdout) if document]
+    deployment = next(document for document in documents if document["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["cpu"] == "4" == container["resources"]["requests"]["cpu"]
+    assert "--enable_batching=true" in container["args"]
+    config = next(document for document in documents if document["metadata"]["name"].startswith("duoserve-server-"))
+    assert "max_batch_size { value: 16 }" in config["data"]["batching.config"]
+    assert "monitoring.config" in config["data"]
+    autoscaler = next(document for document in documents if document["kind"] == "HorizontalPodAutoscaler")
+    assert (
+        f"minReplicas {autoscaler['spec']['minReplicas']}, maxReplicas {autoscaler['spec']['maxReplicas']}"
+        in done.stdout
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "serving.check", "-"],
+        input=made.stdout,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert not [line for line in found.stdout.splitlines() if "batching" in line], found.stdout
+
+
+def test_settings_are_tried_and_plotted(store: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "tune.png"
+    done = capacity("--tune", f"--store={store}", "--cpus=1", "--seconds=4", "--target-ms=5000", f"--out={plot}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("batch threads 1") == 2 and "no batching" in done.stdout
+    assert done.stdout.count("<- best") == 1 and "replicas at the peak" in done.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--server=127.0.0.1:1", "--seconds=2"], 1, "error: "),
+        (["--server=models.example:8500"], 2, "Expected --cpus"),
+        (["--server=127.0.0.1:1", "--tune"], 2, "Received: both"),
+        (["--tune", "--store=nowhere"], 2, "Expected versions in nowhere/emoji. Received: none"),
+        (["--tune"], 2, "Expected --store"),
+        (["--server=127.0.0.1:1", "--patches=/dev/null/no"], 1, "Not a directory"),
+        (["--server=127.0.0.1:1", "--seconds=1"], 2, "Expected --seconds between 2 and 3600"),
+    ],
+)
+def test_what_can_not_be_measured_is_an_error(arguments: list[str], code: int, says: str) -> None:
+    done = capacity(*arguments)
+    assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr

@@ -1,7 +1,7 @@
-"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain.
+"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain; as often as you like.
 
-Needs both images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
-nobody's production is met by accident. `.github/workflows/kubernetes.yml` has the commands.
+Needs the images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
+no production cluster is used by accident. `.github/workflows/kubernetes.yml` has the commands.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def everywhere(condition: Callable[[Replica], bool], within: float = 300) -> Non
 
 @pytest.fixture(scope="module")
 def overlay() -> Iterator[Path]:
-    """A copy of the overlay for kind with a models.config of its own, applied."""
+    """A copy of the overlay for kind with its own models.config, applied."""
     if "DUOSERVE_CLUSTER" not in os.environ:
         pytest.skip("DUOSERVE_CLUSTER names no kubectl context to use")
     folder = ROOT / "k8s/overlays/test-cluster"
@@ -134,6 +134,12 @@ def change(folder: Path, **edits: object) -> None:
     config = folder / "models.config"
     config.write_text(modelfile.edit(config.read_text(), "emoji", **edits))  # type: ignore[arg-type]
     kubectl("apply", "-k", str(folder))
+
+
+def test_a_second_apply_changes_nothing(overlay: Path) -> None:
+    """`kubectl diff` ends with 1 when it shows something, a server-side apply when it conflicts."""
+    kubectl("diff", "-k", str(overlay))
+    kubectl("apply", "--server-side", "--dry-run=server", "-k", str(overlay))
 
 
 def test_it_serves(overlay: Path) -> None:

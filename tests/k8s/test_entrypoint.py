@@ -191,7 +191,7 @@ def test_there_is_no_moment_that_loses_a_second_signal(tmp_path: Path, pid1: boo
         assert container.end(within=10) == 0, step
 
 
-def test_a_signal_before_the_server_starts_starts_none(tmp_path: Path, pid1: bool) -> None:
+def test_a_signal_before_the_start_starts_no_server(tmp_path: Path, pid1: bool) -> None:
     os.mkfifo(tmp_path / "cpu.max")
     container = Container(tmp_path, pid1=pid1, DUOSERVE_CGROUP=str(tmp_path))
     with open(tmp_path / "cpu.max", "w") as limit:  # opens when the entrypoint reads
@@ -289,7 +289,7 @@ def test_a_processor_without_bfloat16_is_warned_about(
 
 
 @pytest.mark.parametrize(
-    ("env", "says"),
+    ("env", "message"),
     [
         ({"DUOSERVE_DRAIN_SECONDS": "a minute"}, "Expected DUOSERVE_DRAIN_SECONDS to be whole seconds"),
         ({"DUOSERVE_PRECISION": "bf16"}, "Expected DUOSERVE_PRECISION to be float32 or bfloat16"),
@@ -299,10 +299,10 @@ def test_a_processor_without_bfloat16_is_warned_about(
         ({"DUOSERVE_TLS_DIR": "/nowhere"}, "Expected /nowhere/tls.key"),
     ],
 )
-def test_a_wrong_setting_is_refused(tmp_path: Path, env: dict[str, str], says: str) -> None:
+def test_a_wrong_setting_is_refused(tmp_path: Path, env: dict[str, str], message: str) -> None:
     container = Container(tmp_path, pid1=False, **env)
     assert container.end() == 64
-    assert says in container.lines[0]
+    assert message in container.lines[0]
 
 
 def test_certificates_become_the_config_that_the_server_reads(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The exporter: what every replica says about versions and labels."""
+"""The exporter: versions and labels of every replica."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_versions_and_labels_of_a_server(pod: Pod) -> None:
     }
 
 
-def test_a_version_that_failed_to_load_is_told_from_one_that_ended(store: Path, pod: Pod) -> None:
+def test_a_failed_load_differs_from_a_version_that_ended(store: Path, pod: Pod) -> None:
     config = store / "models.config"
     before = config.read_text()
     (store / "emoji" / "2").mkdir()
@@ -57,7 +57,7 @@ def test_a_version_that_failed_to_load_is_told_from_one_that_ended(store: Path, 
         (store / "emoji" / "2").rmdir()
 
 
-def test_silence_is_a_server_that_is_down(pod: Pod) -> None:
+def test_a_server_that_does_not_answer_is_down(pod: Pod) -> None:
     found = samples(VersionCollector([f"127.0.0.1:{free_port()}", "no-such-name.invalid:1"], "emoji", ["stable"], 1))
     assert found == {("duoserve_replicas", "emoji"): 1, ("duoserve_replica_up", "emoji"): 0}
     assert samples(VersionCollector([pod.rest], "other", ["stable"]))["duoserve_replica_up", "other"] == 1

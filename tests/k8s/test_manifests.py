@@ -65,7 +65,7 @@ MISTAKES: dict[tuple[str, str], Any] = {
 
 @pytest.fixture(scope="module")
 def problems() -> list[str]:
-    """What the schemas say to every rendering and, under the names of MISTAKES, to broken objects; in one process."""
+    """What the schemas report about every rendering and, under the names of MISTAKES, about broken objects."""
     documents = {name: renders.documents(name) for name in renders.ALL}
     for found in [document for document in documents["kserve"] if document["kind"] == "InferenceService"]:
         predictor = copy.deepcopy(found["spec"]["predictor"])

@@ -1,4 +1,4 @@
-"""The tools of these tests, each set in a virtual environment of its own below build/tools.
+"""The tools of these tests, each set in its own virtual environment below build/tools.
 
 python -m tests.k8s.tools       installs what is missing; the tests do it too, on first use
 """

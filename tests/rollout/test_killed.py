@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 MOMENTS = [
     "before:load",
     "after:load",
-    "during:gate",
+    "during:check",
     "before:canary",
     "after:canary",
     "during:bake",
@@ -42,7 +42,7 @@ def command(site: Site, *arguments: str, kill: str = "") -> subprocess.Completed
     )
 
 
-def test_killed_at_every_step_and_run_again(site: Site) -> None:
+def test_a_rollout_killed_at_every_step_continues_when_run_again(site: Site) -> None:
     with Load([replica.address for replica in site.replicas], site.store, site.config) as load:
         for moment in MOMENTS:
             assert command(site, "run", str(models.GOOD), kill=moment).returncode == -signal.SIGKILL, moment
@@ -50,7 +50,7 @@ def test_killed_at_every_step_and_run_again(site: Site) -> None:
         assert done.returncode == 0, done.stderr
         status = json.loads(command(site, "status").stdout)
         assert status["config"]["labels"] == {"stable": 2, "canary": 2, "previous": 1}
-        assert status["drift"] == []
+        assert status["out_of_sync"] == []
         assert command(site, "rollback", kill="before:withdraw").returncode == -signal.SIGKILL
         assert command(site, "rollback", kill="after:withdraw").returncode == -signal.SIGKILL
         assert command(site, "rollback").returncode == 0
@@ -64,11 +64,11 @@ def test_killed_at_every_step_and_run_again(site: Site) -> None:
 
 
 @pytest.mark.parametrize("moment", ["after:load", "after:canary", "after:stable"])
-def test_killed_and_rolled_back_instead(site: Site, moment: str) -> None:
+def test_a_killed_rollout_can_be_rolled_back(site: Site, moment: str) -> None:
     assert command(site, "run", str(models.GOOD), kill=moment).returncode == -signal.SIGKILL
     done = command(site, "rollback")
     assert done.returncode == 0, done.stderr
     status = json.loads(command(site, "status").stdout)
     assert status["config"]["labels"]["stable"] == 1
     assert status["config"]["versions"] == [1]
-    site.wait_until_calm()  # a server that read the file just before the edit loads the version first, then drops it
+    site.wait_until_in_sync()  # a server that read the file just before the edit loads the version first, then drops it

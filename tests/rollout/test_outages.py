@@ -13,7 +13,7 @@ import pytest
 from serving.rollout import Busy, Rollout, RolloutError, Stopped
 from serving.rollout.errors import Away
 from serving.rollout.replicas import discovery
-from serving.rollout.report import Silent
+from serving.rollout.reporter import SilentReporter
 from serving.rollout.storage import api as storage_api
 from serving.rollout.storage.api import ClusterApi
 from serving.rollout.storage.cluster import ConfigMapEntry, ConfigMapHistory, LeaseLock
@@ -115,7 +115,7 @@ def storm(cluster: FakeCluster, ended: threading.Event) -> threading.Thread:
     return thread
 
 
-def test_metadata_that_changes_all_the_time_is_no_edit_by_somebody_else(cluster: FakeCluster) -> None:
+def test_changing_metadata_does_not_count_as_an_edit(cluster: FakeCluster) -> None:
     ended = threading.Event()
     thread = storm(cluster, ended)
     try:
@@ -139,7 +139,7 @@ def test_metadata_that_changes_all_the_time_is_no_edit_by_somebody_else(cluster:
         thread.join()
 
 
-def test_a_file_that_is_replaced_in_two_steps_is_waited_for(tmp_path: Path) -> None:
+def test_a_file_that_is_absent_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text(TEXT)
     config = ConfigFile(path)
@@ -155,7 +155,7 @@ def test_a_file_that_is_replaced_in_two_steps_is_waited_for(tmp_path: Path) -> N
         ConfigFile(tmp_path / "nothing").read()
 
 
-class Outages(Silent):
+class Outages(SilentReporter):
     """An outage of a second at every new step that the rollout reports."""
 
     def __init__(self, cluster: FakeCluster) -> None:
@@ -164,7 +164,7 @@ class Outages(Silent):
         self._ending: threading.Thread | None = None
         self.steps: list[str] = []
 
-    def say(self, step: str, text: str) -> None:
+    def report(self, step: str, text: str) -> None:
         if step in self.steps[-1:]:
             return
         self.steps.append(step)
@@ -222,14 +222,14 @@ def test_a_rollout_outlasts_an_outage_of_the_api_at_each_of_its_steps(cluster: F
                 rollout.run(models.GOOD)
                 assert rollout.status()[0].labels == {"stable": 2, "canary": 2, "previous": 1}
                 rollout.rollback()
-                state, _, drift = rollout.status()
+                state, _, found = rollout.status()
                 events = [record["event"] for record in rollout.history()]
         finally:
             outages.end()
             ended.set()
             thread.join()
-    assert state.labels["stable"] == 1 and not drift
-    assert {"load", "gate", "canary", "bake", "stable", "watch", "rollback"} <= {*outages.steps}
+    assert state.labels["stable"] == 1 and not found
+    assert {"load", "check", "canary", "bake", "stable", "watch", "rollback"} <= {*outages.steps}
     assert events.count("edit") == 4 and events.count("finished") == 2
 
 
@@ -240,7 +240,7 @@ def test_a_rollback_is_done_although_the_replicas_can_not_be_found(cluster: Fake
     waits = {"waits": type(WAITS)(step=1, missing=0.5, poll=0.1, call=1)}
     with cluster.outage("refused"), Rollout(site.settings(**changes, **waits)) as rollout:
         outcome = rollout.rollback()
-    assert outcome.text == "version 2 is taken back; stable is 1"
+    assert outcome.text == "rolled back: stable is version 1"
     assert any("there may be more replicas" in warning for warning in outcome.warnings)
     assert 'key: "canary" value: 1' in site.config.read_text()
 
@@ -256,9 +256,9 @@ def test_a_discovery_that_fails_for_too_long_stops_the_rollout_and_undoes_it(
             raise discovery.socket.gaierror(discovery.socket.EAI_AGAIN, "try again")
         return resolve("127.0.0.1" if name == "duoserve-headless" else name, *rest, **options)  # type: ignore[arg-type]
 
-    class Break(Silent):
-        def say(self, step: str, text: str) -> None:
-            if step == "gate":
+    class Break(SilentReporter):
+        def report(self, step: str, text: str) -> None:
+            if step == "check":
                 broken.set()
 
     monkeypatch.setattr(discovery.socket, "getaddrinfo", getaddrinfo)

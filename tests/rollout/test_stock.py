@@ -23,20 +23,20 @@ def answering(site: Site) -> set[int]:
     return found
 
 
-def test_a_good_version_goes_out_and_comes_back(make_site: Callable[..., Site]) -> None:
+def test_a_good_version_is_rolled_out_and_back(make_site: Callable[..., Site]) -> None:
     site = make_site(STOCK, STOCK)
     with site.rollout() as rollout:
         rollout.run(models.GOOD)
     assert answering(site) == {models.GOOD}
     with site.rollout() as rollout:
         rollout.rollback()
-    site.wait_until_calm()
+    site.wait_until_in_sync()
     assert answering(site) == {models.OLD}
 
 
-def test_a_worse_version_is_stopped_at_the_gate(make_site: Callable[..., Site]) -> None:
+def test_a_worse_version_is_stopped_by_the_check(make_site: Callable[..., Site]) -> None:
     site = make_site(STOCK, STOCK)
     with site.rollout() as rollout, pytest.raises(Stopped) as stopped:
         rollout.run(models.WORSE)
-    assert stopped.value.step == "gate" and stopped.value.undone
+    assert stopped.value.step == "check" and stopped.value.undone
     assert answering(site) == {models.OLD}

@@ -151,7 +151,7 @@ class Client(BaseClient[grpc.Channel]):
         Args:
             image: As for `predict`.
             text: As for `predict`.
-            label: The class to explain; None: the most probable one.
+            label: The class, tag or score to explain; None: the most probable one (of scores the first).
             audio: As for `predict`; the parts are those of the spectrogram.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.

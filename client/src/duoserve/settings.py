@@ -16,11 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = ["SettingsFileError", "checked", "read_toml"]
 
 
@@ -42,6 +37,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         SettingsFileError: It can't be read.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # not among the client's dependencies
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -85,8 +85,10 @@ class Pod:
         spec: The pod's spec.
         labels: The pod's labels.
         path: Where the spec is in the workload, as "spec.template.spec".
+        manifests: The set that it is part of.
     """
 
+    manifests: Manifests = dataclasses.field(repr=False)
     object: Object
     spec: dict[str, Any]
     labels: dict[str, Any]
@@ -173,6 +175,18 @@ class Container:
     def _filled(self, words: Any) -> list[str]:
         return [_VARIABLE.sub(lambda match: self.variable(match[1]) or match[0], word) for word in strings(words)]
 
+    def may_have(self, name: str) -> bool:
+        """Whether an environment variable is declared, or may be in a source that is not known here."""
+        return name in self.env or any(source is None or name in source for source in self._sources())
+
+    def _sources(self) -> Iterator[dict[str, str] | None]:
+        """The variables of each envFrom, the last first, since it counts; None where they can't be known."""
+        for source in reversed(items(self.data.get("envFrom"))):
+            name, prefix = text(dig(source, "configMapRef", "name")), text(source.get("prefix"))
+            found = self.pod.manifests.find("ConfigMap", name, self.pod.namespace) if name else None
+            data = mapping(found.data.get("data")).items() if found else ()
+            yield {f"{prefix}{key}": str(value) for key, value in data} if found else None
+
     @property
     def ports(self) -> list[dict[str, Any]]:
         return items(self.data.get("ports"))
@@ -187,8 +201,14 @@ class Container:
     def variable(self, name: str) -> str | None:
         """The value that an environment variable will have; None when it can't be known."""
         entry = self.env.get(name, {})
+        if not entry:
+            return next((value for source in self._sources() if (value := (source or {}).get(name)) is not None), None)
         if "value" in entry:
             return str(entry["value"])
+        key = mapping(dig(entry, "valueFrom", "configMapKeyRef"))
+        if key:
+            found = self.pod.manifests.find("ConfigMap", text(key.get("name")), self.pod.namespace)
+            return text(dig(found.data, "data", text(key.get("key")))) or None if found else None
         if dig(entry, "valueFrom", "fieldRef", "fieldPath") == "metadata.namespace":
             return self.pod.namespace
         reference = dig(entry, "valueFrom", "resourceFieldRef")
@@ -215,7 +235,7 @@ class Manifests:
                 self.objects += [Object(entry) for entry in items(data["items"])]
             elif data:
                 self.objects.append(Object(data))
-        self.pods = [pod for found in self.objects for pod in _pods(found)]
+        self.pods = [pod for found in self.objects for pod in _pods(self, found)]
         self.cache: dict[str, Any] = {}
         """What was computed once for all rules."""
         self._by_kind: dict[str, list[Object]] = {}
@@ -281,14 +301,14 @@ def _number(ports: list[dict[str, Any]], target: Any) -> int | None:
     return next((integer(port.get("containerPort")) for port in ports if target and port.get("name") == target), None)
 
 
-def _pods(found: Object) -> Iterator[Pod]:
+def _pods(manifests: Manifests, found: Object) -> Iterator[Pod]:
     if found.kind == "Pod":
-        yield Pod(found, found.spec, found.labels, "spec")
+        yield Pod(manifests, found, found.spec, found.labels, "spec")
     elif found.kind in _TEMPLATES:
         path = _TEMPLATES[found.kind]
         template = mapping(dig(found.data, *path))
         labels = mapping(dig(template, "metadata", "labels"))
-        yield Pod(found, mapping(template.get("spec")), labels, ".".join((*path, "spec")))
+        yield Pod(manifests, found, mapping(template.get("spec")), labels, ".".join((*path, "spec")))
     elif found.kind == "InferenceService":
         # KServe makes the pods, with the labels of the InferenceService.
-        yield Pod(found, mapping(dig(found.spec, "predictor")), found.labels, "spec.predictor")
+        yield Pod(manifests, found, mapping(dig(found.spec, "predictor")), found.labels, "spec.predictor")

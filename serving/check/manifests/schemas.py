@@ -88,9 +88,12 @@ def _validator(name: str, version: str) -> Any:
 def refusals(data: dict[str, Any], version: str) -> tuple[Refusal, ...]:
     """What the schema of an object's kind refuses; nothing for a kind that Kubernetes does not have."""
     name = kinds(version).schemas.get((str(data.get("apiVersion")), str(data.get("kind"))))
-    return (
-        () if name is None else _refusals(name, json.dumps(_without_null(data), sort_keys=True, default=str), version)
-    )
+    if name is None:
+        return ()
+    given = _without_null(data)
+    if isinstance(given.get("metadata"), dict) and isinstance(given["metadata"].get("namespace"), str):
+        del given["metadata"]["namespace"]  # valid, and in the way of the cache
+    return _refusals(name, json.dumps(given, sort_keys=True, default=str), version)
 
 
 @functools.lru_cache(maxsize=512)  # most objects of two renderings are the same

@@ -11,7 +11,7 @@ from serving.check.manifests import shell
 from serving.check.manifests.files import ConfigFile, LocalFile, mounted
 from serving.check.manifests.objects import Container, Manifests, Object, Pod
 from serving.check.manifests.programs import COMMANDS, known_variables, python_module, script
-from serving.check.manifests.values import strings
+from serving.check.manifests.values import integer, strings
 from serving.local.flags import STOCK_FLAGS
 from serving.models_config import modelfile
 
@@ -20,7 +20,10 @@ __all__ = ["Server", "is_ours", "labels_by_model", "opaque_server", "servers"]
 Entrypoint = Literal["none", "stock", "duoserve"]
 _STOCK, _DUOSERVE = "tf_serving_entrypoint.sh", "duoserve-entrypoint"
 _PROGRAMS: dict[str, Entrypoint] = {"tensorflow_model_server": "none", _STOCK: "stock", _DUOSERVE: "duoserve"}
-_STOCK_IMAGE = re.compile(r"tensorflow[/_-]?serving|(^|/)tf-?serving", re.IGNORECASE)
+_OTHERS = {"[", "cat", "chmod", "command", "cp", "echo", "grep", "kill", "killall", "ls", "pgrep", "pidof",
+           "pkill", "ps", "stat", "test", "which"}  # fmt: skip
+"""Programs that name another one and do not start it."""
+_STOCK_IMAGE = re.compile(r"tensorflow[/_-]?serving|tf[_-]?serving", re.IGNORECASE)
 _UNCHANGED_IMAGE = re.compile(r"(docker\.io/|index\.docker\.io/)?tensorflow/serving([:@].*)?")
 
 
@@ -71,7 +74,7 @@ class Server:
     @property
     def unchanged_image(self) -> bool:
         """The image is the stock one, which has no models in it."""
-        return _UNCHANGED_IMAGE.fullmatch(str(self.container.data.get("image", ""))) is not None
+        return _is_unchanged(self.container)
 
     def number(self, flag: str) -> int | None:
         """The integer of a flag, its default without it; None when it is invalid."""
@@ -98,10 +101,11 @@ class Server:
         return () if file is None or file.text is None else _models(file.text)
 
     def names(self) -> set[str]:
-        """The model names that it may serve."""
+        """The names of its models; none when they can't be known."""
         if "model_config_file" in self.flags:
             return {model.name for model in self.models()}
-        return {self.flags.get("model_name", "default")} if "model_base_path" in self.flags else set()
+        name = self.flags.get("model_name", "default" if "model_base_path" in self.flags else "")
+        return {name} if name and "$" not in name else set()
 
 
 @functools.lru_cache(maxsize=64)
@@ -141,7 +145,8 @@ def _server(manifests: Manifests, container: Container) -> Server | None:
     written = tuple(word for word in words if word.startswith("-"))
     flags = {}
     if entrypoint == "stock":
-        name = container.variable("MODEL_NAME") or "model"
+        # The image of somebody else has a name of its own in it.
+        name = container.variable("MODEL_NAME") or ("model" if _is_unchanged(container) else "")
         base = container.variable("MODEL_BASE_PATH") or "/models"
         flags = {"port": "8500", "rest_api_port": "8501", "model_name": name, "model_base_path": f"{base}/{name}"}
     for argument in written:
@@ -167,19 +172,27 @@ def _command_line(manifests: Manifests, container: Container) -> tuple[Entrypoin
             return entrypoint, after
         return ("none", words) if _known_flags(words) >= 2 else None
     ours = _is_our_image(container)
-    by_name = "MODEL_NAME" in container.env and {8500, 8501} & {port.get("containerPort") for port in container.ports}
+    numbers = {integer(port.get("containerPort")) for port in container.ports}
+    named = "MODEL_NAME" in container.env or _STOCK_IMAGE.search(str(container.data.get("name", "")))
+    by_name = bool(named and numbers & {8500, 8501})
     if _known_flags(words) >= 2 or (not ours and (by_name or _STOCK_IMAGE.search(_image(container)))):
         return ("duoserve" if ours else "stock"), words
     return None
 
 
 def _program(words: list[str]) -> tuple[Entrypoint | None, list[str]]:
-    """The server's program among the first words of a command, and the words after it."""
+    """The server's program among the first words of a command (after `exec`, say), and the words after it."""
+    if words and words[0].rpartition("/")[2] in _OTHERS:
+        return None, []
     for at, word in enumerate(words[:6]):
         found = _PROGRAMS.get(word.rpartition("/")[2])
         if found:
             return found, words[at + 1 :]
     return None, []
+
+
+def _is_unchanged(container: Container) -> bool:
+    return _UNCHANGED_IMAGE.fullmatch(str(container.data.get("image", ""))) is not None
 
 
 def _known_flags(words: list[str]) -> int:
@@ -200,12 +213,12 @@ def opaque_server(manifests: Manifests, container: Container) -> str:
     """A command that starts the server in a form that can't be read, for a message; "" for any other."""
     if any(server.container == container for server in servers(manifests, container.pod)):
         return ""
-    text = " ".join(container.arguments)
     file = script(manifests, container)
-    text += file.text or "" if file else ""
-    image = _image(container).rpartition("/")[2]
-    if any(program in text for program in _PROGRAMS):
-        return f"a command line in which no server was found: {container.arguments}"
+    content, image = file.text or "" if file else "", _image(container).rpartition("/")[2]
+    named = [words for words in shell.commands(content) if any(program in " ".join(words) for program in _PROGRAMS)]
+    starts = not named or any(words[0].rpartition("/")[2] not in _OTHERS for words in named)
+    if starts and any(program in content for program in _PROGRAMS):
+        return f"a script in which no server was found: {content!r:.200}"
     if image.startswith("duoserve-serving") and not container.arguments:
         return "no args, so those of the image"
     if _STOCK_IMAGE.search(_image(container)) and container.command and container.pod.is_service:

@@ -9,19 +9,25 @@ from collections.abc import Iterator, Mapping
 __all__ = ["SHELLS", "assigned", "commands", "filled"]
 
 SHELLS = ("sh", "bash", "dash", "ash")
-_ASSIGNED = re.compile(r"^\s*(?:export\s+|readonly\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|\S*)", re.MULTILINE)
+_ASSIGNED = re.compile(r"^\s*(?:export\s+|readonly\s+)?([A-Za-z_]\w*)=(\"[^\"]*\"|'[^']*'|[^\s;&|]*)", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?-([^}]*))?\}|(\w+))")
+_KEYWORDS = frozenset({"!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"})
 _OPERATORS = frozenset(";&|()<>")
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The words of each command, variables as they are written; a line with an open quote is left out."""
+    """The words of each command, without keywords as `while` before it, variables as they are written.
+
+    A line with an open quote is left out.
+    """
     for line in re.sub(r"\\\r?\n", " ", script).splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words: list[str] = []
         try:
             for word in lexer:
+                if word in _KEYWORDS and not words:
+                    continue
                 if word and set(word) <= _OPERATORS:
                     yield words
                     words = []

@@ -18,7 +18,7 @@ __all__ = ["check"]
 
 _PORT, _COUNT = (1, 65535), (0, 2**31 - 1)
 _NUMBERS = {
-    "activeDeadlineSeconds": (1, 2**31 - 1),
+    "activeDeadlineSeconds": _COUNT,
     "averageUtilization": (1, 2**31 - 1),
     "backoffLimit": _COUNT,
     "completions": _COUNT,
@@ -65,13 +65,16 @@ _WORDS = {
     "imagePullPolicy": "Always IfNotPresent Never",
     "internalTrafficPolicy": "Cluster Local",
     "medium": "Memory HugePages",
+    "ipFamilyPolicy": "SingleStack PreferDualStack RequireDualStack",
     "mountPropagation": "None HostToContainer Bidirectional",
     "operator": "In NotIn Exists DoesNotExist Gt Lt Equal",
+    "pathType": "Exact Prefix ImplementationSpecific",
     "podManagementPolicy": "OrderedReady Parallel",
     "policyTypes": "Ingress Egress",
     "preemptionPolicy": "PreemptLowerPriority Never",
     "protocol": "TCP UDP SCTP",
     "pullPolicy": "Always IfNotPresent Never",
+    "restartPolicy": "Always OnFailure Never",
     "scheme": "HTTP HTTPS",
     "sessionAffinity": "None ClientIP",
     "terminationMessagePolicy": "File FallbackToLogsOnError",
@@ -79,7 +82,12 @@ _WORDS = {
     "volumeMode": "Filesystem Block",
     "whenUnsatisfiable": "DoNotSchedule ScheduleAnyway",
 }
-_SERVICE_TYPES = "ClusterIP NodePort LoadBalancer ExternalName"
+_TYPES = {  # `type` has words of its own in each place
+    ("Deployment", "spec.strategy.type"): "RollingUpdate Recreate",
+    ("Service", "spec.type"): "ClusterIP NodePort LoadBalancer ExternalName",
+    ("StatefulSet", "spec.updateStrategy.type"): "RollingUpdate OnDelete",
+}
+_SHARES = {"maxSurge", "maxUnavailable", "minAvailable"}
 _ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that tell the entries of a list apart
     "env": [("name",)],
     "ports": [("name",), ("port", "protocol")],
@@ -96,7 +104,8 @@ _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LONGEST = {"CronJob": 52, "Job": 63}
-_MOST_DATA = 2**20
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}", re.ASCII)
+_MOST_DATA, _MOST_ANNOTATIONS = 2**20, 2**18
 
 
 def check(manifests: Manifests, version: str) -> Iterator[Finding]:
@@ -127,7 +136,7 @@ def _unknown(found: Object, version: str) -> Finding:
 def _name(found: Object) -> Iterator[Finding]:
     prefix = text(mapping(found.data.get("metadata")).get("generateName"))
     name = found.name or (f"{prefix}xxxxx" if prefix else "")  # the API server adds five letters
-    if found.api_version.startswith("rbac"):
+    if found.api_version.startswith("rbac"):  # any text that fits a path
         return
     form, pattern = "lower-case letters, digits, '-' and '.'", _DNS_NAME
     if found.kind in ("Service", "Namespace"):
@@ -135,6 +144,8 @@ def _name(found: Object) -> Iterator[Finding]:
     if found.kind == "Service":
         form, pattern = form + ", a letter first", _SERVICE_NAME
     most = _LONGEST.get(found.kind, 253)
+    if not _DNS_LABEL.fullmatch(found.namespace):
+        yield finding("api-name", found, "metadata.namespace", repr(found.namespace), form="that of a namespace")
     if not pattern.fullmatch(name) or len(name) > most:
         yield finding(
             "api-name",
@@ -146,10 +157,19 @@ def _name(found: Object) -> Iterator[Finding]:
 
 
 def _size(found: Object) -> Iterator[Finding]:
+    """Data and annotations: how much, and under which keys."""
+    size = sum(len(str(part).encode(errors="replace")) for pair in found.annotations.items() for part in pair)
+    if size > _MOST_ANNOTATIONS:
+        yield finding("api-size", found, "metadata.annotations", f"{size} bytes", most="256 KiB of annotations")
+    if found.kind not in ("ConfigMap", "Secret"):
+        return
     data = {**mapping(found.data.get("data")), **mapping(found.data.get("binaryData"))}
     size = sum(len(str(value).encode(errors="replace")) for value in data.values())
-    if found.kind in ("ConfigMap", "Secret") and size > _MOST_DATA:
-        yield finding("api-size", found, "data", f"{size} bytes")
+    if size > _MOST_DATA:
+        yield finding("api-size", found, "data", f"{size} bytes", most="1 MiB of data")
+    for key in data:
+        if not _DATA_KEY.fullmatch(str(key)):
+            yield finding("api-name", found, "data", repr(key), form="letters, digits, '-', '_' and '.'")
 
 
 def _fields(found: Object, node: Any, path: str) -> Iterator[Finding]:
@@ -165,12 +185,14 @@ def _fields(found: Object, node: Any, path: str) -> Iterator[Finding]:
         number, limits = integer(value), _NUMBERS.get(str(key))
         if number is not None and limits and not limits[0] <= number <= limits[1]:
             yield finding("api-number", found, at, number, least=limits[0], most=limits[1])
-        words = _SERVICE_TYPES if (found.kind, at) == ("Service", "spec.type") else _WORDS.get(str(key), "")
+        words = _TYPES.get((found.kind, at)) or _WORDS.get(str(key), "")
         for word in strings(value) if isinstance(value, list) else [text(value)]:
             if words and word and word not in words.split():
                 near = difflib.get_close_matches(word, words.split(), 1, cutoff=0.5)
                 fix = f"Write {near[0]}." if near else "Correct it."
                 yield finding("api-word", found, at, repr(word), words=words.replace(" ", ", "), fix=fix)
+        if key in _SHARES and isinstance(value, str) and not re.fullmatch(r"\d+%", value):
+            yield finding("api-word", found, at, repr(value), words="a number, a share as 25%", fix="Correct it.")
         yield from _once(found, at, str(key), items(value))
         if key in ("containers", "initContainers", "volumes"):
             for name in [text(entry.get("name")) for entry in items(value)]:

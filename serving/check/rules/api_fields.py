@@ -38,6 +38,9 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         "PodDisruptionBudget": _budget,
         "RoleBinding": _binding,
         "ClusterRoleBinding": _binding,
+        "Role": _role,
+        "ClusterRole": _role,
+        "Service": _service,
     }
     for kind, rules in by_kind.items():
         for found in manifests.of(kind):
@@ -57,6 +60,10 @@ def _pod(pod: Pod) -> Iterator[Finding]:
         yield _wrong(
             pod, "activeDeadlineSeconds", f"none, for a {kind}", pod.spec["activeDeadlineSeconds"], "Remove it."
         )
+    for name, volume in pod.volumes.items():
+        sources = sorted(key for key, value in volume.items() if key != "name" and value is not None)
+        if len(sources) != 1:
+            yield _wrong(pod, f"volumes[{name}]", "one source", " and ".join(map(str, sources)) or "none")
     if pod.spec.get("dnsPolicy") == "None" and not dig(pod.spec, "dnsConfig", "nameservers"):
         yield _wrong(pod, "dnsConfig.nameservers", "a server, since dnsPolicy is None", "none", "Name one.")
 
@@ -78,6 +85,10 @@ def _container(container: Container) -> Iterator[Finding]:
             yield _wrong(container, kind, f"one of {', '.join(_HANDLERS)}", " and ".join(handlers) or "none")
         if kind != "readinessProbe" and integer(probe.get("successThreshold")) not in (None, 1):
             yield _wrong(container, f"{kind}.successThreshold", "1", probe["successThreshold"], "Remove it.")
+    for hook, handler in mapping(container.data.get("lifecycle")).items():
+        handlers = sorted(key for key in (*_HANDLERS, "sleep") if mapping(handler).get(key) is not None)
+        if hook in ("preStop", "postStart") and len(handlers) != 1:
+            yield _wrong(container, f"lifecycle.{hook}", "one way to run", " and ".join(handlers) or "none")
     privileged = dig(container.data, "securityContext", "privileged") is True
     for mount in container.mounts:
         field, where = f"volumeMounts[{mount.get('name')}]", text(mount.get("mountPath"))
@@ -85,8 +96,11 @@ def _container(container: Container) -> Iterator[Finding]:
             yield _wrong(
                 container, f"{field}.mountPropagation", "None, without privileges", "Bidirectional", "Remove it."
             )
-        if where and (not where.startswith("/") or where == "/"):
-            yield _wrong(container, f"{field}.mountPath", "an absolute path below /", repr(where))
+        if where and (not where.startswith("/") or where == "/" or ":" in where):
+            yield _wrong(container, f"{field}.mountPath", "an absolute path below /, without ':'", repr(where))
+        part = text(mount.get("subPath"))
+        if part.startswith("/") or ".." in part.split("/"):
+            yield _wrong(container, f"{field}.subPath", "a relative path without '..'", repr(part))
 
 
 def _claim(claim: Object) -> Iterator[Finding]:
@@ -98,6 +112,23 @@ def _binding(binding: Object) -> Iterator[Finding]:
     group = dig(binding.data, "roleRef", "apiGroup")
     if group not in (None, "", "rbac.authorization.k8s.io"):
         yield _wrong(binding, "roleRef.apiGroup", "rbac.authorization.k8s.io, without a version", repr(group))
+
+
+def _role(role: Object) -> Iterator[Finding]:
+    for index, rule in enumerate(items(role.data.get("rules"))):
+        for key in ("verbs", "apiGroups") if rule.get("resources") else ("verbs",):
+            if not strings(rule.get(key)):
+                yield _wrong(role, f"rules[{index}].{key}", 'at least one ("" is the core group)', rule.get(key))
+
+
+def _service(service: Object) -> Iterator[Finding]:
+    ports, address = items(service.spec.get("ports")), service.spec.get("clusterIP")
+    if len(ports) > 1 and not all(port.get("name") for port in ports):
+        yield _wrong(service, "spec.ports", "a name for each, since there are several", "none", "Name them.")
+    if text(service.spec.get("type")) in ("", "ClusterIP") and any(port.get("nodePort") for port in ports):
+        yield _wrong(service, "spec.ports.nodePort", "none, for a ClusterIP", "one", "Remove it.")
+    if address not in (None, "", "None") and _network(f"{address}/32") is None and _network(f"{address}/128") is None:
+        yield _wrong(service, "spec.clusterIP", "None or an address", repr(address))
 
 
 def _budget(budget: Object) -> Iterator[Finding]:
@@ -128,8 +159,10 @@ def _policy(policy: Object) -> Iterator[Finding]:
                 if port.get("endPort") is not None and (first is None or last is None or last < first):
                     expected, received = "a number of at least `port`", f"{port.get('port')!r} to {port['endPort']!r}"
                     yield _wrong(policy, f"spec.{way}.ports.endPort", expected, received)
-            for block in [mapping(peer["ipBlock"]) for peer in items(rule.get(side)) if "ipBlock" in peer]:
-                yield from _range(policy, f"spec.{way}.{side}.ipBlock", block)
+            for peer in [peer for peer in items(rule.get(side)) if "ipBlock" in peer]:
+                yield from _range(policy, f"spec.{way}.{side}.ipBlock", mapping(peer["ipBlock"]))
+                if peer.keys() & {"podSelector", "namespaceSelector"}:
+                    yield _wrong(policy, f"spec.{way}.{side}", "a range or selectors", "both in one entry", "Split it.")
 
 
 def _range(policy: Object, field: str, block: dict[str, Any]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import servers
 from serving.check.manifests.values import integer, mapping, matches
-from serving.check.rules.scaling import autoscaler, replica_range
+from serving.check.rules.scaling import autoscaler, most, replica_range
 from serving.check.rules.selectors import selects_nothing
 
 __all__ = ["check"]
@@ -22,7 +22,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for pod in [server.pod for server in servers(manifests)]:
         budgets = manifests.of("PodDisruptionBudget", namespace=pod.namespace)
         covered = any(matches(budget.spec.get("selector"), pod.labels) for budget in budgets)
-        if pod.is_service and pod.object.kind != "Pod" and not covered:
+        if pod.is_service and pod.object.kind != "Pod" and not covered and most(manifests, pod.object) != 1:
             yield finding("no-budget", pod.object, "metadata.labels", "none")
 
 
@@ -36,10 +36,10 @@ def _budget(manifests: Manifests, budget: Object) -> Iterator[Finding]:
         yield selects_nothing(manifests, budget, "spec.selector", selector)
     elif len(owners) > 1:
         yield finding("budget-mixes", budget, "spec.selector", ", ".join(owners))
-    most, least = budget.spec.get("maxUnavailable"), budget.spec.get("minAvailable")
+    away, least = budget.spec.get("maxUnavailable"), budget.spec.get("minAvailable")
     for replicas in sorted(set(_sizes(manifests, pods))):
-        allowed = _allowed(most, least, replicas)
-        shown = f"minAvailable {least}" if most is None else f"maxUnavailable {most}"
+        allowed = _allowed(away, least, replicas)
+        shown = f"minAvailable {least}" if away is None else f"maxUnavailable {away}"
         if allowed < 1 or (replicas > 1 and allowed >= replicas):
             rule = "budget-blocks" if allowed < 1 else "budget-open"
             yield finding(rule, budget, "spec", f"{shown} of {replicas} replicas")
@@ -55,7 +55,7 @@ def _sizes(manifests: Manifests, pods: list[Pod]) -> tuple[int, int]:
     return least, integer(high) or least
 
 
-def _allowed(most: Any, least: Any, replicas: int) -> int:
+def _allowed(away: Any, least: Any, replicas: int) -> int:
     """Pods that may be away; percentages round up, as the API server does."""
 
     def number(value: Any) -> int:
@@ -64,6 +64,6 @@ def _allowed(most: Any, least: Any, replicas: int) -> int:
             return math.ceil(int(share[:-1]) * replicas / 100)
         return int(share) if share.isdecimal() else 1
 
-    if most is not None:
-        return number(most)
+    if away is not None:
+        return number(away)
     return replicas - number(least) if least is not None else 1

@@ -57,7 +57,10 @@ def _written(server: Server) -> Iterator[Finding]:
 def _flag(server: Server, argument: str) -> Iterator[Finding]:
     name, _, value = argument.lstrip("-").partition("=")
     default = STOCK_FLAGS.get(name)
-    if "$(" in value:
+    unknown = [
+        variable for variable in re.findall(r"\$\(([\w.-]+)\)", value) if not server.container.may_have(variable)
+    ]
+    if unknown:
         yield finding("flag-variable", server, "args", argument)
     elif default is not None and "$" not in value:
         if not argument.startswith("--"):

@@ -10,7 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.files import ConfigFile, mount_of
 from serving.check.manifests.objects import Manifests, Object
 from serving.check.manifests.servers import Server, servers
-from serving.check.manifests.values import text
+from serving.check.manifests.values import dig, strings, text
 from serving.models_config import modelfile, textproto
 
 __all__ = ["check", "check_file"]
@@ -115,5 +115,9 @@ def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Fin
         yield finding("store-mount", server, "volumeMounts", f"{base!r}{shown}; mounts {sorted(mounts)}")
     for mount in [*([above] if above else []), *(mounts[path] for path in beneath)]:
         name = text(mount.get("name"))
-        if mount.get("readOnly") is not True and "emptyDir" not in server.pod.volumes.get(name, {}):
+        volume = server.pod.volumes.get(name, {})
+        claim = text(dig(volume, "persistentVolumeClaim", "claimName"))
+        found = server.manifests.find("PersistentVolumeClaim", claim, server.pod.namespace)
+        read_only = found is not None and strings(found.spec.get("accessModes")) == ["ReadOnlyMany"]
+        if mount.get("readOnly") is not True and not (read_only or volume.keys() & {"emptyDir", "image"}):
             yield finding("store-writable", server, f"volumeMounts[{name}].readOnly", mount.get("readOnly"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Container, Manifests
-from serving.check.manifests.servers import Server, servers
+from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, mapping, strings, text
 from serving.check.rules.workloads import startup_seconds
 
@@ -24,16 +24,7 @@ _LATEST = 300
 def check(manifests: Manifests) -> Iterator[Finding]:
     for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
         for kind in _KINDS:
-            way, port = _target(container, kind)
-            if isinstance(port, str) and container.port_number(port) is None:
-                names = [str(entry.get("name")) for entry in container.ports if entry.get("name")]
-                yield finding(
-                    "probe-port",
-                    container,
-                    f"{kind}.{way}.port",
-                    repr(port),
-                    known=", ".join(names) or "none with a name",
-                )
+            yield from _port(manifests, container, kind)
         probe = mapping(container.data.get("readinessProbe"))
         period, limit = integer(probe.get("periodSeconds")) or 10, integer(probe.get("timeoutSeconds")) or 1
         if limit > period:
@@ -46,6 +37,17 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _pace(server, "readinessProbe", least=1, most=60)
             yield from _pace(server, "livenessProbe", least=30, most=600)
             yield from _programs(server)
+
+
+def _port(manifests: Manifests, container: Container, kind: str) -> Iterator[Finding]:
+    """A port that is not there. A number need not be declared; our own containers declare theirs."""
+    way, port = _target(container, kind)
+    number = container.port_number(port)
+    declared = [entry.get("containerPort") for entry in container.ports]
+    strict = declared and is_ours(manifests, container)
+    if port is not None and (number is None or (strict and number not in declared)):
+        known = ", ".join(f"{entry.get('name')}={entry.get('containerPort')}" for entry in container.ports) or "none"
+        yield finding("probe-port", container, f"{kind}.{way}.port", repr(port), known=known)
 
 
 def _target(container: Container, kind: str) -> tuple[str, Any]:

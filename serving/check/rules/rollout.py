@@ -103,7 +103,7 @@ def _settings(manifests: Manifests, file: ConfigFile, content: str, pods: list[P
         yield finding("rollout-settings", file, "", error, expected="TOML")
         return
     models = labels_by_model(manifests)
-    if models and settings.get("model") not in models:
+    if models and text(settings.get("model")) not in models:
         expected = f"model to be one of models.config ({', '.join(sorted(models))})"
         yield finding("rollout-settings", file, ":model", repr(settings.get("model")), expected=expected)
     sizes = {str(pod.object): fewest(manifests, pod.object) for pod in pods}

@@ -11,7 +11,7 @@ from serving.check.manifests.objects import Manifests, Object
 from serving.check.manifests.servers import servers
 from serving.check.manifests.values import dig, integer, items, mapping, text
 
-__all__ = ["autoscaler", "check", "fewest", "replica_range"]
+__all__ = ["autoscaler", "check", "fewest", "most", "replica_range"]
 
 
 _SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
@@ -67,6 +67,12 @@ def fewest(manifests: Manifests, workload: Object) -> int:
     """The replicas that a workload has at least."""
     scaler = autoscaler(manifests, workload)
     return integer(replica_range(scaler)[0] if scaler else workload.spec.get("replicas", 1)) or 0
+
+
+def most(manifests: Manifests, workload: Object) -> int | None:
+    """The replicas that a workload has at most; None when they can't be known."""
+    scaler = autoscaler(manifests, workload)
+    return integer(replica_range(scaler)[1] if scaler else workload.spec.get("replicas", 1))
 
 
 def _target_of(scaler: Object) -> tuple[str, str]:

@@ -39,7 +39,9 @@ def selects_nothing(manifests: Manifests, found: Object, field: str, selector: A
 
 def _workload(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
     selector = pod.object.spec.get("selector")
-    if not mapping(selector) or not matches(selector, pod.labels):
+    if not mapping(selector):
+        return  # the schema has it
+    if not matches(selector, pod.labels):
         yield finding("selector-template", pod.object, "spec.selector", selector, labels=pod.labels)
         return
     for other in manifests.selected(pod.namespace, selector):

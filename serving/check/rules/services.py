@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.servers import Server, servers
+from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, items, mapping, matches, text
 
 __all__ = ["check", "missing_port"]
@@ -18,8 +18,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for pod in manifests.behind(service):
             for port in items(service.spec.get("ports")):
                 yield from _port(manifests, service, port, pod)
-            if servers(manifests, pod):
-                yield from _exposed(service)
+        yield from _exposed(manifests, service)
     for policy in manifests.of("NetworkPolicy"):
         if mapping(policy.spec.get("podSelector")):
             for port in [port for rule in items(policy.spec.get("ingress")) for port in items(rule.get("ports"))]:
@@ -34,10 +33,11 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def missing_port(manifests: Manifests, found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
     """A port, by name or number, that the pod does not have. A number need not be declared to be open."""
     listening = servers(manifests, pod)
-    numbers = {port.get("containerPort") for port in pod.ports}
+    known_pod = listening or is_ours(manifests, pod)
+    numbers = {number for port in pod.ports if (number := integer(port.get("containerPort")))}
     numbers |= {number for server in listening for number in (server.grpc_port, server.rest_port) if number}
     quiet = [c for c in pod.containers(init=False) if not c.ports]
-    unknown = not listening or any(c.path not in {server.path for server in listening} for c in quiet)
+    unknown = not known_pod or any(c.path not in {server.path for server in listening} for c in quiet)
     number = pod.port_number(target)
     if number is None or (not isinstance(target, str) and number not in numbers and not unknown):
         named = [f"{port.get('name')}={port.get('containerPort')}" for port in pod.ports if port.get("name")]
@@ -80,11 +80,21 @@ def _swapped(service: Object, at: str, port: dict[str, Any], server: Server, num
             yield finding("port-swapped", service, f"{at}.{field}", f"the {leads} port, {number}", **values)
 
 
-def _exposed(service: Object) -> Iterator[Finding]:
+def _exposed(manifests: Manifests, service: Object) -> Iterator[Finding]:
+    numbers = _target_numbers(manifests, service)
+    grpc = {server.grpc_port for pod in manifests.behind(service) for server in servers(manifests, pod)}
+    rest = {server.rest_port for pod in manifests.behind(service) for server in servers(manifests, pod)}
+    rule = "service-exposed" if numbers & grpc else "service-exposed-rest" if numbers & rest else ""
     for field in ("type", "externalIPs"):
         shown = service.spec.get(field)
-        if shown and shown != "ClusterIP":
-            yield finding("service-exposed", service, f"spec.{field}", shown)
+        if rule and shown and shown != "ClusterIP":
+            yield finding(rule, service, f"spec.{field}", shown)
+
+
+def _target_numbers(manifests: Manifests, service: Object) -> set[int | None]:
+    """The ports of pods that a Service leads to."""
+    targets = [port.get("targetPort", port.get("port")) for port in items(service.spec.get("ports"))]
+    return {pod.port_number(target) for pod in manifests.behind(service) for target in targets} - {None}
 
 
 def _headless(manifests: Manifests, server: Server) -> Iterator[Finding]:
@@ -96,7 +106,10 @@ def _headless(manifests: Manifests, server: Server) -> Iterator[Finding]:
         and mapping(service.spec.get("selector"))
         and matches({"matchLabels": service.spec["selector"]}, server.pod.labels)
     ]
-    if not chosen:
+    leading = [service for service in manifests.of("Service", namespace=server.pod.namespace)
+               if server.pod in manifests.behind(service)]  # fmt: skip
+    rest_only = leading and not any(server.grpc_port in _target_numbers(manifests, service) for service in leading)
+    if not chosen and not rest_only:
         yield finding("no-headless", server.object, "metadata.labels", "none")
     for service in chosen:
         if service.spec.get("publishNotReadyAddresses"):

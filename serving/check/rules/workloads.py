@@ -10,6 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, matches, strings, text
+from serving.check.rules.scaling import most
 
 __all__ = ["check", "startup_seconds"]
 
@@ -37,10 +38,10 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield finding("node-arch", pod, "nodeSelector", arch)
         yield from _device(server)
         if pod.object.kind == "Deployment":
-            yield from _strategy(pod.object)
+            yield from _strategy(manifests, pod.object)
             yield from _progress(pod.object, mapping(server.container.data.get("startupProbe")))
         apart = items(pod.spec.get("topologySpreadConstraints")) or dig(pod.spec, "affinity", "podAntiAffinity")
-        if pod.object.kind in ("Deployment", "StatefulSet") and not apart:
+        if pod.object.kind in ("Deployment", "StatefulSet") and not apart and most(manifests, pod.object) != 1:
             yield finding("no-spread", pod, "topologySpreadConstraints", "none")
 
 
@@ -80,14 +81,14 @@ def _device(server: Server) -> Iterator[Finding]:
             yield finding("device", server, f"resources.limits[{key}]", "none", device=key)
 
 
-def _strategy(workload: Object) -> Iterator[Finding]:
+def _strategy(manifests: Manifests, workload: Object) -> Iterator[Finding]:
     strategy = mapping(workload.spec.get("strategy"))
     rolling = mapping(strategy.get("rollingUpdate"))
     unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")
     if strategy.get("type") not in (None, "RollingUpdate"):
         yield finding("strategy-recreate", workload, "spec.strategy.type", strategy["type"])
         return
-    if unavailable not in (0, "0", "0%"):
+    if _away(unavailable, most(manifests, workload)):
         shown = "25% (the default)" if unavailable is None else repr(unavailable)
         yield finding("strategy-unavailable", workload, "spec.strategy.rollingUpdate.maxUnavailable", shown)
     if surge in (0, "0", "0%"):
@@ -96,6 +97,14 @@ def _strategy(workload: Object) -> Iterator[Finding]:
         yield finding("paused", workload, "spec.paused", "true")
     if workload.spec.get("revisionHistoryLimit") == 0:
         yield finding("no-history", workload, "spec.revisionHistoryLimit", "0")
+
+
+def _away(unavailable: Any, replicas: int | None) -> bool:
+    """Whether a roll may take a pod away; a share is rounded down."""
+    share = "25%" if unavailable is None else str(unavailable)
+    if share.endswith("%") and share[:-1].isdecimal():
+        return int(share[:-1]) * (100 if replicas is None else replicas) >= 100
+    return share != "0"
 
 
 def startup_seconds(probe: dict[str, Any]) -> int:

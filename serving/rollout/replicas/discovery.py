@@ -1,4 +1,4 @@
-"""Which replicas there are, asked anew each time: one that joins in the middle counts."""
+"""Which replicas there are, asked anew each time: one that joins later counts."""
 
 from __future__ import annotations
 

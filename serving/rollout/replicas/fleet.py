@@ -1,4 +1,4 @@
-"""Every replica, asked by its own address: versions and their states, and who answers for a label."""
+"""Every replica, asked at its own address: versions and their states, and which one answers for a label."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 DISCOVERY = "discovery"
 """In place of an address: what finds the replicas."""
 
-_TRIES = 3  # over a busy moment; a server that is down stays so for longer
+_TRIES = 3  # for a busy moment; a server that is down stays down for longer
 Send = Literal["auto", "tensors", "bytes"]
 
 
@@ -36,7 +36,7 @@ class ReplicaView:
         address: host:port, or DISCOVERY.
         error: Why it did not answer; empty when it did.
         versions: Its versions by number, with state and error.
-        labels: The version that answers for each label that was asked for; None when none does.
+        labels: The version that answers for each label; None when none does.
     """
 
     address: str
@@ -98,7 +98,7 @@ class Fleet:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called: nothing is worth waiting for any more."""
+        """Whether `close` was called."""
         return self._closed.is_set()
 
     def addresses(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ class Fleet:
             return found
 
     def forget(self, address: str) -> None:
-        """Closes what is open to a replica: a new connection doesn't wait until gRPC dares to try again."""
+        """Closes what is open to a replica: a new connection doesn't wait for gRPC's backoff."""
         with self._lock:
             gone = [key for key in self._clients if key[0] == address]
             clients = [self._clients.pop(key) for key in gone]
@@ -195,7 +195,7 @@ class Fleet:
             return self.client(address, label).run(DESCRIBE, {"key": np.array([b""], object)}, outputs=["spec"]).version
         except (ServerUnavailable, DeadlineExceeded):
             raise
-        except DuoserveError:  # a label that nobody knows, or whose version is gone
+        except DuoserveError:  # an unknown label, or one whose version is gone
             return None
 
 

@@ -1,4 +1,4 @@
-"""Where the replicas differ from the file. Nothing differs: an edit has arrived everywhere."""
+"""Where the replicas are out of sync with the file. No difference: an edit has arrived everywhere."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from serving.rollout.edits import State
 from serving.rollout.replicas.fleet import ReplicaView
 
-__all__ = ["Drift", "drift", "ended", "shown"]
+__all__ = ["Difference", "differences", "ended", "shown"]
 
 _GONE = frozenset(("END", "UNLOADING"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Drift:
+class Difference:
     """One difference.
 
     Attributes:
         address: The replica.
-        what: What the file says, and what the replica answers.
+        what: What the file has, and what the replica answers.
         versions: The versions that it is about; empty when the replica does not answer.
     """
 
@@ -31,7 +31,7 @@ class Drift:
         return f"{self.address}: {self.what}"
 
 
-def drift(state: State, views: Iterable[ReplicaView]) -> list[Drift]:
+def differences(state: State, views: Iterable[ReplicaView]) -> list[Difference]:
     """Every difference between the file and the replicas."""
     return [found for view in views for found in _of(state, view)]
 
@@ -53,17 +53,17 @@ def shown(view: ReplicaView, version: int) -> str:
     return f"version {version}: expected AVAILABLE. Received: {received}"
 
 
-def _of(state: State, view: ReplicaView) -> list[Drift]:
+def _of(state: State, view: ReplicaView) -> list[Difference]:
     if not view.up:
-        return [Drift(view.address, f"expected an answer. Received: {view.error}")]
+        return [Difference(view.address, f"expected an answer. Received: {view.error}")]
     found = []
     if state.versions is not None:
         missing = (version for version in state.versions if not view.available(version))
-        found += [Drift(view.address, shown(view, version), _set(version)) for version in missing]
+        found += [Difference(view.address, shown(view, version), _set(version)) for version in missing]
         for version, status in view.versions.items():
             if version not in state.versions and status.state not in _GONE:
                 found.append(
-                    Drift(
+                    Difference(
                         view.address,
                         f"version {version}: expected not to be served. Received: {status.state}",
                         _set(version),
@@ -73,7 +73,7 @@ def _of(state: State, view: ReplicaView) -> list[Drift]:
         wanted = state.labels.get(label)
         if answering != wanted:
             found.append(
-                Drift(
+                Difference(
                     view.address,
                     f"label {label}: expected {_named(wanted)}. Received: {_named(answering)}",
                     _set(wanted, answering),

@@ -12,11 +12,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 __all__ = [
-    "Room",
+    "Displaced",
+    "displaced",
     "entry",
     "is_under_way",
     "line",
-    "made_room",
     "operator",
     "parse",
     "was_retired",
@@ -59,7 +59,7 @@ def was_retired(records: Sequence[Mapping[str, Any]], version: int) -> bool:
 
 
 def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
-    """Whether `stable` moved to a version in a command that has not finished: it is on trial still."""
+    """Whether `stable` moved to a version in a command that has not finished: it is still on trial."""
     for record in reversed(records):
         if _edit(record) is not None:
             return _edit(record) == "stable" and bool(record.get("version") == version)
@@ -69,12 +69,12 @@ def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Room:
-    """What a load displaced.
+class Displaced:
+    """What the load of a version unloaded.
 
     Attributes:
         version: The one that was loaded.
-        made_by: The versions that made room for it.
+        made_by: The versions that were unloaded for it.
         stable: The stable version at the time.
         previous: Where the label `previous` was; None without it.
     """
@@ -85,8 +85,8 @@ class Room:
     previous: int | None
 
 
-def made_room(records: Sequence[Mapping[str, Any]]) -> Room | None:
-    """What the newest load displaced; None when nothing, or when the file was about another version since."""
+def displaced(records: Sequence[Mapping[str, Any]]) -> Displaced | None:
+    """What the newest load unloaded; None when nothing, or when another version was edited since."""
     since: set[Any] = set()
     for record in reversed(records):
         step, version = _edit(record), record.get("version")
@@ -94,7 +94,7 @@ def made_room(records: Sequence[Mapping[str, Any]]) -> Room | None:
             facts = record.get("room")
             if not isinstance(facts, Mapping) or not isinstance(version, int) or since - {version}:
                 return None
-            return Room(version, tuple(facts.get("made_by", ())), facts.get("stable"), facts.get("previous"))
+            return Displaced(version, tuple(facts.get("made_by", ())), facts.get("stable"), facts.get("previous"))
         if step in ("retire", "adopt"):
             return None
         since |= {version} if step is not None else set()

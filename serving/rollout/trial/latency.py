@@ -1,4 +1,4 @@
-"""How long two versions take for the same inputs, measured in turn so that both have the same weather."""
+"""How long two versions take for the same inputs, measured in turn so that other load affects both alike."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Latency:
 
 
 def measure(old: Sequence[Callable[[], object]], new: Sequence[Callable[[], object]], calls: int) -> Latency:
-    """Calls both versions `calls` times, in turn, and who goes first changes each time.
+    """Calls both versions `calls` times, in turn; the first one alternates.
 
     Args:
         old: One function an input, for the version that serves.

@@ -1,7 +1,7 @@
-"""The version in a server of its own, on this machine, before any replica hears of it.
+"""The version in a separate server on this machine, before any replica loads it.
 
 Every replica reads the same file, so a version that crashes its server would crash all of them
-at about the same moment. Here it crashes nobody.
+at about the same moment. Here it does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DYING = 2.0
 
 
 def can_rehearse(server: str | tuple[str, ...]) -> bool:
-    """Whether there is a server to rehearse in: it is not "off", and "auto" needs TensorFlow here."""
+    """Whether there is a server to rehearse in: not when it is "off"; "auto" needs TensorFlow here."""
     return server != "off" and (server != "auto" or importlib.util.find_spec("tensorflow") is not None)
 
 
@@ -65,7 +65,7 @@ def rehearse(
                 except DuoserveError as error:
                     found = [f"expected answers. Received: {type(error).__name__}: {error.message}"]
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        running.process.wait(_DYING)  # the call failed a moment before it was gone
+                        running.process.wait(_DYING)  # the call may fail a moment before it is gone
                 code = running.process.poll()
                 return found if code is None else [f"expected the server to stay up. Received: exit code {code}"]
         except ServerDiedError as error:
@@ -78,4 +78,4 @@ def rehearse(
 
 def _last(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it said nothing"
+    return lines[-1][:200] if lines else "no output"

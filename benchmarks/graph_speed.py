@@ -1,0 +1,310 @@
+"""What the rules of `export.optimise` bring: the same models written in several ways.
+
+    python -m benchmarks.graph_speed [--models demo reference own large] [--rounds 5] [--seconds 1] [--no-server]
+
+plain       `model.export()` of Keras
+as-is       `export export --as-is`: the contract's signatures around the same layers
+optimised   `export export`
+bfloat16    the same on a server with `--mixed_precision=bfloat16`
+xla         plain, compiled by XLA, with LSTMs unrolled: not something that `export` does; the demo's model only
+
+Each way is loaded into a process of its own, into a Session as TensorFlow Serving has it, and the processes
+are measured in turns, round by round; ratios are taken within a round. The floor is what the products of the
+model's convolutions, dense layers and LSTMs take at the rate of one large float32 matrix product. The models
+are not trained, as speed does not depend on the weights; texts have 6 tokens. Then the embedded server answers
+1 and 8 callers with the demo's model. Writes results/graph_speed.json
+after each model; those that it has and that are not named stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import math
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import numpy as np
+
+from benchmarks import _rounds
+from benchmarks._worker import Worker
+from benchmarks.tables import markdown
+
+RESULTS: Final = pathlib.Path(__file__).with_name("results") / "graph_speed.json"
+WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
+SERVED: Final = WAYS[:4]
+MODELS: Final = {"demo": "compact", "reference": "reference", "large": "large", "own": None}
+ROWS: Final = (1, 8, 32)
+CALLERS: Final = (1, 8)
+LENGTH: Final = 6
+
+
+def build(name: str) -> tuple[Any, Any]:
+    """The Keras model and its spec."""
+    import keras
+
+    from duoserve.contract import PreprocessingSpec
+    from export.training.model import build_model
+    from export.training.presets import PRESETS
+    from export.training.tokenizer import train_tokenizer
+
+    keras.utils.set_random_seed(1)
+    preset = PRESETS[MODELS[name] or "compact"]
+    size = 128 if name == "own" else preset.image_size
+    words = [f"{one} {other}" for one, other in itertools.permutations(("red", "cat", "blue", "tree", "sea", "hot"), 2)]
+    spec = PreprocessingSpec(size, size, 24, train_tokenizer(words, vocabulary=300), tuple("abcdefghi"), 1)
+    if name == "own":
+        return _own(spec), spec
+    return build_model(preset, spec, fusion="concat", vocabulary=1000), spec
+
+
+def _own(spec: Any) -> Any:
+    """A backbone of `keras.applications`, as it is used pretrained, beside a bidirectional LSTM."""
+    import keras
+
+    image = keras.Input((spec.image_height, spec.image_width, 3), dtype="uint8", name="image")
+    tokens = keras.Input((spec.token_length,), dtype="int32", name="tokens")
+    backbone = keras.applications.MobileNetV2((128, 128, 3), include_top=False, weights=None, pooling="avg")
+    seen = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1)(image))
+    words = keras.layers.Embedding(5000, 128, mask_zero=True)(tokens)
+    read = keras.layers.Bidirectional(keras.layers.LSTM(128))(words)
+    fused = keras.layers.Concatenate()([seen, read])
+    answer = keras.layers.Dense(len(spec.labels), activation="softmax", name="probabilities")(fused)
+    return keras.Model({"image": image, "tokens": tokens}, answer)
+
+
+def write(name: str, folder: pathlib.Path) -> float:
+    """Writes a model in every way that is a folder of its own; returns the products of one row, in FLOP."""
+    import keras
+    import tensorflow as tf
+
+    model, spec = build(name)
+    write_ways(model, spec, folder)
+    flops = sum(_flops(layer) for layer in _flat(model))
+    if name != "demo":
+        return flops
+    for layer in _flat(model):
+        if isinstance(layer, keras.layers.LSTM):
+            layer.unroll = True
+    compiled = tf.function(lambda image, tokens: model({"image": image, "tokens": tokens}), jit_compile=True)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    inputs = [
+        tf.TensorSpec(each.shape, each.dtype, each.name) for each in (model.input["image"], model.input["tokens"])
+    ]
+    archive.add_endpoint("serving_default", compiled, input_signature=inputs)
+    archive.write_out(str(folder / "xla" / "1"), verbose=False)
+    return flops
+
+
+def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
+    """Writes the model plain, as it is and optimised."""
+    from export.publish.answers import serve
+    from export.publish.signatures import build_archive
+
+    model.export(str(folder / "plain" / "1"), verbose=False)
+    for way in ("as-is", "optimised"):
+        archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
+        archive.write_out(str(folder / way / "1"), verbose=False)
+
+
+def _flat(model: Any) -> list[Any]:
+    return [each for each in model._flatten_layers() if not hasattr(each, "layers")]
+
+
+def _flops(layer: Any) -> float:
+    kind, weights = type(layer).__name__, [each.shape for each in layer.weights if len(each.shape) > 1]
+    if kind == "LSTM":
+        return 2.0 * LENGTH * sum(map(math.prod, weights))
+    if kind in ("Conv2D", "DepthwiseConv2D"):
+        return 2.0 * math.prod(weights[0]) * math.prod(layer.output.shape[1:3])
+    return 2.0 * math.prod(weights[0]) if kind == "Dense" else 0.0
+
+
+def rate() -> float:
+    """FLOP in a second of CPU, of one large float32 product."""
+    import tensorflow as tf
+
+    one, taken = tf.random.normal((1536, 1536)), []
+    for _ in range(15):
+        began = time.process_time()
+        tf.linalg.matmul(one, one).numpy()
+        taken.append(time.process_time() - began)
+    return 2.0 * 1536**3 / min(taken)
+
+
+def work(folder: str, bfloat16: bool) -> None:
+    """A worker: loads one version, then answers each line `rows seconds` with a line of JSON."""
+    import psutil
+    import tensorflow as tf
+
+    from export.publish.session import SessionModel, start_runtime
+
+    start_runtime()
+    before, began = psutil.Process().memory_info().rss, time.perf_counter()
+    model = SessionModel(pathlib.Path(folder), bfloat16=bfloat16)
+    loaded = time.perf_counter() - began
+    signature = model.meta_graph.signature_def["serving_default"]
+    (output,) = (info.name for key, info in signature.outputs.items())
+
+    def caller(rows: int) -> Any:
+        feeds = {info.name: value for info, value in _inputs(signature, rows)}
+        run = model.session.make_callable(output, feed_list=list(feeds))
+        return lambda: run(*feeds.values())
+
+    metadata = tf.compat.v1.RunMetadata()
+    caller(1)()
+    feeds = {info.name: value for info, value in _inputs(signature, 1)}
+    options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
+    model.session.run(output, feeds, options, metadata)
+    nodes = sum(len(device.node_stats) for device in metadata.step_stats.dev_stats)
+    memory = (psutil.Process().memory_info().rss - before) / 1e6
+    print(json.dumps({"load_seconds": loaded, "memory_mb": memory, "nodes": nodes}), flush=True)
+    callers = {rows: caller(rows) for rows in ROWS}
+    for line in sys.stdin:
+        rows, seconds = int(line.split()[0]), float(line.split()[1])
+        call, count = callers[rows], 0
+        call()
+        wall, cpu = time.perf_counter(), time.process_time()
+        while count < 3 or time.perf_counter() < wall + seconds:
+            call()
+            count += 1
+        done = count * rows / 1e3
+        print(json.dumps({"ms": (time.perf_counter() - wall) / done, "cpu_ms": (time.process_time() - cpu) / done}))
+        sys.stdout.flush()
+
+
+def _inputs(signature: Any, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """The placeholder of each input, and random pixels or ids for it."""
+    draw = np.random.default_rng(0)
+    for info in signature.inputs.values():
+        shape = [rows, *(dim.size for dim in info.tensor_shape.dim[1:])]
+        if len(shape) == 4:
+            yield info, draw.integers(0, 256, shape, np.uint8)
+        else:
+            yield info, np.where(np.arange(shape[1]) < LENGTH, draw.integers(1, 300, shape), 0).astype(np.int32)
+
+
+def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """By way: the worker's facts, and by number of rows the median time and CPU a row, and the CPU against plain."""
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for way in WAYS if (folder / "xla").exists() else SERVED:
+            version = folder / ("optimised" if way == "bfloat16" else way) / "1"
+            more = ["--bfloat16"] if way == "bfloat16" else []
+            workers[way] = Worker("benchmarks.graph_speed", "--work", str(version), *more)
+            stack.callback(workers[way].close)
+        seen: dict[tuple[str, int], list[dict[str, float]]] = {}
+        for _ in range(rounds):
+            for rows, (way, worker) in itertools.product(ROWS, workers.items()):
+                seen.setdefault((way, rows), []).append(worker.measure(rows, seconds))
+        return {way: worker.first | {"rows": _times(seen, way, ROWS)} for way, worker in workers.items()}
+
+
+def _times(seen: dict[tuple[str, int], list[dict[str, float]]], way: str, numbers: tuple[int, ...]) -> dict[str, Any]:
+    """By number of rows or callers."""
+    found = {}
+    for number in numbers:
+        one, plain = seen[way, number], seen["plain", number]
+        ratios = [other["cpu_ms"] / each["cpu_ms"] for each, other in zip(one, plain, strict=True)]
+        medians = {key: statistics.median(each[key] for each in one) for key in one[0]}
+        found[str(number)] = medians | {"times_plain": _rounds.spread(ratios)}
+    return found
+
+
+def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """By way and number of callers: calls a second, and the server's CPU a call."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    from benchmarks.server_speed import call
+    from export.publish.session import SessionModel
+    from serving.local.testing import LocalServer
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    with SessionModel(folder / "optimised" / "1") as model:
+        signature = model.meta_graph.signature_def["serving_default"]
+    for key, (_, value) in zip(signature.inputs, _inputs(signature, 1), strict=True):
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    (folder / "request").write_bytes(request.SerializeToString())
+    flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
+    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for way in SERVED:
+            base = folder / ("optimised" if way == "bfloat16" else way)
+            more = ["--mixed_precision=bfloat16"] if way == "bfloat16" else []
+            servers[way] = stack.enter_context(LocalServer(*flags, *more, f"--model_base_path={base}"))
+        for _ in range(rounds):
+            for callers, (way, server) in itertools.product(CALLERS, servers.items()):
+                seen.setdefault((way, callers), []).append(call(server, folder / "request", callers, seconds))
+    return {way: _times(seen, way, CALLERS) for way in SERVED}
+
+
+def tables(report: dict[str, Any]) -> str:
+    """What was measured, as Markdown."""
+    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, {rows} rows" for rows in ROWS)]
+    lines = [head]
+    for name, model in report["models"].items():
+        for way, found in model["ways"].items():
+            cells = [_cell(found["rows"][str(rows)]) for rows in ROWS]
+            load = f"{found['load_seconds']:.1f} s"
+            lines.append([name, way, f"{found['nodes']:,.0f}", load, f"{found['memory_mb']:,.0f} MB", *cells])
+        lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
+    text = markdown(lines)
+    if "served" in report:
+        head = ["way", *(f"{kind}, {callers} callers" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
+        lines = [head]
+        for way, found in report["served"].items():
+            by = [found[str(callers)] for callers in CALLERS]
+            lines.append([way, *(cell for each in by for cell in (f"{each['per_second']:,.0f}", _cell(each)))])
+        text += "\n\n" + markdown(lines)
+    return text
+
+
+def _cell(found: dict[str, Any]) -> str:
+    return f"{found['cpu_ms']:.2f} ms ({found['times_plain']['median']:.2f} x)"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=tuple(MODELS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument("--no-server", action="store_true")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--bfloat16", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.work, options.bfloat16)
+        return 0
+    report: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"models": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.models:
+            folder = pathlib.Path(scratch) / name
+            flops = write(name, folder)
+            ways = in_process(folder, options.rounds, options.seconds)
+            report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
+            if name == "demo" and not options.no_server:
+                report["served"] = served(folder, options.rounds, options.seconds)
+            options.out.write_text(json.dumps(report, indent=1) + "\n")
+            print(f"{name}: measured", file=sys.stderr)
+    print(tables(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

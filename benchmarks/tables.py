@@ -1,0 +1,89 @@
+"""The results as Markdown tables, as benchmarks/FIGURES.md has them.
+
+    python -m benchmarks.tables NAME [--file FILE]
+
+NAME is a file of results/ without its ending. A row is a record of it, a column one of the record's figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+RESULTS: Final = pathlib.Path(__file__).with_name("results")
+
+TABLES: Final[Mapping[str, Sequence[str]]] = {
+    "compare": ["models"],
+    "fusion_accuracy": ["models"],
+    "fusion_ablation": ["models"],
+    "client_speed": [f"{each}/rows" for each in ("import", "encode", "decode", "images", "calls", "throughput")],
+    "embed_explain": [""],
+    "large_model": ["models", "trainings", "versions", "latencies"],
+    "rollout": ["", "acts"],
+    "server_memory": [""],
+    "server_speed_emoji": ["ratios"],
+    "server_speed_reference": ["ratios"],
+}
+"""By name: where the records are in the JSON; "" is all of it, in a table of two columns."""
+
+_LEFT_OUT: Final = ("when", "at_s", "run", "pairs")
+
+
+def tables(name: str, found: Mapping[str, Any]) -> str:
+    """The tables of one result."""
+    return "\n\n".join(_table(found, where) for where in TABLES[name])
+
+
+def _table(found: Any, where: str) -> str:
+    for key in filter(None, where.split("/")):
+        found = found[key]
+    if isinstance(found, dict):
+        return markdown([["what", "figure"], *([name, text] for name, text in _figures(found))])
+    records = [dict(_figures(each)) for each in found]
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    return markdown([columns, *([record.get(name, "-") for name in columns] for record in records)])
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """The first line is the head."""
+    head, *rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, f"|{' --- |' * len(lines[0])}", *rows])
+
+
+def _figures(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Headings and cells. What holds other figures gives one for each of them; curves are left out."""
+    for key, value in record.items():
+        name = f"{before} {key}".strip().replace("_", " ")
+        if key in _LEFT_OUT or value is None or isinstance(value, bool):
+            continue
+        if isinstance(value, dict) and value.keys() == {"median", "least", "most"}:
+            yield name, "{median:,.4g} ({least:,.4g} to {most:,.4g})".format(**value)
+        elif isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
+            sign = "+" if "gain" in name else ""
+            yield name, "{value:{s}.1%} ({low:{s}.1%} to {high:{s}.1%})".format(s=sign, **value)
+        elif isinstance(value, dict):
+            yield from _figures(value, name)
+        elif isinstance(value, str):
+            yield name, value
+        elif isinstance(value, (int, float)):
+            yield name, f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+        elif name == "findings":
+            yield "first finding", value[0] if value else "-"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(TABLES))
+    parser.add_argument("--file", type=pathlib.Path, help="default: results/NAME.json")
+    options = parser.parse_args(arguments)
+    path = options.file or RESULTS / f"{options.name}.json"
+    print(tables(options.name, json.loads(path.read_text())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The whole path of a caller: a JPEG and a text in, the label out.
+
+    python -m benchmarks.whole_path [--rounds 5] [--seconds 3]
+
+Duoserve (`export`, `duoserve.Client`) beside what most people run: `model.export()`, Pillow, sentencepiece and
+TensorFlow's own tensors and stubs. The same model, 64 pixels, and the same JPEG of 640x480, on the embedded server; the
+callers are threads of one process for each way, on the same cores as the server. The ways are measured in turns,
+round by round. Writes results/whole_path.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from benchmarks import _load, _rounds
+from benchmarks._worker import Worker
+from benchmarks.tables import markdown
+
+RESULTS: Final = pathlib.Path(__file__).with_name("results") / "whole_path.json"
+CALLERS: Final = (1, 8, 32)
+WAYS: Final = {"Duoserve": "optimised", "the usual way": "plain"}
+"""By name: how the model was written."""
+
+TEXT: Final = "red cat"
+
+
+@contextlib.contextmanager
+def duoserve(address: str, folder: pathlib.Path) -> Iterator[Callable[[], str]]:
+    """A call of the client."""
+    from duoserve import Client
+
+    data = (folder / "photo.jpg").read_bytes()
+    with Client(address, model="m") as client:
+        yield lambda: client.predict(image=data, text=TEXT).label
+
+
+@contextlib.contextmanager
+def usual(address: str, folder: pathlib.Path) -> Iterator[Callable[[], str]]:
+    """A call as TensorFlow Serving's sample client makes it."""
+    import grpc
+    import numpy as np
+    import sentencepiece
+    import tensorflow as tf
+    from PIL import Image
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    data, about = (folder / "photo.jpg").read_bytes(), json.loads((folder / "about.json").read_text())
+    size, length, labels = about["size"], about["length"], about["labels"]
+    tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
+    with grpc.insecure_channel(address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        def call() -> str:
+            image = Image.open(io.BytesIO(data)).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            ids = tokenizer.encode(TEXT)[:length]
+            tokens = np.array([ids + [0] * (length - len(ids))], np.int32)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "m"
+            request.inputs["image"].CopyFrom(tf.make_tensor_proto(np.asarray(image)[np.newaxis]))
+            request.inputs["tokens"].CopyFrom(tf.make_tensor_proto(tokens))
+            (output,) = stub.Predict(request, 10).outputs.values()
+            return str(labels[int(tf.make_ndarray(output).argmax())])
+
+        yield call
+
+
+def work(name: str, address: str, folder: pathlib.Path) -> None:
+    """A process of callers: answers each line `callers seconds` with a line of JSON."""
+    with (duoserve if name == "Duoserve" else usual)(address, folder) as call:
+        print(json.dumps(call()), flush=True)
+        for line in sys.stdin:
+            callers, seconds = line.split()
+            print(json.dumps(_load.in_threads(int(callers), float(seconds), call)), flush=True)
+
+
+def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
+    """By way and number of callers: medians, and the throughput against the usual way."""
+    from serving.local.testing import LocalServer
+
+    flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
+    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name, way in WAYS.items():
+            server = stack.enter_context(LocalServer(*flags, f"--model_base_path={folder / way}"))
+            workers[name] = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
+            stack.callback(workers[name].close)
+        assert len({worker.first for worker in workers.values()}) == 1, "both have the same answer"
+        for _ in range(rounds):
+            for callers, (name, worker) in itertools.product(CALLERS, workers.items()):
+                seen.setdefault((name, callers), []).append(worker.measure(callers, seconds))
+    found: dict[str, Any] = {}
+    for (name, callers), one in seen.items():
+        other = seen["the usual way", callers]
+        ratios = [each["per_second"] / its["per_second"] for each, its in zip(one, other, strict=True)]
+        medians = {key: statistics.median(each[key] for each in one) for key in one[0]}
+        found.setdefault(name, {})[str(callers)] = medians | {"times_usual": _rounds.spread(ratios)}
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """What was measured, as Markdown."""
+    lines = [["callers", "way", "calls a second", "p50", "p99"]]
+    for callers, (name, by) in itertools.product(CALLERS, found.items()):
+        each = by[str(callers)]
+        rate = f"{each['per_second']:,.0f} ({each['times_usual']['median']:.2f} x)"
+        lines.append([str(callers), name, rate, f"{each['p50_ms']:.1f} ms", f"{each['p99_ms']:.1f} ms"])
+    return markdown(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.work[0], options.work[1], pathlib.Path(options.work[2]))
+        return 0
+    from benchmarks.client_images import jpeg
+    from benchmarks.graph_speed import build, write_ways
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        model, spec = build("demo")
+        write_ways(model, spec, folder)
+        (folder / "photo.jpg").write_bytes(jpeg(480, 640))
+        (folder / "spm.model").write_bytes(spec.tokenizer)
+        about = {"size": spec.image_height, "length": spec.token_length, "labels": spec.labels}
+        (folder / "about.json").write_text(json.dumps(about))
+        found = measure(folder, options.rounds, options.seconds)
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""What one replica does, measured through its gRPC API: one caller, many callers, and requests of many rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from duoserve import Client, DuoserveError
+from duoserve.contract import SERVING_DEFAULT
+
+__all__ = ["Level", "Measurement", "Rows", "load", "measure", "saturation"]
+
+CALLERS: Final = (1, 2, 4, 8, 16, 32, 64)
+SIZES: Final = (1, 2, 4, 8, 16, 32)
+"""The batch sizes that an export warms up."""
+
+_GROWTH = 1.05  # more callers that bring less than this have filled the CPUs
+_TEXT = "a photo of a small red heart and three grinning faces over the green sea " * 64
+
+Progress = Callable[[str, float], None]
+"""Is told what is measured now, and the share of the time that has passed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Level:
+    """What a number of callers got, each with one call of one row at a time.
+
+    Attributes:
+        callers: How many.
+        calls: Calls that were answered.
+        throughput: Of these, by the second.
+        p50: Median latency in milliseconds.
+        p99: 99th percentile in milliseconds.
+        errors: Calls that failed.
+    """
+
+    callers: int
+    calls: int
+    throughput: float
+    p50: float
+    p99: float
+    errors: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a running server did.
+
+    Attributes:
+        version: The version that answered.
+        levels: By number of callers, until more of them brought no more.
+        curve: Milliseconds of a request by its rows, one request at a time; never falling.
+        empty_calls: Calls a second that run no graph, from as many callers as fill the server.
+        client_busy: Share of a core that this program used meanwhile: near 1, it is what was measured.
+        seconds: Time that it took.
+    """
+
+    version: int
+    levels: tuple[Level, ...]
+    curve: Mapping[int, float]
+    empty_calls: float
+    client_busy: float
+    seconds: float
+
+    @property
+    def full(self) -> Level:
+        """The fewest callers that get nearly the highest throughput."""
+        most = max(level.throughput for level in self.levels)
+        return next(level for level in self.levels if level.throughput * _GROWTH >= most)
+
+
+class Rows:
+    """Requests of any number of rows for one model: noise as the image, and a text of full length.
+
+    Args:
+        client: Of the model, pinned to a version or a label.
+
+    Raises:
+        DuoserveError: The server does not answer, or the model has other inputs.
+    """
+
+    def __init__(self, client: Client) -> None:
+        preprocessor = client.preprocessor()
+        spec = preprocessor.spec
+        shape = (spec.image_height, spec.image_width, 3)
+        self._image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        self._tokens = preprocessor.tokens(_TEXT)
+        self._client = client
+
+    def ask(self, rows: int = 1) -> int:
+        """One request; the version that answered."""
+        inputs: dict[str, Any] = {
+            "image": np.broadcast_to(self._image, (rows, *self._image.shape)),
+            "tokens": np.broadcast_to(self._tokens, (rows, *self._tokens.shape)),
+        }
+        return self._client.run(SERVING_DEFAULT, inputs, outputs=["probabilities"]).version
+
+
+def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
+    """Calls `ask` from `callers` threads, one after the other in each, for some seconds and at least once.
+
+    Raises:
+        DuoserveError: Every call failed.
+    """
+    times: list[float] = []
+    errors: list[DuoserveError] = []
+    end = time.perf_counter() + seconds
+
+    def call() -> None:
+        while True:
+            begin = time.perf_counter()
+            try:
+                ask()
+            except DuoserveError as error:
+                errors.append(error)
+            else:
+                times.append(time.perf_counter() - begin)
+            if time.perf_counter() > end:
+                return
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    passed = time.perf_counter() - begin
+    if not times:
+        raise errors[0]
+    p50, p99 = (float(value) * 1000 for value in np.percentile(times, (50, 99)))
+    return Level(callers, len(times), len(times) / passed, p50, p99, len(errors))
+
+
+def measure(client: Client, seconds: float, progress: Progress = lambda what, share: None) -> Measurement:
+    """Measures latency, saturation and batch curve.
+
+    Args:
+        client: Of the model, pinned to a version or a label.
+        seconds: About how long it may take: half for the callers, the rest for empty calls and the curve.
+        progress: Is told what is measured now.
+
+    Raises:
+        DuoserveError: The server does not answer, or the model has other inputs.
+    """
+    begin = time.perf_counter()
+
+    def report(what: str) -> None:
+        progress(what, min((time.perf_counter() - begin) / seconds, 1.0))
+
+    report("warmup")
+    rows = Rows(client)
+    version = rows.ask()
+    load(rows.ask, 2, min(1.0, seconds / 20))
+    start, used = time.perf_counter(), time.process_time()
+    levels = saturation(rows, seconds / 2, report)
+    busy = (time.process_time() - used) / (time.perf_counter() - start)
+    most = max(levels, key=lambda level: level.throughput)
+    report("empty calls")
+    empty = load(client.status, most.callers, seconds / 16)
+    curve = _curve(rows, begin + seconds, report)
+    report("done")
+    return Measurement(version, levels, curve, empty.throughput, busy, time.perf_counter() - begin)
+
+
+def saturation(
+    rows: Rows, seconds: float, report: Callable[[str], None] = lambda what: None, most: int = CALLERS[-1]
+) -> tuple[Level, ...]:
+    """More and more callers, until two steps in turn brought no more throughput."""
+    levels: list[Level] = []
+    for callers in (count for count in CALLERS if count <= most):
+        report(f"{callers} callers")
+        levels.append(load(rows.ask, callers, seconds / len(CALLERS)))
+        best = max(level.throughput for level in levels[:-2]) if levels[2:] else 0.0
+        if best and max(level.throughput for level in levels[-2:]) < _GROWTH * best:
+            break
+    return tuple(levels)
+
+
+def _curve(rows: Rows, end: float, report: Callable[[str], None]) -> dict[int, float]:
+    """Median milliseconds by rows, sizes in turn so that other load affects all alike; at least one round."""
+    times: dict[int, list[float]] = {size: [] for size in SIZES}
+    while time.perf_counter() < end or not all(times.values()):
+        for size in list(times):
+            report(f"requests of {size} rows")
+            begin = time.perf_counter()
+            try:
+                rows.ask(size)
+            except DuoserveError:
+                if size == 1:
+                    raise
+                for larger in [other for other in times if other >= size]:  # over the server's largest batch
+                    del times[larger]
+                break
+            times[size].append((time.perf_counter() - begin) * 1000)
+    curve: dict[int, float] = {}
+    for size, found in times.items():
+        # A larger batch takes no less time; where it seems to, other load did it.
+        curve[size] = max([round(statistics.median(found), 3), *curve.values()])
+    return curve

@@ -1,0 +1,95 @@
+"""A plan as files: batching.config, and a kustomize component that patches the deployment and its autoscaler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from serving.capacity.plan import CapacityPlan
+
+__all__ = ["batching_config", "write_patches"]
+
+_DEPLOYMENT = Path(__file__).parents[2] / "k8s/base/server/deployment.yaml"
+_CONTAINER = "/spec/template/spec/containers/0"
+
+
+def batching_config(batching: Mapping[str, int | list[int]]) -> str:
+    """The text of a batching.config."""
+    lines = ["# Made by `python -m serving.capacity`."]
+    for name, value in batching.items():
+        lines += [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
+    return "\n".join([*lines, "pad_variable_length_inputs: false", ""])
+
+
+def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:
+    """Writes a kustomize component for a plan.
+
+    Args:
+        made: The plan.
+        cpus: CPUs of a replica.
+        folder: Where; it is made.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: They can't be written.
+    """
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Texts of several lines as they are."""
+
+    Dumper.add_representer(
+        str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" * ("\n" in text))
+    )
+    content: dict[str, Any] = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component"}
+    texts = {}
+    if made.batching:
+        texts["batching.config"] = batching_config(made.batching)
+        content["configMapGenerator"] = [{"name": "duoserve-server", "behavior": "merge", "files": ["batching.config"]}]
+    server = {"kind": "Deployment", "labelSelector": "app.kubernetes.io/component=server"}
+    changes = [(server, _deployment(made, cpus)), ({"kind": "HorizontalPodAutoscaler"}, _autoscaler(made))]
+    content["patches"] = [
+        {"target": target, "patch": yaml.safe_dump(operations, sort_keys=False)} for target, operations in changes
+    ]
+    where = "in place of the component batching" if made.batching else "without the component batching"
+    head = f"# For {made.rate:g} calls a second. Add this folder to an overlay's components, {where}.\n"
+    texts["kustomization.yaml"] = head + yaml.dump(content, Dumper=Dumper, sort_keys=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
+
+
+def _deployment(made: CapacityPlan, cpus: int) -> list[dict[str, Any]]:
+    import yaml
+
+    args: list[str] = yaml.safe_load(_DEPLOYMENT.read_text())["spec"]["template"]["spec"]["containers"][0]["args"]
+    amounts: dict[str, str] = {"cpu": str(cpus)}
+    if made.memory_mb is not None:
+        amounts["memory"] = f"{made.memory_mb}Mi"
+    operations: list[dict[str, Any]] = [
+        {"op": "replace", "path": f"{_CONTAINER}/resources/{kind}/{name}", "value": amount}
+        for kind in ("requests", "limits")
+        for name, amount in amounts.items()
+    ]
+    for name, value in made.flags.items():
+        place = next(at for at, arg in enumerate(args) if arg.startswith(f"--{name}="))
+        # The base takes the threads that compute from the CPU limit.
+        if args[place] not in (f"--{name}={value}", f"--{name}=$(CPU_LIMIT)" if value == cpus else ""):
+            path = f"{_CONTAINER}/args/{place}"
+            operations.append({"op": "test", "path": path, "value": args[place]})
+            operations.append({"op": "replace", "path": path, "value": f"--{name}={value}"})
+    if made.batching:
+        flags = ("--enable_batching=true", "--batching_parameters_file=/etc/duoserve/server/batching.config")
+        operations += [{"op": "add", "path": f"{_CONTAINER}/args/-", "value": flag} for flag in flags]
+    return operations
+
+
+def _autoscaler(made: CapacityPlan) -> list[dict[str, Any]]:
+    return [
+        {"op": "replace", "path": "/spec/minReplicas", "value": made.minimum},
+        {"op": "replace", "path": "/spec/maxReplicas", "value": made.maximum},
+    ]

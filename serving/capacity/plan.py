@@ -1,0 +1,256 @@
+"""From what one replica does and the load to a plan; every assumption is named where it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+
+__all__ = ["CapacityPlan", "Load", "Measured", "PlanError", "plan"]
+
+SERVER_MB = 350
+"""Memory of the server without a model: binary, gRPC, threads."""
+
+RESTORE_FACTOR = 1.2
+"""The stock server's own estimate of a version's memory, from its size on disk."""
+
+VERSIONS = 2
+"""A rollout loads the new version beside the old."""
+
+HEADROOM = 1.25
+"""Of memory, for what the allocator keeps."""
+
+
+_LARGEST_ROW_MB = 1024
+
+
+class PlanError(ValueError):
+    """Numbers that no plan fits."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """What one replica did, measured under its CPU limit.
+
+    Attributes:
+        latency_ms: Median time of a call of one row from one caller, in the server.
+        cpus: The CPU limit that it was measured with.
+        model_mb: Size of a version on disk, in megabytes; None: memory is not planned.
+        curve: Time of a run in ms by rows in the batch, in their order, one run at a time; empty without batching.
+        row_mb: Memory that one row takes while it is computed, in megabytes; at most 1024.
+        throughput: Calls of one row a second from many callers, when the CPUs are full; None takes that of one caller.
+        overhead_ms: What a call costs beside the run of the graph, which batching does not save; 0: not known.
+
+    Raises:
+        PlanError: A number out of its range, rows that do not increase, or times that fall as they do.
+    """
+
+    latency_ms: float
+    cpus: int
+    model_mb: float | None = None
+    curve: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    row_mb: float = 4.0
+    throughput: float | None = None
+    overhead_ms: float = 0.0
+
+    @property
+    def plain(self) -> float:
+        """Calls a second without batching."""
+        return self.throughput or 1000 / self.latency_ms
+
+    def batched(self, rows: int) -> float:
+        """Calls a second with batches of so many rows."""
+        return 1000 / (self.overhead_ms + self.curve[rows] / rows)
+
+    def __post_init__(self) -> None:
+        _positive("latency_ms", self.latency_ms)
+        _positive("cpus", self.cpus)
+        _positive("row_mb", self.row_mb)
+        for name in ("model_mb", "throughput"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
+        for rows, time in self.curve.items():
+            _positive("rows of the batch curve", rows)
+            _positive(f"time of {rows} rows", time)
+        if self.row_mb > _LARGEST_ROW_MB:
+            raise PlanError(f"Expected row_mb of at most {_LARGEST_ROW_MB} (megabytes). Received: {self.row_mb:g}")
+        for (fewer, before), (rows, time) in itertools.pairwise(self.curve.items()):
+            if rows <= fewer:
+                raise PlanError(f"Expected rows of the curve to increase. Received: {rows} after {fewer}")
+            if time < before:
+                raise PlanError(
+                    f"Expected the time of {rows} rows to be at least that of {fewer}, {before:g} ms. Received: "
+                    f"{time:g} ms (measure again: something else took the CPUs)"
+                )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of all replicas.
+
+    Attributes:
+        rate: Calls of one row a second at the peak; None: what one replica carries, with the spare ones beside it.
+        quiet_rate: The same when it is quietest; 0 keeps the smallest size.
+        target_ms: Time that nearly every call has to be answered in.
+        utilization: Share of a replica's throughput to plan with, 0.1 to 0.9.
+        spare: Replicas that may be missing at the peak: a node, a roll, a zone's worth.
+    """
+
+    rate: float | None = None
+    quiet_rate: float = 0.0
+    target_ms: float = 200.0
+    utilization: float = 0.6
+    spare: int = 1
+
+    def __post_init__(self) -> None:
+        _positive("target_ms", self.target_ms)
+        if self.rate is not None:
+            _positive("rate", self.rate)
+        if not 0 <= self.quiet_rate <= (math.inf if self.rate is None else self.rate):
+            raise PlanError(f"Expected quiet_rate between 0 and rate, {self.rate}. Received: {self.quiet_rate:g}")
+        if not 0.1 <= self.utilization <= 0.9:
+            raise PlanError(f"Expected utilization between 0.1 and 0.9. Received: {self.utilization:g}")
+        if self.spare < 0:
+            raise PlanError(f"Expected spare of at least 0. Received: {self.spare}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CapacityPlan:
+    """What to set.
+
+    Attributes:
+        rate: Calls a second at the peak.
+        per_replica: Calls a second that one replica can answer when it is full.
+        replicas: Replicas at the peak, spare ones included.
+        minimum: `minReplicas` of the autoscaler.
+        maximum: `maxReplicas`: half again as many as the peak needs.
+        busy: Share of a replica in use at the peak, with the spare ones missing.
+        expected_ms: Mean time of a call then, waiting included.
+        memory_mb: Request and limit of a replica, a multiple of 256; None when the size of a version is not known.
+        flags: Flags of the server.
+        batching: batching.config; empty when batching does not pay.
+        notes: What to know about these numbers.
+    """
+
+    rate: float
+    per_replica: float
+    replicas: int
+    minimum: int
+    maximum: int
+    busy: float
+    expected_ms: float
+    memory_mb: int | None
+    flags: dict[str, int]
+    batching: dict[str, int | list[int]]
+    notes: tuple[str, ...]
+
+
+def plan(measured: Measured, load: Load) -> CapacityPlan:
+    """The plan for a load.
+
+    Raises:
+        PlanError: One call alone takes longer than the target.
+    """
+    if measured.latency_ms > load.target_ms:
+        raise PlanError(
+            f"Expected a call alone to take at most target_ms, {load.target_ms:g} ms. Received: "
+            f"{measured.latency_ms:g} ms (more CPUs a replica, a smaller model, or another target)"
+        )
+    plain = measured.plain
+    size = _batch(measured, load)
+    batched = measured.batched(size) if size else 0.0
+    # 10 %: less is lost again in waiting for batches to fill.
+    use_batching = batched > 1.1 * plain
+    per_replica = batched if use_batching else plain
+    rate = load.rate or per_replica * load.utilization
+    working = math.ceil(rate / (per_replica * load.utilization) - 1e-9)
+    replicas = max(2, working + load.spare)
+    busy = rate / (max(1, replicas - load.spare) * per_replica)
+    run = measured.curve[size] if use_batching else measured.latency_ms
+    rows = size if use_batching else measured.cpus
+    timeout = _timeout(measured, size, rate / replicas) if use_batching else 0
+    # Fixed service time, random arrivals (M/D/1); a batch also waits to fill.
+    expected = run * (1 + busy / (2 * (1 - busy))) + timeout / 1000
+    return CapacityPlan(
+        rate=round(rate, 1),
+        per_replica=round(per_replica, 1),
+        replicas=replicas,
+        minimum=max(2, math.ceil(load.quiet_rate / (per_replica * load.utilization)) + load.spare),
+        maximum=math.ceil(1.5 * replicas),
+        busy=round(busy, 2),
+        expected_ms=round(expected, 1),
+        memory_mb=_memory(measured, rows),
+        flags=_flags(measured, rate / max(1, replicas - load.spare), expected),
+        batching=_batching(measured, load, size, timeout) if use_batching else {},
+        notes=_notes(measured, load, use_batching, batched, plain, expected),
+    )
+
+
+def _positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise PlanError(f"Expected {name} above 0. Received: {value!r}")
+
+
+def _batch(measured: Measured, load: Load) -> int:
+    """The smallest batch size with nearly the most rows a second whose calls stay in time; 0 without one.
+
+    A call may come just after a run began: it waits for that run, and then for its own.
+    """
+    good = [rows for rows, time in measured.curve.items() if 2 * time + time / 2 <= load.target_ms]
+    most = max(map(measured.batched, good), default=0.0)
+    return next((rows for rows in good if measured.batched(rows) > 0.95 * most), 0)
+
+
+def _timeout(measured: Measured, size: int, rate: float) -> int:
+    """Microseconds to wait for a batch to fill: no longer than filling takes, nor than half a run."""
+    return int(min(1e6 * size / rate, 500 * measured.curve[size]))
+
+
+def _memory(measured: Measured, rows: int) -> int | None:
+    if measured.model_mb is None:
+        return None
+    amount = SERVER_MB + VERSIONS * RESTORE_FACTOR * measured.model_mb + rows * measured.cpus * measured.row_mb
+    return 256 * math.ceil(amount * HEADROOM / 256)
+
+
+def _flags(measured: Measured, rate: float, expected_ms: float) -> dict[str, int]:
+    concurrent = rate * expected_ms / 1000  # Little's law; bursts are several times the mean
+    return {
+        "tensorflow_intra_op_parallelism": measured.cpus,
+        "tensorflow_inter_op_parallelism": measured.cpus,
+        "grpc_max_threads": max(64, 16 * math.ceil(4 * concurrent / 16)),
+        "rest_api_num_threads": 8,
+    }
+
+
+def _batching(measured: Measured, load: Load, size: int, timeout: int) -> dict[str, int | list[int]]:
+    run = measured.curve[size]
+    sizes = sorted({*(rows for rows in measured.curve if rows < size), size})
+    return {
+        "max_batch_size": size,
+        "batch_timeout_micros": timeout,
+        # What waits longer than the target is refused instead.
+        "max_enqueued_batches": max(1, int((load.target_ms - run) / run)),
+        # The curve was measured one run at a time, with all CPUs.
+        "num_batch_threads": 1,
+        "allowed_batch_sizes": sizes,
+    }
+
+
+def _notes(
+    measured: Measured, load: Load, use_batching: bool, batched: float, plain: float, expected: float
+) -> tuple[str, ...]:
+    notes = [
+        f"One replica has {measured.cpus} CPUs, as it was measured with: measure again to plan with another number.",
+        "Calls of one row. A call of many rows counts as many.",
+        "Arrivals are independent; clients that all wait for each other come in bursts: plan with a lower utilization.",
+        f"{load.spare} replica{'s' if load.spare != 1 else ''} may be missing at the peak.",
+    ]
+    if use_batching:
+        notes.append(f"Batching on: {batched:.0f} rows a second a replica against {plain:.0f} without.")
+    elif measured.curve:
+        notes.append(f"Batching off: at most {batched:.0f} rows a second in time, against {plain:.0f} without.")
+    if expected > load.target_ms:
+        notes.append(f"The mean at the peak, {expected:.0f} ms, is over the target: lower the utilization.")
+    return tuple(notes)

@@ -1,0 +1,158 @@
+"""Embedded servers with different settings under the same load: throughput against latency."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from duoserve import Client
+from serving.capacity.measuring import Level, Progress, Rows, load, saturation
+from serving.capacity.patches import batching_config
+from serving.local.testing import LocalServer
+
+__all__ = ["Setting", "Tuned", "best", "draw", "settings", "tune"]
+
+_MOST_CALLERS = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to run the server.
+
+    Attributes:
+        intra: Threads of one operation.
+        inter: Operations that run at once.
+        batching: Entries of batching.config; empty: off.
+    """
+
+    intra: int
+    inter: int
+    batching: dict[str, int | list[int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For tables and the legend of the plot."""
+        threads = f"intra {self.intra}, inter {self.inter}"
+        if not self.batching:
+            return f"{threads}, no batching"
+        batch_threads, timeout = (self.batching[key] for key in ("num_batch_threads", "batch_timeout_micros"))
+        return f"{threads}, batch threads {batch_threads}, timeout {timeout} µs"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a setting did, by number of callers."""
+
+    setting: Setting
+    levels: tuple[Level, ...]
+
+    def within(self, target_ms: float) -> Level | None:
+        """The level of the highest throughput whose p99 is within a target."""
+        good = [level for level in self.levels if level.p99 <= target_ms]
+        return max(good, key=lambda level: level.throughput, default=None)
+
+
+def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
+    """The settings that are tried: threads of the CPUs or one, batching off and on.
+
+    Args:
+        cpus: CPUs of a replica.
+        sizes: The batch sizes that the version was warmed up for.
+    """
+    found = [Setting(intra, cpus) for intra in dict.fromkeys((1, cpus))]
+    for threads, timeout in itertools.product(dict.fromkeys((1, cpus)), (0, 2000)):
+        queue: dict[str, int | list[int]] = {
+            "max_batch_size": max(sizes),
+            "batch_timeout_micros": timeout,
+            "max_enqueued_batches": 64,
+            "num_batch_threads": threads,
+            "allowed_batch_sizes": sorted(sizes),
+        }
+        # Batches that run at once share the CPUs.
+        found.append(Setting(max(1, cpus // threads), cpus, queue))
+    return found
+
+
+def tune(
+    store: Path, model: str, tried: Sequence[Setting], seconds: float, progress: Progress = lambda what, share: None
+) -> list[Tuned]:
+    """Starts a server for each setting, one at a time, and loads it with more and more callers.
+
+    Args:
+        store: Root of the model store.
+        model: The model's name; its newest version is served.
+        tried: The settings.
+        seconds: Time for the load in all; the starts come on top.
+        progress: Is told which setting runs.
+
+    Raises:
+        ServerDiedError: A server did not start.
+        DuoserveError: It does not answer.
+    """
+    found = []
+    for number, setting in enumerate(tried):
+        progress(setting.name, number / len(tried))
+        with _served(store, model, setting) as client:
+            rows = Rows(client)
+            load(rows.ask, 2, min(1.0, seconds / len(tried) / 4))
+            found.append(Tuned(setting, saturation(rows, seconds / len(tried), most=_MOST_CALLERS)))
+    progress("done", 1.0)
+    return found
+
+
+@contextlib.contextmanager
+def _served(store: Path, model: str, setting: Setting) -> Iterator[Client]:
+    flags = [
+        f"--model_name={model}",
+        f"--model_base_path={(store / model).absolute()}",
+        f"--tensorflow_intra_op_parallelism={setting.intra}",
+        f"--tensorflow_inter_op_parallelism={setting.inter}",
+        "--grpc_max_threads=64",
+    ]
+    with tempfile.TemporaryDirectory(prefix="capacity-") as folder:
+        if setting.batching:
+            path = Path(folder) / "batching.config"
+            path.write_text(batching_config(setting.batching), encoding="utf-8")
+            flags += ["--enable_batching=true", f"--batching_parameters_file={path}"]
+        with LocalServer(*flags) as server, Client(server.address, model=model, timeout=60) as client:
+            yield client
+
+
+def best(found: Sequence[Tuned], target_ms: float) -> Tuned | None:
+    """The setting with the highest throughput whose p99 is within the target; None when no setting has one."""
+
+    def throughput(tuned: Tuned) -> float:
+        level = tuned.within(target_ms)
+        return level.throughput if level else 0.0
+
+    winner = max(found, key=throughput)
+    return winner if throughput(winner) else None
+
+
+def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
+    """Plots throughput against p99, a line a setting and a mark a number of callers."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    winner = best(found, target_ms)
+    for tuned in found:
+        chosen = tuned is winner
+        style: dict[str, Any] = {"linewidth": 2.5 if chosen else 1.0, "marker": "o", "markersize": 4}
+        line = [(level.throughput, level.p99) for level in tuned.levels]
+        axes.plot(*zip(*line, strict=True), label=tuned.setting.name + (" (best)" if chosen else ""), **style)
+        for level in tuned.levels:
+            axes.annotate(str(level.callers), (level.throughput, level.p99), fontsize=7, xytext=(3, 3),
+                          textcoords="offset points")  # fmt: skip
+    axes.axhline(target_ms, color="grey", linestyle=":", label=f"target {target_ms:g} ms")
+    axes.set(xlabel="calls of one row a second", ylabel="p99, ms", yscale="log", title="By number of callers")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

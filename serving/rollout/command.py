@@ -1,0 +1,190 @@
+"""One command of the rollout: the config as it was read, the edits made over it, history and progress."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from serving.rollout.edits import Edit, State, difference, read_state
+from serving.rollout.errors import RolloutError
+from serving.rollout.package import Package, open_package
+from serving.rollout.replicas.fleet import Fleet
+from serving.rollout.replicas.watcher import Watcher
+from serving.rollout.reporter import Reporter
+from serving.rollout.settings import Settings
+from serving.rollout.storage import Storage
+from serving.rollout.storage.entries import entry
+from serving.rollout.trial.comparison import Input
+from serving.rollout.trial.live_check import CheckReport
+
+__all__ = ["Command", "Outcome"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended.
+
+    Attributes:
+        text: For people.
+        edits: The edits that were made, or in a dry run would be: name and diff.
+        checks: The checks that were passed.
+        warnings: What was left behind, such as replicas that did not answer.
+        dry_run: Nothing was changed.
+    """
+
+    text: str
+    edits: tuple[tuple[str, str], ...]
+    checks: tuple[CheckReport, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+
+class Command:
+    """A command of the rollout: its config, history and progress.
+
+    Args:
+        settings: What, where, and how good.
+        storage: The config, its lock and its history.
+        fleet: The replicas.
+        reporter: Is told of progress.
+        name: Of the command, for the history.
+        version: What the command is about, for the history.
+        dry_run: Edits are made in memory only.
+        allow_contract: Don't look at the contract.
+
+    Attributes:
+        watcher: Looks at the replicas.
+        version: What the command is about, for the history.
+        inputs: The inputs that the settings name, once they are read.
+        checks: The checks that were passed.
+        warnings: What was left behind.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage,
+        fleet: Fleet,
+        reporter: Reporter,
+        *,
+        name: str,
+        version: int | None,
+        dry_run: bool,
+        allow_contract: bool,
+    ) -> None:
+        self.settings = settings
+        self._storage = storage
+        self.fleet = fleet
+        self.reporter = reporter
+        self._name = name
+        self.version = version
+        self.dry_run = dry_run
+        self.allow_contract = allow_contract
+        self.watcher = Watcher(fleet, settings, reporter)
+        self._seen = ""
+        self._pretended: str | None = None
+        self._edits: list[tuple[str, str]] = []
+        self.inputs: Sequence[Input] = ()
+        self.checks: list[CheckReport] = []
+        self.warnings: list[str] = []
+
+    def outcome(self, text: str) -> Outcome:
+        """The outcome of a command that succeeded."""
+        dry = "nothing was changed; " + (
+            f"{len(self._edits)} edits would be made" if self._edits else "no edit to make"
+        )
+        return Outcome(
+            dry if self.dry_run else text,
+            tuple(self._edits),
+            tuple(self.checks),
+            tuple(self.warnings),
+            self.dry_run,
+        )
+
+    def log(self, event: str, *, urgent: bool = False, **facts: Any) -> None:
+        """Adds an entry to the history.
+
+        Args:
+            event: What happened.
+            urgent: Only warn when the history can't be written.
+            facts: Figures.
+        """
+        try:
+            version = facts.pop("version", self.version)
+            self._storage.history.append(entry(event, self._name, self.settings.model, version=version, **facts))
+        except RolloutError as error:
+            if not urgent:
+                raise
+            self.reporter.report("history", str(error))
+            self.warnings.append(str(error))
+
+    def records(self) -> list[dict[str, Any]]:
+        """The history of the model, oldest entry first.
+
+        Raises:
+            RolloutError: It can't be read.
+        """
+        return self._storage.records(self.settings.model)
+
+    def state(self) -> State:
+        """What the file says now. The next edit is made over this and nothing newer."""
+        if self._pretended is None:
+            self._seen = self._storage.config.read()
+        return self.known()
+
+    def known(self) -> State:
+        """What the file said when it was last read or written: this does not read it, so it can't fail."""
+        return read_state(self._text(), self.settings.model, self.settings.labels)[0]
+
+    @property
+    def pretends(self) -> bool:
+        """Whether a dry run has made an edit, which the replicas don't know."""
+        return self._pretended is not None
+
+    @property
+    def edited(self) -> bool:
+        """Whether an edit of the real file was tried."""
+        return bool(self._edits) and not self.dry_run
+
+    def package(self, version: int) -> Package:
+        """The version's folder, checked.
+
+        Raises:
+            Refused: It lacks files, was tampered with, or is not signed as the policy asks.
+        """
+        self.reporter.report("store", f"checking every file of version {version}")
+        return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
+
+    def against(self, version: int) -> int | None:
+        """What a version is compared with: the stable one, or the one before when it is that itself."""
+        state = self.state()
+        return state.previous if state.stable == version else state.stable
+
+    def write(self, edit: Edit, *, urgent: bool = False, **facts: Any) -> None:
+        """Makes an edit, over the config as `state` read it last.
+
+        Args:
+            edit: The edit.
+            urgent: Only warn when the history can't be written.
+            facts: For the history.
+
+        Raises:
+            Busy: Somebody else changed the config since, or the lock was lost.
+        """
+        before = self._text()
+        after = edit.apply(before, self.settings.model)
+        shown = difference(before, after, self._storage.config.name)
+        self._edits.append((edit.step, shown))
+        if self.dry_run:
+            self._pretended = after
+            return
+        self._storage.lock.check()
+        # Before the edit: an edit without an entry is worse than an entry without an edit.
+        self.log("edit", urgent=urgent, step=edit.step, diff=shown, **facts)
+        self._storage.config.write(after, self._seen)
+        self._seen = after
+        self.reporter.report(edit.step, f"{self._storage.config.name} edited")
+
+    def _text(self) -> str:
+        return self._seen if self._pretended is None else self._pretended

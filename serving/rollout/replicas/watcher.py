@@ -1,0 +1,179 @@
+"""Waits until every replica is in sync with the file, or can't be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from serving.rollout.edits import State
+from serving.rollout.errors import RolloutError, Stopped
+from serving.rollout.replicas.fleet import DISCOVERY, Fleet, ReplicaView
+from serving.rollout.replicas.sync import differences, ended
+from serving.rollout.reporter import Reporter
+from serving.rollout.settings import Settings
+
+__all__ = ["Watcher"]
+
+_RESTARTS = 3  # a replica that goes away this often in one command has a reason
+
+Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
+
+
+class Watcher:
+    """Looks at the replicas repeatedly, and remembers which of them went away.
+
+    Args:
+        fleet: The replicas.
+        settings: Times, labels and how many replicas there have to be.
+        reporter: Is told of progress.
+    """
+
+    def __init__(self, fleet: Fleet, settings: Settings, reporter: Reporter) -> None:
+        self._fleet = fleet
+        self._waits = settings.waits
+        self._least = settings.min_replicas
+        self._reporter = reporter
+        self._missing: dict[str, tuple[float, str]] = {}  # since when, and the error
+        self._losses: dict[str, int] = {}
+
+    @property
+    def least(self) -> int:
+        """How many replicas there have to be: as set, or as the first look found."""
+        return self._least or 1
+
+    def look(self, state: State) -> tuple[ReplicaView, ...]:
+        """Every replica now, with the labels that the file has: asking for others would count as errors there."""
+        views = self._fleet.look(state.labels)
+        if self._least is None and views and all(view.address != DISCOVERY for view in views):
+            self._least = len(views)
+        now = time.monotonic()
+        for view in views:
+            if view.up:
+                self._missing.pop(view.address, None)
+            else:
+                if view.address not in self._missing:
+                    self._losses[view.address] = self._losses.get(view.address, 0) + 1
+                self._missing[view.address] = (self._missing.get(view.address, (now,))[0], view.error)
+        for address in self._missing.keys() - {view.address for view in views}:
+            del self._missing[address]  # gone: the number of replicas counts
+        return views
+
+    def short(self, views: Sequence[ReplicaView]) -> list[str]:
+        """A line when there are too few replicas."""
+        return [f"expected at least {self.least} replicas. Received: {len(views)}"] if len(views) < self.least else []
+
+    def trouble(self, views: Sequence[ReplicaView]) -> list[str]:
+        """Replicas that have been missing for too long, or that keep restarting, one line each."""
+        now = time.monotonic()
+        found = [
+            f"{address}: expected an answer. Received: none for {now - since:.0f} s: {error}"
+            for address, (since, error) in self._missing.items()
+            if now - since > self._waits.missing
+        ]
+        found += [
+            f"{address}: expected it to stay up. Received: it went away {count} times"
+            for address, count in self._losses.items()
+            if count >= _RESTARTS and address != DISCOVERY
+        ]
+        return found
+
+    def until_arrived(self, step: str, state: State, version: int, before: Sequence[ReplicaView]) -> None:
+        """Waits until no replica differs from the file.
+
+        Args:
+            step: Its name.
+            state: What the file says.
+            version: The one that is on its way.
+            before: The replicas before the edit: an error of an earlier attempt does not count.
+
+        Raises:
+            Stopped: The version failed to load, a replica is missing for long or keeps
+                restarting, or it takes too long.
+        """
+        begin = time.monotonic()
+        stale = set(ended(before, version))
+        short_since: float | None = None
+        while True:
+            views = self.look(state)
+            now = time.monotonic()
+            found = differences(state, views)
+            failed = ended(views, version)
+            # An error of an earlier attempt; one that stays for long is of this one.
+            stale = stale.intersection(failed) if now - begin <= self._waits.missing else set()
+            findings = [line for line in failed if line not in stale] + self.trouble(views)
+            short_since = (short_since or now) if len(views) < self.least else None
+            if short_since is not None and now - short_since > self._waits.missing:
+                findings += self.short(views)
+            if findings:
+                raise Stopped(step, f"{step}: version {version} did not arrive on every replica:", findings)
+            differing = {one.address for one in found}
+            total = max(len(views), self.least)
+            text = str(found[0]) if found else ""
+            self._reporter.progress(step, len(views) - len(differing), total, text)
+            if not found and len(views) >= self.least:
+                return
+            if now - begin > self._waits.step:
+                lines = [str(one) for one in found] or [f"expected {self.least} replicas. Received: {len(views)}"]
+                raise Stopped(step, f"{step}: expected every replica to follow within {self._waits.step:g} s:", lines)
+            time.sleep(self._waits.poll)
+
+    def until_serving(self, address: str, version: int) -> None:
+        """Waits until a version serves on a replica that joined or restarted, for as long as one may be missing."""
+        end = time.monotonic() + self._waits.missing
+        while time.monotonic() < end and not self._fleet.closed:
+            if self._fleet.view(address).available(version):
+                return
+            time.sleep(self._waits.poll)
+
+    def follow(self, step: str, state: State, seconds: float, judge: Judge) -> list[str]:
+        """Watches for some time; the findings that end it early, empty when nothing was found.
+
+        A replica that is away for less than `waits.missing`, or still catches up after a
+        restart, is not a finding.
+        """
+        begin = time.monotonic()
+        behind: dict[str, float] = {}
+        while True:
+            views = self.look(state)
+            now = time.monotonic()
+            lines = {*map(str, differences(state, views)), *self.short(views)}
+            behind = {line: behind.get(line, now) for line in lines}
+            findings = self.trouble(views)
+            findings += [line for line, since in behind.items() if now - since > self._waits.missing]
+            findings += judge(views)
+            if findings:
+                return findings
+            passed = now - begin
+            self._reporter.progress(step, min(int(passed), int(seconds)), int(seconds), "seconds watched")
+            if passed >= seconds and not behind:
+                return []
+            time.sleep(self._waits.poll)
+
+    def after_rollback(self, state: State) -> list[str]:
+        """Waits until every replica that answers follows the file; what is left, one line each. Never raises an error.
+
+        Those that don't answer are given the time of a restart.
+        """
+        begin = time.monotonic()
+        while True:
+            try:
+                views = self.look(state)
+            except RolloutError as error:
+                return [f"the replicas are not known: {error}"]
+            up = [view for view in views if view.up]
+            found = differences(state, up)
+            differing = {one.address for one in found}
+            self._reporter.progress("rollback", len(up) - len(differing), len(views), str(found[0]) if found else "")
+            silent = [
+                f"{view.address} does not answer; it reads the file when it is back"
+                if view.address != DISCOVERY
+                else f"there may be more replicas: {view.error}"
+                for view in views
+                if not view.up
+            ]
+            passed = time.monotonic() - begin
+            if up and not found and (not silent or passed > self._waits.missing):
+                return silent
+            if not views or passed > self._waits.step:
+                return silent + [str(one) for one in found]
+            time.sleep(self._waits.poll)

@@ -1,0 +1,179 @@
+"""Inputs on which two versions are compared, and how far their answers are apart."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from duoserve import Clip, Prediction
+from duoserve.artifact.samples import GoldenSample
+from duoserve.contract import normal_name, score_of_column
+from serving.rollout.errors import SettingsError
+from serving.rollout.trial.measures import Measure, Truth, measure_for
+
+__all__ = ["Answers", "Comparison", "Input", "compare", "from_samples", "read_inputs"]
+
+_NO_SCORES: Final = frozenset(("image", "audio", "text", "split", "group"))
+_Z: Final = 1.645  # one-sided 95 %: of twenty versions that just keep to a limit, one is stopped by chance
+
+
+class Input(NamedTuple):
+    """An encoded image or Clip, a text and, where it is known, what is right."""
+
+    image: bytes | Clip
+    text: str
+    true: Truth | None = None
+
+
+class Answers(NamedTuple):
+    """What both versions answered to one input, and what is right where it is known."""
+
+    old: Prediction
+    new: Prediction
+    true: Truth | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two versions answered the same inputs.
+
+    Attributes:
+        inputs: How many.
+        agreement: Share of them with the same class from both; of tags the mean overlap, of scores how many are near.
+        drift: Between the distributions of the answers, 0 to 1: see `serving.rollout.trial.measures`.
+        moved: Most frequent changes, "old decision -> new decision" with their number.
+        labelled: Inputs of which it is known what is right.
+        measure: What the qualities are: accuracy, mean F1 or R².
+        old_quality: Of the old version on the labelled inputs.
+        new_quality: Of the new version.
+        squares: Sum over them of the squared difference of an answer's quality. Of classes: how many inputs only one
+            version has right.
+        same: What versions that agree give.
+    """
+
+    inputs: int
+    agreement: float
+    drift: float
+    moved: tuple[tuple[str, int], ...] = ()
+    labelled: int = 0
+    measure: str = Measure.name
+    old_quality: float = 0.0
+    new_quality: float = 0.0
+    squares: float = 0.0
+    same: str = Measure.same
+
+    @property
+    def agreement_at_most(self) -> float:
+        """What the agreement may be at most, going by these inputs: Wilson's bound."""
+        if not self.inputs:
+            return 1.0
+        share, n = self.agreement, self.inputs
+        centre = share + _Z**2 / (2 * n)
+        spread = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+        return (centre + spread) / (1 + _Z**2 / n)
+
+    @property
+    def drop_at_least(self) -> float:
+        """By how much the quality falls at least, going by these inputs: of paired answers, only those count
+        that are not equally good."""
+        if not self.labelled:
+            return 0.0
+        n = self.labelled
+        drop = (self.old_quality - self.new_quality) * n
+        spread = _Z * math.sqrt(max(self.squares - drop**2 / n, 0.0))
+        return (drop - spread) / n
+
+    @property
+    def qualities(self) -> str:
+        """Both qualities, for people."""
+        old, new = (
+            f"{each:.1%}" if self.measure == Measure.name else f"{each:.3f}"
+            for each in (self.old_quality, self.new_quality)
+        )
+        return f"{old} -> {new}"
+
+
+def read_inputs(path: Path, most: int) -> list[Input]:
+    """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
+
+    They are evenly chosen. A column `label` names the true class, or tags with bars between them; without it, columns
+    of numbers are the true scores. Where there is a column `split`, only its rows `test` are taken: a version does too
+    well on what it was trained with.
+
+    Raises:
+        SettingsError: The file or an image can't be read, or there are none.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("split", "test") == "test"]
+        step = max(1, -(-len(rows) // most))
+        found = [Input(_medium(path.parent, row), row["text"] or "", _truth(row)) for row in rows[::step]]
+    except KeyError as error:
+        raise SettingsError(f"Expected the columns image and text in {path}. Received: no {error}") from error
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise SettingsError(
+            f"Expected {path} to be a CSV file with readable images or clips. Received: {error}"
+        ) from error
+    if not found:
+        raise SettingsError(f"Expected inputs in {path}. Received: none")
+    return found
+
+
+def from_samples(*groups: Iterable[GoldenSample]) -> list[Input]:
+    """The inputs of golden samples, each once. Those with a missing input are left out: one version may need both."""
+    found = {}
+    for sample in (sample for group in groups for sample in group):
+        image, text = sample.pair
+        if image is not None and text is not None:
+            found[sample.encoded, text] = Input(image, text)
+    return list(found.values())
+
+
+def _medium(folder: Path, row: Mapping[str, str]) -> bytes | Clip:
+    return Clip((folder / row["audio"]).read_bytes()) if row.get("audio") else (folder / row["image"]).read_bytes()
+
+
+def _truth(row: Mapping[str, str]) -> Truth | None:
+    if "label" in row:
+        return normal_name(row["label"] or "") or None
+    scores = {}
+    for column in row.keys() - _NO_SCORES:
+        with contextlib.suppress(TypeError, ValueError):
+            scores[score_of_column(column)[0]] = float(row[column])
+    return scores or None
+
+
+def compare(pairs: Sequence[Answers]) -> Comparison:
+    """Compares answers to the same inputs. Labels are matched by name, so their order may change."""
+    if not pairs:
+        return Comparison(0, 1.0, 0.0)
+    old, new = [pair.old for pair in pairs], [pair.new for pair in pairs]
+    by = measure_for(old[0], new[0])
+    decisions = [(was.decision, now.decision) for was, now in zip(old, new, strict=True)]
+    moved = Counter(f"{was or 'none'} -> {now or 'none'}" for was, now in decisions if was != now)
+    labelled = [pair for pair in pairs if by.knows(pair.true)]
+    true = [pair.true for pair in labelled if pair.true is not None]
+    was, now = (
+        by.qualities([getattr(pair, side) for pair in labelled], true) if labelled else np.zeros(1)
+        for side in ("old", "new")
+    )
+    return Comparison(
+        inputs=len(pairs),
+        agreement=float(by.agreements(old, new).mean()),
+        drift=by.drift(old, new),
+        moved=tuple(moved.most_common(5)),
+        labelled=len(labelled),
+        measure=by.name,
+        old_quality=float(was.mean()),
+        new_quality=float(now.mean()),
+        squares=float(((was - now) ** 2).sum()),
+        same=by.same,
+    )
