@@ -76,7 +76,7 @@ def published(trained: dict[str, TrainedModel], tmp_path_factory: pytest.TempPat
     return {
         kind: export_version(
             model.model,
-            model.spec if kind == "yes-no" else explained(model.spec, (2, 2)),
+            explained(model.spec, (2, 2)) if kind == "scores" else model.spec,
             model.samples,
             ModelStore(store, kind),
             batch_sizes=(1,),
@@ -92,14 +92,9 @@ def moved(published: dict[str, Published], trained: dict[str, TrainedModel]) -> 
     first, model = published["scores"].path, trained["scores"]
     shutil.copytree(first, first.parents[1] / "moved" / "1")
     higher = keras.layers.Rescaling([1.0, 1.0], offset=[300.0, 0.0])(model.model.output)
-    store, spec = ModelStore(first.parents[1], "moved"), published["scores"].spec
+    store = ModelStore(first.parents[1], "moved")
     return export_version(
-        keras.Model(model.model.input, higher),
-        spec,
-        model.samples,
-        store,
-        version=2,
-        batch_sizes=(1,),
+        keras.Model(model.model.input, higher), model.spec, model.samples, store, version=2, batch_sizes=(1,)
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duoserve import Client, NotAnswered, Prediction, UnsupportedModel
+from duoserve import Client, NotAnswered, Prediction
 from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.cli import main
 from duoserve.contract import Scores, Tags
@@ -123,12 +123,6 @@ def test_the_command_line(server: LocalServer, manifests: dict[str, Path], capsy
 
 
 def test_what_decided(server: LocalServer, manifests: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    with Client(server.address, model="tags") as client:
-        red = client.explain(manifests["tags"] / RED, TEXT[RED], label="red")
-        best = client.explain(manifests["tags"] / RED, TEXT[RED])
-        with pytest.raises(UnsupportedModel, match=r"one of the version's 6 tags\. Received: 'yes'"):
-            client.explain(manifests["tags"] / RED, TEXT[RED], label="yes")
-    assert red.label == "red" and red.probability > 0.5 and best.label in ("red", "square")
     with Client(server.address, model="scores") as client:
         price = client.explain(manifests["scores"] / BLUE, TEXT[BLUE])
         weight = client.explain(manifests["scores"] / BLUE, TEXT[BLUE], label="weight")

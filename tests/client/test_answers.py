@@ -59,6 +59,17 @@ def test_a_label_may_move_to_a_version_of_another_kind() -> None:
     assert answer.scores == dict(zip("abc", answer.values.tolist(), strict=True))
 
 
+def test_a_tag_can_be_explained() -> None:
+    spec = dataclasses.replace(TAGS, explain_grid=(2, 2))
+    with FakeServer(Version(spec)) as server, Client(server.address, model="pairs") as client:
+        found, best = client.explain(*PAIRS[0], label="c"), client.explain(*PAIRS[0])
+        answer = client.predict(*PAIRS[0])
+        with pytest.raises(UnsupportedModel, match=r"one of the version's 3 tags\. Received: 'yes'"):
+            client.explain(*PAIRS[0], label="yes")
+    assert (found.label, found.probability) == ("c", pytest.approx(float(answer.values[2])))
+    assert best.label == answer.top(1)[0].label
+
+
 def test_a_kind_from_the_future_asks_for_an_update() -> None:
     written = json.loads(TAGS.to_json())
     future = json.dumps({**written, "answer": {"kind": "ranking", "depth": 3}})
