@@ -8,11 +8,16 @@ import json
 import shlex
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from duoserve.contract import SERVING_BYTES, OneClass
 
 __all__ = ["Asked", "curl", "grpcurl", "python"]
+
+
+_NOT_RAW: Final = f"""# This version has no signature {SERVING_BYTES}: no graph makes the ids of its tokenizer.
+# The Python client prepares its input.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Asked:
         text: The words, "" for none.
         medium: "image" or "audio": what the model takes beside text.
         gives: What the answer has: see `duoserve.contract.Answer.gives`.
+        raw: Whether the version takes files and texts as they are; where not, only the client can ask it.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -40,6 +46,7 @@ class Asked:
     medium: str
     gives: Sequence[str] = OneClass.gives
     ca: str | None = None
+    raw: bool = True
 
 
 def python(asked: Asked) -> str:
@@ -61,6 +68,8 @@ with Client({", ".join(options)}) as client:
 
 def curl(asked: Asked) -> str:
     """A shell command that asks the same by REST: the graph decodes and tokenises."""
+    if not asked.raw:
+        return _NOT_RAW
     path = f"/v1/models/{urllib.parse.quote(asked.model, safe='')}"
     if asked.label is not None:
         path += f"/labels/{urllib.parse.quote(asked.label, safe='')}"
@@ -74,6 +83,8 @@ END
 
 def grpcurl(asked: Asked, page_url: str) -> str:
     """A shell command that asks the same by gRPC. The page serves the descriptors that grpcurl needs."""
+    if not asked.raw:
+        return _NOT_RAW
     spec = {"name": asked.model, "signature_name": SERVING_BYTES}
     if asked.label is not None:
         spec["version_label"] = asked.label

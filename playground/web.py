@@ -204,6 +204,7 @@ class _Request(_Handler):
             medium="image" if target.spec is None else target.spec.medium,
             gives=(ONE_CLASS if target.spec is None else target.spec.answer).gives,
             ca=site.ca,
+            raw=target.spec is None or target.spec.serving_bytes,
         )
         here = f"{self.request.protocol}://{self.request.host}"
         made = {"python": snippets.python(asked), "curl": snippets.curl(asked)}

@@ -23,8 +23,8 @@ _HEAVY: Final = 500_000
 """Rows times weights of a gate from which on a loop of matrix products is as fast as `BlockLSTMV2`: products that are
 operations use all instructions of the processor, those inside it do not."""
 
-_ANY_BATCH: Final = 128
-"""Rows that no request has."""
+_ANY_BATCH: Final = 48
+"""Rows that are more than a batch of the server has: no graph is made for what begins there."""
 
 
 def block_lstm(layer: keras.Layer) -> keras.Layer | None:

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from duoserve.contract import ANSWERS, OneClass, YesNo
-from export.own.assets import Tokenizer
 from export.own.features import find_features
 from export.own.finishing import Finish, finish_for
 from export.own.graph import functional
@@ -18,6 +17,7 @@ from export.own.outputs import check_output, declared_kind, pick_output
 from export.own.reasons import reason, said
 from export.own.scaling import scale
 from export.own.settings import OwnModel
+from export.own.tokenizers import Tokenizer
 from export.own.trial import ROUNDING, Array, Predict, try_out
 from export.publish.embedding import EMBEDDING
 
@@ -81,9 +81,11 @@ def find_answer(
     image = keras.Input((inputs.height, inputs.width, 3), dtype="uint8", name="image")
     tokens = keras.Input((inputs.token_length,), dtype="int32", name="tokens")
     pixels = keras.ops.cast(scale(image, inputs.scale), inputs.image_dtype)
-    ids_as_taken = keras.ops.cast(tokens, inputs.tokens_dtype)
+    if ids is not None:
+        inputs.check_padding(ids, reasons)
+    given = inputs.given(pixels, tokens, 0 if ids is None else ids.pad_id)
     try:
-        outputs = inputs.call(pixels, ids_as_taken)
+        outputs = inputs.call(*given.values())
     except Exception as error:  # a user's own code may raise anything
         mend = "call it in Python with keras.Input tensors to see where it fails"
         reasons.append(reason(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), mend))
@@ -94,7 +96,7 @@ def find_answer(
     name, tensor = picked
     kind = _kind(kind, own, tensor, labels)
     check_output(name, tensor, kind, labels, reasons)
-    features = None if own.embed is None else find_features(model, inputs, own, pixels, ids_as_taken, reasons)
+    features = None if own.embed is None else find_features(model, given, own, reasons)
     if len(reasons) > before:
         return None
     output = keras.ops.cast(tensor, "float32")

@@ -1,93 +1,21 @@
-"""What a model file does not hold: tokenizer, labels, held-out pairs."""
+"""What a model file does not hold: labels and held-out pairs."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-import sentencepiece
-import tensorflow as tf
-
-from duoserve.contract import Answer, ContractError, OneClass, PreprocessingSpec, Scores, normal_name
-from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.contract import Answer, ContractError, OneClass, Scores, normal_name
 from export.dataset.data import HeldOut, load_held_out
 from export.dataset.rows import DataError, Row
 from export.dataset.targets import TARGETS, ScoreTargets, targets
-from export.graph.preprocessing import make_tokenizer, tokenize
 from export.own.reasons import reason, said
 from export.own.settings import OwnModel
-from export.publish.probes import probes
 
-__all__ = [
-    "Tokenizer",
-    "check_samples",
-    "check_tokenizer",
-    "make_answer",
-    "read_labels",
-    "read_samples",
-    "read_tokenizer",
-]
+__all__ = ["check_samples", "make_answer", "read_labels", "read_samples"]
 
 _SHOWN: Final = 5
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tokenizer:
-    """A SentencePiece model, the number of its ids, and the id that fills a row of tokens."""
-
-    data: bytes
-    ids: int
-    pad_id: int
-
-
-def read_tokenizer(own: OwnModel, reasons: list[str]) -> Tokenizer | None:
-    """The tokenizer, or None with the reasons."""
-    expected = "--tokenizer to be a SentencePiece model"
-    if own.tokenizer is None:
-        mend = "give the .model file that the training used"
-        reasons.append(reason(expected, "none", mend))
-        return None
-    try:
-        data = own.tokenizer.read_bytes()
-        processor = sentencepiece.SentencePieceProcessor(model_proto=data) if data else None
-    except (OSError, RuntimeError) as error:
-        mend = "vocab.txt and tokenizer.json are other formats: the model has to be trained with SentencePiece ids"
-        reasons.append(reason(expected, said(error), mend))
-        return None
-    if processor is None:
-        reasons.append(reason(expected, f"an empty file, {own.tokenizer}", "copy it again"))
-        return None
-    pad_id = processor.pad_id() if own.pad_id is None else own.pad_id
-    if pad_id < 0:
-        mend = "give --pad-id N, the id that filled the rows in training"
-        reasons.append(reason("to know the id of padding", "a tokenizer without one", mend))
-        return None
-    return Tokenizer(data, processor.get_piece_size(), pad_id)
-
-
-def check_tokenizer(spec: PreprocessingSpec, texts: list[str], reasons: list[str]) -> None:
-    """Adds a reason where client and graph make other ids of a text: of those given, and of odd ones."""
-    draw = np.random.default_rng(0)
-    odd = ["".join(chr(each) for each in draw.choice(_CHARACTERS, draw.integers(1, 40))) for _ in range(200)]
-    client = Preprocessor(spec)
-    every = [*texts[:1000], *(text for _, text in probes(spec)), *odd, "", " "]
-    in_graph = tokenize(make_tokenizer(spec), spec, tf.constant([text.encode() for text in every])).numpy()
-    for text, ids in zip(every, in_graph, strict=True):
-        if not np.array_equal(client.tokens(text), ids):
-            mend = "train a tokenizer with `export.training.tokenizer.train_tokenizer`, whose options both sides know"
-            received = f"{client.tokens(text).tolist()} and {ids.tolist()} for {text!r:.60}"
-            reasons.append(reason("the client and the graph to make the same token ids", received, mend))
-            return
-
-
-_CHARACTERS = np.concatenate(
-    [np.arange(start, stop) for start, stop in
-     ((0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x390, 0x400), (0x410, 0x450), (0x621, 0x64B), (0x905, 0x940),
-      (0x3041, 0x30FF), (0x4E00, 0x4F00), (0xFF01, 0xFF60), (0x1F300, 0x1F650))]
-)  # fmt: skip
 
 
 def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:

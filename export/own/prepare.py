@@ -19,19 +19,12 @@ from export.defaults import BACKGROUND
 from export.keras_settings import keras_settings
 from export.measures import fitted, measure, shown
 from export.own.answer import Answer, adapt, find_answer, predictor
-from export.own.assets import (
-    Tokenizer,
-    check_samples,
-    check_tokenizer,
-    make_answer,
-    read_labels,
-    read_samples,
-    read_tokenizer,
-)
+from export.own.assets import check_samples, make_answer, read_labels, read_samples
 from export.own.inputs import Inputs, find_inputs
 from export.own.loading import load
 from export.own.reasons import MisfitError
 from export.own.settings import LOGITS, OwnModel, is_function
+from export.own.tokenizers import Tokenizer, check_tokenizer, read_tokenizer
 from export.own.trial import Array
 from export.training.run import TrainedModel
 
@@ -78,13 +71,13 @@ def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
         count = None if labels is None else len(labels)
         found = find_answer(model, inputs, own, reasons, kind=kind, labels=count, ids=tokenizer)
     made = None if labels is None else make_answer(kind if found is None else found.kind, labels, reasons)
-    spec = None
+    spec, no_bytes = None, ""
     if made is not None:
         check_samples(own, rows, *made, reasons)
     if inputs is not None and tokenizer is not None:
         spec = _spec(inputs, tokenizer, *(made or (ONE_CLASS, ("unknown",))), own, reasons)
     if spec is not None:
-        check_tokenizer(spec, [row.text for row in rows], reasons)
+        spec, no_bytes = check_tokenizer(spec, [row.text for row in rows], reasons)
     if reasons:
         raise MisfitError(reasons)
     assert inputs is not None and found is not None and spec is not None and tokenizer is not None
@@ -92,7 +85,7 @@ def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
     values, targets = _ask(adapted, rows, spec, progress)
     metrics = measure(spec.answer, spec.labels, values, targets)
     spec = dataclasses.replace(spec, answer=fitted(spec.answer, values, targets))
-    notes = _notes(own, inputs, found, spec, rows, metrics, tokenizer.ids)
+    notes = _notes(own, inputs, found, spec, rows, metrics, tokenizer, no_bytes)
     facts = {
         "own_model": own.model if is_function(own.model) else Path(own.model).name,
         **_digests(own),
@@ -125,6 +118,7 @@ def _spec(
             optional=own.optional,
             answer=answer,
             background=own.background or BACKGROUND,
+            tokenizer_kind=tokenizer.kind,
         )
     except ContractError as error:
         reasons.append(str(error))
@@ -148,10 +142,11 @@ def _notes(
     spec: PreprocessingSpec,
     rows: tuple[Row, ...],
     metrics: Mapping[str, Any],
-    ids: int,
+    tokenizer: Tokenizer,
+    no_bytes: str,
 ) -> tuple[tuple[str, str], ...]:
     size = f"{inputs.height}x{inputs.width}"
-    tokens = f"{inputs.token_length} ids of {ids}, padded with {spec.pad_id}"
+    tokens = f"{inputs.token_length} ids of {tokenizer.ids}, padded with {spec.pad_id}"
     follows = f"; a {answer.finish.activation} follows" if answer.what == LOGITS else ""
     golden = min(len(rows), _GOLDEN)
     embedded: tuple[tuple[str, str], ...] = ()
@@ -161,6 +156,9 @@ def _notes(
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
         ("background", f"{','.join(map(str, spec.background or ()))} under transparent pixels"),
         ("tokens", f"input {inputs.tokens!r}, {inputs.tokens_dtype}, {tokens}"),
+        ("tokenizer", tokenizer.note),
+        *((each.kind, f"input {each.name!r}, {each.dtype}, {each.said(spec.pad_id)}") for each in inputs.derived),
+        *((("raw input", no_bytes),) if no_bytes else ()),
         ("output", f"{answer.name!r}, {answer.what} of {len(spec.labels)} {spec.answer.columns}{follows}"),
         *embedded,
         ("samples", f"{len(rows)} held-out pairs, {shown(spec.answer, metrics)}; {golden} become golden samples"),

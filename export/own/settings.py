@@ -94,7 +94,7 @@ class OwnModel:
         arguments: Keyword arguments of the function.
         weights: A file for `model.load_weights`.
         custom_objects: Modules to import first; their layers, models and functions are known to the file.
-        tokenizer: A SentencePiece model.
+        tokenizer: See `export.own.tokenizer_files.read_file`.
         pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
         answer: What it answers with; None takes what the samples and the output look like.
         labels: A file with a class, tag or score a line, or JSON; in the order of the output's columns. Of a yes or no
@@ -119,7 +119,7 @@ class OwnModel:
     custom_objects: tuple[str, ...] = _option(
         str, "MODULE", "has layers that the file is made of", (), read=lambda text: (text,)
     )
-    tokenizer: Path | None = _option(Path, "FILE", "a SentencePiece model")
+    tokenizer: Path | None = _option(Path, "FILE", "a SentencePiece model, tokenizer.json, vocab.txt or vocab.json")
     pad_id: int | None = _option(
         count, "N", "fills a row of tokens after the text; default: the tokenizer's own", least=0
     )

@@ -40,7 +40,8 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
 
     A part of an image is left out by painting it in the image's mean colour, a part of a clip by
     silence, a word by its tokens being taken away and the others moving up. The whole image is left
-    out as a missing one where the model was trained for that, else painted over; the whole text is padding.
+    out as a missing one where the model was trained for that, else painted over; the whole text likewise, else
+    replaced by one without words.
 
     Args:
         predict: Gives the answer, float32 of shape (batch, columns).
@@ -82,8 +83,8 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
             hidden = (cell_of_pixel == _wide(change, 3)) | _wide(no_image, 3)
             seen = tf.where(hidden[..., tf.newaxis], colour, tf.gather(image, row))
             word = tf.where(change < cells, -2, change - cells)  # no token has -2
-            left_out = (tf.gather(number, row) == _wide(word, 2)) | _wide(no_text, 2)
-            answers = predict(seen, words.without(tf.gather(tokens, row), left_out))
+            kept = words.without(tf.gather(tokens, row), tf.gather(number, row) == _wide(word, 2))
+            answers = predict(seen, tf.where(_wide(no_text, 2), words.none, kept))
             return tf.gather(answers, tf.gather(chosen, row), batch_dims=1)
 
         steps = tf.range((total + _AT_ONCE - 1) // _AT_ONCE)
@@ -107,20 +108,22 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
 
 
 class _Words:
-    """The twin of `duoserve.preprocessing.words` for rows of tokens, in the graph."""
+    """The twin of `duoserve.preprocessing.words` for rows of tokens, in the graph. `none` is a row without words."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
-        rule = Preprocessor(spec).word_rule
-        self._starts, self._bare = rule.starts, rule.bare
+        preprocessor = Preprocessor(spec)
+        rule = preprocessor.word_rule
+        self.none = preprocessor.no_text()
+        self._starts, self._joined, self._marks = rule.starts, rule.joined, rule.marks
         self._pad_id, self._length = spec.pad_id, spec.token_length
 
     def numbers(self, tokens: tf.Tensor) -> tf.Tensor:
-        """int32 array of shape (batch, token_length): the number of each token's word; -1 for padding."""
+        """int32 array of shape (batch, token_length): the number of each token's word; -1 for no word."""
         ids = tf.clip_by_value(tokens, 0, len(self._starts) - 1)
-        after_a_space = tf.pad(tf.gather(tf.constant(self._bare), ids)[:, :-1], [[0, 0], [1, 0]])
-        first = tf.range(self._length) == 0
-        begins = (tf.gather(tf.constant(self._starts), ids) & ~after_a_space) | first
-        there = tokens != self._pad_id
+        there = (tokens != self._pad_id) & ~tf.gather(tf.constant(self._marks), ids)
+        joined = tf.pad(tf.gather(tf.constant(self._joined), ids)[:, :-1], [[0, 0], [1, 0]])
+        after_a_token = tf.pad(there[:, :-1], [[0, 0], [1, 0]])
+        begins = (tf.gather(tf.constant(self._starts), ids) & ~joined) | ~after_a_token
         return tf.where(there, tf.cumsum(tf.cast(begins & there, tf.int32), axis=1) - 1, -1)
 
     def without(self, tokens: tf.Tensor, left_out: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, token
     pixels = image.reshape(-1, 3).astype(np.int64)
     mean = np.uint8(0) if spec.audio else ((pixels.sum(0) + len(pixels) // 2) // len(pixels)).astype(np.uint8)
     nothing = np.broadcast_to(np.uint8(0) if spec.audio or IMAGE in spec.optional else mean, image.shape)
-    no_text = np.full_like(tokens, spec.pad_id)
+    no_text = preprocessor.no_text()
     patched = list(_patched(image, mean, spec.explain_grid))
     spoken = [_without(tokens, number != word, spec.pad_id) for word in range(number.max() + 1)]
     rows = [

@@ -78,7 +78,7 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"image_height": 0}, "Expected image_height to be an integer of at least 1. Received: 0"),
         ({"token_length": "6"}, "Expected token_length to be an integer of at least 1. Received: '6'"),
         ({"version": True}, "Expected version to be an integer of at least 1. Received: True"),
-        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing"),
+        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a tokenizer. Received: nothing"),
         ({"labels": ()}, "Expected labels to be non-empty strings, at least one. Received: ()"),
         ({"labels": ("cat", "")}, "Expected labels to be non-empty strings"),
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),

@@ -27,8 +27,8 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("one_input", "Expected two inputs, a picture and token ids. Received: 1: 'photo', uint8 array"),
-        ("three_inputs", "a mask of padding is keras.ops.not_equal(tokens, pad_id)"),
+        ("one_input", "Expected two inputs, an image and token ids. Received: 1: 'photo', uint8 array"),
+        ("three_inputs", "masks of padding and segment ids are computed here, where they are of shape (batch, length)"),
         ("two_pictures", "name them with --image-input and --text-input: 'photo', 'other'"),
         ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
         ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
@@ -93,7 +93,7 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
 @pytest.mark.parametrize(
     ("model", "options", "said"),
     [
-        ("plain", {"image_size": (32, 32)}, "Expected the picture's size, 20x24. Received: --image-size 32x32"),
+        ("plain", {"image_size": (32, 32)}, "Expected the image's size, 20x24. Received: --image-size 32x32"),
         ("plain", {"token_length": 9}, "Expected the model's token length, 7. Received: --token-length 9"),
         ("plain", {"image_scale": "tf"}, "--image-scale tf and the model's own 'rescaling"),
         ("plain", {"output_is": "logits"}, "rows that are probabilities already"),
@@ -165,7 +165,7 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
     spec = prepared("plain", tokenizer=tmp_path / "nopad.model", pad_id=0).trained.spec
     assert spec.pad_id == 0
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert "vocab.txt and tokenizer.json are other formats" in findings(
+    assert "JSON that is neither a tokenizer.json nor a vocab.json" in findings(
         prepared, "plain", tokenizer=tmp_path / "tokenizer.json"
     )
 

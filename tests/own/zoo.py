@@ -210,8 +210,8 @@ def one_input() -> Model:
 
 
 def three_inputs() -> Model:
-    image, tokens, mask = photo(), words(), words(name="padding_mask")
-    return Model([image, tokens, mask], joined(scaled(image), reading(tokens * mask)))
+    image, tokens, places = photo(), words(), words(name="position_ids")
+    return Model([image, tokens, places], joined(scaled(image), reading(tokens * places)))
 
 
 def two_pictures() -> Model:

@@ -81,6 +81,8 @@ def describe_record(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec]
         "image": [spec.image_height, spec.image_width, 3],
         "token_length": spec.token_length,
         "pad_id": spec.pad_id,
+        "tokenizer": spec.tokenizer_kind,
+        "serving_bytes": spec.serving_bytes,
         "optional": list(spec.optional),
         "background": spec.background,
         "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
@@ -101,7 +103,10 @@ def describe_lines(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec])
         yield f"background    {', '.join(map(str, spec.background))} under transparent pixels"
     if spec.audio is not None:
         yield f"audio         {_audio_text(spec, spec.audio)}"
-    yield f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes"
+    yield f"tokens        {spec.token_length}, padded with {spec.pad_id}"
+    yield f"tokenizer     {spec.tokenizer_kind}, {len(spec.tokenizer)} bytes"
+    if not spec.serving_bytes:
+        yield "raw input     not taken (no serving_bytes): the client prepares tensors, REST callers have to"
     yield f"optional      {' or '.join(spec.optional) or 'nothing'}"
     yield f"answer        {spec.answer.title}"
     yield f"labels        {', '.join(_labels(spec))}"

@@ -15,6 +15,7 @@ import numpy as np
 
 from duoserve import BadReply, DuoserveError, Prediction
 from duoserve.artifact.samples import GoldenSample
+from duoserve.contract import SERVING_BYTES
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
 from serving.rollout.package import Package, contract_of, incompatible
 from serving.rollout.replicas.fleet import Fleet, Send
@@ -37,7 +38,7 @@ class ReplicaFigures:
 
     Attributes:
         address: host:port.
-        golden: Samples that were asked, by tensors and by bytes.
+        golden: Samples that were asked, by tensors and, where the version takes them, by bytes.
         golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
         latency: None when the golden samples failed already.
         bad_replies: Inputs to which the new version had no usable answer: NaN, an error.
@@ -243,7 +244,7 @@ class LiveCheck:
         findings: list[str] = []
         worst = 0.0
         asked = 0
-        for send in _SENDS:
+        for send in _SENDS if SERVING_BYTES in self._package.contract.signatures else _SENDS[:1]:
             client = self._fleet.client(address, self._package.version, send)
             for position, sample in enumerate(self._package.samples):
                 asked += 1

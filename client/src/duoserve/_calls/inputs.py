@@ -154,8 +154,13 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     """How the row goes out. `auto` takes what is smaller on the wire.
 
     Raises:
-        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV.
+        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV, or the version
+            does not take any.
     """
+    if not spec.serving_bytes:
+        if mode == "bytes":
+            raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
+        return "tensors"
     if row.data is None or (isinstance(row.facts, EncodedAudio) and row.facts.format != "WAV"):
         if mode != "bytes":
             return "tensors"
@@ -171,6 +176,13 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
         return "tensors"  # the graph may date from before it read such files
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
+
+
+def _no_bytes(spec: PreprocessingSpec) -> str:
+    return (
+        f"this version has no signature {SERVING_BYTES} (no operation of its graph makes the ids of its"
+        f" {spec.tokenizer_kind} tokenizer)"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,10 +202,12 @@ class Query:
     @property
     def everywhere(self) -> bool:
         """Whether every version has the signature."""
-        return self.signature in SIGNATURES.values()
+        return self.signature == SERVING_DEFAULT
 
     def mismatch(self, spec: PreprocessingSpec) -> str | None:
         """What keeps a version of this spec from answering, as an error says it; None: nothing."""
+        if self.signature == SERVING_BYTES and not spec.serving_bytes:
+            return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
         if not self.everywhere and self.signature not in signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:

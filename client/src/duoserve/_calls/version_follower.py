@@ -121,6 +121,8 @@ class VersionFollower:
             yield Offload(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
             raise self.locate(UnsupportedModel(str(error)), target) from error
+        except UnsupportedModel as error:  # its tokenizer needs a package
+            raise self.locate(error, target) from error.__cause__
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 

@@ -33,19 +33,33 @@ from duoserve.contract.signatures import (
     signatures,
 )
 from duoserve.contract.spec import AUDIO, IMAGE, TEXT, PreprocessingSpec
+from duoserve.contract.tokenizers import (
+    BPE,
+    SENTENCEPIECE,
+    TOKENIZERS,
+    UNIGRAM,
+    WORDPIECE,
+    pack_tokenizer,
+    unpack_tokenizer,
+)
 
 __all__ = [
     "ANSWERS",
     "AUDIO",
     "BAR",
+    "BPE",
     "DESCRIBE",
     "EMBED",
     "EXPLAIN",
     "IMAGE",
     "ONE_CLASS",
+    "SENTENCEPIECE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
     "TEXT",
+    "TOKENIZERS",
+    "UNIGRAM",
+    "WORDPIECE",
     "Answer",
     "AudioSpec",
     "ContractError",
@@ -58,6 +72,8 @@ __all__ = [
     "YesNo",
     "answer_tensor",
     "normal_name",
+    "pack_tokenizer",
     "score_of_column",
     "signatures",
+    "unpack_tokenizer",
 ]

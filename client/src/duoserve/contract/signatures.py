@@ -23,7 +23,9 @@ SERVING_DEFAULT: Final = "serving_default"
 """Tensors in: preprocessed by the caller. Four times fewer bytes than float32 pixels."""
 
 SERVING_BYTES: Final = "serving_bytes"
-"""Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages."""
+"""Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages.
+
+A version whose tokenizer has no equal in TensorFlow Text has no such signature: `PreprocessingSpec.serving_bytes`."""
 
 DESCRIBE: Final = "describe"
 """A dummy row in, the version's `PreprocessingSpec` as JSON out.
@@ -86,9 +88,11 @@ def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
     decided = () if spec.answer.decided is None else (strings(spec.answer.decided),)
     found = [
         SignatureSpec(SERVING_DEFAULT, (image, tokens), (answer,)),
-        SignatureSpec(SERVING_BYTES, (strings(spec.bytes_input), strings("text")), (answer, *decided)),
         SignatureSpec(DESCRIBE, (strings("key"),), (strings("spec"),)),
     ]
+    if spec.serving_bytes:
+        inputs = strings(spec.bytes_input), strings("text")
+        found.insert(1, SignatureSpec(SERVING_BYTES, inputs, (answer, *decided)))
     if spec.embedding_length:
         embedding = TensorSpec("embedding", "float32", (None, spec.embedding_length))
         found.append(SignatureSpec(EMBED, (image, tokens), (embedding,)))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
+from duoserve.contract.tokenizers import SENTENCEPIECE, TOKENIZERS
 
 __all__ = ["AUDIO", "IMAGE", "TEXT", "PreprocessingSpec"]
 
@@ -24,7 +25,9 @@ TEXT: Final = "text"
 FORMAT: Final = 3
 """Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
 
-_SINCE: Final[Mapping[str, int]] = MappingProxyType({"audio": 2, "optional": 2, "background": 3, "answer": 3})
+_SINCE: Final[Mapping[str, int]] = MappingProxyType(
+    {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
+)
 """The format that brought a key. Such a key is written only where it is not the default: every other
 spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
 
@@ -37,7 +40,7 @@ class PreprocessingSpec:
         image_height: Rows of the `image` input, in pixels.
         image_width: Columns of the `image` input, in pixels.
         token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
-        tokenizer: A serialised SentencePiece model.
+        tokenizer: A serialised SentencePiece model, or what `tokenizer_kind` says.
         labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
         version: The servable version that carries this spec. Not part of `digest`: two
@@ -58,6 +61,9 @@ class PreprocessingSpec:
             does not know of it prepares input and reads answers as before.
         explain_grid: Rows and columns into which the signature `explain` divides the image; None where
             the version has no such signature. Not part of `digest` either.
+        tokenizer_kind: One of `duoserve.contract.TOKENIZERS`: what `tokenizer` is.
+        serving_bytes: Whether the version has the signature `serving_bytes`. It has not where the graph has no
+            operation that makes the tokenizer's ids of any text. Not part of `digest`.
 
     Raises:
         ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
@@ -77,6 +83,8 @@ class PreprocessingSpec:
     background: tuple[int, int, int] | None = None
     embedding_length: int = 0
     explain_grid: tuple[int, int] | None = None
+    tokenizer_kind: str = SENTENCEPIECE
+    serving_bytes: bool = True
     answer: Answer = ONE_CLASS
 
     def __post_init__(self) -> None:
@@ -90,7 +98,12 @@ class PreprocessingSpec:
         ):
             check_int(name, getattr(self, name), least)
         if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
-            raise ContractError("Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing")
+            raise ContractError("Expected tokenizer to be the bytes of a tokenizer. Received: nothing")
+        if self.tokenizer_kind not in TOKENIZERS:
+            raise ContractError(
+                f"Expected tokenizer_kind to be one of {', '.join(TOKENIZERS)}. Received: {self.tokenizer_kind!r:.80}"
+                " (a newer exporter wrote it: update duoserve)"
+            )
         if not self.labels or not all(isinstance(label, str) and label for label in self.labels):
             raise ContractError(f"Expected labels to be non-empty strings, at least one. Received: {self.labels!r}")
         if len(set(self.labels)) != len(self.labels):
@@ -150,6 +163,8 @@ class PreprocessingSpec:
             content["optional"] = list(self.optional)
         if self.audio is not None:
             content["audio"] = dataclasses.asdict(self.audio)
+        if self.tokenizer_kind != SENTENCEPIECE:
+            content["tokenizer_kind"] = self.tokenizer_kind
         if self.background is not None:
             content["background"] = list(self.background)
         if self.answer != ONE_CLASS:
@@ -163,13 +178,15 @@ class PreprocessingSpec:
             extras["embedding_length"] = self.embedding_length
         if self.explain_grid is not None:
             extras["explain_grid"] = list(self.explain_grid)
+        if not self.serving_bytes:
+            extras["serving_bytes"] = False
         return extras
 
     def to_json(self) -> str:
         """One line of JSON with `format`, `version`, `digest`, the content and what there is beside it."""
-        content = self._content()
-        needed = max(_SINCE.get(key, 1) for key in content)
-        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **self._extras()}
+        content, extras = self._content(), self._extras()
+        needed = max(_SINCE.get(key, 1) for key in (*content, *extras))
+        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **extras}
         return json.dumps(record, ensure_ascii=False, sort_keys=True)
 
     @classmethod
@@ -204,6 +221,8 @@ class PreprocessingSpec:
             background=tuple(take(record, "background", list)) if "background" in record else None,
             embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
             explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
+            tokenizer_kind=take(record, "tokenizer_kind", str) if "tokenizer_kind" in record else SENTENCEPIECE,
+            serving_bytes=record.get("serving_bytes", True) is not False,
             answer=answer_from_record(take(record, "answer", dict)) if "answer" in record else ONE_CLASS,
         )
         if record.get("digest") != spec.digest:
