@@ -6,13 +6,14 @@ plain       `model.export()` of Keras
 as-is       `export export --as-is`: the contract's signatures around the same layers
 optimised   `export export`
 bfloat16    the same on a server with `--mixed_precision=bfloat16`
-xla         plain, compiled by XLA, with LSTMs unrolled: not something that `export` does
+xla         plain, compiled by XLA, with LSTMs unrolled: not something that `export` does; the demo's model only
 
 Each way is loaded into a process of its own, into a Session as TensorFlow Serving has it, and the processes
 are measured in turns, round by round; ratios are taken within a round. The floor is what the products of the
 model's convolutions, dense layers and LSTMs take at the rate of one large float32 matrix product. The models
 are not trained, as speed does not depend on the weights; texts have 6 tokens. Then the embedded server answers
-1 and 8 callers with the demo's model. Writes results/graph_speed.json.
+1 and 8 callers with the demo's model. Writes results/graph_speed.json
+after each model; those that it has and that are not named stay.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def build(name: str) -> tuple[Any, Any]:
     """The Keras model and its spec."""
     import keras
 
-    from duoserve.contract import PreprocessingSpec
+    from duoserve.contract import ONE_CLASS, PreprocessingSpec
+    from export.training.heads import head
     from export.training.model import build_model
     from export.training.presets import PRESETS
     from export.training.tokenizer import train_tokenizer
@@ -65,7 +67,8 @@ def build(name: str) -> tuple[Any, Any]:
     spec = PreprocessingSpec(size, size, 24, train_tokenizer(words, vocabulary=300), tuple("abcdefghi"), 1)
     if name == "own":
         return _own(spec), spec
-    return build_model(preset, spec, fusion="concat", vocabulary=1000), spec
+    answer = head(ONE_CLASS, np.eye(len(spec.labels)))
+    return build_model(preset, spec, fusion="concat", vocabulary=1000, head=answer), spec
 
 
 def _own(spec: Any) -> Any:
@@ -90,6 +93,9 @@ def write(name: str, folder: pathlib.Path) -> float:
 
     model, spec = build(name)
     write_ways(model, spec, folder)
+    flops = sum(_flops(layer) for layer in _flat(model))
+    if name != "demo":
+        return flops
     for layer in _flat(model):
         if isinstance(layer, keras.layers.LSTM):
             layer.unroll = True
@@ -101,7 +107,7 @@ def write(name: str, folder: pathlib.Path) -> float:
     ]
     archive.add_endpoint("serving_default", compiled, input_signature=inputs)
     archive.write_out(str(folder / "xla" / "1"), verbose=False)
-    return sum(_flops(layer) for layer in _flat(model))
+    return flops
 
 
 def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
@@ -196,7 +202,7 @@ def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, d
     """By way: the worker's facts, and by number of rows the median time and CPU a row, and the CPU against plain."""
     with contextlib.ExitStack() as stack:
         workers = {}
-        for way in WAYS:
+        for way in WAYS if (folder / "xla").exists() else SERVED:
             version = folder / ("optimised" if way == "bfloat16" else way) / "1"
             more = ["--bfloat16"] if way == "bfloat16" else []
             workers[way] = Worker("benchmarks.graph_speed", "--work", str(version), *more)
@@ -251,7 +257,7 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
 
 def tables(report: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
-    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, {rows} rows" for rows in ROWS)]
+    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, batch {rows}" for rows in ROWS)]
     lines = [head]
     for name, model in report["models"].items():
         for way, found in model["ways"].items():
@@ -261,7 +267,7 @@ def tables(report: dict[str, Any]) -> str:
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
     text = markdown(lines)
     if "served" in report:
-        head = ["way", *(f"{kind}, {callers} callers" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
+        head = ["way", *(f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
         lines = [head]
         for way, found in report["served"].items():
             by = [found[str(callers)] for callers in CALLERS]
@@ -287,7 +293,7 @@ def main() -> int:
     if options.work:
         work(options.work, options.bfloat16)
         return 0
-    report: dict[str, Any] = {"models": {}}
+    report: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"models": {}}
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:
             folder = pathlib.Path(scratch) / name
@@ -296,9 +302,8 @@ def main() -> int:
             report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
             if name == "demo" and not options.no_server:
                 report["served"] = served(folder, options.rounds, options.seconds)
+            options.out.write_text(json.dumps(report, indent=1) + "\n")
             print(f"{name}: measured", file=sys.stderr)
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
     print(tables(report))
     return 0
 

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from duoserve.console import guarded, say
-from export.defaults import BACKGROUND, BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export.options import add_command, add_json, colour, count, duration, names, positive, sizes
+from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
+from export.options import add_command, add_json, count, positive, sizes
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
-from export.training.presets import FUSIONS, PRESETS
-from export.training.running import Running, add_running, running
+from export.training.cli import add_train
 
 if TYPE_CHECKING:
     from export.dataset.data import Row
     from export.publish.gate import CheckResult
 
 __all__ = ["main"]
-
-_SEARCH_SECONDS: Final = 600.0
 
 _EPILOG = """\
 the whole way, on the demo data:
@@ -47,10 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is _train and options.budget and not options.search:
-        parser.error("argument --budget: expected with --search only")
+    options = _parser().parse_args(arguments)
     # What the commands need takes seconds to import, and --help must not.
     from duoserve.artifact.signing import SigningError
     from export.dataset.data import DataError
@@ -94,40 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("folder", type=Path, help="where to put images/ and manifest.csv")
     add_json(data)
 
-    train = add_command(commands, "train", _train, "train a model on a folder with images and a manifest.csv")
-    train.add_argument(
-        "folder", type=Path, help="has manifest.csv: columns image (or audio),text,label and maybe split"
-    )
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
-    train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
-    train.add_argument(
-        "--fusion", choices=FUSIONS, help="how the two inputs meet (default: concat; with --search, all are tried)"
-    )
-    train.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
-    train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
-    train.add_argument(
-        "--optional",
-        type=names,
-        metavar="image,text",
-        default=(),
-        help="inputs that callers may leave out, one or both: the model learns to answer without",
-    )
-    train.add_argument(
-        "--background",
-        type=colour,
-        metavar="R,G,B",
-        default=BACKGROUND,
-        help="what transparent pixels are composited on, in training and in serving (default: 255,255,255, white)",
-    )
-    train.add_argument(
-        "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
-    )
-    train.add_argument(
-        "--budget", type=duration, metavar="TIME", help="for all of --search, such as 10m or 1h (default: 10m)"
-    )
-    add_running(train)
-    add_json(train)
-
+    add_train(commands)
     add_compare(commands)
 
     export = add_command(commands, "export", _export, "write a trained model as the next version, through the gate")
@@ -224,54 +184,6 @@ def _data(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    from duoserve.contract import IMAGE
-    from export.dataset.data import load_dataset
-    from export.selection.search import grid, search, table
-    from export.training.run import check_target
-    from export.training.train import train
-
-    run = running(options)
-    if options.search and run != Running():
-        options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
-    check_target(options.out)  # before the work, not after it
-    dataset = load_dataset(options.folder, seed=options.seed, background=options.background)
-    if dataset.note:
-        print(dataset.note, file=sys.stderr, flush=True)
-    preset = PRESETS[options.preset]
-    preset = dataclasses.replace(preset, epochs=options.epochs or preset.epochs)
-    common: dict[str, Any] = {
-        "seed": options.seed,
-        "optional": options.optional,
-        "background": options.background,
-        "progress": False if options.json else None,
-    }
-    if options.search:
-        trained = search(
-            dataset,
-            grid(preset, [options.fusion] if options.fusion else FUSIONS),
-            budget=options.budget or _SEARCH_SECONDS,
-            report=lambda line: None if options.json else print(line, file=sys.stderr, flush=True),
-            **common,
-        )
-    else:
-        trained = train(dataset, preset=preset, fusion=options.fusion or "concat", run=run, **common)
-    trained.save(options.out)
-    if run.checkpoint is not None:
-        run.checkpoint.unlink(missing_ok=True)
-    if options.json:
-        say(json.dumps({"run": str(options.out), **trained.facts}, ensure_ascii=False))
-    else:
-        if options.search:
-            say(table(trained.facts["search"]))
-        accuracy = trained.facts["metrics"]["accuracy"]
-        say(f"Trained in {trained.facts['seconds']:.0f} s; {accuracy:.1%} right on held-out pairs; in {options.out}")
-        for name, metrics in trained.facts["missing"].items():
-            missing = trained.spec.medium if name == IMAGE else name
-            say(f"Without the {missing}: {metrics['accuracy']:.1%}")
-    return 0
-
-
 def _export(options: argparse.Namespace) -> int:
     own = own_model(options)
     if (options.run is None) == (own is None):
@@ -327,7 +239,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps(outcome))
     elif options.dry_run:
-        say("It fits and the gate is open; a dry run publishes nothing")
+        say("All checks passed; a dry run publishes nothing")
     else:
         say(f"Published version {published.spec.version} of {options.name}: {published.path}")
     return 0
@@ -347,7 +259,7 @@ def _check(options: argparse.Namespace) -> int:
         checks = [{"name": each.name, "passed": each.passed, "findings": each.findings} for each in results]
         say(json.dumps({"path": str(options.folder), "passed": passed, "checks": checks}, ensure_ascii=False))
     else:
-        say("The gate is open" if passed else "The gate is shut: this version must not be served")
+        say("All checks passed" if passed else "Checks failed: do not serve this version")
     return 0 if passed else 1
 
 

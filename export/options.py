@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from duoserve.contract import IMAGE, TEXT
+from duoserve.contract import ANSWERS, IMAGE, TEXT
 
-__all__ = ["add_command", "add_json", "colour", "count", "duration", "names", "positive", "sizes"]
+__all__ = ["add_answer", "add_command", "add_json", "colour", "count", "duration", "names", "positive", "sizes"]
 
 
 def add_command(
@@ -21,6 +21,16 @@ def add_command(
     )
     parser.set_defaults(command=function, wrong_usage=parser.error)
     return parser
+
+
+def add_answer(parser: argparse.ArgumentParser) -> None:
+    """The option that says what the rows of a manifest are examples of."""
+    parser.add_argument(
+        "--answer",
+        choices=ANSWERS,
+        help="what the rows are examples of (default: scores without a column label, tags with a | in a label,"
+        " else one class)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

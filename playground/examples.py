@@ -1,4 +1,4 @@
-"""Pictures or clips to take: the held-out pairs of a data folder."""
+"""Images or clips to take: the held-out pairs of a data folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Example", "read_examples"]
 
 
 class Example(NamedTuple):
-    """A picture or clip, its words and its true class."""
+    """An image or clip, its words and its true class, or tags; empty where the answer is scores."""
 
     file: Path
     text: str
@@ -23,7 +23,7 @@ def read_examples(folder: Path) -> list[Example]:
     """The rows of `manifest.csv` that training has not seen; all of them when it has no column `split`.
 
     Raises:
-        ValueError: No manifest, or one without the columns image (or audio), text and label.
+        ValueError: No manifest, or one without the columns image (or audio) and text.
     """
     path = folder / "manifest.csv"
     try:
@@ -31,7 +31,7 @@ def read_examples(folder: Path) -> list[Example]:
             reader = csv.DictReader(file)
             medium = AUDIO if AUDIO in (reader.fieldnames or ()) else IMAGE
             return [
-                Example(folder / row[medium], row["text"], row["label"])
+                Example(folder / row[medium], row["text"], row.get("label") or "")
                 for row in reader
                 if row.get("split", "test") == "test"
             ]
@@ -39,5 +39,5 @@ def read_examples(folder: Path) -> list[Example]:
         raise ValueError(f"Expected a folder with manifest.csv. Received: {error}") from error
     except (KeyError, TypeError, csv.Error) as error:
         raise ValueError(
-            f"Expected {path} to have the columns image (or audio), text and label. Received: one without {error}"
+            f"Expected {path} to have the columns image (or audio) and text. Received: one without {error}"
         ) from error

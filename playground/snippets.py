@@ -7,11 +7,17 @@ import dataclasses
 import json
 import shlex
 import urllib.parse
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
-from duoserve.contract import SERVING_BYTES
+from duoserve.contract import SERVING_BYTES, OneClass
 
 __all__ = ["Asked", "curl", "grpcurl", "python"]
+
+
+_NOT_RAW: Final = f"""# This version has no signature {SERVING_BYTES}: no graph makes the ids of its tokenizer.
+# The Python client prepares its input.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class Asked:
         file: Path of the picture or clip, None without one.
         text: The words, "" for none.
         medium: "image" or "audio": what the model takes beside text.
+        gives: What the answer has: see `duoserve.contract.Answer.gives`.
+        raw: Whether the version takes files and texts as they are; where not, only the client can ask it.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -36,7 +44,9 @@ class Asked:
     file: str | None
     text: str
     medium: str
+    gives: Sequence[str] = OneClass.gives
     ca: str | None = None
+    raw: bool = True
 
 
 def python(asked: Asked) -> str:
@@ -46,17 +56,20 @@ def python(asked: Asked) -> str:
     options += [f"tls=TLS(ca={_literal(asked.ca)})"] if asked.ca is not None else []
     inputs = [f"{asked.medium}={_literal(asked.file)}"] if asked.file is not None else []
     inputs += [f"text={_literal(asked.text)}"] if asked.text else []
+    read = [name for name in asked.gives if name not in ("probabilities", "top", "units")]
     names = "Client" if asked.ca is None else "TLS, Client"
     return f"""from duoserve import {names}
 
 with Client({", ".join(options)}) as client:
     answer = client.predict({", ".join(inputs)})
-    print(answer.label, answer.probability, answer.version)
+    print({", ".join(f"answer.{name}" for name in (*read, "version"))})
 """
 
 
 def curl(asked: Asked) -> str:
     """A shell command that asks the same by REST: the graph decodes and tokenises."""
+    if not asked.raw:
+        return _NOT_RAW
     path = f"/v1/models/{urllib.parse.quote(asked.model, safe='')}"
     if asked.label is not None:
         path += f"/labels/{urllib.parse.quote(asked.label, safe='')}"
@@ -70,6 +83,8 @@ END
 
 def grpcurl(asked: Asked, page_url: str) -> str:
     """A shell command that asks the same by gRPC. The page serves the descriptors that grpcurl needs."""
+    if not asked.raw:
+        return _NOT_RAW
     spec = {"name": asked.model, "signature_name": SERVING_BYTES}
     if asked.label is not None:
         spec["version_label"] = asked.label

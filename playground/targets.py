@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from PIL import Image
 
-from duoserve import TLS, AsyncClient, Clip, DuoserveError, Explanation, PreprocessingSpec
+from duoserve import TLS, AsyncClient, Clip, DuoserveError, Explanation, Prediction, PreprocessingSpec
 from duoserve.preprocessing.images import open_image
 
 __all__ = ["LATEST", "Target", "Targets", "error_record"]
@@ -50,7 +50,7 @@ class Target:
                 "medium": spec.medium,
                 "size": [spec.image_height, spec.image_width],
                 "tokens": spec.token_length,
-                "labels": list(spec.labels),
+                "columns": f"{len(spec.labels)} {spec.answer.columns}",
                 "optional": list(spec.optional),
                 "explains": spec.explain_grid is not None,
             }
@@ -69,14 +69,7 @@ class Target:
             spec = self.spec or await self.client.describe()
             begin = time.perf_counter()
             answer = await self.client.predict(Clip(data) if spec.audio and data is not None else data, text)
-            return {
-                "version": answer.version,
-                "label": answer.label,
-                "probability": answer.probability,
-                "classes": [[scored.label, scored.probability] for scored in answer.top(len(answer.labels))],
-                "sent": answer.sent,
-                "milliseconds": (time.perf_counter() - begin) * 1e3,
-            }
+            return {**_answered(answer), "milliseconds": (time.perf_counter() - begin) * 1e3}
 
         return {"name": self.name, **await _or_error(ask)}
 
@@ -95,6 +88,7 @@ class Target:
             return {
                 "version": found.version,
                 "label": found.label,
+                "is_score": found.kind.decided is None,
                 "image_share": found.image_share,
                 "text_share": found.text_share,
                 "heat_map": heat_map,
@@ -158,6 +152,28 @@ class Targets:
         """Closes the clients."""
         for target in self._all.values():
             await target.client.close()
+
+
+def _answered(answer: Prediction) -> dict[str, Any]:
+    """An answer for the page: `said` and `decision` as text, the columns that were chosen, and what is drawn: bars
+    for `classes`, the most probable first, or a list of `scores`."""
+    gives = answer.kind.gives
+    best = answer.top(len(answer.labels)) if "top" in gives else ()
+    scores: list[tuple[str, str]] = []
+    if "scores" in gives:
+        scores = [(name, f"{value:.6g} {answer.units[name]}".rstrip()) for name, value in answer.scores.items()]
+    chosen = [answer.labels[column] for column in answer.kind.chosen(answer.values)]
+    said = ", ".join(chosen or [f"{name} {value}" for name, value in scores] or [f"no {answer.kind.columns}"])
+    return {
+        "version": answer.version,
+        "said": said,
+        "decision": answer.decision,
+        "chosen": chosen,
+        "probability": answer.probability if "probability" in gives else None,
+        "classes": [[scored.label, scored.probability] for scored in best],
+        "scores": scores,
+        "sent": answer.sent,
+    }
 
 
 def _heat_map(found: Explanation, data: bytes | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import tornado.web
 
 from duoserve import DuoserveError
+from duoserve.contract import ONE_CLASS
 from playground import snippets
 from playground.examples import Example
 from playground.protoset import protoset
@@ -201,7 +202,9 @@ class _Request(_Handler):
             file=file,
             text=_text(body.get("text")),
             medium="image" if target.spec is None else target.spec.medium,
+            gives=(ONE_CLASS if target.spec is None else target.spec.answer).gives,
             ca=site.ca,
+            raw=target.spec is None or target.spec.serving_bytes,
         )
         here = f"{self.request.protocol}://{self.request.host}"
         made = {"python": snippets.python(asked), "curl": snippets.curl(asked)}

@@ -43,12 +43,11 @@ class Batches:
     """Every row once an epoch, in an order from the seed. The last batch may be smaller.
 
     A batch depends on the seed, its epoch and its number alone, never on those before it: a
-    training that goes on after a kill sees what it would have seen.
+    training that is resumed after a kill sees what it would have seen.
 
     Args:
         arrays: The training rows.
-        classes: Number of classes.
-        outputs: Names of the outputs that all get the row's class as target.
+        outputs: Names of the outputs that all get the row's target.
         batch_size: Rows a batch.
         shift: By how many pixels a picture is moved at most; what leaves comes back in on the other side.
         segmentations: From `segmentations`, or None for the usual tokens.
@@ -60,7 +59,6 @@ class Batches:
         self,
         arrays: Arrays,
         *,
-        classes: int,
         outputs: tuple[str, ...],
         batch_size: int,
         shift: int,
@@ -69,7 +67,7 @@ class Batches:
         least: int = 1,
     ) -> None:
         self._arrays = arrays
-        self._targets = np.eye(classes, dtype=np.float32)[arrays.classes]
+        self._targets = arrays.targets
         self._outputs = outputs
         self._batch_size = batch_size
         self._shift = shift

@@ -1,6 +1,7 @@
 """Training data: a folder with images and a `manifest.csv` of `image,text,label[,split][,group]`.
 
-For a model of clips the folder has recordings, and the first column is called `audio`.
+For a model of clips the folder has recordings, and the first column is called `audio`. For one that answers with
+scores there is a column for each in place of `label`: see `export.dataset.targets`.
 
 `load_dataset` looks at every row and every image before anything is trained, and names all that
 is wrong in one error. `encode` turns rows into arrays with the client's own preprocessing, so
@@ -16,17 +17,19 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from duoserve.contract import IMAGE
+from duoserve.contract import IMAGE, ONE_CLASS, Answer
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.manifest_csv import DECODERS, SPLITS, DataError, Manifest, Problem, Row, bar, read_manifest
+from export.dataset.manifest_csv import DECODERS, SPLITS, Manifest, bar, read_manifest
+from export.dataset.rows import DataError, Problem, Row
 from export.dataset.split import hold_out
+from export.dataset.targets import TARGETS, targets
 from export.defaults import BACKGROUND
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "Arrays",
     "DataError",
     "Dataset",
+    "HeldOut",
     "Problem",
     "Row",
     "encode",
@@ -52,9 +56,10 @@ class Dataset:
 
     Attributes:
         rows: In the order of the manifest.
-        labels: The classes, sorted.
-        digest: SHA-256 (hex) of the images' bytes, texts, labels and split. Names of files don't count.
+        labels: The classes or tags, sorted; no and yes; or the scores.
+        digest: SHA-256 (hex) of the images' bytes, texts, labels or scores, and split. Names of files don't count.
         medium: "image", or "audio" for recordings.
+        answer: What the rows are examples of. Tags have thresholds of 0.5: training chooses better ones.
         note: What is odd about the images, though nothing is wrong; empty where nothing is.
     """
 
@@ -62,6 +67,7 @@ class Dataset:
     labels: tuple[str, ...]
     digest: str
     medium: str = IMAGE
+    answer: Answer = ONE_CLASS
     note: str = ""
 
     def select(self, split: str) -> tuple[Row, ...]:
@@ -76,7 +82,14 @@ class Dataset:
             salt: Another salt, another choice.
         """
         digest = hashlib.sha256(repr((self.digest, fraction, salt)).encode()).hexdigest()
-        return dataclasses.replace(self, rows=_held_out(self.rows, fraction, salt), digest=digest)
+        return dataclasses.replace(self, rows=_held_out(self.rows, self.answer, fraction, salt), digest=digest)
+
+
+class HeldOut(NamedTuple):
+    """Rows that a model has not seen, and the kind of answer that they are examples of."""
+
+    answer: str
+    rows: tuple[Row, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,17 +99,24 @@ class Arrays:
     Attributes:
         images: uint8 array of shape (batch, height, width, 3), RGB, 0-255.
         tokens: int32 array of shape (batch, token_length).
-        classes: int64 array of shape (batch,): positions in the labels.
+        targets: float32 array of shape (batch, labels): 1 for the class and for every tag, else 0; the scores.
     """
 
     images: npt.NDArray[np.uint8]
     tokens: npt.NDArray[np.int32]
-    classes: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.float32]
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """int64 array of shape (batch,): positions in the labels, where the answer is one class."""
+        found: npt.NDArray[np.int64] = self.targets.argmax(axis=1)
+        return found
 
 
 def load_dataset(
     folder: str | os.PathLike[str],
     *,
+    answer: str | None = None,
     seed: int = 0,
     test_fraction: float = 0.2,
     background: Background = BACKGROUND,
@@ -104,12 +124,14 @@ def load_dataset(
 ) -> Dataset:
     """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
 
-    Without a column `split`, a share of every class is held out. The choice depends on `seed` and
+    Without a column `split`, a share of every class (or tag) is held out. The choice depends on `seed` and
     the groups alone; without a column `group`, rows with the same image are one.
 
     Args:
         folder: Has `manifest.csv`, UTF-8, and the images (or WAV, FLAC and OGG) that it names
             relative to itself.
+        answer: What the rows are examples of, a key of `duoserve.contract.ANSWERS`. None: scores where there is
+            no column `label`, tags where a label has a bar, else one class.
         seed: Another seed, another split. Unused when the manifest has a column `split`.
         test_fraction: Share to hold out when there is no column `split`, above 0 and below 1.
         background: On which transparent pixels will be composited, for the note on images of one colour.
@@ -123,22 +145,22 @@ def load_dataset(
         raise DataError(f"Expected test_fraction above 0 and below 1. Received: {test_fraction}")
     root = Path(folder)
     path = root / "manifest.csv"
-    manifest = read_manifest(root, progress, background)
-    rows, problems = manifest.rows, manifest.problems
+    manifest = read_manifest(root, answer, progress, background)
+    rows, found, problems = manifest.rows, manifest.targets, manifest.problems
     has_split = all(row.split for row in rows)
     if not has_split and not problems:
-        rows = list(_held_out(rows, test_fraction, f"{seed} "))
-    trained = {row.label for row in rows if row.split != "test"}
+        rows = list(_held_out(rows, found.answer, test_fraction, f"{seed} "))
+    trained = {name for row in rows if row.split != "test" for name in found.names(row)}
     problems += [
-        Problem(row.line, f"label {row.label!r} is in no training row") for row in rows if row.label not in trained
+        Problem(row.line, f"label {name!r} is in no training row")
+        for row in rows
+        for name in found.names(row)
+        if name not in trained
     ]
     if problems:
         bad = len({problem.line for problem in problems})
         raise DataError(f"Expected every line of {path} to be good. Received {bad} bad:", problems)
-    labels = tuple(sorted(trained))
-    if len(labels) < 2:
-        received = ", ".join(labels) or "none"
-        raise DataError(f"Expected at least two labels in the training rows of {path}. Received: {received}")
+    labels = found.labels([row for row in rows if row.split != "test"])
     if not any(row.split == "test" for row in rows):
         raise DataError(f"Expected at least one row to test on in {path}. Received: {len(rows)} rows, none for testing")
     return Dataset(
@@ -146,15 +168,19 @@ def load_dataset(
         labels=labels,
         digest=_digest(rows, manifest.digests),
         medium=manifest.medium,
+        answer=found.made(labels),
         note=_note(manifest, background),
     )
 
 
-def load_held_out(folder: str | os.PathLike[str], *, progress: bool | None = None) -> tuple[Row, ...]:
+def load_held_out(
+    folder: str | os.PathLike[str], *, answer: str | None = None, progress: bool | None = None
+) -> HeldOut:
     """The rows to test on of a folder as `load_dataset` takes it: all of them where no column `split` says which.
 
     Args:
         folder: Has `manifest.csv` and the images that it names.
+        answer: What the rows are examples of; None: as `load_dataset`.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
     Raises:
@@ -162,7 +188,7 @@ def load_held_out(folder: str | os.PathLike[str], *, progress: bool | None = Non
         OSError: The manifest can't be read.
     """
     root = Path(folder)
-    manifest = read_manifest(root, progress)
+    manifest = read_manifest(root, answer, progress)
     rows = manifest.rows
     if manifest.medium != IMAGE:
         raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {manifest.medium}")
@@ -171,11 +197,11 @@ def load_held_out(folder: str | os.PathLike[str], *, progress: bool | None = Non
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
     if not held_out:
         raise DataError(f"Expected a row to test on in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
-    return held_out
+    return HeldOut(manifest.targets.answer.kind, held_out)
 
 
 def in_turn(rows: Sequence[Row], most: int) -> list[Row]:
-    """At most so many rows, one from every class in turn, so that they show each."""
+    """At most so many rows, one from every class (or set of tags) in turn, so that they show each."""
     by_class: dict[str, list[Row]] = {}
     for row in rows:
         by_class.setdefault(row.label, []).append(row)
@@ -192,10 +218,11 @@ def encode(
     224 x 224); more are kept in an unnamed file in the folder for temporary files.
 
     Raises:
-        DataError: An image has changed since it was checked.
+        DataError: An image has changed since it was checked, or a row has a label that the spec does not have.
         OSError: No room for the temporary file.
     """
     spec = preprocessor.spec
+    texts = encode_texts(rows, preprocessor)  # first: a label that does not fit is found at once
     images = _room((len(rows), spec.image_height, spec.image_width, 3))
 
     def prepare(position: int) -> Problem | None:
@@ -210,7 +237,7 @@ def encode(
         problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
     if problems:
         raise DataError("Expected images to stay as they were checked. Received:", problems)
-    return Arrays(images, *encode_texts(rows, preprocessor))
+    return Arrays(images, *texts)
 
 
 def encode_pairs(
@@ -223,15 +250,16 @@ def encode_pairs(
 
 def encode_texts(
     rows: Sequence[Row], preprocessor: Preprocessor
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """`tokens` and `classes` of `Arrays`."""
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """`tokens` and `targets` of `Arrays`.
+
+    Raises:
+        DataError: A row with a label that the spec does not have.
+    """
     spec = preprocessor.spec
-    position = {label: number for number, label in enumerate(spec.labels)}
     tokens = [preprocessor.tokens(row.text) for row in rows]
-    return (
-        np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32),
-        np.array([position[row.label] for row in rows], np.int64),
-    )
+    stacked = np.stack(tokens) if tokens else np.zeros((0, spec.token_length), np.int32)
+    return stacked, targets(rows, spec.answer, spec.labels)
 
 
 def _note(manifest: Manifest, background: Background) -> str:
@@ -244,15 +272,16 @@ def _note(manifest: Manifest, background: Background) -> str:
     )
 
 
-def _held_out(rows: Sequence[Row], fraction: float, salt: str) -> tuple[Row, ...]:
-    is_test = hold_out([(row.label, row.group) for row in rows], fraction, salt=salt)
+def _held_out(rows: Sequence[Row], answer: Answer | type[Answer], fraction: float, salt: str) -> tuple[Row, ...]:
+    strata = TARGETS[answer.kind].strata(rows)
+    is_test = hold_out(zip(strata, (row.group for row in rows), strict=True), fraction, salt=salt)
     return tuple(dataclasses.replace(row, split=SPLITS[each]) for row, each in zip(rows, is_test, strict=True))
 
 
 def _digest(rows: Sequence[Row], digests: Sequence[str]) -> str:
     whole = hashlib.sha256()
     for row, digest in zip(rows, digests, strict=True):
-        whole.update(repr((digest, row.text, row.label, row.split)).encode("utf-8"))
+        whole.update(repr((digest, row.text, row.scores or row.label, row.split)).encode("utf-8"))
     return whole.hexdigest()
 
 

@@ -13,13 +13,15 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
-from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec
+from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec, normal_name
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.rows import DataError, Problem, Row
+from export.dataset.targets import TARGETS, Targets, find_kind
 from export.defaults import BACKGROUND
 
-__all__ = ["DECODERS", "SPLITS", "DataError", "Manifest", "Problem", "Row", "bar", "read_manifest"]
+__all__ = ["DECODERS", "SPLITS", "Manifest", "bar", "read_manifest"]
 
 SPLITS: Final = ("train", "test")
 """What the column `split` may say."""
@@ -28,61 +30,15 @@ DECODERS: Final = min(8, os.cpu_count() or 1)
 """Threads that decode."""
 
 _MEDIA: Final = (IMAGE, AUDIO)
-_COLUMNS: Final = ("text", "label")
 _MAYBE: Final = ("split", "group")
-_SHOWN: Final = 20
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a manifest: its line (the header is 1) and why."""
-
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.reason}"
-
-
-class DataError(ValueError):
-    """The data can't be trained on. `problems` has every bad row; the text shows the first ones."""
-
-    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
-        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
-        lines = [message, *(f"  {problem}" for problem in self.problems[:_SHOWN])]
-        if len(self.problems) > _SHOWN:
-            lines.append(f"  … and {len(self.problems) - _SHOWN} more")
-        super().__init__("\n".join(lines))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One pair.
-
-    Attributes:
-        line: Its line in the manifest.
-        image: Path of the image, or of the recording.
-        text: The text.
-        label: The class.
-        split: "train" or "test".
-        group: Rows of one group are never divided between training and test. Without a column
-            `group`, it is the SHA-256 of the image's bytes.
-    """
-
-    line: int
-    image: Path
-    text: str
-    label: str
-    split: str
-    group: str
-
-
-@dataclasses.dataclass(slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What was found in a folder.
 
     Attributes:
         medium: IMAGE or AUDIO.
+        targets: What its rows are examples of.
         rows: The good ones.
         digests: SHA-256 (hex) of the files of `rows`; empty where one is bad.
         problems: What is wrong with the others.
@@ -90,64 +46,79 @@ class Manifest:
     """
 
     medium: str
+    targets: Targets
     rows: list[Row]
     digests: list[str]
     problems: list[Problem]
     one_colour: list[Row]
 
 
-def read_manifest(root: Path, progress: bool | None, background: Background = BACKGROUND) -> Manifest:
-    """Reads `manifest.csv` and every file that it names."""
+def read_manifest(
+    root: Path, answer: str | None, progress: bool | None, background: Background = BACKGROUND
+) -> Manifest:
+    """Reads the manifest of a folder, and looks at every row and file.
+
+    Args:
+        root: Has `manifest.csv`.
+        answer: The kind of answer, a key of `duoserve.contract.ANSWERS`; None takes what the manifest looks like.
+        progress: Whether to draw a progress bar; None draws one on a terminal only.
+        background: On which transparent pixels are composited.
+
+    Raises:
+        DataError: No manifest, or none with these columns.
+    """
     path = root / "manifest.csv"
     if not path.is_file():
         raise DataError(f"Expected a file manifest.csv in {root}. Received: none")
     problems: list[Problem] = []
-    medium, rows = _read_rows(path, problems)
+    header, lines = _read_fields(path, problems)
+    media = [name for name in _MEDIA if name in header]
+    columns = [name for name in header if name not in {*_MEDIA, "text", *_MAYBE}]
+    targets = TARGETS[answer or find_kind(columns, (fields for _, fields in lines))](columns)
+    misfit = targets.misfit()
+    if len(set(header)) < len(header) or len(media) != 1 or "text" not in header or misfit:
+        raise DataError(
+            f"Expected the columns {misfit or 'image,text,label'} and maybe split and group (audio in place of image)"
+            f" in {path}. Received: {','.join(header) or 'none'}"
+        )
+    (medium,) = media
+    rows = []
+    for line, fields in lines:
+        reasons = [*_reasons(fields, medium), *targets.reasons(fields)]
+        problems.extend(Problem(line, reason) for reason in reasons)
+        if not reasons:
+            rows.append(_row(line, fields, medium, targets))
     checked = _check_files(rows, medium, root.resolve(), background, progress)
     problems += [Problem(row.line, each.reason) for row, each in zip(rows, checked, strict=True) if each.reason]
     problems += _divided(rows)
     one_colour = [row for row, each in zip(rows, checked, strict=True) if each.is_one_colour and medium == IMAGE]
     rows = [dataclasses.replace(row, group=row.group or each.digest) for row, each in zip(rows, checked, strict=True)]
-    return Manifest(medium, rows, [each.digest for each in checked], problems, one_colour)
+    return Manifest(medium, targets, rows, [each.digest for each in checked], problems, one_colour)
 
 
-def _read_rows(path: Path, problems: list[Problem]) -> tuple[str, list[Row]]:
-    """The medium, and the rows that have all that they need; what is wrong with others goes to `problems`."""
+def _read_fields(path: Path, problems: list[Problem]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The header, and the lines that are as long: number and values by column. What is wrong goes to `problems`."""
     reader = csv.reader(_read_lines(path, problems), strict=True)
-    rows: list[Row] = []
+    header: list[str] = []
+    lines = []
     try:
         header = next(reader, [])
-        media = [name for name in _MEDIA if name in header]
-        if (
-            len(set(header)) < len(header)
-            or len(media) != 1
-            or not {*_COLUMNS} <= {*header} <= {*media, *_COLUMNS, *_MAYBE}
-        ):
-            received = ",".join(header) or "none"
-            raise DataError(
-                f"Expected the columns image,text,label and maybe split and group (audio in place of image) in {path}."
-                f" Received: {received}"
-            )
-        rows.extend(_rows(reader, header, media[0], problems))
+        line = reader.line_num + 1
+        for fields in reader:
+            if fields and len(fields) != len(header):
+                problems.append(Problem(line, f"expected {len(header)} columns, received {len(fields)}"))
+            elif fields:
+                lines.append((line, dict(zip(header, fields, strict=True))))
+            line = reader.line_num + 1
     except csv.Error as error:
         problems.append(Problem(reader.line_num, f"not CSV: {error}; nothing after it was read"))
-    return media[0], rows
+    return header, lines
 
 
-def _rows(reader: Any, header: list[str], medium: str, problems: list[Problem]) -> Iterator[Row]:
-    line = reader.line_num + 1
-    for fields in reader:
-        if fields:
-            if len(fields) != len(header):
-                problems.append(Problem(line, f"expected {len(header)} columns, received {len(fields)}"))
-            else:
-                row = dict(zip(header, fields, strict=True))
-                reasons = list(_reasons(row, medium))
-                problems.extend(Problem(line, reason) for reason in reasons)
-                if not reasons:
-                    label, (split, group) = row["label"].strip(), (row.get(name, "") for name in _MAYBE)
-                    yield Row(line, Path(row[medium]), row["text"], label, split, group.strip())
-        line = reader.line_num + 1
+def _row(line: int, fields: dict[str, str], medium: str, targets: Targets) -> Row:
+    split, group = fields.get("split", ""), normal_name(fields.get("group", ""))
+    said = {"label": "", **targets.read(fields)}
+    return Row(line, Path(fields[medium]), fields["text"], split=split, group=group, **said)
 
 
 def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
@@ -164,7 +135,7 @@ def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
 
 
 def _reasons(row: dict[str, str], medium: str) -> Iterator[str]:
-    for column in (medium, *_COLUMNS):
+    for column in (medium, "text"):
         if not row[column].strip():
             yield f"{column} is empty"
     if "split" in row and row["split"] not in SPLITS:

@@ -1,4 +1,4 @@
-"""Training rows whose pictures are decoded when a batch needs them: data that memory can't hold."""
+"""Training rows whose images are decoded when a batch needs them: data that memory can't hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import Arrays, DataError, Problem, Row, encode_texts
+from export.dataset.data import Arrays, encode_texts
+from export.dataset.rows import DataError, Problem, Row
 
 __all__ = ["StreamedImages", "stream"]
 
@@ -22,7 +23,7 @@ def stream(rows: Sequence[Row], preprocessor: Preprocessor) -> Arrays:
 
 
 class StreamedImages:
-    """Pictures that are decoded when they are asked for, as `Arrays.images` of rows that memory can't hold.
+    """Images that are decoded when they are asked for, as `Arrays.images` of rows that memory can't hold.
 
     Attributes:
         problem: What went wrong, kept because an error of this kind does not get through TensorFlow.

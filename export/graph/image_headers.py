@@ -28,8 +28,11 @@ class File:
 
     def read(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
         """int32 array of shape (count,): so many bytes, zeros beyond the end."""
-        part = self.slice(at, count)
-        return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int32)
+        return tf.cast(self.octets(at, count), tf.int32)
+
+    def octets(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
+        """As `read`, in uint8."""
+        return tf.io.decode_raw(self.slice(at, count), tf.uint8, fixed_length=count)
 
     def slice(self, at: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
         """string scalar: so many bytes, fewer where the file ends."""

@@ -77,7 +77,7 @@ def _from(data: tf.Tensor, offset: int, length: int) -> tf.Tensor:
 
 def _refuse(data: tf.Tensor) -> tf.Tensor:
     """Fails with the name of the format."""
-    name = tf.constant("another format, or none" + Refused.HINT)
+    name = tf.where(tf.strings.length(data) == 0, "no bytes", "no known image format")
     for offset, magic, kind in OTHER_FORMATS:
         name = tf.where(_from(data, offset, len(magic)) == magic, kind + Refused.HINT, name)
     with tf.control_dependencies([require(False, Refused.FORMAT + name)]):

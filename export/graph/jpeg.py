@@ -7,14 +7,14 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from duoserve.preprocessing.exif import EXIF_PREFIX
-from duoserve.preprocessing.image_headers import Refused
+from duoserve.preprocessing.image_headers import MAX_PARTS, Refused
 from export.graph.exif import orientation, upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 
 __all__ = ["decode_jpeg"]
 
 _RATIOS = (1, 2, 4, 8)
-_WINDOW = 128
+_WINDOW = 1024
 """Bytes looked through at once for a marker: other bytes before one are skipped."""
 
 _APP1, _EOI, _SOS, _PROGRESSIVE = 0xE1, 0xD9, 0xDA, 0xC2
@@ -32,7 +32,7 @@ def decode_jpeg(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
         width: Columns that it will be resized to.
     """
     file = File(data)
-    frame_at, exif_at, stop_at, is_rare = _segments(file)
+    frame_at, exif_at, stop_at, segment_count, is_rare = _segments(file)
     frame = file.read(frame_at, 22)
     stored = big_endian(frame[5:7]), big_endian(frame[7:9])
     count = frame[9]
@@ -41,6 +41,7 @@ def decode_jpeg(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
         "Expected image to be a whole JPEG. Received: one without a size": frame_at == 0,
         Refused.JPEG_COMPONENTS: (count != 1) & (count != 3) & (count != 4),
         **size_errors(*stored),
+        Refused.PARTS: segment_count > MAX_PARTS,
         Refused.JPEG_SCANS: tf.cond(
             frame[1] == _PROGRESSIVE, lambda: ~_complete(file, frame, stop_at), lambda: tf.constant(False)
         ),
@@ -62,37 +63,44 @@ def _decoded(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:
     return lambda: tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
-def _segments(file: File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Where the frame header and the first EXIF segment begin, 0 where there is none; where the first
-    scan begins, or what no reader understands; and whether the frame is of a kind that is refused."""
+def _segments(file: File) -> tuple[tf.Tensor, ...]:
+    """Where the frame header and the first EXIF segment begin, 0 where there is none; where the first scan
+    begins, or what no reader understands; how many segments there are up to it; and whether the frame is
+    of a kind that is refused."""
 
-    def more(at: tf.Tensor, frame: tf.Tensor, exif: tf.Tensor, stop: tf.Tensor, rare: tf.Tensor) -> tf.Tensor:
-        return ~stop & ~rare & (at + 4 <= file.size)
+    def more(at: tf.Tensor, count: tf.Tensor, stop: tf.Tensor, rare: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+        return ~stop & ~rare & (at + 4 <= file.size) & (count <= MAX_PARTS)
 
-    def step(at: tf.Tensor, frame: tf.Tensor, exif: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        octets = file.read(at, _WINDOW)
-        marks = (octets[:-1] == 0xFF) & (octets[1:] != 0) & (octets[1:] != 0xFF)
+    def step(at: tf.Tensor, count: tf.Tensor, *found: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        octets = file.octets(at, _WINDOW)
+        second = octets[1:]
+        # Markers without a segment are skipped with all else that is none.
+        marks = (octets[:-1] == 0xFF) & (second > 1) & (second != 0xFF) & ((second < 0xD0) | (second > 0xD7))
         skipped = tf.where(tf.reduce_any(marks), tf.argmax(marks, output_type=tf.int32), _WINDOW - 1)
         here = skipped == 0
-        marker = octets[1]
-        alone = (marker == 0x01) | ((marker >= 0xD0) & (marker <= 0xD7))
+        head = tf.cast(octets[:10], tf.int32)
+        marker = head[1]
         is_frame = (marker >= 0xC0) & (marker <= 0xCF) & (marker != 0xC4) & (marker != 0xC8) & (marker != 0xCC)
-        after = at + 2 + tf.where(alone, 0, tf.maximum(octets[2] * 256 + octets[3], 2))
-        known = alone | (marker < 0xD8) | ((marker > 0xDA) & (marker < 0xDE)) | ((marker >= 0xE0) & (marker < 0xF0))
+        after = at + 2 + tf.maximum(head[2] * 256 + head[3], 2)
+        known = ((marker >= 0xC0) & (marker < 0xDE) & (marker != 0xC8) & (marker != 0xD8) & (marker != 0xD9)) | (
+            (marker >= 0xE0) & (marker < 0xF0)
+        )
         stop = here & ((marker == _SOS) | (~known & (marker != 0xFE)) | (after > file.size))
-        is_exif = (marker == _APP1) & (after >= at + 10) & tf.reduce_all(octets[4:10] == [*EXIF_PREFIX])
+        is_exif = (marker == _APP1) & (after >= at + 10) & tf.reduce_all(head[4:] == [*EXIF_PREFIX])
         goes = here & ~stop
+        _, _, frame, exif = found
         return (
             tf.where(stop, at, tf.where(here, after, at + skipped)),
-            tf.where(goes & is_frame & (frame == 0), at, frame),
-            tf.where(goes & is_exif & (exif == 0), at, exif),
+            count + tf.cast(here, tf.int32),
             stop,
             here & is_frame & (marker > _PROGRESSIVE),
+            tf.where(goes & is_frame & (frame == 0), at, frame),
+            tf.where(goes & is_exif & (exif == 0), at, exif),
         )
 
     zero, no = tf.constant(0), tf.constant(False)
-    at, frame, exif, _, rare = tf.while_loop(more, step, (tf.constant(2), zero, zero, no, no))
-    return frame, exif, at, rare
+    at, count, _, rare, frame, exif = tf.while_loop(more, step, (tf.constant(2), zero, no, no, zero, zero))
+    return frame, exif, at, count, rare
 
 
 def _complete(file: File, frame: tf.Tensor, scan: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from duoserve.preprocessing.image_headers import Background, Refused
+from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
 from export.graph.exif import orientation, upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 from export.graph.transparency import flatten
@@ -14,6 +14,7 @@ __all__ = ["decode_png"]
 _IDAT, _IEND, _ANIMATED, _TRANSPARENCY, _EXIF = (
     int.from_bytes(name, "big") for name in (b"IDAT", b"IEND", b"acTL", b"tRNS", b"eXIf")
 )
+_RUN_BYTES = 1 << 20
 _ALPHA = 4
 """Bit of the colour type."""
 
@@ -27,8 +28,12 @@ def decode_png(data: tf.Tensor, background: Background | None) -> tf.Tensor:
     """
     file = File(data)
     header = file.read(16, 10)
-    animated, keyed, exif_at, exif_size = _chunks(file)
-    errors = {**size_errors(big_endian(header[4:8]), big_endian(header[:4])), Refused.ANIMATED: animated}
+    count, animated, keyed, exif_at, exif_size = _chunks(file)
+    errors = {
+        **size_errors(big_endian(header[4:8]), big_endian(header[:4])),
+        Refused.ANIMATED: animated,
+        Refused.PARTS: count > MAX_PARTS,
+    }
     has_alpha = keyed | (header[9] & _ALPHA > 0)
 
     def opaque() -> tf.Tensor:
@@ -53,29 +58,44 @@ def _with_alpha(data: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _chunks(file: File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Whether the image is animated, whether it has a chunk tRNS, start and size of the last eXIf (0: none)."""
+def _chunks(file: File) -> tuple[tf.Tensor, ...]:
+    """How many chunks there are; whether one is acTL; or tRNS; start and size of the last eXIf, 0 without one."""
 
-    def more(at: tf.Tensor, last: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
-        return ~last & (at + 12 <= file.size)
+    def more(at: tf.Tensor, last: tf.Tensor, count: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+        return ~last & (at + 12 <= file.size) & (count <= MAX_PARTS)
 
     def step(
-        at: tf.Tensor, last: tf.Tensor, animated: tf.Tensor, keyed: tf.Tensor, exif: tf.Tensor, size: tf.Tensor
+        at: tf.Tensor, last: tf.Tensor, count: tf.Tensor, animated: tf.Tensor, keyed: tf.Tensor, *exif: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         octets = file.read(at, 8)
         length, name = big_endian(octets[:4]), big_endian(octets[4:])
         # A length from 2^31 on is negative here; libpng refuses it.
         last = (name == _IEND) | (length < 0) | (length > file.size - at - 12)
         is_exif = (name == _EXIF) & ~last
+        stride = tf.maximum(12 + length, 12)
+        run = tf.where(last, 0, _run(file, at, stride, (name == _IDAT) & ~last))
         return (
-            tf.where(last, at, at + 12 + length),
+            at + run * stride,
             last,
+            count + run,
             animated | (name == _ANIMATED),
             keyed | (name == _TRANSPARENCY),
-            tf.where(is_exif, at + 8, exif),
-            tf.where(is_exif, length, size),
+            tf.where(is_exif, at + 8, exif[0]),
+            tf.where(is_exif, length, exif[1]),
         )
 
     no, zero = tf.constant(False), tf.constant(0)
-    _, _, *found = tf.while_loop(more, step, (tf.constant(8), no, no, no, zero, zero))
+    _, _, *found = tf.while_loop(more, step, (tf.constant(8), no, zero, no, no, zero, zero))
     return tuple(found)
+
+
+def _run(file: File, at: tf.Tensor, stride: tf.Tensor, is_data: tf.Tensor) -> tf.Tensor:
+    """How many chunks of compressed pixels of one size follow one another: int32 scalar, 1 where there are others."""
+    most = tf.minimum(tf.maximum(_RUN_BYTES // stride, 1), (file.size - at) // stride)
+
+    def counted() -> tf.Tensor:
+        octets = tf.io.decode_raw(file.slice(at, most * stride), tf.uint8)
+        heads = tf.reshape(octets, [-1, stride])[:, :8]
+        return tf.reduce_sum(tf.math.cumprod(tf.cast(tf.reduce_all(heads == heads[0], axis=-1), tf.int32)))
+
+    return tf.cond(is_data & (most > 1), counted, lambda: tf.constant(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from duoserve.preprocessing.image_headers import Background, Refused
+from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
 from export.graph.exif import orientation, upright
 from export.graph.image_headers import File, check, little_endian, size_errors
 from export.graph.transparency import flatten
@@ -56,7 +56,7 @@ def _exif(file: File) -> tf.Tensor:
     end = little_endian(file.read(4, 4)) + 8
     end = tf.where((end >= 8) & (end < file.size), end, file.size)
 
-    def more(at: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    def more(at: tf.Tensor, start: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
         return (start == 0) & (at + 8 <= end)
 
     def step(at: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -67,5 +67,5 @@ def _exif(file: File) -> tf.Tensor:
         return after, tf.where(valid & (name == _EXIF), at + 8, 0), size
 
     zero = tf.constant(0)
-    _, start, size = tf.while_loop(more, step, (tf.constant(12), zero, zero))
+    _, start, size = tf.while_loop(more, step, (tf.constant(12), zero, zero), maximum_iterations=MAX_PARTS)
     return file.slice(start, tf.where(start > 0, size, 0))

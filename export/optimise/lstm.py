@@ -1,4 +1,4 @@
-"""LSTM and Bidirectional LSTM as one operation a direction.
+"""LSTM and Bidirectional LSTM as one operation a direction, or a loop of few where there is much to multiply.
 
 Keras runs an LSTM as a loop of a dozen small operations a step, over padding too, and a server
 spends more time on starting them than on computing. `BlockLSTMV2` runs all steps, and stops after
@@ -18,6 +18,13 @@ import tensorflow as tf
 __all__ = ["BlockLSTM", "block_lstm"]
 
 _CLIPS_NOTHING: Final = -1.0
+
+_HEAVY: Final = 500_000
+"""Rows times weights of a gate from which on a loop of matrix products is as fast as `BlockLSTMV2`: products that are
+operations use all instructions of the processor, those inside it do not."""
+
+_ANY_BATCH: Final = 48
+"""Rows that are more than a batch of the server has: no graph is made for what begins there."""
 
 
 def block_lstm(layer: keras.Layer) -> keras.Layer | None:
@@ -148,8 +155,8 @@ class _Steps:
 
     @property
     def longest(self) -> tf.Tensor:
-        """Steps to run, int64."""
-        return tf.cast(self.most if self.mask is None else tf.reduce_max(self.lengths), tf.int64)
+        """Steps to run."""
+        return self.most if self.mask is None else tf.reduce_max(self.lengths)
 
     def last(self, states: tf.Tensor) -> tf.Tensor:
         """Each row's state after its last step; zeros where it has none."""
@@ -187,19 +194,48 @@ class _Direction:
     bias: keras.Variable
 
     def __call__(self, steps: _Steps, return_sequences: bool) -> tf.Tensor:
-        start, no_peephole = tf.zeros([steps.batch, self.units]), tf.zeros([self.units])
-        states = tf.raw_ops.BlockLSTMV2(
-            seq_len_max=steps.longest,
-            x=steps.backward if self.backwards else steps.forward,
-            cs_prev=start,
-            h_prev=start,
-            w=tf.convert_to_tensor(self.kernels),
-            wci=no_peephole,
-            wcf=no_peephole,
-            wco=no_peephole,
-            b=tf.convert_to_tensor(self.bias),
-            cell_clip=_CLIPS_NOTHING,
-        ).h
+        given = steps.backward if self.backwards else steps.forward
+        read = given, steps, tf.convert_to_tensor(self.kernels), tf.convert_to_tensor(self.bias)
+        heavy = -(-_HEAVY // (self.kernels.shape[0] * self.units))
+        if heavy > _ANY_BATCH:
+            states = self._block(*read)
+        elif heavy <= 1:
+            states = self._loop(*read)
+        else:
+            states = tf.cond(steps.batch < heavy, lambda: self._block(*read), lambda: self._loop(*read))
         if return_sequences:
             return steps.at_each(states, self.backwards, self.zero_elsewhere)
         return steps.last(states)
+
+    def _block(self, given: tf.Tensor, steps: _Steps, kernels: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        start, no_peephole = tf.zeros([steps.batch, self.units]), tf.zeros([self.units])
+        return tf.raw_ops.BlockLSTMV2(
+            seq_len_max=tf.cast(steps.longest, tf.int64),
+            x=given,
+            cs_prev=start,
+            h_prev=start,
+            w=kernels,
+            wci=no_peephole,
+            wcf=no_peephole,
+            wco=no_peephole,
+            b=bias,
+            cell_clip=_CLIPS_NOTHING,
+        ).h
+
+    def _loop(self, given: tf.Tensor, steps: _Steps, kernels: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        """The same as a loop of few operations, with all steps' products of the inputs in one."""
+        of_inputs, of_states = tf.split(kernels, [given.shape[-1], self.units])
+        inputs = tf.tensordot(given, of_inputs, 1) + bias
+
+        def step(number: tf.Tensor, state: tf.Tensor, memory: tf.Tensor, states: tf.TensorArray) -> Any:
+            taken, kept, new, shown = tf.split(inputs[number] + state @ of_states, 4, axis=1)
+            memory = tf.sigmoid(kept) * memory + tf.sigmoid(taken) * tf.tanh(new)
+            state = tf.sigmoid(shown) * tf.tanh(memory)
+            return number + 1, state, memory, states.write(number, state)
+
+        start = tf.zeros([steps.batch, self.units])
+        states = tf.TensorArray(tf.float32, steps.most, element_shape=[None, self.units])
+        *_, states = tf.while_loop(
+            lambda number, *_: number < steps.longest, step, (0, start, start, states), parallel_iterations=1
+        )
+        return tf.ensure_shape(states.stack(), [given.shape[0], given.shape[1], self.units])

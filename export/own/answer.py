@@ -6,18 +6,19 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from export.own.assets import Tokenizer
+from duoserve.contract import ANSWERS, OneClass, YesNo
 from export.own.features import find_features
+from export.own.finishing import Finish, finish_for
 from export.own.graph import functional
 from export.own.inputs import Inputs
 from export.own.outputs import check_output, declared_kind, pick_output
 from export.own.reasons import reason, said
 from export.own.scaling import scale
-from export.own.settings import ANSWERS, OwnModel
-from export.own.trial import ROUNDING, Array, Predict, is_distribution, try_out
+from export.own.settings import OwnModel
+from export.own.tokenizers import Tokenizer
+from export.own.trial import ROUNDING, Array, Predict, try_out
 from export.publish.embedding import EMBEDDING
 
 __all__ = ["Answer", "adapt", "find_answer", "predictor"]
@@ -27,9 +28,17 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """The output of a model that is called with the inputs of the contract; `kind` is one of ANSWERS.
+    """The output of a model that is called with the inputs of the contract.
 
-    `features` is what the layer gives that is to be embedded with; None where none was named.
+    Attributes:
+        image: The input.
+        tokens: The input.
+        output: The output.
+        name: Of the output in the model.
+        kind: Of the answer, a key of `duoserve.contract.ANSWERS`.
+        what: What the output is, from `Finish.understood`.
+        finish: How it becomes the answer of the contract.
+        features: What the layer gives that is to be embedded with; None where none was named.
     """
 
     image: Tensor
@@ -37,6 +46,8 @@ class Answer:
     output: Tensor
     name: str
     kind: str
+    what: str
+    finish: Finish
     features: Tensor | None = None
 
 
@@ -46,7 +57,8 @@ def find_answer(
     own: OwnModel,
     reasons: list[str],
     *,
-    classes: int | None,
+    kind: str,
+    labels: int | None,
     ids: Tokenizer | None,
 ) -> Answer | None:
     """Calls the model, tries it, and finds out what its output is; None with the reasons why it can't be served.
@@ -56,21 +68,24 @@ def find_answer(
         inputs: How it is called; None where that is not known: then it is only looked at.
         own: What the user says of its output.
         reasons: Gets the reasons.
-        classes: Number of labels; None where no labels are known.
+        kind: Of the answer, as the samples look; one column is a yes or no where they look like one class of two.
+        labels: How many; None where no labels are known.
         ids: The tokenizer; None where none is known.
     """
     before = len(reasons)
     if inputs is None:
         graph = functional(model)
         if graph is not None and (picked := pick_output(model, graph.output, own, reasons)):
-            check_output(*picked, classes, reasons)
+            check_output(*picked, _kind(kind, own, picked[1], labels), labels, reasons)
         return None
     image = keras.Input((inputs.height, inputs.width, 3), dtype="uint8", name="image")
     tokens = keras.Input((inputs.token_length,), dtype="int32", name="tokens")
     pixels = keras.ops.cast(scale(image, inputs.scale), inputs.image_dtype)
-    ids_as_taken = keras.ops.cast(tokens, inputs.tokens_dtype)
+    if ids is not None:
+        inputs.check_padding(ids, reasons)
+    given = inputs.given(pixels, tokens, 0 if ids is None else ids.pad_id)
     try:
-        outputs = inputs.call(pixels, ids_as_taken)
+        outputs = inputs.call(*given.values())
     except Exception as error:  # a user's own code may raise anything
         mend = "call it in Python with keras.Input tensors to see where it fails"
         reasons.append(reason(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), mend))
@@ -79,8 +94,9 @@ def find_answer(
     if picked is None:
         return None
     name, tensor = picked
-    check_output(name, tensor, classes, reasons)
-    features = None if own.embed is None else find_features(model, inputs, own, pixels, ids_as_taken, reasons)
+    kind = _kind(kind, own, tensor, labels)
+    check_output(name, tensor, kind, labels, reasons)
+    features = None if own.embed is None else find_features(model, given, own, reasons)
     if len(reasons) > before:
         return None
     output = keras.ops.cast(tensor, "float32")
@@ -96,50 +112,30 @@ def find_answer(
     )
     if tried is None:
         return None
-    kind = _kind(declared_kind(name, tensor), own, tried, rounding, reasons)
-    return None if kind is None else Answer(image, tokens, output, name, kind, features)
+    finish = finish_for(kind, tensor.shape[1])
+    what = finish.understood(declared_kind(name, tensor), own.output_is, tried, rounding, reasons)
+    return None if what is None else Answer(image, tokens, output, name, kind, what, finish, features)
 
 
-def _kind(declared: str | None, own: OwnModel, tried: Array, rounding: float, reasons: list[str]) -> str | None:
-    """One of ANSWERS: what the user says, else what the model says, else what the numbers are."""
-    adds_up = is_distribution(tried, rounding)
-    expected = "the output to be probabilities that add up to 1, or logits"
-    if own.output_is == "logits" and adds_up:
-        mend = "leave --output-is out: a second softmax would make every answer less sure"
-        reasons.append(reason("logits, as --output-is says", "rows that are probabilities already", mend))
-    elif own.output_is is not None or declared in ANSWERS:
-        kind = own.output_is or declared
-        if kind == "logits" or adds_up:
-            return kind
-        worst = tried.sum(axis=-1)[np.abs(tried.sum(axis=-1) - 1).argmax()]
-        mend = "give --output-is logits if they come before the softmax"
-        reasons.append(reason(expected, f"rows that add up to {worst:.4g}", mend))
-    elif declared == "sigmoid":
-        mend = "labels that exclude one another take a softmax; several at once are outside the contract"
-        reasons.append(reason(expected, "a sigmoid for each label", mend))
-    elif adds_up:
-        return "probabilities"
-    else:
-        mend = "give --output-is logits if they come before the softmax"
-        reasons.append(reason(expected, "numbers that do not add up to 1, of a layer that says nothing", mend))
-    return None
+def _kind(kind: str, own: OwnModel, tensor: Tensor, labels: int | None) -> str:
+    looks_like_yes_no = kind == OneClass.kind and own.answer is None and tensor.shape[-1] == 1 and labels == 2
+    return YesNo.kind if looks_like_yes_no else kind
 
 
 def adapt(answer: Answer) -> keras.Model:
-    """The model of the contract: inputs `image` and `tokens`, output `probabilities`, and `embedding` if it has one."""
-    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
-    as_is = keras.layers.Identity(dtype="float32", name="probabilities")
-    probabilities = (softmax if answer.kind == "logits" else as_is)(answer.output)
-    outputs = probabilities
+    """The model of the contract: inputs `image` and `tokens`, as output the answer, and `embedding` if it has one."""
+    name = ANSWERS[answer.kind].output
+    outputs = finished = answer.finish.finish(answer.output, answer.what, name)
     if answer.features is not None:
-        outputs = {"probabilities": probabilities, EMBEDDING: keras.ops.cast(answer.features, "float32")}
+        outputs = {name: finished, EMBEDDING: keras.ops.cast(answer.features, "float32")}
     return keras.Model({"image": answer.image, "tokens": answer.tokens}, outputs, name="own")
 
 
 def predictor(model: keras.Model) -> Predict:
-    """Runs a model of the contract's inputs on arrays, as a graph for any number of rows: its probabilities."""
+    """Runs a model of the contract's inputs on arrays, as a graph for any number of rows: its answer."""
     if isinstance(model.output, dict):
-        model = keras.Model(model.input, model.output["probabilities"])
+        (answer,) = (tensor for name, tensor in model.output.items() if name != EMBEDDING)
+        model = keras.Model(model.input, answer)
     signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
     run = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature])
 

@@ -1,89 +1,28 @@
-"""What a model file does not hold: tokenizer, labels, held-out pairs."""
+"""What a model file does not hold: labels and held-out pairs."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-import sentencepiece
-import tensorflow as tf
-
-from duoserve.contract import PreprocessingSpec
-from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import DataError, Row, load_held_out
-from export.graph.preprocessing import make_tokenizer, tokenize
+from duoserve.contract import Answer, ContractError, OneClass, Scores, normal_name
+from export.dataset.data import HeldOut, load_held_out
+from export.dataset.rows import DataError, Row
+from export.dataset.targets import TARGETS, ScoreTargets, targets
 from export.own.reasons import reason, said
 from export.own.settings import OwnModel
-from export.publish.probes import probes
 
-__all__ = ["Tokenizer", "check_tokenizer", "read_labels", "read_samples", "read_tokenizer"]
+__all__ = ["check_samples", "make_answer", "read_labels", "read_samples"]
 
 _SHOWN: Final = 5
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tokenizer:
-    """A SentencePiece model, the number of its ids, and the id that fills a row of tokens."""
-
-    data: bytes
-    ids: int
-    pad_id: int
-
-
-def read_tokenizer(own: OwnModel, reasons: list[str]) -> Tokenizer | None:
-    """The tokenizer, or None with the reasons."""
-    expected = "--tokenizer to be a SentencePiece model"
-    if own.tokenizer is None:
-        mend = "give the .model file that the training used"
-        reasons.append(reason(expected, "none", mend))
-        return None
-    try:
-        data = own.tokenizer.read_bytes()
-        processor = sentencepiece.SentencePieceProcessor(model_proto=data) if data else None
-    except (OSError, RuntimeError) as error:
-        mend = "vocab.txt and tokenizer.json are other formats: the model has to be trained with SentencePiece ids"
-        reasons.append(reason(expected, said(error), mend))
-        return None
-    if processor is None:
-        reasons.append(reason(expected, f"an empty file, {own.tokenizer}", "copy it again"))
-        return None
-    pad_id = processor.pad_id() if own.pad_id is None else own.pad_id
-    if pad_id < 0:
-        mend = "give --pad-id N, the id that filled the rows in training"
-        reasons.append(reason("to know the id of padding", "a tokenizer without one", mend))
-        return None
-    return Tokenizer(data, processor.get_piece_size(), pad_id)
-
-
-def check_tokenizer(spec: PreprocessingSpec, texts: list[str], reasons: list[str]) -> None:
-    """Adds a reason where client and graph make other ids of a text: of those given, and of odd ones."""
-    draw = np.random.default_rng(0)
-    odd = ["".join(chr(each) for each in draw.choice(_CHARACTERS, draw.integers(1, 40))) for _ in range(200)]
-    client = Preprocessor(spec)
-    every = [*texts[:1000], *(text for _, text in probes(spec)), *odd, "", " "]
-    in_graph = tokenize(make_tokenizer(spec), spec, tf.constant([text.encode() for text in every])).numpy()
-    for text, ids in zip(every, in_graph, strict=True):
-        if not np.array_equal(client.tokens(text), ids):
-            mend = "train a tokenizer with `export.training.tokenizer.train_tokenizer`, whose options both sides know"
-            received = f"{client.tokens(text).tolist()} and {ids.tolist()} for {text!r:.60}"
-            reasons.append(reason("the client and the graph to make the same token ids", received, mend))
-            return
-
-
-_CHARACTERS = np.concatenate(
-    [np.arange(start, stop) for start, stop in
-     ((0x20, 0x7F), (0xA0, 0x250), (0x300, 0x370), (0x390, 0x400), (0x410, 0x450), (0x621, 0x64B), (0x905, 0x940),
-      (0x3041, 0x30FF), (0x4E00, 0x4F00), (0xFF01, 0xFF60), (0x1F300, 0x1F650))]
-)  # fmt: skip
-
-
 def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
-    """The classes in the order of the output's columns, or None with the reasons."""
-    expected = "--labels to be a file with a class a line, or JSON"
+    """The names of the output's columns, in their order, or None with the reasons."""
+    expected = "--labels to be a file with a class (tag, score) a line, or JSON"
     if own.labels is None:
-        reasons.append(reason(expected, "none", "write the classes in the order of the output's columns"))
+        reasons.append(reason(expected, "none", "write the names of the output's columns in their order"))
         return None
     try:
         text = own.labels.read_text(encoding="utf-8-sig")
@@ -92,14 +31,14 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
         mend = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
         reasons.append(reason(expected, f"{own.labels}: {said(error)}", mend))
         return None
-    labels = [label.strip() for label in labels]
+    labels = [normal_name(label) for label in labels]
     before = len(reasons)
     if empty := [number for number, label in enumerate(labels, 1) if not label]:
         reasons.append(
             reason("a name for every label", f"none at number {empty[0]} in {own.labels}", "name or remove it")
         )
     if repeated := sorted({label for label in labels if label and labels.count(label) > 1}):
-        mend = "a client can't tell them apart: give each a name of its own"
+        mend = "a client can't tell them apart: give each another name"
         reasons.append(reason("distinct labels", f"{', '.join(repeated)} more than once", mend))
     return tuple(labels) if len(reasons) == before else None
 
@@ -120,26 +59,45 @@ def _from_json(content: object) -> list[str]:
     return content
 
 
-def read_samples(own: OwnModel, labels: tuple[str, ...] | None, reasons: list[str]) -> tuple[Row, ...]:
-    """The held-out pairs, or none with the reasons."""
+def read_samples(own: OwnModel, reasons: list[str]) -> HeldOut:
+    """The held-out pairs and what they are examples of, or none with the reasons."""
+    nothing = HeldOut(own.answer or OneClass.kind, ())
     expected = "--samples to be a folder with held-out pairs, images and manifest.csv of image,text,label"
     if own.samples is None:
         mend = "a dozen pairs that were not trained on show whether a version answers as it should"
         reasons.append(reason(expected, "none", mend))
-        return ()
+        return nothing
     try:
-        rows = load_held_out(own.samples)
+        return load_held_out(own.samples, answer=own.answer)
     except DataError as error:
         listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
         more = f" and {len(error.problems) - _SHOWN} more" if len(error.problems) > _SHOWN else ""
         reasons.append(reason(expected, listed + more, f"correct {own.samples / 'manifest.csv'}"))
-        return ()
     except OSError as error:
         reasons.append(reason(expected, said(error), "check the path"))
-        return ()
-    if unknown := [row for row in rows if labels is not None and row.label not in labels]:
-        received = "; ".join(f"line {row.line}: {row.label!r}" for row in unknown[:_SHOWN])
+    return nothing
+
+
+def check_samples(
+    own: OwnModel, rows: Sequence[Row], answer: Answer, labels: tuple[str, ...], reasons: list[str]
+) -> None:
+    """Adds a reason where the rows have labels or scores that the model does not know."""
+    try:
+        targets(rows, answer, labels)
+    except DataError as error:
+        listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
         mend = "write the labels as in --labels, letter by letter"
-        reasons.append(reason(f"the labels of {own.samples} to be among the model's", received, mend))
-        return ()
-    return rows
+        reasons.append(reason(f"the labels of {own.samples} to be among the model's", listed, mend))
+
+
+def make_answer(kind: str, labels: tuple[str, ...], reasons: list[str]) -> tuple[Answer, tuple[str, ...]] | None:
+    """The answer of the contract and the names of its columns, units taken off; None with the reason."""
+    found = TARGETS[kind](labels if kind == Scores.kind else ("label",))
+    names = tuple(name for name, _ in found.named.values()) if isinstance(found, ScoreTargets) else labels
+    try:
+        answer = found.made(names)
+        answer.check(names)
+    except ContractError as error:
+        reasons.append(reason("labels that fit the answer", said(error), "correct --labels, or give another --answer"))
+        return None
+    return answer, names

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from export.own.calling import find_calling, shown
 from export.own.graph import functional
-from export.own.inputs import Inputs
 from export.own.reasons import reason, said
 from export.own.settings import OwnModel
 
@@ -17,17 +17,13 @@ __all__ = ["find_features"]
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 
-def find_features(
-    model: keras.Model, inputs: Inputs, own: OwnModel, pixels: Tensor, tokens: Tensor, reasons: list[str]
-) -> Tensor | None:
+def find_features(model: keras.Model, given: Mapping[str, Tensor], own: OwnModel, reasons: list[str]) -> Tensor | None:
     """What the layer gives for these inputs, a row of numbers for each pair, or None with the reason why it can't.
 
     Args:
         model: Not changed.
-        inputs: How it is called.
+        given: What goes into the model, by the names of its inputs.
         own: Names the layer, as `embed`.
-        pixels: The picture, as the model takes it.
-        tokens: The token ids, as the model takes them.
         reasons: Gets the reasons.
     """
     graph = functional(model)
@@ -50,7 +46,7 @@ def find_features(
     assert calling is not None  # a graph always says how it is called
     found, call = calling
     try:
-        return call(*(pixels if one.name == inputs.image else tokens for one in found))
+        return call(*(given[one.name] for one in found))
     except Exception as error:  # a user's own layers may raise anything
         reasons.append(reason(expected, f"{own.embed!r}, which fails: {said(error)}", mend))
         return None

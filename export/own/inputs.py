@@ -1,4 +1,4 @@
-"""Finds the picture and the text among a model's inputs, whatever they are called and in whatever order."""
+"""Finds the image and the text among a model's inputs, whatever they are called and in whatever order."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any, Final
 import keras
 
 from export.own.calling import Input, find_calling, shown
+from export.own.derived import DERIVED, MASK, Derived, find_derived
 from export.own.graph import Place, functional
 from export.own.reasons import reason
 from export.own.scaling import FLOATS, IMAGE_DTYPES, find_scaling
 from export.own.settings import SCALES, OwnModel
+from export.own.tokenizers import Tokenizer
 
 __all__ = ["Inputs", "find_inputs"]
 
@@ -25,11 +27,12 @@ _EXACT: Final = {"float16": 2048, "bfloat16": 256}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inputs:
-    """How a picture and a text go into a model.
+    """How an image and a text go into a model.
 
     Attributes:
-        call: `(image, tokens) -> outputs`, of symbolic tensors with the dtypes below.
-        image: Name of the picture's input.
+        call: Takes symbolic tensors in the order of `names`; gives the outputs.
+        names: The model's inputs.
+        image: Name of the image's input.
         image_dtype: Its dtype.
         height: In pixels.
         width: In pixels.
@@ -37,9 +40,11 @@ class Inputs:
         tokens: Name of the token ids' input.
         tokens_dtype: Its dtype.
         token_length: Length of a row.
+        derived: The other inputs, which follow from the tokens.
     """
 
-    call: Callable[[Any, Any], Any]
+    call: Callable[..., Any]
+    names: tuple[str, ...]
     image: str
     image_dtype: str
     height: int
@@ -48,6 +53,27 @@ class Inputs:
     tokens: str
     tokens_dtype: str
     token_length: int
+    derived: tuple[Derived, ...] = ()
+
+    def given(self, pixels: Any, tokens: Any, pad_id: int) -> dict[str, Any]:
+        """What goes into each input, in the order of `names`.
+
+        Args:
+            pixels: The image, as the model takes it.
+            tokens: int32 token ids.
+            pad_id: Fills a row of them.
+        """
+        of = {each.name: each.of(tokens, pad_id) for each in self.derived}
+        of |= {self.image: pixels, self.tokens: keras.ops.cast(tokens, self.tokens_dtype)}
+        return {name: of[name] for name in self.names}
+
+    def check_padding(self, tokenizer: Tokenizer, reasons: list[str]) -> None:
+        """Adds a reason where padding looks like a part of the text to a mask."""
+        masks = [each.name for each in self.derived if each.kind == MASK]
+        if masks and tokenizer.pad_id in tokenizer.around:
+            received = f"{tokenizer.pad_id} for both, and the input {masks[0]!r}"
+            mend = "give --pad-id N, another id: what is masked does not matter to the model"
+            reasons.append(reason("an id of padding that the tokenizer does not put around texts", received, mend))
 
 
 def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs | None:
@@ -59,13 +85,14 @@ def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs
     found, call = calling
     for one in found:
         _check_batches(one, reasons)
-    if len(found) != 2:
+    primary, derived = find_derived(found, own)
+    if len(primary) != 2:
         reasons.append(_not_two(found))
         return None
-    position = _picture(found, own, reasons)
+    position = _image(primary, own, reasons)
     if position is None:
         return None
-    image, tokens = found[position], found[1 - position]
+    image, tokens = primary[position], primary[1 - position]
     size = _image_size(image, own, reasons)
     scale = _scale(model, image, own, reasons)
     length = _token_length(tokens, own, reasons)
@@ -73,7 +100,8 @@ def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs
     if size is None or scale is None or length is None or len(reasons) > before:
         return None
     return Inputs(
-        call=call if position == 0 else lambda image, tokens: call(tokens, image),
+        call=call,
+        names=tuple(one.name for one in found),
         image=image.name,
         image_dtype=image.dtype or "float32",
         height=size[0],
@@ -82,6 +110,7 @@ def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs
         tokens=tokens.name,
         tokens_dtype=tokens.dtype or "int32",
         token_length=length,
+        derived=derived,
     )
 
 
@@ -99,14 +128,15 @@ def _not_two(found: list[Input]) -> str:
     listed = "; ".join(map(str, found)) or "none"
     mend = "a model of one input needs no contract for two"
     if len(found) > 2:
-        mend = "build a model around it that computes the others from the two"
-        if any("mask" in one.name for one in found):
-            mend += " (a mask of padding is keras.ops.not_equal(tokens, pad_id))"
-    return reason("two inputs, a picture and token ids", f"{len(found)}: {listed}", mend)
+        mend = (
+            "build a model around it that computes the others from the two; masks of padding and segment ids are"
+            f" computed here, where they are of shape (batch, length) and called {', '.join(DERIVED)}"
+        )
+    return reason("two inputs, an image and token ids", f"{len(found)}: {listed}", mend)
 
 
-def _picture(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
-    """Which of the two inputs is the picture."""
+def _image(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
+    """Which of the two inputs is the image."""
     names = [one.name for one in found]
     before = len(reasons)
     for option, name in (("--image-input", own.image_input), ("--text-input", own.text_input)):
@@ -125,15 +155,15 @@ def _picture(found: list[Input], own: OwnModel, reasons: list[str]) -> int | Non
     ranks = [len(one.shape) if one.shape is not None else 0 for one in found]
     if ranks[0] == ranks[1]:
         mend = f"name them with --image-input and --text-input: {', '.join(map(repr, names))}"
-        reasons.append(reason("to tell the picture from the text by their shapes", "; ".join(map(str, found)), mend))
+        reasons.append(reason("to tell the image from the text by their shapes", "; ".join(map(str, found)), mend))
         return None
     return ranks.index(max(ranks))
 
 
 def _image_size(image: Input, own: OwnModel, reasons: list[str]) -> tuple[int, int] | None:
-    expected = f"the picture's input {image.name!r} to be of shape (batch, height, width, 3)"
+    expected = f"the image's input {image.name!r} to be of shape (batch, height, width, 3)"
     if image.shape is not None and (len(image.shape) != 4 or image.shape[3] not in (3, None)):
-        mend = "build the model, or one around it, on RGB pictures"
+        mend = "build the model, or one around it, on RGB images"
         if len(image.shape) == 4 and image.shape[1] == 3:
             mend = "channels go last: keras.config.set_image_data_format('channels_last')"
         reasons.append(reason(expected, shown(image.shape), mend))
@@ -142,13 +172,13 @@ def _image_size(image: Input, own: OwnModel, reasons: list[str]) -> tuple[int, i
     if own.image_size is not None and (height, width) not in ((None, None), own.image_size):
         mend = "leave --image-size out: the model has a size of its own"
         given = f"--image-size {own.image_size[0]}x{own.image_size[1]}"
-        reasons.append(reason(f"the picture's size, {height}x{width}", given, mend))
+        reasons.append(reason(f"the image's size, {height}x{width}", given, mend))
         return None
     if own.image_size is not None:
         return own.image_size
     if height is None or width is None:
         mend = "give --image-size HxW, the size that the model was trained on"
-        reasons.append(reason("to know the picture's height and width", f"{image}", mend))
+        reasons.append(reason("to know the image's height and width", f"{image}", mend))
         return None
     return height, width
 
@@ -183,7 +213,7 @@ def _scale(model: keras.Model, image: Input, own: OwnModel, reasons: list[str]) 
 def _token_length(tokens: Input, own: OwnModel, reasons: list[str]) -> int | None:
     expected = f"the text's input {tokens.name!r} to be token ids of shape (batch, length)"
     if tokens.dtype == "string":
-        mend = "give the part of the model that follows its tokenizer, and a SentencePiece model with the same ids"
+        mend = "give the part of the model that follows its tokenizer, and a tokenizer with the same ids"
         reasons.append(reason(expected, "texts (string)", mend))
         return None
     if tokens.dtype not in (None, *_TOKEN_DTYPES):

@@ -1,4 +1,4 @@
-"""Finds the answer among a model's outputs, and whether it is probabilities or logits."""
+"""Finds the answer among a model's outputs, and what the model says of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
+from duoserve.contract import ANSWERS, OneClass, YesNo
 from export.own.calling import shown
 from export.own.graph import producer
 from export.own.reasons import reason
-from export.own.settings import OwnModel
+from export.own.settings import LOGITS, OwnModel
 
 __all__ = ["check_output", "declared_kind", "pick_output"]
 
@@ -36,23 +37,31 @@ def pick_output(model: keras.Model, outputs: Any, own: OwnModel, reasons: list[s
     return None
 
 
-def check_output(name: str, tensor: Tensor, classes: int | None, reasons: list[str]) -> None:
-    """Adds the reasons why an output is not one row of numbers, one for each class."""
+def check_output(name: str, tensor: Tensor, kind: str, labels: int | None, reasons: list[str]) -> None:
+    """Adds the reasons why an output is not one row of numbers, one for each label.
+
+    Args:
+        name: Of the output.
+        tensor: The output.
+        kind: Of the answer.
+        labels: How many; None where no labels are known.
+    """
     shape = tuple(tensor.shape)
-    expected = f"the output {name!r} to be of shape (batch, {classes or 'classes'}), a column for each label"
+    columns = ANSWERS[kind].columns
+    expected = f"the output {name!r} to be of shape (batch, {labels or columns}), a column for each label"
     if len(shape) != 2:
         mend = "pool it over the sequence, as a GlobalAveragePooling1D layer does" if len(shape) == 3 else ""
         reasons.append(reason(expected, shown(shape), mend or "build a model around it that gives a row for each pair"))
-    elif shape[1] == 1:
-        mend = "give both classes a column: keras.ops.concatenate([1 - p, p], axis=-1)"
-        reasons.append(reason(expected, f"{shown(shape)}, the probability of one class", mend))
-    elif classes is not None and shape[1] != classes:
+    elif shape[1] == 1 and kind == OneClass.kind:
+        mend = "give --answer yes-no and two labels, first that of no; or --answer scores if it is a score"
+        reasons.append(reason(expected, f"{shown(shape)}, one column", mend))
+    elif labels is not None and shape[1] not in ((1, 2) if kind == YesNo.kind else (labels,)):
         mend = "the labels have to be those that the model was trained on, in the order of its columns"
-        reasons.append(reason(expected, f"{shown(shape)} and {classes} labels", mend))
+        reasons.append(reason(expected, f"{shown(shape)} and {labels} labels", mend))
 
 
 def declared_kind(name: str, tensor: Tensor) -> str | None:
-    """What the model says of an output: "probabilities", "logits", "sigmoid", or None where it says nothing."""
+    """What the model says of an output: "softmax", "sigmoid", LOGITS, or None where it says nothing."""
     operation, taken = producer(tensor)
     while taken and type(operation).__name__ in ("Activation", "Cast", "Dropout", "Identity"):
         if getattr(operation, "activation", keras.activations.linear) is not keras.activations.linear:
@@ -60,12 +69,12 @@ def declared_kind(name: str, tensor: Tensor) -> str | None:
         operation, taken = producer(taken[0])
     activation = getattr(operation, "activation", None)
     if type(operation).__name__ == "Softmax" or activation is keras.activations.softmax:
-        return "probabilities"
+        return "softmax"
     if type(operation).__name__ == "Sigmoid" or activation is keras.activations.sigmoid:
         return "sigmoid"
     if isinstance(operation, keras.layers.Dense) and activation is keras.activations.linear:
-        return "logits"
-    return "logits" if "logit" in name else None
+        return LOGITS
+    return LOGITS if "logit" in name else None
 
 
 def _named(model: keras.Model, outputs: Any) -> list[tuple[str, Tensor]]:

@@ -14,16 +14,29 @@ from duoserve.settings import SettingsFileError, checked, read_toml
 from export.errors import ExportError
 from export.options import colour, count, names, positive
 
-__all__ = ["ANSWERS", "SCALES", "OwnModel", "add_arguments", "is_function", "own_model", "read_settings"]
+__all__ = [
+    "LOGITS",
+    "PROBABILITIES",
+    "SCALES",
+    "OwnModel",
+    "add_arguments",
+    "is_function",
+    "own_model",
+    "read_settings",
+]
 
 Scale: TypeAlias = Literal["0..255", "0..1", "tf", "torch", "caffe"]
 SCALES: Final[tuple[str, ...]] = get_args(Scale)
 """How a model takes its pixels. The last three are the modes of `keras.applications`: `tf` is -1 to 1,
 `torch` is 0 to 1 less ImageNet's mean, over its deviation, `caffe` is BGR from 0 to 255 less ImageNet's mean."""
 
-Answer: TypeAlias = Literal["probabilities", "logits"]
-ANSWERS: Final[tuple[str, ...]] = get_args(Answer)
+PROBABILITIES: Final = "probabilities"
+LOGITS: Final = "logits"
+Output: TypeAlias = Literal["probabilities", "logits"]
 """What a model's output is."""
+
+Kind: TypeAlias = Literal["class", "tags", "yes-no", "scores"]
+"""Keys of `duoserve.contract.ANSWERS`."""
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -81,14 +94,16 @@ class OwnModel:
         arguments: Keyword arguments of the function.
         weights: A file for `model.load_weights`.
         custom_objects: Modules to import first; their layers, models and functions are known to the file.
-        tokenizer: A SentencePiece model.
+        tokenizer: See `export.own.tokenizer_files.read_file`.
         pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
-        labels: A file with a class a line, or JSON; in the order of the output's columns.
+        answer: What it answers with; None takes what the samples and the output look like.
+        labels: A file with a class, tag or score a line, or JSON; in the order of the output's columns. Of a yes or no
+            first the no, then the yes; a score perhaps with its unit, as "price [EUR]".
         samples: A folder with `manifest.csv`, as for training: held-out pairs, of which some become golden samples.
         image_input: Name of the input that takes the image.
         text_input: Name of the input that takes the token ids.
         output: Name of the output that has the answer.
-        output_is: One of ANSWERS; logits get a softmax.
+        output_is: PROBABILITIES, or LOGITS, which get a softmax or sigmoid, as the answer needs it.
         image_scale: One of SCALES.
         image_size: Height and width in pixels.
         background: Red, green and blue under transparent pixels; None takes white.
@@ -104,17 +119,24 @@ class OwnModel:
     custom_objects: tuple[str, ...] = _option(
         str, "MODULE", "has layers that the file is made of", (), read=lambda text: (text,)
     )
-    tokenizer: Path | None = _option(Path, "FILE", "a SentencePiece model")
+    tokenizer: Path | None = _option(Path, "FILE", "a SentencePiece model, tokenizer.json, vocab.txt or vocab.json")
     pad_id: int | None = _option(
         count, "N", "fills a row of tokens after the text; default: the tokenizer's own", least=0
     )
-    labels: Path | None = _option(Path, "FILE", "a class a line, or JSON, in the order of the output's columns")
+    answer: Kind | None = _option(
+        _one_of(*get_args(Kind)), "|".join(get_args(Kind)), "default: what samples and output look like"
+    )
+    labels: Path | None = _option(
+        Path, "FILE", "a class (tag, score) a line, or JSON, in the order of the output's columns"
+    )
     samples: Path | None = _option(Path, "FOLDER", "has manifest.csv, as for training, with held-out pairs")
     image_input: str | None = _option(str, "NAME", "default: the one of shape (batch, height, width, 3)")
     text_input: str | None = _option(str, "NAME", "default: the one of shape (batch, length)")
     output: str | None = _option(str, "NAME", "default: the only one")
-    output_is: Answer | None = _option(
-        _one_of(*ANSWERS), "|".join(ANSWERS), "logits get a softmax; default: as the last layer says"
+    output_is: Output | None = _option(
+        _one_of(*get_args(Output)),
+        "|".join(get_args(Output)),
+        "logits get a softmax or sigmoid; default: as the last layer says",
     )
     image_scale: Scale | None = _option(
         _one_of(*SCALES), "|".join(SCALES), "what the model takes; default: 0..255 if it scales itself"

@@ -13,13 +13,13 @@ import tensorflow as tf
 from duoserve import contract
 from export.errors import ExportError
 from export.optimise import Constants, Optimised, optimise
-from export.publish.embedding import EMBEDDING, PROBABILITIES, embedding_length, with_embedding
+from export.publish.embedding import ANSWER, EMBEDDING, embedding_length, with_embedding
 from export.publish.weights import PackedWeights
 
 __all__ = ["Answer", "Served", "answer_fn", "serve", "tensor_spec"]
 
 Answer = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-"""`(image, tokens)` to `probabilities`, and `embedding` where the model has features to embed with; a row for each."""
+"""`(image, tokens)` to ANSWER, and EMBEDDING where the model has features to embed with; a row for each."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def answer_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Answer:
     model = with_embedding(model)
     wanted = contract.signatures(spec)[contract.SERVING_DEFAULT]
     _check_inputs(model, wanted)
-    expected, received = wanted.outputs[0], model.output[PROBABILITIES]
+    expected, received = wanted.outputs[0], model.output[ANSWER]
     dtype = keras.backend.standardize_dtype(received.dtype)
     if dtype != expected.dtype or not tf.TensorShape(received.shape).is_compatible_with(expected.shape):
         raise ExportError(
@@ -73,7 +73,7 @@ def serve(
     """Applies the rules of `export.optimise`, and packs the weights.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities. It is not changed.
+        model: Inputs `image` and `tokens`, output the answer. It is not changed.
         spec: Its preprocessing.
         weights: "float32", "float16" or "int8".
         as_is: Whether to leave out every rule.

@@ -55,6 +55,7 @@ def make_card(
         "training": dict(facts),
         "contract": {
             "digest": spec.digest,
+            "answer": spec.answer.record(),
             "labels": list(spec.labels),
             "optional": list(spec.optional),
             "signatures": {

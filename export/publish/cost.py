@@ -11,16 +11,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from duoserve.contract import PreprocessingSpec
+from duoserve.contract import Answer, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, encode_pairs, load_dataset, load_held_out
 from export.errors import ExportError
+from export.measures import FIGURES, RANKED_BY, as_text, quality
 
 __all__ = ["LIMITS", "Cost", "Limit", "held_out_rows", "measure_cost"]
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array, Array], Array]
-"""(image, tokens) -> probabilities, float32 array of shape (batch, classes)."""
+"""(image, tokens) -> the answer, float32 array of shape (batch, columns)."""
 
 _AT_ONCE: Final = 32
 
@@ -30,19 +31,20 @@ class Limit:
     """What a type of number may cost.
 
     Attributes:
-        difference: Of a probability, on any row.
-        accuracy: Share of all rows that is lost, net, where their classes are known.
+        difference: Of a probability, on any row; of a score, in standard deviations of the Keras model's scores.
+        quality: How much of the figure that models are ranked by (`export.measures`) is lost on rows whose answers
+            are known: of the accuracy, the mean average precision or R².
     """
 
     difference: float
-    accuracy: float
+    quality: float
 
 
 LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
     {
-        "float16": Limit(difference=0.02, accuracy=0.005),
-        "int8": Limit(difference=0.25, accuracy=0.01),
-        "bfloat16": Limit(difference=0.1, accuracy=0.005),
+        "float16": Limit(difference=0.02, quality=0.005),
+        "int8": Limit(difference=0.25, quality=0.01),
+        "bfloat16": Limit(difference=0.1, quality=0.005),
     }
 )
 """By type: of the weights; bfloat16, of what a server with `--mixed_precision=bfloat16` computes with."""
@@ -55,49 +57,56 @@ class Cost:
     Attributes:
         kind: Type of the weights.
         rows: Pairs that both were asked about.
-        difference: Largest difference of a probability.
-        agreement: Share of the rows that both put into the same class.
-        accuracy: Share of the rows that are right with these weights; None where the classes are not known.
-        keras_accuracy: The same of the Keras model.
+        difference: Largest difference of a probability; of a score, in standard deviations of the Keras model's.
+        agreement: Share of the rows with the same decision from both: the class, or all tags; None of scores.
+        figure: What `quality` is, a figure of `export.measures`.
+        quality: With these weights; None where the right answers are not known.
+        keras_quality: The same of the Keras model.
     """
 
     kind: str
     rows: int
     difference: float
-    agreement: float
-    accuracy: float | None = None
-    keras_accuracy: float | None = None
+    agreement: float | None
+    figure: str
+    quality: float | None = None
+    keras_quality: float | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """For the card."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "kind"}
+        found = dataclasses.asdict(self)
+        qualities = {self.figure: found["quality"], f"keras_{self.figure}": found["keras_quality"]}
+        return {name: found[name] for name in ("rows", "difference", "agreement")} | qualities
 
     def findings(self) -> Iterator[str]:
         """What is over the limit."""
         limit = LIMITS[self.kind]
         if not self.difference <= limit.difference:  # not a number is over it
             yield (
-                f"expected probabilities within {limit.difference} of the Keras model's."
-                f" Received: {self.difference:.2g} off"
+                f"expected answers within {limit.difference} of the Keras model's. Received: {self.difference:.2g} off"
             )
-        if self.accuracy is not None and self.keras_accuracy is not None:
-            lost = self.keras_accuracy - self.accuracy
-            if lost > limit.accuracy:
+        if self.quality is not None and self.keras_quality is not None:
+            lost = self.keras_quality - self.quality
+            if not lost <= limit.quality:
+                most, received = as_text(self.figure, limit.quality), as_text(self.figure, lost)
                 yield (
-                    f"expected to lose at most {limit.accuracy:.1%} of {self.rows} rows."
-                    f" Received: {lost:.1%} ({self.keras_accuracy:.1%} to {self.accuracy:.1%})"
+                    f"expected to lose at most {most} of {FIGURES[self.figure]} on {self.rows} rows."
+                    f" Received: {received} ({self._qualities()})"
                 )
 
     def __str__(self) -> str:
         limit = LIMITS[self.kind]
-        found = (
-            f"{self.kind}, {self.rows} rows: {self.difference:.1g} off at most (limit {limit.difference}),"
-            f" {self.agreement:.1%} the same class"
-        )
-        if self.accuracy is None:
+        found = f"{self.kind}, {self.rows} rows: {self.difference:.1g} off at most (limit {limit.difference})"
+        if self.agreement is not None:
+            found += f", {self.agreement:.1%} the same decision"
+        if self.quality is None:
             return found
-        return f"{found}, {self.keras_accuracy:.1%} to {self.accuracy:.1%} right (limit -{limit.accuracy:.1%})"
+        return f"{found}, {FIGURES[self.figure]} {self._qualities()} (limit -{as_text(self.figure, limit.quality)})"
+
+    def _qualities(self) -> str:
+        assert self.quality is not None and self.keras_quality is not None
+        return f"{as_text(self.figure, self.keras_quality)} to {as_text(self.figure, self.quality)}"
 
 
 def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:
@@ -112,8 +121,8 @@ def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:
         ExportError: Other data than the training's, whose held-out rows may be among those it saw.
     """
     if "data_digest" not in facts:
-        return load_held_out(folder, progress=False)
-    dataset = load_dataset(folder, seed=facts["seed"], progress=False)
+        return load_held_out(folder, answer=facts.get("answer"), progress=False).rows
+    dataset = load_dataset(folder, answer=facts.get("answer"), seed=facts["seed"], progress=False)
     if dataset.digest != facts["data_digest"]:
         raise ExportError(f"Expected the data that the model was trained on. Received: other rows in {folder}")
     return dataset.select("test")
@@ -131,45 +140,45 @@ def measure_cost(
     Args:
         kind: Type of the packed weights.
         spec: Of both.
-        rows: Of a dataset, or encoded images and texts whose classes are not known; at least one.
+        rows: Of a dataset, or encoded images and texts whose right answers are not known; at least one.
         model: With its own weights.
         packed: With the packed ones.
 
     Raises:
-        DataError: A row's image has changed since it was checked.
-        ExportError: A row's label is none of the model's.
+        DataError: A row's image has changed since it was checked, or its label is none of the model's.
     """
     preprocessor = Preprocessor(spec)
-    expected, received, classes = [], [], list[Array]()
+    expected, received, known = [], [], list[Array]()
     for start in range(0, len(rows), _AT_ONCE):
-        part = rows[start : start + _AT_ONCE]
-        image, tokens, known = _inputs(part, preprocessor)
+        image, tokens, targets = _inputs(rows[start : start + _AT_ONCE], preprocessor)
         expected.append(model(image, tokens))
         received.append(packed(image, tokens))
-        if known is not None:
-            classes.append(known)
+        if targets is not None:
+            known.append(targets)
     wanted, found = np.concatenate(expected), np.concatenate(received)
     right: dict[str, float] = {}
-    if classes:
-        true = np.concatenate(classes)
-        right = {
-            name: float((answers.argmax(axis=-1) == true).mean())
-            for name, answers in (("accuracy", found), ("keras_accuracy", wanted))
-        }
+    if known:
+        truth = np.concatenate(known)
+        right = {"quality": quality(spec.answer, found, truth), "keras_quality": quality(spec.answer, wanted, truth)}
+    decisions = [[spec.answer.decision(row, spec.labels) for row in answers] for answers in (wanted, found)]
+    agreed = float(np.mean([one == other for one, other in zip(*decisions, strict=True)]))
     return Cost(
         kind,
         rows=len(wanted),
-        difference=float(np.abs(wanted - found).max()),
-        agreement=float((wanted.argmax(axis=-1) == found.argmax(axis=-1)).mean()),
+        difference=float((np.abs(wanted - found) / _unit(spec.answer, wanted)).max()),
+        agreement=None if spec.answer.decided is None else agreed,
+        figure=RANKED_BY[spec.answer.kind],
         **right,
     )
 
 
+def _unit(answer: Answer, wanted: Array) -> Any:
+    """What differences are measured in: probabilities as they are, scores in their deviation over the rows."""
+    return 1.0 if answer.decided else np.maximum(wanted.std(axis=0), 1e-6 * np.abs(wanted).max(axis=0) + 1e-30)
+
+
 def _inputs(part: Any, preprocessor: Preprocessor) -> tuple[Array, Array, Array | None]:
     if isinstance(part[0], Row):
-        known = preprocessor.spec.labels
-        if unknown := sorted({row.label for row in part} - set(known)):
-            raise ExportError(f"Expected every row's label to be one of {', '.join(known)}. Received: {unknown[0]!r}")
         arrays = encode(part, preprocessor, progress=False)
-        return arrays.images, arrays.tokens, arrays.classes
+        return arrays.images, arrays.tokens, arrays.targets
     return (*encode_pairs(part, preprocessor), None)

@@ -6,14 +6,18 @@ from typing import Any, Final
 
 import keras
 
+from duoserve.contract import ANSWERS
 from export.errors import ExportError
 from export.training.fusion import FUSED
 
-__all__ = ["EMBEDDING", "PROBABILITIES", "embedding_length", "with_embedding"]
+__all__ = ["ANSWER", "EMBEDDING", "embedding_length", "with_embedding"]
 
-PROBABILITIES: Final = "probabilities"
+ANSWER: Final = "answer"
 EMBEDDING: Final = "embedding"
-"""Names of the outputs of a model that has several: the answer, and the features to embed with."""
+"""The answer, whatever its kind, and the features to embed with: names of what `with_embedding` gives."""
+
+_ANSWERS: Final = (*sorted({each.output for each in ANSWERS.values()}), ANSWER)
+"""What the answer may be called in a model of several outputs."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
@@ -32,20 +36,23 @@ def embedding_length(model: keras.Model) -> int:
 
 
 def with_embedding(model: keras.Model) -> keras.Model:
-    """The same layers as a model with the outputs `probabilities` and, if it has features to embed with, `embedding`.
+    """The same layers as a model with the outputs ANSWER and, if it has features to embed with, EMBEDDING.
 
     Raises:
-        ExportError: Several outputs of which none is called `probabilities`, or one `embedding` of a wrong shape.
+        ExportError: Several outputs of which none is called as an answer of the contract is, or one `embedding`
+            of a wrong shape.
     """
-    outputs = model.output if isinstance(model.output, dict) else {PROBABILITIES: model.output}
-    if not hasattr(outputs.get(PROBABILITIES), "shape"):
+    several = model.output if isinstance(model.output, dict) else {ANSWER: model.output}
+    found = [several[name] for name in _ANSWERS if hasattr(several.get(name), "shape")]
+    if len(found) != 1:
+        received = ", ".join(several) if isinstance(model.output, dict) else f"{len(model.outputs)} outputs"
         raise ExportError(
-            f"Expected the model to have one output, or one that is called {PROBABILITIES!r}."
-            f" Received: {', '.join(outputs) if isinstance(model.output, dict) else f'{len(model.outputs)} outputs'}"
+            f"Expected the model to have one output, or one that is called {' or '.join(map(repr, _ANSWERS[:-1]))}."
+            f" Received: {received}"
         )
     features = _features(model)
     embedding = {} if features is None else {EMBEDDING: features}
-    return keras.Model(model.input, {PROBABILITIES: outputs[PROBABILITIES], **embedding}, name=model.name)
+    return keras.Model(model.input, {ANSWER: found[0], **embedding}, name=model.name)
 
 
 def _features(model: keras.Model) -> Tensor | None:

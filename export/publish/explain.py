@@ -38,12 +38,13 @@ def explained(spec: PreprocessingSpec, grid: tuple[int, int] = EXPLAIN_GRID) -> 
 def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     """`(image, tokens, class_id) -> outputs` of the signature `explain`.
 
-    A part of a picture is left out by painting it in the picture's mean colour, a part of a clip by
-    silence, a word by its tokens being taken away and the others moving up. The whole picture is left
-    out as a missing one where the model was trained for that, else painted over; the whole text is padding.
+    A part of an image is left out by painting it in the image's mean colour, a part of a clip by
+    silence, a word by its tokens being taken away and the others moving up. The whole image is left
+    out as a missing one where the model was trained for that, else painted over; the whole text likewise, else
+    replaced by one without words.
 
     Args:
-        predict: Gives float32 probabilities of shape (batch, classes).
+        predict: Gives the answer, float32 of shape (batch, columns).
         spec: Of the version, with `explain_grid`.
     """
     assert spec.explain_grid is not None
@@ -57,13 +58,13 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     missing_is_black = silent or IMAGE in spec.optional
 
     def explain(image: tf.Tensor, tokens: tf.Tensor, class_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(image, tokens)
-        classes = tf.shape(probabilities)[1]
+        values = predict(image, tokens)
         said = f"Expected class_id from -1 to {len(spec.labels) - 1}. Received another"
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(class_id < classes), [said])]):
-            best = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(class_id < len(spec.labels)), [said])]):
+            # Scores have units of their own: none of them is the best.
+            best = tf.argmax(values, axis=-1, output_type=tf.int32) if spec.answer.decided else tf.zeros_like(class_id)
             chosen = tf.where(class_id < 0, best, class_id)
-        whole = tf.gather(probabilities, chosen, batch_dims=1)
+        whole = tf.gather(values, chosen, batch_dims=1)
         mean = tf.zeros_like(image[:, :1, :1]) if silent else _mean_colour(image)
         number = words.numbers(tokens)
         most = tf.maximum(tf.reduce_max(number) + 1, 1)
@@ -71,7 +72,7 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
         total = tf.shape(image)[0] * changes
 
         def ask(step: tf.Tensor) -> tf.Tensor:
-            """The class's probability for `_AT_ONCE` changes, counted through all rows; the last is repeated."""
+            """The chosen column for `_AT_ONCE` changes, counted through all rows; the last is repeated."""
             index = tf.minimum(step * _AT_ONCE + tf.range(_AT_ONCE), total - 1)
             row, change = index // changes, index % changes
             no_image = (change == cells + most) | (change == cells + most + 2)
@@ -82,8 +83,8 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
             hidden = (cell_of_pixel == _wide(change, 3)) | _wide(no_image, 3)
             seen = tf.where(hidden[..., tf.newaxis], colour, tf.gather(image, row))
             word = tf.where(change < cells, -2, change - cells)  # no token has -2
-            left_out = (tf.gather(number, row) == _wide(word, 2)) | _wide(no_text, 2)
-            answers = predict(seen, words.without(tf.gather(tokens, row), left_out))
+            kept = words.without(tf.gather(tokens, row), tf.gather(number, row) == _wide(word, 2))
+            answers = predict(seen, tf.where(_wide(no_text, 2), words.none, kept))
             return tf.gather(answers, tf.gather(chosen, row), batch_dims=1)
 
         steps = tf.range((total + _AT_ONCE - 1) // _AT_ONCE)
@@ -97,7 +98,7 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
         by_text = ((whole - no_text) + (no_image - neither)) / 2
         return {
             "class_id": chosen,
-            "probability": whole,
+            spec.answer.value: whole,
             "image_relevance": tf.reshape(fall[:, :cells], [-1, rows, columns]),
             "token_relevance": tf.where(number < 0, 0.0, of_words),
             "input_relevance": tf.stack([by_image, by_text], axis=1),
@@ -107,20 +108,22 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
 
 
 class _Words:
-    """The twin of `duoserve.preprocessing.words` for rows of tokens, in the graph."""
+    """The twin of `duoserve.preprocessing.words` for rows of tokens, in the graph. `none` is a row without words."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
-        rule = Preprocessor(spec).word_rule
-        self._starts, self._bare = rule.starts, rule.bare
+        preprocessor = Preprocessor(spec)
+        rule = preprocessor.word_rule
+        self.none = preprocessor.no_text()
+        self._starts, self._joined, self._marks = rule.starts, rule.joined, rule.marks
         self._pad_id, self._length = spec.pad_id, spec.token_length
 
     def numbers(self, tokens: tf.Tensor) -> tf.Tensor:
-        """int32 array of shape (batch, token_length): the number of each token's word; -1 for padding."""
+        """int32 array of shape (batch, token_length): the number of each token's word; -1 for no word."""
         ids = tf.clip_by_value(tokens, 0, len(self._starts) - 1)
-        after_a_space = tf.pad(tf.gather(tf.constant(self._bare), ids)[:, :-1], [[0, 0], [1, 0]])
-        first = tf.range(self._length) == 0
-        begins = (tf.gather(tf.constant(self._starts), ids) & ~after_a_space) | first
-        there = tokens != self._pad_id
+        there = (tokens != self._pad_id) & ~tf.gather(tf.constant(self._marks), ids)
+        joined = tf.pad(tf.gather(tf.constant(self._joined), ids)[:, :-1], [[0, 0], [1, 0]])
+        after_a_token = tf.pad(there[:, :-1], [[0, 0], [1, 0]])
+        begins = (tf.gather(tf.constant(self._starts), ids) & ~joined) | ~after_a_token
         return tf.where(there, tf.cumsum(tf.cast(begins & there, tf.int32), axis=1) - 1, -1)
 
     def without(self, tokens: tf.Tensor, left_out: tf.Tensor) -> tf.Tensor:

@@ -68,10 +68,10 @@ def check(
         progress: Called with each result as it comes.
 
     Raises:
-        ExportError: No such folder, or a server version that is none.
+        ExportError: No such folder, or an invalid server version.
     """
     if not folder.is_dir():
-        raise ExportError(f"Expected the folder of a version. Received: {folder}, which is none")
+        raise ExportError(f"Expected the folder of a version. Received: {folder}, not a folder")
     minor_release(server_version)
     subject = Subject(folder, server_version, reference, tuple(public_keys))
     results = []

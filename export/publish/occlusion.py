@@ -18,10 +18,10 @@ Answers = Callable[[Array, Array], Array]
 
 
 def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, tokens: Array) -> Mapping[str, Array]:
-    """The outputs of `explain` for the most probable class of one row, without their batch dimension.
+    """The outputs of `explain` for the most probable class (the first score) of one row, without their batch dimension.
 
     Args:
-        answers: Images and tokens to probabilities, each with a batch dimension.
+        answers: Images and tokens to answers, each with a batch dimension.
         preprocessor: Of the version.
         image: uint8 array of shape (height, width, 3).
         tokens: int32 array of shape (token_length,).
@@ -32,7 +32,7 @@ def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, token
     pixels = image.reshape(-1, 3).astype(np.int64)
     mean = np.uint8(0) if spec.audio else ((pixels.sum(0) + len(pixels) // 2) // len(pixels)).astype(np.uint8)
     nothing = np.broadcast_to(np.uint8(0) if spec.audio or IMAGE in spec.optional else mean, image.shape)
-    no_text = np.full_like(tokens, spec.pad_id)
+    no_text = preprocessor.no_text()
     patched = list(_patched(image, mean, spec.explain_grid))
     spoken = [_without(tokens, number != word, spec.pad_id) for word in range(number.max() + 1)]
     rows = [
@@ -41,7 +41,7 @@ def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, token
         *((image, words) for words in spoken),
     ]
     found = np.concatenate([answers(picture[None], words[None]) for picture, words in rows])
-    best = found[0].argmax()
+    best = found[0].argmax() if spec.answer.decided else 0
     whole, no_picture, no_words, neither = found[:4, best]
     fall = whole - found[4:, best]
     by_image = ((whole - no_picture) + (no_words - neither)) / 2
@@ -49,7 +49,7 @@ def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, token
     of_words = np.append(fall[len(patched) :], 0.0)  # the last one is padding's, -1
     return {
         "class_id": np.array(best),
-        "probability": np.array(whole),
+        spec.answer.value: np.array(whole),
         "image_relevance": fall[: len(patched)].reshape(spec.explain_grid),
         "token_relevance": of_words[number],
         "input_relevance": np.array([by_image, by_text]),

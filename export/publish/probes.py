@@ -13,9 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from duoserve.contract import IMAGE, TEXT, PreprocessingSpec
+from duoserve.preprocessing.tokenizers.kinds import load_tokenizer
 from duoserve.preprocessing.wav import CODINGS, GUID_TAIL
 
-__all__ = ["probes", "wav_file", "without_one"]
+__all__ = ["odd_texts", "probes", "wav_file", "without_one"]
 
 _TEXTS: Final = ("犬と猫", "ＦＵＬＬ ｗｉｄｔｈ ①", "tab\tand bell\x07", "🐈\u200d⬛ e\u0301", "word " * 200)
 _ORIENTATION: Final = 0x0112
@@ -25,9 +26,23 @@ def probes(spec: PreprocessingSpec) -> list[tuple[bytes, str]]:
     """Images or recordings and texts.
 
     Images of odd sizes, a turned JPEG, a shrunk one, alpha, grey, inks, WebP; recordings of other rates, channels and
-    codings, too long, one sample long; texts in many scripts, and one that is too long.
+    codings, too long, one sample long; texts in many scripts, one that is too long, and `odd_texts`.
     """
-    return list(zip(_images(spec) if spec.audio is None else _recordings(), itertools.cycle(_TEXTS), strict=False))
+    files = _images(spec) if spec.audio is None else _recordings()
+    odd = ((files[-1], text) for text in odd_texts(spec, 16))
+    return [*zip(files, itertools.cycle(_TEXTS), strict=False), *odd]
+
+
+def odd_texts(spec: PreprocessingSpec, count: int) -> list[str]:
+    """Texts of the tokenizer's own pieces, one of them repeated: where several ways to cut a text come close."""
+    tokenizer = load_tokenizer(spec)
+    draw = np.random.default_rng(0)
+    texts = []
+    for _ in range(count):
+        pieces = [tokenizer.piece(int(number)) for number in draw.integers(0, tokenizer.size, draw.integers(1, 9))]
+        pieces[0:0] = pieces[:1] * int(draw.integers(0, 6))
+        texts.append("".join(piece.removeprefix("##").replace("▁", " ") for piece in pieces))
+    return texts
 
 
 def _images(spec: PreprocessingSpec) -> list[bytes]:

@@ -23,10 +23,11 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode_pairs
 from export.defaults import BATCH_SIZES, SERVER_VERSION
 from export.errors import ExportError
+from export.keras_settings import keras_settings
 from export.publish.answers import Answer, Served, answer_fn, serve
 from export.publish.card import CARD_PATH, make_card
 from export.publish.cost import Cost, measure_cost
-from export.publish.embedding import EMBEDDING, PROBABILITIES
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.publish.probes import without_one
 from export.publish.session import SessionModel
@@ -55,6 +56,7 @@ class Published:
     checks: tuple[CheckResult, ...]
 
 
+@keras_settings()
 def export_version(
     model: keras.Model,
     spec: PreprocessingSpec,
@@ -75,7 +77,7 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the probabilities. Where it has features to embed
+        model: Inputs `image` and `tokens`, output the answer. Where it has features to embed
             with (`export.publish.embedding`), the version gets the signature `embed`.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
             `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
@@ -115,12 +117,12 @@ def export_version(
         golden = _answered(spec, [*samples, *without_one(spec, *samples[0])], reference)
         costs, stored, rows = [], {}, held_out or samples
         if served.packed is not None:
-            costs.append(measure_cost(weights, spec, rows, _probabilities(keras_model), _probabilities(reference)))
+            costs.append(measure_cost(weights, spec, rows, _alone(keras_model), _alone(reference)))
             stored = served.packed.facts | costs[0].facts
         _write_graph(served, spec, staging.path)
         if bfloat16:
-            costs.append(_cost_of_bfloat16(staging.path, spec, rows, _probabilities(reference)))
-        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden))
+            costs.append(_cost_of_bfloat16(staging.path, spec, rows, _alone(reference)))
+        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden, spec.answer))
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
         card = make_card(
             name=store.name,
@@ -135,7 +137,7 @@ def export_version(
         checks = check(
             staging.path,
             server_version=server_version,
-            reference=_probabilities(reference),
+            reference=_alone(reference),
             costs=costs,
             progress=progress,
         )
@@ -154,8 +156,8 @@ def _runner(answer: Answer) -> Run:
     return run
 
 
-def _probabilities(run: Run) -> Reference:
-    return lambda image, tokens: run(image, tokens)[PROBABILITIES]
+def _alone(run: Run) -> Reference:
+    return lambda image, tokens: run(image, tokens)[ANSWER]
 
 
 def _answered(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], run: Run) -> list[GoldenSample]:
@@ -169,11 +171,11 @@ def _answered(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], run
             audio_bytes=data if spec.audio is not None else b"",
             text=text,
             tokens=tuple(row.tolist()),
-            probabilities=tuple(answer.tolist()),
-            label=spec.labels[int(answer.argmax())],
+            values=tuple(answer.tolist()),
+            decision=spec.answer.decision(answer, spec.labels),
             embedding=tuple(vector.tolist()),
         )
-        for (data, text), row, answer, vector in zip(samples, tokens, answers[PROBABILITIES], embedded, strict=True)
+        for (data, text), row, answer, vector in zip(samples, tokens, answers[ANSWER], embedded, strict=True)
     ]
 
 
@@ -183,7 +185,7 @@ def _cost_of_bfloat16(
     with SessionModel(folder, bfloat16=True) as model:
 
         def run(image: Array, tokens: Array) -> Array:
-            return model.run(SERVING_DEFAULT, {"image": image, "tokens": tokens})[PROBABILITIES]
+            return model.run(SERVING_DEFAULT, {"image": image, "tokens": tokens})[spec.answer.output]
 
         found = measure_cost("bfloat16", spec, rows, reference, run)
         black = np.zeros((1, spec.image_height, spec.image_width, 3), np.uint8)

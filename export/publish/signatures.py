@@ -15,9 +15,10 @@ import tensorflow as tf
 from duoserve import contract
 from export.graph.audio import AudioDecoder
 from export.graph.images import ImageDecoder
-from export.graph.preprocessing import make_tokenizer, tokenize
+from export.graph.text import GraphTokenizer
 from export.publish.answers import Served, tensor_spec
-from export.publish.embedding import EMBEDDING, PROBABILITIES
+from export.publish.decisions import decided
+from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.explain import explain_fn
 
 __all__ = ["build_archive"]
@@ -35,36 +36,25 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     """
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-        return served.answer(image, tokens)[PROBABILITIES]
+        return served.answer(image, tokens)[ANSWER]
 
-    tokenizer, decode = make_tokenizer(spec), ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
-    labels = tf.constant(spec.labels)
     described = spec.to_json()
 
-    def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        tokens = tokenize(tokenizer, spec, text)
-        if len(spec.optional) < 2:
-            return decode(encoded), tokens
-        given = (tf.strings.length(encoded) > 0) | tf.reduce_any(tokens != spec.pad_id, axis=-1)
-        said = f"Expected {spec.bytes_input}, text or both in each row. Received: neither in one"
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(given), [said])]):
-            return decode(encoded), tokens
-
     def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": predict(image, tokens)}
-
-    def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = predict(*prepare(encoded, text))
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=-1))}
+        return {spec.answer.output: predict(image, tokens)}
 
     def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(key), described)}
 
     functions: dict[str, Callable[..., Any]] = {
         contract.SERVING_DEFAULT: serving_default,
-        contract.SERVING_BYTES: serving_bytes,
         contract.DESCRIBE: describe,
     }
+    tracked: list[Any] = [served.model]
+    if spec.serving_bytes:
+        tokenize = GraphTokenizer(spec)
+        tracked.append(tokenize.resources)
+        functions[contract.SERVING_BYTES] = _bytes_fn(predict, spec, tokenize)
     if spec.embedding_length:
         functions[contract.EMBED] = lambda image, tokens: {"embedding": served.answer(image, tokens)[EMBEDDING]}
     if spec.explain_grid is not None:
@@ -73,8 +63,30 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     # Tables and assets are found through a module: of a model itself, Keras would store every
     # variable a second time, beside those that the signatures read.
     resources = tf.Module()
-    resources.all = [served.model, tokenizer]
+    resources.all = tracked
     archive.track(resources)
     for name, signature in contract.signatures(spec).items():
         archive.add_endpoint(name, functions[name], input_signature=[tensor_spec(each) for each in signature.inputs])
     return archive
+
+
+def _bytes_fn(
+    predict: Callable[..., tf.Tensor], spec: contract.PreprocessingSpec, tokenize: GraphTokenizer
+) -> Callable[..., Any]:
+    """`(files, texts) -> outputs` of the signature `serving_bytes`."""
+    decode = ImageDecoder(spec) if spec.audio is None else AudioDecoder(spec)
+
+    def prepare(encoded: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tokens = tokenize(text)
+        if len(spec.optional) < 2:
+            return decode(encoded), tokens
+        given = (tf.strings.length(encoded) > 0) | tf.reduce_any(tokens != spec.pad_id, axis=-1)
+        said = f"Expected {spec.bytes_input}, text or both in each row. Received: neither in one"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(given), [said])]):
+            return decode(encoded), tokens
+
+    def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = predict(*prepare(encoded, text))
+        return {spec.answer.output: values, **decided(spec, values)}
+
+    return serving_bytes

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve.contract import OneClass
 from export.dataset.data import Dataset
 from export.errors import ExportError
 from export.publish.answers import serve
@@ -141,8 +142,10 @@ def _kept(
         "seed": seed,
         "settings": json.loads(json.dumps(dataclasses.asdict(preset))),
         "data_digest": dataset.digest,
+        "answer": dataset.answer.kind,
     }
-    return kept if all(kept.facts.get(key) == value for key, value in wanted.items()) else None
+    facts = {"answer": OneClass.kind, **kept.facts}  # runs of before there were others
+    return kept if all(facts.get(key) == value for key, value in wanted.items()) else None
 
 
 def _same(facts: dict[str, Any], dataset: Dataset) -> bool | None:

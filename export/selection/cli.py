@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from duoserve.console import say
-from export.options import add_command, add_json, duration, positive
+from export.options import add_answer, add_command, add_json, duration, positive
 from export.training.presets import BASELINES, FUSIONS, PRESETS
 
 __all__ = ["add_compare"]
@@ -17,20 +17,20 @@ __all__ = ["add_compare"]
 _CANDIDATES = """\
 a candidate is
   one of {models}   to be trained, of the preset
-  PRESET/FUSION                                                 likewise, of another preset
+  PRESET/FUSION                                                 the same, of another preset
   a run that `train --out` wrote
   the folder of an exported version, such as models/emoji/3
 
-Accuracy, calibration and speed are those of the exported SavedModel, asked by the signature that
-clients use. The table has 95 % intervals; AGAINST is the difference to the better single input
-on the same rows.
+Quality (accuracy; of tags mean average precision, of scores R²), calibration and speed are those
+of the exported SavedModel, asked by the signature that clients use. The table has 95 % intervals;
+AGAINST is the difference to the better single input on the same rows.
 """
 
 
 def add_compare(commands: Any) -> None:
     """Adds the command and its options."""
     compare = add_command(
-        commands, "compare", _compare, "train or load several models and compare accuracy, calibration, speed and size"
+        commands, "compare", _compare, "train or load several models and compare quality, calibration, speed and size"
     )
     compare.formatter_class = argparse.RawDescriptionHelpFormatter
     compare.epilog = _CANDIDATES.format(models=" ".join((*BASELINES, *FUSIONS)))
@@ -45,6 +45,7 @@ def add_compare(commands: Any) -> None:
     compare.add_argument(
         "--budget", type=duration, metavar="TIME", help="for all trainings, such as 10m; what does not fit is left out"
     )
+    add_answer(compare)
     add_json(compare)
 
 
@@ -58,7 +59,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     progress = False if options.json else None
-    dataset = load_dataset(options.folder, seed=options.seed, progress=progress)
+    dataset = load_dataset(options.folder, answer=options.answer, seed=options.seed, progress=progress)
     if dataset.note:
         print(dataset.note, file=sys.stderr, flush=True)
     comparison = compare(

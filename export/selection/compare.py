@@ -15,10 +15,13 @@ from tqdm import tqdm
 
 from export.dataset.data import Dataset, Row
 from export.errors import ExportError
+from export.keras_settings import keras_settings
+from export.measures import RANKED_BY, measure
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, Prepared, prepare
+from export.selection.judging import Judge
 from export.selection.served import BATCH, Answers, ServedModel
-from export.selection.statistics import Bin, Interval, calibration, gain, proportion
+from export.selection.statistics import Bin, Interval
 from export.training.presets import BASELINES
 
 __all__ = ["Comparison", "Measured", "choose", "compare"]
@@ -33,11 +36,11 @@ class Measured:
 
     Attributes:
         name: The candidate's.
-        accuracy: Share of the held-out rows that are right.
-        gain: By how much more often it is right than the yardstick on the same rows; None for the yardstick itself.
-        without: Accuracy without an optional input, by its name.
-        loss: Mean cross-entropy.
-        calibration_error: Expected calibration error.
+        quality: The comparison's figure on the held-out rows.
+        gain: By how much it is higher than the yardstick's on the same rows; None for the yardstick itself.
+        without: The figure without an optional input, by its name.
+        loss: As `export.measures.measure` gives it.
+        calibration_error: Expected calibration error, of tags over all decisions; None of scores.
         bins: What the calibration error is made of.
         parameters: Number of weights; None where nobody wrote it down.
         size: Bytes of the SavedModel on disk, without `assets.extra`.
@@ -51,11 +54,11 @@ class Measured:
     """
 
     name: str
-    accuracy: Interval
+    quality: Interval
     gain: Interval | None
     without: dict[str, Interval]
     loss: float
-    calibration_error: float
+    calibration_error: float | None
     bins: list[Bin]
     parameters: int | None
     size: int
@@ -69,17 +72,19 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
-    """All candidates, the most accurate first.
+    """All candidates, the best first.
 
     Attributes:
+        figure: What they are ranked by: a key of `export.measures.FIGURES`.
         models: What was measured.
         yardstick: The name that `gain` is against: the better single input, or else the first candidate.
-        choice: The name of the fastest among those that are within one standard error of the most accurate.
+        choice: The name of the fastest among those that are within one standard error of the best.
         left_out: Candidates that the budget had no time for.
         rows: Number of held-out rows.
         data_digest: Of the data and its split.
     """
 
+    figure: str
     models: tuple[Measured, ...]
     yardstick: str
     choice: str
@@ -91,13 +96,14 @@ class Comparison:
         """The same as JSON's types."""
         record = dataclasses.asdict(self)
         for model, measured in zip(record["models"], self.models, strict=True):
-            model["accuracy"] = measured.accuracy._asdict()
+            model["quality"] = measured.quality._asdict()
             model["gain"] = measured.gain._asdict() if measured.gain else None
             model["without"] = {name: each._asdict() for name, each in measured.without.items()}
             model["bins"] = [each._asdict() for each in measured.bins]
         return record
 
 
+@keras_settings()
 def compare(
     dataset: Dataset,
     candidates: Sequence[Candidate],
@@ -177,24 +183,20 @@ def _compared(
     speeds: Sequence[dict[Any, Any]],
     left_out: tuple[str, ...],
 ) -> Comparison:
-    groups = [row.group for row in rows]
-    right = [each.probabilities.argmax(axis=1) == each.classes for each in answers]
+    judge = Judge(dataset.answer, [each.targets for each in answers], [row.group for row in rows])
+    values = [each.values for each in answers]
     singles = [position for position, each in enumerate(prepared) if each.facts.get("fusion") in BASELINES]
-    yardstick = max(singles, key=lambda position: right[position].mean(), default=0)
+    yardstick = max(singles, key=lambda position: judge.figure(position, values[position]), default=0)
     models = []
     for position, (each, answer, speed) in enumerate(zip(prepared, answers, speeds, strict=True)):
-        error, bins = calibration(answer.probabilities, answer.classes)
-        chosen = answer.probabilities[np.arange(len(rows)), answer.classes]
+        error, bins = judge.calibration(position, answer.values)
         models.append(
             Measured(
                 name=each.name,
-                accuracy=proportion(right[position], groups),
-                gain=None if position == yardstick else gain([right[position]], [right[yardstick]], [groups]),
-                without={
-                    name: proportion(found.argmax(axis=1) == answer.classes, groups)
-                    for name, found in answer.without.items()
-                },
-                loss=float(-np.log(np.maximum(chosen, 1e-12)).mean()),
+                quality=judge.interval(position, answer.values),
+                gain=None if position == yardstick else judge.gain(values, position, yardstick),
+                without={name: judge.interval(position, found) for name, found in answer.without.items()},
+                loss=measure(dataset.answer, answer.spec.labels, answer.values, answer.targets)["loss"],
                 calibration_error=error,
                 bins=bins,
                 parameters=each.parameters,
@@ -206,9 +208,12 @@ def _compared(
                 **speed,
             )
         )
-    choice = choose(right, [model.latency[1]["p50"] for model in models], groups)
+    best = max(range(len(models)), key=lambda position: models[position].quality.value)
+    near = [judge.gain(values, best, position).within_an_error for position in range(len(models))]
+    choice = choose(near, [model.latency[1]["p50"] for model in models])
     return Comparison(
-        models=tuple(sorted(models, key=lambda each: -each.accuracy.value)),
+        figure=RANKED_BY[dataset.answer.kind],
+        models=tuple(sorted(models, key=lambda each: -each.quality.value)),
         yardstick=models[yardstick].name,
         choice=models[choice].name,
         left_out=left_out,
@@ -217,23 +222,18 @@ def _compared(
     )
 
 
-def choose(right: Sequence[Any], milliseconds: Sequence[float], groups: Sequence[str]) -> int:
-    """The position of the fastest among those that are within one standard error of the most accurate.
+def choose(near: Sequence[bool], milliseconds: Sequence[float]) -> int:
+    """The position of the fastest among those that are within one standard error of the best.
 
     The rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees" (1984).
     "Not clearly worse" would not do: where rows are few even nine points are not clear, and a
     faster model would win by ignorance.
 
     Args:
-        right: For each model a bool array of shape (rows,).
+        near: For each model whether it is.
         milliseconds: How long a call of each takes.
-        groups: The group of each row.
     """
-    best = max(range(len(right)), key=lambda position: right[position].mean())
-    near = [
-        position for position in range(len(right)) if gain([right[best]], [right[position]], [groups]).within_an_error
-    ]
-    return min(near, key=lambda position: milliseconds[position])
+    return min((position for position, here in enumerate(near) if here), key=lambda position: milliseconds[position])
 
 
 def _size(folder: Path) -> int:

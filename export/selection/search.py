@@ -2,7 +2,7 @@
 
 Every setting is trained a little, the better ones longer, the best one fully and on all training
 rows. What is better is decided on rows taken out of the training rows, group by group: the
-held-out rows take no part, so the accuracy on them is still that of rows nobody has seen.
+held-out rows take no part, so the figures on them are still those of rows nobody has seen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from export.dataset.data import Dataset
+from export.defaults import BACKGROUND
 from export.errors import ExportError
+from export.measures import RANKED_BY, as_text
 from export.selection.budget import Budget
 from export.table import aligned
 from export.training.presets import Preset
@@ -33,29 +35,29 @@ KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = MappingProxyType(
 """Fields of `Preset` that are tried, and the values; the preset's own first."""
 
 _RUNGS: Final = (1 / 4, 1 / 2)
-"""The share of the epochs that a setting is trained for, before a third of them go on."""
+"""The share of the epochs that a setting is trained for, before a third of them continue."""
 
 _VALIDATION: Final = 0.2
 
 
 @dataclasses.dataclass(slots=True)
 class Setting:
-    """One way to train, and how right it was on validation rows after each of its trainings."""
+    """One way to train, and how good it was on validation rows after each of its trainings, by `RANKED_BY`."""
 
     fusion: str
     preset: Preset
-    accuracies: list[float] = dataclasses.field(default_factory=list)
+    qualities: list[float] = dataclasses.field(default_factory=list)
     loss: float = float("inf")
 
     @property
     def rank(self) -> tuple[int, float, float]:
-        """What sorts settings, the best first: how far it came, then accuracy, then loss."""
-        return -len(self.accuracies), -self.accuracies[-1] if self.accuracies else 0.0, self.loss
+        """What sorts settings, the best first: how far it came, then the figure, then loss."""
+        return -len(self.qualities), -self.qualities[-1] if self.qualities else 0.0, self.loss
 
     def to_json(self) -> dict[str, Any]:
         """What was tried and what came of it."""
         knobs = {name: getattr(self.preset, name) for name in KNOBS}
-        return {"fusion": self.fusion, **knobs, "accuracies": self.accuracies}
+        return {"fusion": self.fusion, **knobs, "qualities": self.qualities}
 
 
 def grid(preset: Preset, fusions: Sequence[str]) -> list[Setting]:
@@ -74,6 +76,7 @@ def search(
     *,
     seed: int = 0,
     optional: Sequence[str] = (),
+    background: tuple[int, int, int] = BACKGROUND,
     budget: float | None = None,
     progress: bool | None = None,
     report: Callable[[str], Any] = lambda line: None,
@@ -87,6 +90,7 @@ def search(
         settings: From `grid`, at least one.
         seed: Of the trainings and of the choice of validation rows.
         optional: Inputs that may be missing, as in `train`.
+        background: Under transparent pixels, as in `train`.
         budget: Seconds for everything. The search ends when no more than the last training fits;
             one setting is tried whatever it takes.
         progress: Whether to draw progress bars; None draws them on a terminal only.
@@ -97,30 +101,31 @@ def search(
     """
     if not settings:
         raise ExportError("Expected at least one setting to try. Received: none")
-    begin = time.monotonic()
+    begin, figure = time.monotonic(), RANKED_BY[dataset.answer.kind]
     inner = dataclasses.replace(dataset, rows=dataset.select("train")).resplit(_VALIDATION, salt=f"validation {seed} ")
     if not inner.select("test"):
         raise ExportError("Expected training rows of which some can be set aside. Received: one group for every label")
-    left, going_on = Budget(budget), list(settings)
+    left, remaining = Budget(budget), list(settings)
+    options: dict[str, Any] = {"seed": seed, "optional": optional, "background": background, "progress": progress}
     for number, share in enumerate(_RUNGS, 1):
-        for position, setting in enumerate(going_on, 1):
+        for position, setting in enumerate(remaining, 1):
             if not left.fits(share + 1):  # the last training has to fit too
                 report(f"The budget ends the search: {left.left:.0f} s are left")
                 break
             epochs = max(1, round(setting.preset.epochs * share))
-            report(f"Round {number}, {position} of {len(going_on)}: {_describe(setting)}, {epochs} epochs")
-            options: dict[str, Any] = {"seed": seed, "optional": optional, "epochs": epochs, "progress": progress}
+            report(f"Round {number}, {position} of {len(remaining)}: {_describe(setting)}, {epochs} epochs")
             started = time.monotonic()
-            facts = train(inner, preset=setting.preset, fusion=setting.fusion, **options).facts
+            facts = train(inner, preset=setting.preset, fusion=setting.fusion, epochs=epochs, **options).facts
             left.spend(time.monotonic() - started, share)
-            setting.accuracies.append(facts["metrics"]["accuracy"])
+            setting.qualities.append(facts["metrics"][figure])
             setting.loss = facts["metrics"]["loss"]
-        going_on = sorted(going_on, key=lambda each: each.rank)[: -(-len(going_on) // 3)]
+        remaining = sorted(remaining, key=lambda each: each.rank)[: -(-len(remaining) // 3)]
     best = min(settings, key=lambda each: each.rank)
     report(f"Training the best on all rows: {_describe(best)}")
-    trained = train(dataset, preset=best.preset, fusion=best.fusion, seed=seed, optional=optional, progress=progress)
-    tried = sorted((each for each in settings if each.accuracies), key=lambda each: each.rank)
+    trained = train(dataset, preset=best.preset, fusion=best.fusion, **options)
+    tried = sorted((each for each in settings if each.qualities), key=lambda each: each.rank)
     trained.facts["search"] = {
+        "figure": figure,
         "rows": {"train": len(inner.select("train")), "validation": len(inner.select("test"))},
         "tried": [each.to_json() for each in tried],
         "seconds": round(time.monotonic() - begin, 1),
@@ -133,8 +138,8 @@ def table(found: Mapping[str, Any]) -> str:
     head = ["FUSION", *(name.replace("_", " ").upper() for name in KNOBS)]
     lines = [[*head, *(f"ROUND {number}" for number in range(1, len(_RUNGS) + 1))]]
     for each in found["tried"]:
-        accuracies = [f"{accuracy:.1%}" for accuracy in each["accuracies"]]
-        rounds = accuracies + ["-"] * (len(_RUNGS) - len(accuracies))
+        qualities = [as_text(found["figure"], quality) for quality in each["qualities"]]
+        rounds = qualities + ["-"] * (len(_RUNGS) - len(qualities))
         lines.append([each["fusion"], *(f"{each[name]:g}" for name in KNOBS), *rounds])
     return aligned(lines)
 

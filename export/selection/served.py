@@ -39,17 +39,17 @@ class Answers:
 
     Attributes:
         spec: What the model says of itself.
-        probabilities: float32 array of shape (rows, labels).
+        values: float32 array of shape (rows, labels): the answers.
         without: The same without an optional input, by its name.
-        classes: The true class of each row.
+        targets: float32 array of shape (rows, labels): the right answers.
         load_seconds: To load it.
         memory: Bytes of resident memory that the loaded model and its first batches take.
     """
 
     spec: PreprocessingSpec
-    probabilities: Array
+    values: Array
     without: dict[str, Array]
-    classes: Array
+    targets: Array
     load_seconds: float
     memory: int
 
@@ -74,7 +74,7 @@ class ServedModel:
         """Loads the model and asks it about every row; once.
 
         Raises:
-            ExportError: It can't be loaded or run, has other labels than the rows, or its process died.
+            ExportError: It can't be loaded or run, knows other labels than the rows, or its process died.
         """
         return self._run(_answers, self._folder, tuple(rows))  # type: ignore[no-any-return]
 
@@ -103,7 +103,7 @@ _loaded: dict[str, Any] = {}
 def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
     # TensorFlow is for the process alone to load.
     from duoserve.preprocessing.preprocessor import Preprocessor
-    from export.dataset.data import encode
+    from export.dataset.data import DataError, encode
     from export.publish.session import SessionModel, start_runtime
     from export.training.missing import without
 
@@ -112,16 +112,17 @@ def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
     model = SessionModel(folder)
     load_seconds = time.perf_counter() - begin
     spec = PreprocessingSpec.from_json(model.run(DESCRIBE, {"key": np.array([b""], object)})["spec"][0])
-    if unknown := sorted({row.label for row in rows} - set(spec.labels)):
-        raise ExportError(f"Expected {folder} to know the data's label {unknown[0]!r}. Received: {spec.labels}")
-    arrays = encode(rows, Preprocessor(spec), progress=False)
-    _loaded.update(model=model, image=arrays.images, tokens=arrays.tokens)
-    probabilities = _ask(arrays)
+    try:
+        arrays = encode(rows, Preprocessor(spec), progress=False)
+    except DataError as error:
+        raise ExportError(f"Expected {folder} to fit the data. Received: {error}") from error
+    _loaded.update(model=model, image=arrays.images, tokens=arrays.tokens, output=spec.answer.output)
+    values = _ask(arrays)
     return Answers(
         spec=spec,
-        probabilities=probabilities,
+        values=values,
         without={name: _ask(without(arrays, name, spec.pad_id)) for name in spec.optional},
-        classes=arrays.classes,
+        targets=arrays.targets,
         load_seconds=load_seconds,
         memory=_resident() - before,
     )
@@ -156,10 +157,10 @@ def _caller(batch_size: int) -> Callable[[], Any]:
 
 def _ask(arrays: Arrays) -> Array:
     parts = []
-    for start in range(0, len(arrays.classes), BATCH):
+    for start in range(0, len(arrays.tokens), BATCH):
         batch = slice(start, start + BATCH)
         inputs = {"image": arrays.images[batch], "tokens": arrays.tokens[batch]}
-        parts.append(_loaded["model"].run(SERVING_DEFAULT, inputs)["probabilities"])
+        parts.append(_loaded["model"].run(SERVING_DEFAULT, inputs)[_loaded["output"]])
     return np.concatenate(parts)
 
 

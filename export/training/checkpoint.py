@@ -1,4 +1,4 @@
-"""The state of a training in one file, so that it goes on after a kill as if there had been none.
+"""The state of a training in one file, so that it continues after a kill as if nothing had happened.
 
 Everything that the next step depends on is in it: weights, moments of the optimizer, gradients
 that are being added up, scale of the loss, state of the random generators, running averages of

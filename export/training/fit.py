@@ -15,6 +15,7 @@ from export.dataset.data import Arrays
 from export.dataset.pipeline import pipeline
 from export.dataset.streaming import StreamedImages
 from export.training.checkpoint import Checkpoint
+from export.training.heads import Head
 from export.training.model import IMAGE_FEATURES, TEXT_FEATURES
 from export.training.presets import BASELINES, Preset
 from export.training.progress import ProgressBar
@@ -42,12 +43,13 @@ def fit(
     *,
     preset: Preset,
     fusion: str,
+    head: Head,
     seed: int,
     progress: bool | None,
     run: Running,
     training: Mapping[str, Any],
 ) -> dict[str, list[float]]:
-    """Trains a model of `build_model` in place; the loss and accuracy of every epoch.
+    """Trains a model of `build_model` in place; the loss, and the accuracy where there is one, of every epoch.
 
     Call it under the strategy and the precision that the model was built with.
 
@@ -58,6 +60,7 @@ def fit(
         spec: The model's preprocessing.
         preset: Epochs, rates and what regularises.
         fusion: The model's; a baseline has one branch only, and no loss of its own for each.
+        head: The model's: its loss.
         seed: Decides the order of rows and how they are varied.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
         run: How it runs.
@@ -67,11 +70,10 @@ def fit(
         ExportError: The checkpoint is damaged or of another training.
         DataError: A streamed image has changed since it was checked.
     """
-    trainer = _with_branch_losses(model, preset, fusion, len(spec.labels))
+    trainer = _with_branch_losses(model, preset, fusion, head)
     outputs = tuple(trainer.output)
     batches = Batches(
         arrays,
-        classes=len(spec.labels),
         outputs=outputs,
         batch_size=preset.batch_size,
         shift=round(preset.shift * preset.image_size),
@@ -80,7 +82,7 @@ def fit(
         least=run.devices,  # a replica without a row would divide by none
     )
     steps = len(batches)
-    _compile(trainer, preset, steps=preset.epochs * steps, accumulate=run.accumulate)
+    _compile(trainer, preset, head, steps=preset.epochs * steps, accumulate=run.accumulate)
     checkpoint = Checkpoint(run.checkpoint, training, steps=steps, every=run.checkpoint_every)
     done = checkpoint.step
     if 0 < done < preset.epochs * steps:
@@ -108,26 +110,21 @@ def fit(
         checkpoint.finish(trainer)
     else:
         checkpoint.write()
+    # Keras puts an output's name before its metrics, where the model has more than one output.
+    keys = {"loss": "loss", **{key: name for name in head.metrics for key in (name, f"{head.name}_{name}")}}
     return {
-        "loss": [round(value, 4) for value in checkpoint.history["loss"]],
-        "accuracy": [
-            round(value, 4)
-            for key, values in checkpoint.history.items()
-            if key.endswith("accuracy")
-            for value in values
-        ],
+        keys[key]: [round(value, 4) for value in values] for key, values in checkpoint.history.items() if key in keys
     }
 
 
-def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, classes: int) -> keras.Model:
+def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, head: Head) -> keras.Model:
     """The same model with every output that gets a loss, by name."""
-    outputs = {"probabilities": model.output}
+    outputs = {head.name: model.output}
     if preset.branch_loss and fusion not in BASELINES:
-        # Fused alone, the branch that learns faster (the text, by heart) leaves the other nothing
+        # Fused alone, the branch that learns faster (the text, which it memorises) leaves the other nothing
         # to learn. A loss of its own keeps each branch learning; its head is thrown away after.
         for name in (IMAGE_FEATURES, TEXT_FEATURES):
-            head = keras.layers.Dense(classes, activation="softmax", dtype="float32", name=f"{name}_alone")
-            outputs[f"{name}_alone"] = head(model.get_layer(name).output)
+            outputs[f"{name}_alone"] = head.build(model.get_layer(name).output, f"{name}_alone")
     return keras.Model(model.input, outputs)
 
 
@@ -140,7 +137,7 @@ def _parts(done: int, steps: int, epochs: int) -> Iterator[tuple[int, int]]:
         yield done, epochs * steps
 
 
-def _compile(trainer: keras.Model, preset: Preset, *, steps: int, accumulate: int) -> None:
+def _compile(trainer: keras.Model, preset: Preset, head: Head, *, steps: int, accumulate: int) -> None:
     rate: Any = preset.learning_rate
     if preset.decay:
         rate = keras.optimizers.schedules.CosineDecay(rate, steps // accumulate)
@@ -150,8 +147,8 @@ def _compile(trainer: keras.Model, preset: Preset, *, steps: int, accumulate: in
         optimizer=keras.optimizers.AdamW(rate, preset.weight_decay, gradient_accumulation_steps=adding_up)
         if preset.weight_decay
         else keras.optimizers.Adam(rate, gradient_accumulation_steps=adding_up),
-        loss={name: keras.losses.CategoricalCrossentropy(label_smoothing=preset.label_smoothing) for name in names},
-        loss_weights={name: 1.0 if name == "probabilities" else preset.branch_loss for name in names},
-        metrics={"probabilities": ["accuracy"]},
+        loss={name: head.loss(preset.label_smoothing) for name in names},
+        loss_weights={name: 1.0 if name == head.name else preset.branch_loss for name in names},
+        metrics={head.name: list(head.metrics)},
         jit_compile=False,  # compiling would take longer than it saves in a run this short
     )

@@ -1,6 +1,6 @@
 """How an image branch and a text branch become one vector.
 
-A fusion takes what the branches made of a batch: the picture as `regions`, an array of shape
+A fusion takes what the branches made of a batch: the image as `regions`, an array of shape
 (batch, height, width, channels), and as `image`, one vector; the text as one vector.
 """
 
@@ -34,7 +34,7 @@ def weighted_sum(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Te
 
 
 def attention(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
-    """The text asks, the regions of the picture answer; the answer beside both vectors.
+    """The text asks, the regions of the image answer; the answer beside both vectors.
 
     `image` stays in, so that what the text does not ask for still counts.
     """

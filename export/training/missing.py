@@ -48,14 +48,14 @@ def without(arrays: Arrays, name: str, pad_id: int) -> Arrays:
         images = np.broadcast_to(np.zeros((), images.dtype), images.shape)
     else:
         tokens = np.broadcast_to(np.full((), pad_id, tokens.dtype), tokens.shape)
-    return Arrays(images, tokens, arrays.classes)
+    return Arrays(images, tokens, arrays.targets)
 
 
 @keras.saving.register_keras_serializable(package="duoserve")
 class MissingInputs(layers.Layer):  # type: ignore[misc]
     """Learned features in the place of those of a missing input.
 
-    Takes [image, tokens, regions, seen, read]: both inputs, the picture as features of shape (batch, height,
+    Takes [image, tokens, regions, seen, read]: both inputs, the image as features of shape (batch, height,
     width, channels) and as one vector, the text as one vector. Gives the last three.
 
     Args:

@@ -1,4 +1,4 @@
-"""The architectures, by name: uint8 `image` and int32 `tokens` in, float32 `probabilities` out.
+"""The architectures, by name: uint8 `image` and int32 `tokens` in, the answer out, by `export.training.heads`.
 
 Both read the tokens with an LSTM that skips padding; a text without a token leaves it in its
 initial state, zeros. `use_cudnn=False` everywhere: a cuDNN kernel does not load on a CPU server.
@@ -16,6 +16,7 @@ from keras import layers
 from duoserve.contract import PreprocessingSpec
 from export.errors import ExportError
 from export.training.fusion import FUSE, Alone
+from export.training.heads import Head
 from export.training.missing import MissingInputs
 from export.training.presets import BASELINES, FUSIONS, Preset
 
@@ -27,17 +28,18 @@ TEXT_FEATURES: Final = "text_features"
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Branches = tuple[Tensor, Tensor, Tensor]
-"""The picture as (batch, height, width, channels) and as one vector; the text as one vector."""
+"""The image as (batch, height, width, channels) and as one vector; the text as one vector."""
 
 
-def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabulary: int) -> keras.Model:
+def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabulary: int, head: Head) -> keras.Model:
     """A model without training.
 
     Args:
         preset: Its sizes; `preset.name` picks the architecture.
-        spec: Gives the shapes of inputs and output, and which inputs may be missing.
+        spec: Gives the shapes of the inputs, and which of them may be missing.
         fusion: One of FUSIONS, or of BASELINES.
         vocabulary: One more than the largest token id.
+        head: Makes the answer of the joined features.
 
     Raises:
         ExportError: No such architecture or fusion, or an image too small for the convolutions.
@@ -63,18 +65,16 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
         fused = Alone(name="alone")([fused, image, tokens])
     if preset.dropout:
         fused = layers.Dropout(preset.dropout, name="fused_dropout")(fused)
-    # float32 whatever the policy: the contract says so.
-    probabilities = layers.Dense(len(spec.labels), activation="softmax", dtype="float32", name="probabilities")(fused)
-    return keras.Model({"image": image, "tokens": tokens}, probabilities, name=preset.name)
+    return keras.Model({"image": image, "tokens": tokens}, head.build(fused, head.name), name=preset.name)
 
 
 def reference(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
     """The published architecture: two convolutions and a pooling; embedding and LSTM.
 
-    As published it can't run: it joins a 4-D tensor with a 2-D one. Flattened, the picture would
+    As published it can't run: it joins a 4-D tensor with a 2-D one. Flattened, the image would
     be 774,400 numbers against the text's 128, and a Dense layer on them 30 times the rest of the
     model; so the regions are averaged into one vector of 64. The price: where something is in
-    the picture counts for attention alone.
+    the image counts for attention alone.
     """
     regions = layers.Rescaling(1 / 255, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):

@@ -37,9 +37,9 @@ class Preset:
         learning_rate: Of Adam; where it starts, if it decays.
         decay: Whether the learning rate goes down to zero, along a cosine.
         weight_decay: Decoupled weight decay; 0 is plain Adam.
-        label_smoothing: Share of the target that is spread over all classes.
+        label_smoothing: Share of the target that is spread over all classes; not of tags and scores.
         branch_loss: Weight of the loss of each branch alone, beside that of the fused output.
-        shift: By how much pictures are moved in training, as a share of their size.
+        shift: By how much images are moved in training, as a share of their size.
         modality_dropout: Share of the rows that lose an input in training, where inputs are optional.
         segmentations: From how many ways to cut a text into tokens training draws; 1 is the usual one.
     """

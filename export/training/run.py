@@ -15,6 +15,7 @@ import export.training.fusion
 import export.training.missing  # noqa: F401  both register layers that a saved model may have
 from duoserve.contract import ContractError, PreprocessingSpec
 from export.errors import ExportError
+from export.keras_settings import keras_settings
 from export.publish.folders import writing_folder
 
 __all__ = ["RUN_FILE", "TrainedModel", "check_target"]
@@ -65,6 +66,7 @@ class TrainedModel:
             (scratch / RUN_FILE).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
+    @keras_settings()
     def load(cls, folder: str | os.PathLike[str]) -> TrainedModel:
         """Reads what `save` wrote.
 

@@ -61,7 +61,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--stream", action="store_true", help="decode pictures anew in every epoch, for data larger than memory"
     )
     group.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="keep the state there; after a kill, the same command goes on"
+        "--checkpoint", type=Path, metavar="FILE", help="keep the state there; after a kill, the same command resumes"
     )
     group.add_argument(
         "--checkpoint-every", type=duration, default=300.0, metavar="TIME", help="how often, such as 30s (default: 5m)"

@@ -23,8 +23,11 @@ from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
 from export.dataset.streaming import stream
 from export.defaults import BACKGROUND
 from export.errors import ExportError
+from export.keras_settings import keras_settings
+from export.measures import fitted, measure
 from export.training.devices import share_statistics, strategy
 from export.training.fit import computing_in, fit
+from export.training.heads import head as head_of
 from export.training.missing import check_optional, without
 from export.training.model import build_model
 from export.training.presets import BASELINES, PRESETS, Preset
@@ -37,6 +40,7 @@ __all__ = ["TrainedModel", "train"]
 _SAMPLES: Final = 16
 
 
+@keras_settings()
 def train(
     dataset: Dataset,
     *,
@@ -58,7 +62,7 @@ def train(
         seed: The same seed gives the same model.
         epochs: Passes over the training rows; None takes the preset's.
         optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
-            in one row). The facts then have the accuracy without each under `missing`.
+            in one row). The facts then have the figures without each under `missing`.
         background: Red, green and blue, 0-255, on which transparent pixels are composited.
         run: How it runs: precision, devices, checkpoints … None: in float32 on one device, without.
         progress: Whether to draw progress bars; None draws them on a terminal only.
@@ -66,7 +70,7 @@ def train(
     Raises:
         ExportError: No such preset, fusion or optional input, epochs or seed out of range, a checkpoint
             that can't be continued, or a training that diverged.
-        TokenizerError: The training texts are no use for a tokenizer.
+        TokenizerError: A tokenizer can't be trained on the training texts.
         DataError: An image has changed since the dataset was loaded.
     """
     started = time.monotonic()
@@ -98,8 +102,10 @@ def train(
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
     texts = [row.text for row in rows]
 
+    head = head_of(spec.answer, arrays.targets)
+
     def build() -> keras.Model:
-        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size)
+        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size, head=head)
 
     settings = {
         "preset": preset.name,
@@ -107,6 +113,7 @@ def train(
         "seed": seed,
         "settings": dataclasses.asdict(preset),
         "data_digest": dataset.digest,
+        "answer": dataset.answer.kind,
         "optional": list(optional),
         "background": list(spec.background) if spec.background else None,
         "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
@@ -122,6 +129,7 @@ def train(
             spec,
             preset=preset,
             fusion=fusion,
+            head=head,
             seed=seed,
             progress=progress,
             run=run,
@@ -131,9 +139,11 @@ def train(
         # Served in float32 on one device, whatever it was trained in and on.
         weights, model = model.get_weights(), build()
         model.set_weights(weights)
-    metrics = _measure(model, tests, len(dataset.labels))
+    values = _ask(model, tests)
+    metrics = measure(spec.answer, spec.labels, values, tests.targets)
     if not np.isfinite(metrics["loss"]):
         raise ExportError("Expected training to converge. Received: a loss that is not a number")
+    spec = dataclasses.replace(spec, answer=fitted(spec.answer, values, tests.targets))
     return TrainedModel(
         model=model,
         spec=spec,
@@ -142,7 +152,10 @@ def train(
             **settings,
             "rows": {"train": len(rows), "test": len(held_out)},
             "metrics": metrics,
-            "missing": {name: _measure(model, without(tests, name, PAD_ID), len(dataset.labels)) for name in optional},
+            "missing": {
+                name: measure(spec.answer, spec.labels, _ask(model, without(tests, name, PAD_ID)), tests.targets)
+                for name in optional
+            },
             "history": history,
             "seconds": round(time.monotonic() - started, 1),
         },
@@ -171,6 +184,7 @@ def _preprocessor(
         optional=optional,
         audio=audio,
         background=background if audio is None else None,
+        answer=dataset.answer,
     )
     preprocessor = Preprocessor(spec)
     lengths = [np.count_nonzero(preprocessor.tokens(row.text) != PAD_ID) for row in rows]
@@ -178,22 +192,13 @@ def _preprocessor(
     return Preprocessor(dataclasses.replace(spec, token_length=min(max(enough, 8), preset.most_tokens)))
 
 
-def _measure(model: keras.Model, tests: Arrays, classes: int) -> dict[str, Any]:
-    """Over held-out rows: accuracy, mean recall of the classes, cross-entropy, and the share of the largest class."""
+def _ask(model: keras.Model, tests: Arrays) -> np.ndarray[Any, Any]:
+    """float32 array of shape (rows, columns): the answers."""
     parts = [
         model({"image": tests.images[start : start + 64], "tokens": tests.tokens[start : start + 64]}, training=False)
-        for start in range(0, len(tests.classes), 64)
+        for start in range(0, len(tests.tokens), 64)
     ]
-    probabilities = np.concatenate([part.numpy() for part in parts])
-    right = probabilities.argmax(axis=-1) == tests.classes
-    recalls = [right[tests.classes == each].mean() for each in range(classes) if (tests.classes == each).any()]
-    chosen = probabilities[np.arange(len(right)), tests.classes]
-    return {
-        "accuracy": float(right.mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
-        "largest_class": float(np.bincount(tests.classes).max() / len(right)),
-    }
+    return np.concatenate([part.numpy() for part in parts])
 
 
 def _sample(row: Row, spec: PreprocessingSpec) -> bytes:

@@ -1,4 +1,4 @@
-// One card for each target: the classes as bars, the version, the time, or the client's error.
+// One card for each target: the classes or tags as bars or the scores, the version, the time, or the client's error.
 
 import { make, milliseconds, percent } from "./dom.js";
 
@@ -21,15 +21,17 @@ export function card(answer, hue, order, truth) {
 const TIME = "From the call of client.predict to its answer: preparing the input, the network, the model";
 
 function told(answer, order, truth) {
-  const right = truth === undefined ? null : answer.label === truth;
+  const right = truth ? same(answer.decision, truth) : null;
   const mark = right === null ? null : make("span", { class: right ? "mark right" : "mark wrong" }, right ? "✓ right" : `✗ it is ${truth}`);
-  const best = make("p", { class: "best" }, make("strong", {}, answer.label), " ", make("span", {}, percent(answer.probability)), mark);
+  if (answer.scores.length) return [make("dl", { class: "scores" }, ...answer.scores.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]))];
+  const sure = answer.probability === null ? null : make("span", {}, percent(answer.probability));
+  const best = make("p", { class: "best" }, make("strong", {}, answer.said), " ", sure, mark);
   const share = new Map(answer.classes);
   const names = [...new Set([...order, ...share.keys()])].filter((name) => share.has(name));
   const bars = make("ol", { class: "bars" }, ...names.slice(0, SHOWN).map(bar));
   const parts = [best, bars];
   if (names.length > SHOWN) {
-    parts.push(make("details", {}, make("summary", {}, `all ${names.length} classes`), make("ol", { class: "bars" }, ...names.slice(SHOWN).map(bar))));
+    parts.push(make("details", {}, make("summary", {}, `all ${names.length}`), make("ol", { class: "bars" }, ...names.slice(SHOWN).map(bar))));
   }
   return parts;
 
@@ -37,11 +39,14 @@ function told(answer, order, truth) {
     const length = make("span", { class: "length" });
     length.style.width = `${share.get(name) * 100}%`;
     return make(
-      "li", { class: name === answer.label ? "top" : null },
+      "li", { class: answer.chosen.includes(name) ? "top" : null },
       make("span", { class: "name", title: name }, name), make("span", { class: "bar" }, length), make("span", { class: "share" }, percent(share.get(name))),
     );
   }
 }
+
+// Tags in any order.
+const same = (decision, truth) => decision.split("|").sort().join() === truth.split("|").sort().join();
 
 // As the client says it. What it refuses before sending is no fault of the server's.
 export function refusal(error) {
@@ -53,11 +58,14 @@ export function refusal(error) {
 export function verdict(answers) {
   const good = answers.filter((answer) => !answer.error);
   if (!good.length) return "No answer: see below why.";
-  const said = new Set(good.map((answer) => answer.label));
-  if (good.length === 1) return `${good[0].name}, version ${good[0].version}: ${good[0].label}, ${percent(good[0].probability)}.`;
-  if (said.size === 1) return `${good.length === 2 ? "Both" : "All"} say ${good[0].label}, by ${range(good)}.`;
-  return `They differ: ${good.map((answer) => `${answer.name} says ${answer.label} (${percent(answer.probability)})`).join(", ")}.`;
+  if (good.length === 1) return `${good[0].name}, version ${good[0].version}: ${good[0].said}${sure(good[0], ", ")}.`;
+  const all = good.length === 2 ? "Both" : "All";
+  if (new Set(good.map((answer) => answer.said)).size === 1) return `${all} say ${good[0].said}${good[0].probability === null ? "" : `, by ${range(good)}`}.`;
+  return `They differ: ${good.map((answer) => `${answer.name} says ${answer.said}${sure(answer, " (", ")")}`).join(", ")}.`;
 }
+
+// Tags and scores have no one probability.
+const sure = ({ probability }, before, after = "") => (probability === null ? "" : `${before}${percent(probability)}${after}`);
 
 function range(answers) {
   const shares = answers.map((answer) => answer.probability);

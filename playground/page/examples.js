@@ -18,8 +18,8 @@ export async function examples(taken, clips) {
   all.forEach((example, number) => (example.number = number));
   const grid = byId("example-grid");
   const choice = byId("example-class");
-  const classes = [...new Set(all.map((example) => example.label))];
-  choice.append(make("option", { value: "" }, "all"), ...classes.map((label) => make("option", { value: label }, label)));
+  const classes = [...new Set(all.map((example) => example.label))]; // one empty one where they have none
+  choice.append(make("option", { value: "" }, "all"), ...classes.filter(Boolean).map((label) => make("option", { value: label }, label)));
   let first = 0;
 
   function show() {

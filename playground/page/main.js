@@ -142,9 +142,9 @@ function choice(target) {
   return made;
 }
 
-function about({ size, tokens, labels, optional }) {
+function about({ size, tokens, columns, optional }) {
   const needs = optional.length ? `may do without ${optional.join(" or ")}` : "needs both inputs";
-  return `${size[1]}×${size[0]} pixels, ${tokens} tokens, ${labels.length} classes; ${needs}`;
+  return `${size[1]}×${size[0]} pixels, ${tokens} tokens, ${columns}; ${needs}`;
 }
 
 function trouble(error) {

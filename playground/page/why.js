@@ -23,7 +23,7 @@ function shares({ image_share: image, text_share: text }, medium) {
   bar.firstChild.style.width = `${image * 100}%`;
   bar.lastChild.style.width = `${text * 100}%`;
   const name = medium === "audio" ? "clip" : "picture";
-  const title = "How much of the probability each input adds: its Shapley value";
+  const title = "How much each input adds: its Shapley value";
   return make("p", { class: "shares", title }, make("span", {}, `${name} ${percent(image)}`), bar, make("span", {}, `words ${percent(text)}`));
 }
 
@@ -36,24 +36,24 @@ function heat(found, medium) {
   return picture;
 }
 
-function words({ text, words: all }) {
+function words({ text, words: all, is_score: isScore }) {
   const most = Math.max(...all.map((word) => Math.abs(word.relevance)));
   const characters = [...text]; // Python counts characters, JavaScript halves of some
   const line = make("p", { class: "spoken", dir: "auto" });
   let end = 0;
   for (const word of all) {
     line.append(characters.slice(end, word.start).join(""));
-    line.append(coloured(word, most > 1e-6 ? word.relevance / most : 0));
+    line.append(coloured(word, most > 1e-6 ? word.relevance / most : 0, isScore ? (amount) => amount.toPrecision(3) : percent));
     end = word.start + [...word.text].length;
   }
   line.append(characters.slice(end).join(""));
   return line;
 }
 
-function coloured({ text, relevance }, strength) {
+function coloured({ text, relevance }, strength, shown) {
   const colour = strength > 0 ? FOR : AGAINST;
   const blend = colour.map((part) => Math.round(255 + (part - 255) * Math.abs(strength) * STRONGEST));
-  const mark = make("mark", { title: `without it ${relevance < 0 ? "+" : "\u2212"}${percent(Math.abs(relevance))}` }, text);
+  const mark = make("mark", { title: `without it ${relevance < 0 ? "+" : "\u2212"}${shown(Math.abs(relevance))}` }, text);
   mark.style.backgroundColor = `rgb(${blend.join(" ")})`;
   return mark;
 }

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ plan with numbers that you have:
   python -m serving.capacity --rate 1000 --latency-ms 3.7 --cpus 2 --model-mb 20 \\
       --curve 1:3.7,8:17,32:66
 
-exit codes: 0 planned, 1 the server can't be measured, 2 wrong usage or numbers that no plan fits
+exit codes: 0 planned, 1 the server can't be measured, 2 wrong usage or numbers that no plan fits,
+130 interrupted
 """
 
 
@@ -39,19 +41,30 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _check_usage(parser, options)
-    from duoserve import DuoserveError  # with gRPC and numpy: not for --help
-
     try:
         load = Load(options.rate, options.quiet_rate, options.target_ms, options.utilization, options.spare)
-        if options.tune:
-            return _tune(options, load)
-        return _measure(options, load) if options.server else _calculate(options, load)
+        if options.server or options.tune:
+            return _on_a_server(options, load)
+        return _calculate(options, load)
     except PlanError as error:
         put(sys.stderr, f"error: {error}\n")
         return 2
+
+
+def _on_a_server(options: argparse.Namespace, load: Load) -> int:
+    from duoserve import DuoserveError
+
+    try:
+        for folder in (options.patches, options.tune and options.out.parent):  # before minutes of work
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+        return _tune(options, load) if options.tune else _measure(options, load)
     except (DuoserveError, OSError, RuntimeError) as error:
         put(sys.stderr, f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--seconds", type=float, metavar="S", help="time to measure (default: 40; with --tune 120)")
     group.add_argument("--tune", action="store_true", help="start embedded servers with different settings here")
     group.add_argument("--store", type=Path, metavar="FOLDER", help="root of the model store: gives --model-mb")
-    group.add_argument("--out", type=Path, metavar="PNG", help="with --tune: the plot (default: capacity.png)")
+    group.add_argument(
+        "--out", type=Path, metavar="PNG", default=Path("capacity.png"), help="of --tune (default: capacity.png)"
+    )
     for name in ("ca", "cert", "key"):
         group.add_argument(
             f"--{name}",
@@ -126,14 +141,20 @@ def _measure(options: argparse.Namespace, load: Load) -> int:
     from serving.capacity.measuring import measure
     from serving.capacity.report import measurement_text
 
-    tls = TLS(options.ca, options.cert, options.key) if options.ca else None
+    tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert else None
     with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
         found = measure(client, options.seconds or 40.0, _progress)
-    measured = Measured(
-        found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb,
-        found.full.throughput, 1000 / found.empty_calls,
-    )  # fmt: skip
-    return _print(options, plan(measured, load), measurement_text(found), {"measured": dataclasses.asdict(found)})
+    text, facts = measurement_text(found), {"measured": dataclasses.asdict(found)}
+    try:
+        measured = Measured(
+            found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb,
+            found.full.throughput, 1000 / found.empty_calls,
+        )  # fmt: skip
+        made = plan(measured, load)
+    except PlanError:
+        say(json.dumps(facts, indent=2) if options.json else text)
+        raise
+    return _print(options, made, text, facts)
 
 
 def _tune(options: argparse.Namespace, load: Load) -> int:
@@ -145,12 +166,12 @@ def _tune(options: argparse.Namespace, load: Load) -> int:
         options.store, options.model, tuning.settings(options.cpus, SIZES), options.seconds or 120.0, _progress
     )
     chosen = tuning.best(found, load.target_ms)
-    path = options.out or Path("capacity.png")
-    tuning.draw(found, load.target_ms, path)
-    facts: dict[str, Any] = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(path)}
-    text = f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {path}"
+    tuning.draw(found, load.target_ms, options.out)
+    facts: dict[str, Any] = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
+    text = f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {options.out}"
     if chosen is None:
-        raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received:\n{text}")
+        say(json.dumps(facts, indent=2) if options.json else text)
+        raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
     level = chosen.within(load.target_ms)
     assert level is not None
     measured = Measured(chosen.levels[0].p50, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)

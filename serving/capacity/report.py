@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from serving.capacity.measuring import Level, Measurement
 from serving.capacity.plan import CapacityPlan
-from serving.capacity.tuning import Tuned
+
+if TYPE_CHECKING:  # they load gRPC, which a plan from numbers does without
+    from serving.capacity.measuring import Level, Measurement
+    from serving.capacity.tuning import Tuned
 
 __all__ = ["measurement_text", "plan_text", "tuned_text"]
 

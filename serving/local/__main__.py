@@ -72,7 +72,7 @@ def _stop_when(asked: threading.Event, stop: Callable[[float], None], drain_seco
 
 if __name__ == "__main__":
     code = main()
-    # Not through the interpreter's end: that waits for threads, and a model may hold one for ever.
+    # Without the interpreter's shutdown: it waits for threads, and a model may block one indefinitely.
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""How long an answer is waited for."""
+"""Until when a call has to be answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in monotonic time after which nobody waits for the answer; None for never."""
+    """A point in monotonic time after which the caller no longer waits; None for no limit."""
 
     at: float | None = None
 

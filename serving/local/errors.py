@@ -1,4 +1,4 @@
-"""One error for everything a caller may be told: a status code and a message."""
+"""The error that every failed call is answered with: a status code and a message."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _BY_NUMBER = {code.value[0]: code for code in Code}
 
 
 class ServingError(Exception):
-    """An answer other than OK.
+    """A status other than OK.
 
     Attributes:
         code: The gRPC status code; the same numbers as TensorFlow's.
-        message: What the stock server says in this situation.
+        message: The text that the stock server sends in this situation.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -61,8 +61,8 @@ def from_exception(error: BaseException) -> ServingError:
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def told(error: Exception) -> tuple[Code, str]:
-    """What to answer when a call failed; what nobody foresaw is logged with its stack."""
+def status_of(error: Exception) -> tuple[Code, str]:
+    """The status code and message of a failed call; an unexpected error is logged with its stack."""
     failure = from_exception(error)
     if not isinstance(error, ServingError) and failure.code is Code.INTERNAL:
         _LOG.error("A call failed", exc_info=error)

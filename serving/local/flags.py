@@ -1,4 +1,4 @@
-"""The command line: every flag of `tensorflow_model_server`, and a few of our own.
+"""The command line: every flag of `tensorflow_model_server`, and the embedded server's own.
 
 `Flags` is the table: a field's name is the flag's name, its default the stock default,
 its metadata the help text and whether the flag changes anything here.
@@ -21,12 +21,12 @@ Flags are written --name=value; a bool may stand alone (--enable_batching).
 
 Differences from the stock server, on purpose:
   * An unknown flag ends the start with an error. The stock server ignores it, so a
-    misspelt --enable_batchin serves unbatched and says nothing.
+    misspelt --enable_batchin serves unbatched without a warning.
   * A busy port ends the start with an error. The stock server shares it silently.
-  * It listens on 127.0.0.1 unless --host says otherwise; the stock server on 0.0.0.0.
-  * A missing base path ends the start; --wait_for_base_path waits for ever, as stock does.
-    One that is there but has no version yet is waited for, with closed ports, by both.
-  * SIGTERM finishes the calls in flight first; --stock_sigterm dies at once, as stock does.
+  * It listens on 127.0.0.1 by default (--host); the stock server on 0.0.0.0.
+  * A missing base path ends the start; --wait_for_base_path waits for it, as stock does.
+    Both wait, with closed ports, for the first version of an existing base path.
+  * SIGTERM lets the calls in flight finish; --stock_sigterm ends at once, as stock does.
   * A batching server refuses a request without rows; the stock server hangs on it.
   * --enable_serialization_as_tensor_content with a REST port ends the start; the stock
     server starts, and its first REST reply with strings kills it.
@@ -65,8 +65,8 @@ class Flags:
     batching_parameters_file: str = _flag("", "text proto of BatchingParameters; needs --enable_batching")
     enable_per_model_batching_parameters: bool = _flag(
         False,
-        "batch each version by its own batching_params.pbtxt, and one without it not at all; of "
-        "--batching_parameters_file only the threads count then",
+        "batch each version as its batching_params.pbtxt specifies, versions without one not at all; "
+        "--batching_parameters_file then sets the threads only",
     )
     model_config_file: str = _flag("", "text proto of ModelServerConfig: several models, policies, labels")
     model_config_file_poll_wait_seconds: int = _flag(
@@ -76,10 +76,10 @@ class Flags:
     model_base_path: str = _flag("", "folder whose numbered sub-folders are versions; ignored with --model_config_file")
     num_load_threads: int = _flag(0, "threads that load versions; 0 loads in the manager's own thread")
     num_unload_threads: int = _flag(0, "threads that unload versions; 0 unloads in the manager's own thread")
-    max_num_load_retries: int = _flag(5, "how often a failed load is tried again; below 0 never")
-    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between two tries; below 0 none")
+    max_num_load_retries: int = _flag(5, "how often a failed load is retried; below 0 never")
+    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between two attempts; below 0 none")
     file_system_poll_wait_seconds: int = _flag(
-        1, "seconds between two looks for new versions; 0 looks once, below 0 never"
+        1, "seconds between two scans for new versions; 0 scans once, below 0 never"
     )
     flush_filesystem_caches: bool = _inert(True, "flush file-system caches after the first load")
     tensorflow_session_parallelism: int = _flag(0, "threads of a session, intra-op and inter-op alike; 0 for automatic")
@@ -121,11 +121,11 @@ class Flags:
 
     host: str = _flag("127.0.0.1", "address to listen on; 0.0.0.0 for all interfaces", own=True)
     drain_seconds: float = _flag(30.0, "longest time SIGTERM waits for calls in flight, in seconds", own=True)
-    stock_sigterm: bool = _flag(False, "die of SIGTERM at once, as the stock server does", own=True)
+    stock_sigterm: bool = _flag(False, "end at SIGTERM at once, as the stock server does", own=True)
     wait_for_base_path: bool = _flag(
         False, "wait, with closed ports, for a base path that does not exist yet, as the stock server does", own=True
     )
-    log_level: str = _flag("info", "what to log, and worse", own=True, choices=("debug", "info", "warning", "error"))
+    log_level: str = _flag("info", "lowest level to log", own=True, choices=("debug", "info", "warning", "error"))
 
 
 def _fields() -> tuple[dataclasses.Field[Any], ...]:

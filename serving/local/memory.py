@@ -1,7 +1,7 @@
 """Gives memory back to the system after the two things that need a lot of it for a moment.
 
 An unloaded graph is a web of cycles, which only the garbage collector frees; and what a huge
-message took, the C library keeps for the next one. Neither is a leak, both look like one.
+message took, the C library keeps for the next one. Neither is a leak, but both look like one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 
 
 def give_back_soon() -> None:
-    """Free what is free to free, in a moment: the caller still holds some of it."""
+    """Free unused memory in a moment: the caller still holds some of it now."""
     global _planned
     with _lock:
         if _planned:

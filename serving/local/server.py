@@ -16,6 +16,7 @@ from serving.local.calls import warmup
 from serving.local.calls.service import Service
 from serving.local.errors import Code, ServingError, from_exception
 from serving.local.flags import Flags, without_effect
+from serving.local.machine import cores
 from serving.local.metrics import Metrics
 from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
@@ -52,7 +53,7 @@ class Server:
             self._load,
             bus,
             load_threads=flags.num_load_threads,
-            initial_load_threads=4 * settings.cores(),
+            initial_load_threads=4 * cores(),
             retry=Retry(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
         )
         self._core = ServerCore(

@@ -1,10 +1,9 @@
-"""What the flags and the files they name mean: each a value that a part of the server takes."""
+"""The flags, and the files that they name, as values that the parts of the server take."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import pathlib
 import socket
 from typing import TypeVar
@@ -18,6 +17,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.local.configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
 from serving.local.errors import Code, ServingError, invalid_argument
 from serving.local.flags import Flags
+from serving.local.machine import cores
 from serving.local.model.batching_parameters import Batching
 from serving.local.rest.front import DEFAULT_METRICS_PATH
 from serving.models_config import protos
@@ -36,11 +36,6 @@ def _read(path: str | pathlib.Path, into: M) -> M:
         return protos.read_text_proto(path, into)
     except protos.ConfigError as error:
         raise invalid_argument(str(error)) from error
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def session_config(flags: Flags) -> config_pb2.ConfigProto:
@@ -112,14 +107,14 @@ def batching_of(flags: Flags, shared: Batching | None, export_dir: pathlib.Path)
     if not path.exists():
         return None
     parameters = _read(path, BatchingParameters())
-    # The threads are everybody's: the file's own are ignored, as by the stock server.
+    # All versions share the threads: those of the file are ignored, as by the stock server.
     parameters.num_batch_threads.value = shared.threads
     parameters.thread_pool_name.value = shared.pool
     return Batching.from_proto(parameters, cores())
 
 
 def metrics_path(flags: Flags) -> str:
-    """Where the Prometheus page is; empty when it is not wanted."""
+    """Where the Prometheus page is; empty without one."""
     if not flags.monitoring_config_file:
         return ""
     prometheus = _read(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
@@ -127,7 +122,7 @@ def metrics_path(flags: Flags) -> str:
 
 
 def check_ports(flags: Flags) -> None:
-    """Say so at once if a port is busy: it is bound only after the models have loaded.
+    """Fail at once if a port is busy: it is bound only after the models have loaded.
 
     Raises:
         ServingError: UNAVAILABLE, with the address.
@@ -162,7 +157,7 @@ def channel_arguments(flags: Flags) -> list[tuple[str, int | str]]:
         if not separator:
             raise invalid_argument(f"Expected key=value in --grpc_channel_arguments. Received {part!r}")
         options.append((key, int(value) if value.lstrip("-").isdigit() else value))
-    # Two servers on one port would share its connections and nobody would notice.
+    # Two servers on one port would share its connections without a warning.
     options.append(("grpc.so_reuseport", 0))
     return options
 

@@ -1,4 +1,4 @@
-"""A server for tests and demos: started in a process of its own, on free ports, and ready when you get it.
+"""A server for tests and demos: started in a separate process, on free ports, ready when the constructor returns.
 
     with LocalServer("--model_name=pair", "--model_base_path=/models/pair") as server:
         client = Client(server.address, model="pair")
@@ -40,10 +40,10 @@ class ServerDiedError(RuntimeError):
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that was free a moment ago.
 
-    Below the range that the system gives to connections (from 32768 on Linux), and at random: a
-    port that the system names would be the next one that it gives to somebody else.
+    Drawn at random below the range of outgoing connections (from 32768 on Linux): the system would
+    give a port of its choice to the next program that asks.
     """
-    # Not of `random`'s own state: Hypothesis seeds that alike in every worker, which then name the same ports.
+    # Not `random`'s state: Hypothesis seeds that alike in every worker, and they would all draw the same ports.
     draw = random.SystemRandom()
     while True:
         port = draw.randrange(20000, 32768)
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 class LocalServer:
-    """`python -m serving.local` in a process of its own; a context manager.
+    """`python -m serving.local` in a separate process; a context manager.
 
     Args:
         flags: As on the command line. `--port`, and `--rest_api_port` when `rest` is set,

@@ -94,7 +94,7 @@ def edit(
         text: The file's content.
         model: The model's name.
         versions: The versions to serve from now on; None leaves them. Makes the policy `specific`.
-        labels: Labels to add or move, by name; None as the version removes one. Others stay.
+        labels: Labels to add or move, with their versions; None removes a label. Others stay.
 
     Raises:
         TextProtoError: The text can't be read, or has no such model.
@@ -215,7 +215,7 @@ def _set_label(text: str, model: str, label: str, version: int | None) -> str:
     if version is None or any(field.listed for field in entries):
         for field in reversed(entries):
             if field.listed:
-                raise TextProtoError("Expected each label in a version_labels of its own to edit it", field.line)
+                raise TextProtoError("Expected a separate version_labels for each label, to edit it", field.line)
             text = _remove(text, field)
         return text
     if not entries:

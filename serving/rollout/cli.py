@@ -105,24 +105,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    newest, current = "default: the one that is being rolled out", "default: the canary's"
     _command(commands, "status", _status, "every replica: versions, labels, and whether it is in sync with the file")
-    plan = _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing")
-    plan.add_argument("version", type=_version, nargs="?", help="default: the one that is being rolled out")
+    _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing", newest)
     adopt = _command(commands, "adopt", _adopt, "name what serves now: the way in from the policies latest and all")
-    canary = _command(commands, "canary", _canary, "load a version, check it, move the canary label")
-    canary.add_argument("version", type=_version)
-    promote = _command(commands, "promote", _promote, "watch, check again, move the stable label, watch")
-    promote.add_argument("version", type=_version, nargs="?", help="default: the canary's")
-    run = _command(commands, "run", _run, "canary and promote, unattended")
-    run.add_argument("version", type=_version)
-    back = _command(
-        commands, "rollback", _rollback, "roll a version back in one edit, whatever state the replicas are in"
-    )
-    back.add_argument(
-        "version", type=_version, nargs="?", help="default: the one that is being rolled out, or else the stable one"
-    )
-    retire = _command(commands, "retire", _retire, "unload an old version that no label uses")
-    retire.add_argument("version", type=_version)
+    canary = _command(commands, "canary", _change, "load a version, check it, move the canary label", "")
+    promote = _command(commands, "promote", _change, "watch, check again, move the stable label, watch", current)
+    run = _command(commands, "run", _change, "canary and promote, unattended", "")
+    summary = "roll a version back in one edit, whatever state the replicas are in"
+    back = _command(commands, "rollback", _change, summary, f"{newest}, or else the stable one")
+    retire = _command(commands, "retire", _change, "unload an old version that no label uses", "")
     history = _command(commands, "history", _history, "who did what, when, and with which figures")
     history.add_argument("--last", type=_version, metavar="N", help="only the newest N entries")
     for changing in (adopt, canary, promote, run, back, retire):
@@ -135,10 +127,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: Any, name: str, function: Callable[[Rollout, argparse.Namespace], int], summary: str
+    commands: Any,
+    name: str,
+    function: Callable[[Rollout, argparse.Namespace], int],
+    summary: str,
+    version: str | None = None,
 ) -> argparse.ArgumentParser:
+    """A command.
+
+    Args:
+        commands: Where it is added.
+        name: Of the command, and of the method of `Rollout` that `_change` calls.
+        function: Runs it.
+        summary: For the help.
+        version: None: it takes no version; empty: it needs one; else the help of an optional one.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, name=name)
+    if version is not None:
+        parser.add_argument("version", type=_version, nargs="?" if version else None, help=version or None)
     add = parser.add_argument_group("settings, in place of the file's").add_argument
     add("--settings", type=Path, metavar="TOML", help="settings file (default: rollout.toml, if it is here)")
     add("--model", help="the model's name")
@@ -194,24 +201,8 @@ def _adopt(rollout: Rollout, options: argparse.Namespace) -> int:
     return _done(rollout.adopt(), options)
 
 
-def _canary(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.canary(options.version), options)
-
-
-def _promote(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.promote(options.version), options)
-
-
-def _run(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.run(options.version), options)
-
-
-def _rollback(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.rollback(options.version), options)
-
-
-def _retire(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.retire(options.version), options)
+def _change(rollout: Rollout, options: argparse.Namespace) -> int:
+    return _done(getattr(rollout, options.name)(options.version), options)
 
 
 def _history(rollout: Rollout, options: argparse.Namespace) -> int:

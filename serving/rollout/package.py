@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from duoserve.artifact.checksums import MANIFEST_PATH, verify_manifest
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
-from duoserve.contract import ContractError, PreprocessingSpec, signatures
+from duoserve.contract import ANSWERS, ONE_CLASS, ContractError, PreprocessingSpec, signatures
 from serving.rollout.errors import Refused, SettingsError
 from serving.rollout.settings import Signatures
 
@@ -30,12 +30,14 @@ class Contract:
         labels: The classes, in their order.
         digest: Of the whole preprocessing, tokenizer included.
         optional: The inputs that a caller may leave out.
+        answer: What it answers with, as `duoserve.contract.Answer.record` has it.
     """
 
     signatures: Mapping[str, Mapping[str, str]]
     labels: tuple[str, ...]
     digest: str
     optional: tuple[str, ...] = ()
+    answer: Mapping[str, Any] = dataclasses.field(default_factory=ONE_CLASS.record)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def contract_of(spec: PreprocessingSpec) -> Contract:
         spec.labels,
         spec.digest,
         spec.optional,
+        spec.answer.record(),
     )
 
 
@@ -131,6 +134,9 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
                 findings.append(f"{name}, {tensor}: expected {wanted}. Received: {received or 'none'}")
         added = [tensor for tensor in new.signatures[name] if tensor not in tensors and tensor.startswith("input")]
         findings += [f"{name}, {tensor}: expected no further input. Received one" for tensor in added]
+    old_kind, new_kind = old.answer["kind"], new.answer["kind"]
+    if not set(_gives(old)) <= set(_gives(new)):
+        findings.append(f"answer: expected {old_kind} to stay. Received: {new_kind}")
     lost = [label for label in old.labels if label not in new.labels]
     if lost:
         findings.append(f"classes: expected {', '.join(lost)} to stay. Received: none")
@@ -140,6 +146,8 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
     if clients == "fixed":
         if old.labels != new.labels and not lost:
             findings.append("classes: expected the same ones in the same order. Received: others")
+        if old.answer != new.answer and not findings:
+            findings.append(f"answer: expected {dict(old.answer)} to stay. Received: {dict(new.answer)}")
         if old.digest != new.digest and not findings:
             findings.append("preprocessing: expected the same tokenizer and padding. Received: another")
     return findings
@@ -158,7 +166,13 @@ def _contract(card: Mapping[str, Any]) -> Contract:
     if not labels or not tensors:
         raise ContractError("Expected signatures and labels in the card. Received: none")
     optional = tuple(str(name) for name in content.get("optional", ()))
-    return Contract(tensors, labels, str(content["digest"]), optional)
+    return Contract(tensors, labels, str(content["digest"]), optional, content.get("answer", ONE_CLASS.record()))
+
+
+def _gives(contract: Contract) -> tuple[str, ...]:
+    """What clients read of its answers; nothing of a kind that this release does not know."""
+    known = ANSWERS.get(str(contract.answer["kind"]))
+    return () if known is None else known.gives
 
 
 def _check_signature(path: Path, policy: Signatures) -> str:

@@ -59,18 +59,20 @@ class Limits:
     """Limits of the check: on every replica, against the version that serves.
 
     Attributes:
-        golden_tolerance: Largest difference of a probability from the golden sample's.
+        golden_tolerance: Largest difference of a probability from the golden sample's; of a score as a share of
+            the largest one.
         latency_calls: Calls to each version on each replica, in turn.
         median_ratio: New median latency over the old one, at most.
         p99_ratio: New 99th percentile over the old one, at most.
         slack_ms: Milliseconds that are always allowed on top, so that a fast model isn't
             condemned for noise.
         latency_tries: A latency over its limit is measured again, this often in all.
-        accuracy_drop: By how much the accuracy on labelled inputs may fall.
-        agreement: Share of the inputs with the same class from both versions, at least;
-            judged where no input has a label.
-        drift: Total variation between the mean probabilities of the classes on the
-            inputs, at most: 0 no drift, 1 nothing in common.
+        accuracy_drop: By how much the accuracy on labelled inputs may fall; of tags the mean F1, of scores R².
+        agreement: Share of the inputs with the same class from both versions, at least; of tags the mean overlap,
+            of scores the share that is within half a standard deviation. Judged where no input has a label.
+        drift: Total variation between the mean probabilities of the classes on the inputs, at most: 0 no drift,
+            1 nothing in common. Of tags the largest change of a mean probability, of scores the distance of
+            Kolmogorov and Smirnov.
         inputs: Most inputs that are used.
     """
 

@@ -68,7 +68,8 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
             )
             facts.append(f"agreement {answers.get('agreement')}, drift {answers.get('drift')}")
             if answers.get("labelled"):
-                facts.append(f"accuracy {answers.get('old_accuracy')} -> {answers.get('new_accuracy')}")
+                qualities = [answers.get(f"{side}_quality", answers.get(f"{side}_accuracy")) for side in ("old", "new")]
+                facts.append(f"{answers.get('measure', 'accuracy')} {qualities[0]} -> {qualities[1]}")
             measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
             for name in ("median", "p99") if measured else ():
                 old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))

@@ -17,7 +17,7 @@ from duoserve import AsyncClient, Client, PreprocessingSpec
 from tests.client.fake import FakeServer, Version
 
 
-def train(texts: list[str], vocabulary: int) -> bytes:
+def train(texts: list[str], vocabulary: int, **options: Any) -> bytes:
     """A small SentencePiece model of the kind that export makes."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -32,6 +32,7 @@ def train(texts: list[str], vocabulary: int) -> bytes:
         bos_id=-1,
         eos_id=-1,
         minloglevel=4,
+        **options,
     )
     return model.getvalue()
 

@@ -59,7 +59,7 @@ class Version:
         patches = np.arange(np.prod(self.spec.explain_grid)).reshape(self.spec.explain_grid) - 3
         return {
             "class_id": chosen,
-            "probability": np.take_along_axis(probabilities, chosen[:, None], 1)[:, 0],
+            self.spec.answer.value: np.take_along_axis(probabilities, chosen[:, None], 1)[:, 0],
             "image_relevance": np.stack([patches] * len(image)).astype(np.float32) / 1000,
             "token_relevance": tokens.astype(np.float32) / 1000,
             "input_relevance": np.array([[0.3, 0.1]] * len(image), np.float32),
@@ -193,11 +193,11 @@ class FakeServer:
             for name, array in version.explanation(image, tokens, inputs["class_id"]).items():
                 put(reply, name, array, version.tensor_content)
             return reply.SerializeToString()
-        probabilities = version.probabilities(image, tokens)
-        put(reply, "probabilities", probabilities, version.tensor_content)
-        if signature == "serving_bytes":
-            labels = [version.spec.labels[i].encode() for i in probabilities.argmax(axis=1)]
-            put(reply, "label", np.array(labels, object))
+        probabilities, answer = version.probabilities(image, tokens), version.spec.answer
+        put(reply, answer.output, probabilities, version.tensor_content)
+        if signature == "serving_bytes" and answer.decided is not None:
+            texts = [answer.decision(row, version.spec.labels).encode() for row in probabilities]
+            put(reply, answer.decided, np.array(texts, object))
         return reply.SerializeToString()
 
     def _status(self, data: bytes, context: grpc.ServicerContext) -> bytes:

@@ -23,6 +23,7 @@ from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.client.conftest import encoded, photo
 from tests.export.conftest import build_model
+from tests.export.image_files import with_right_checksums
 
 CONFIG = """
 model_config_list {{ config {{
@@ -179,7 +180,7 @@ def test_the_server_says_no_and_the_client_says_why(
         client.predict(jpeg[:-5], "red heart")
     # Whole by its headers, but not to be decoded: only the graph can tell, and only that item fails.
     png = encoded(photo(), "PNG")
-    damaged = png[:100] + bytes(40) + png[140:]
+    damaged = with_right_checksums(png[:100] + bytes(40) + png[140:])
     found = client.predict_batch([(jpeg, "red heart"), (damaged, "red heart"), (png, "red heart")])
     assert set(found.errors) == {1} and isinstance(found.errors[1], RequestRejected)
     with pytest.raises(InvalidInput, match="datetime64"):

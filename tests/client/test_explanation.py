@@ -28,6 +28,7 @@ from duoserve import (
     Word,
 )
 from duoserve.cli import main
+from duoserve.contract import OneClass
 from tests.client.conftest import encoded, photo
 from tests.client.fake import FakeServer, Version
 
@@ -111,12 +112,13 @@ def made(**changes: Any) -> Explanation:
     relevance[0, 0], relevance[1, 1] = 0.4, -0.2
     whole = Explanation(
         label="cat",
-        probability=0.8,
+        value=0.8,
         pixels=np.full((8, 8, 3), 255, np.uint8),
         image_relevance=relevance,
         text="a <b>, x\x1b[2J",
         words=(Word("<b>,", 2, -0.1), Word("x\x1b[2J", 7, 0.2)),
         input_relevance=InputRelevance(0.5, 0.25),
+        kind=OneClass(),
         version=1,
         target=None,
     )

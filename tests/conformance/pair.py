@@ -27,7 +27,7 @@ def pair_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def predict_request(
     *, rows: int = 1, length: int = 3, token: int = 1, version: int | None = None, label: str = "", model: str = "pair"
 ) -> predict_pb2.PredictRequest:
-    """A good request: `rows` pictures, each with `length` times the same token."""
+    """A good request: `rows` images, each with `length` times the same token."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     if version is not None:

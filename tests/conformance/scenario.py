@@ -1,4 +1,4 @@
-"""Plays a recorded scenario against a server and says where its answers differ from the recorded ones."""
+"""Plays a recorded scenario against a server and finds where its answers differ from the recorded ones."""
 
 from __future__ import annotations
 

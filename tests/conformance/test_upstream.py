@@ -111,7 +111,7 @@ def test_predict_over_the_unix_socket(server: LocalServer, socket_path: pathlib.
     verify_predict(f"unix:{socket_path}", 3.0)
 
 
-def test_a_missing_model_is_told_with_the_word_servable(server: LocalServer) -> None:
+def test_a_missing_model_is_reported_as_a_servable(server: LocalServer) -> None:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "intentionally_missing_model"
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as error:
@@ -183,7 +183,7 @@ num_batch_threads { value: 8 }
         verify_predict(server.address, 3.0, filtered=filtered)
 
 
-def test_the_config_file_is_polled_when_told_to(run: Run, models: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_the_config_file_is_polled(run: Run, models: pathlib.Path, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "model_config.txt"
 
     def write(name: str) -> None:
@@ -203,7 +203,7 @@ def test_the_config_file_is_polled_when_told_to(run: Run, models: pathlib.Path, 
     verify_predict(still.address, 3.0, "half_plus_two")
 
 
-def test_a_bad_config_file_is_told_on_stderr(run: Run, tmp_path: pathlib.Path) -> None:
+def test_a_bad_config_file_is_reported_on_stderr(run: Run, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "bad_model_config.txt"
     path.write_text("improperly formatted file")
     server = run(f"--model_config_file={path}", wait=False)

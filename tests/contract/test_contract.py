@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duoserve.artifact.samples import GoldenSample, dump_samples, load_samples
-from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, TensorSpec, signatures
+from duoserve.contract import (
+    Answer,
+    AudioSpec,
+    ContractError,
+    OneClass,
+    PreprocessingSpec,
+    Tags,
+    TensorSpec,
+    YesNo,
+    signatures,
+)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -28,6 +38,7 @@ pictures = st.builds(
     embedding_length=st.integers(0, 99),
     explain_grid=st.none() | st.just((1, 1)),
 )
+answers = st.sampled_from([OneClass(), YesNo()]) | st.builds(Tags, st.lists(st.floats(0.01, 1), max_size=4).map(tuple))
 audio_specs = st.builds(
     AudioSpec,
     sample_rate=st.integers(8000, 192_000),
@@ -67,7 +78,7 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"image_height": 0}, "Expected image_height to be an integer of at least 1. Received: 0"),
         ({"token_length": "6"}, "Expected token_length to be an integer of at least 1. Received: '6'"),
         ({"version": True}, "Expected version to be an integer of at least 1. Received: True"),
-        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing"),
+        ({"tokenizer": b""}, "Expected tokenizer to be the bytes of a tokenizer. Received: nothing"),
         ({"labels": ()}, "Expected labels to be non-empty strings, at least one. Received: ()"),
         ({"labels": ("cat", "")}, "Expected labels to be non-empty strings"),
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
@@ -203,13 +214,14 @@ def test_signatures_have_the_shapes_of_the_spec() -> None:
             image_bytes=st.binary(max_size=50),
             text=TEXT,
             tokens=st.lists(st.integers(0, 9999), max_size=6).map(tuple),
-            probabilities=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
-            label=TEXT,
+            values=st.lists(st.floats(0, 1, width=32), max_size=4).map(tuple),
+            decision=TEXT,
             embedding=st.lists(st.floats(-1, 1, width=32), max_size=4).map(tuple),
         ),
         min_size=1,
         max_size=3,
-    )
+    ),
+    answer=answers,
 )
-def test_golden_samples_survive_json(samples: list[GoldenSample]) -> None:
-    assert load_samples(dump_samples(samples)) == tuple(samples)
+def test_golden_samples_survive_json(samples: list[GoldenSample], answer: Answer) -> None:
+    assert load_samples(dump_samples(samples, answer)) == tuple(samples)

@@ -72,7 +72,7 @@ def test_a_wrong_option_of_an_export_is_found_before_any_work(
 
 def test_check_passes_a_published_version(published: Published, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(published.path)]) == 0
-    assert "The gate is open" in capsys.readouterr().out
+    assert "All checks passed" in capsys.readouterr().out
 
 
 def test_check_refuses_a_broken_one_and_says_why(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import load_dataset
 from export.dataset.emoji import make_emoji_dataset
 from export.graph.images import ImageDecoder
-from export.graph.preprocessing import make_tokenizer, tokenize
+from export.graph.text import GraphTokenizer
 from export.training.tokenizer import train_tokenizer
 from tests.export.conftest import encoded
 
@@ -28,8 +28,7 @@ def decode(spec: PreprocessingSpec):
 
 @pytest.fixture(scope="module")
 def in_graph_tokens(spec: PreprocessingSpec):
-    tokenizer = make_tokenizer(spec)
-    return tf.function(lambda text: tokenize(tokenizer, spec, text), input_signature=[tf.TensorSpec([None], tf.string)])
+    return tf.function(GraphTokenizer(spec), input_signature=[tf.TensorSpec([None], tf.string)])
 
 
 @settings(max_examples=300, deadline=None)
@@ -73,9 +72,9 @@ def test_every_demo_pair_is_prepared_alike(tmp_path: Path) -> None:
     """Same pixels, same token ids, hence the same top class by either signature."""
     rows = load_dataset(make_emoji_dataset(tmp_path / "data", progress=False)).rows
     demo = PreprocessingSpec(64, 64, 16, train_tokenizer(row.text for row in rows), ("any",), 1)
-    preprocessor, decode, tokenizer = Preprocessor(demo), ImageDecoder(demo), make_tokenizer(demo)
+    preprocessor, decode, tokenizer = Preprocessor(demo), ImageDecoder(demo), GraphTokenizer(demo)
     in_graph = tf.function(
-        lambda images, texts: (decode(images), tokenize(tokenizer, demo, texts)),
+        lambda images, texts: (decode(images), tokenizer(texts)),
         input_signature=[tf.TensorSpec([None], tf.string)] * 2,
     )
     for start in range(0, len(rows), 256):

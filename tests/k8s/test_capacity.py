@@ -22,7 +22,7 @@ from tests.k8s.tools import ROOT, tool
 CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}
 
 
-def test_the_page_and_the_calculator_agree() -> None:
+def test_the_plan_agrees_with_the_page() -> None:
     """1,000 calls a second at 74 each and 60 %: 23 replicas and one to spare."""
     made = plan(Measured(latency_ms=1000 / 74, cpus=2, model_mb=90), Load(rate=1000))
     assert made.replicas == 24
@@ -138,6 +138,12 @@ def test_a_running_server_is_measured_and_planned_for(server: LocalServer, store
     assert made["memory_mb"] in (512, 768)  # a model of less than a megabyte, with or without batching
 
 
+def test_the_measurement_is_printed_when_no_plan_fits(server: LocalServer) -> None:
+    done = capacity(f"--server={server.address}", "--cpus=2", "--seconds=2", "--target-ms=0.01")
+    assert done.returncode == 2 and "at most target_ms, 0.01 ms" in done.stderr
+    assert "rows in a request" in done.stdout and "replicas" not in done.stdout
+
+
 def test_the_patches_fit_the_manifests_and_the_doctor(server: LocalServer, store: Path, tmp_path: Path) -> None:
     for folder in ("k8s", "serving/config"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
@@ -199,6 +205,7 @@ def test_settings_are_tried_and_plotted(store: Path, tmp_path: Path) -> None:
         (["--server=127.0.0.1:1", "--tune"], 2, "Received: both"),
         (["--tune", "--store=nowhere"], 2, "Expected versions in nowhere/emoji. Received: none"),
         (["--tune"], 2, "Expected --store"),
+        (["--server=127.0.0.1:1", "--patches=/dev/null/no"], 1, "Not a directory"),
         (["--server=127.0.0.1:1", "--seconds=1"], 2, "Expected --seconds between 2 and 3600"),
     ],
 )

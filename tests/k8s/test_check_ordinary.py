@@ -137,6 +137,17 @@ def test_one_replica_needs_no_budget_and_no_spread() -> None:
     assert read(shape(replicas=2))[1] >= {"no-budget", "no-spread"}
 
 
+@pytest.mark.parametrize(
+    "script", ["while pgrep tensorflow_model_server; do sleep 1; done", "echo tf_serving_entrypoint.sh"]
+)
+def test_a_sidecar_that_looks_for_the_server_is_not_a_server(script: str) -> None:
+    documents = shape()
+    sidecar = {"name": "watch", "image": "busybox:1.36", "command": ["sh", "-c", script]}
+    documents[0]["spec"]["template"]["spec"]["containers"].append(sidecar)
+    server, found = read(documents)
+    assert server.container.data["name"] == "model" and "command-form" not in found
+
+
 def test_a_form_that_is_not_understood_is_named() -> None:
     documents = shape(command=["/run.sh"])
     (found,) = [f for f in check(Manifests(documents)) if f.rule == "command-form"]

@@ -185,12 +185,12 @@ def test_the_script_starts_the_command_and_ends_with_its_code(tmp_path: Path, wo
     assert all(call[:2] == ["--context=my cluster", "--namespace=duoserve"] for call in asked if call[0] != "patch")
 
 
-def test_the_script_says_when_the_job_never_ran(tmp_path: Path) -> None:
+def test_the_script_reports_a_job_that_never_ran(tmp_path: Path) -> None:
     done, _ = script(tmp_path, "run", "8", code="")
     assert done.returncode == 1 and "Expected job duoserve-rollout-run-" in done.stderr
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "k8s/rollout.sh run 8"), (["run", '8"}]'], "Received: 8")])
-def test_the_script_refuses_what_it_does_not_know(tmp_path: Path, words: list[str], says: str) -> None:
+def test_the_script_refuses_unknown_words(tmp_path: Path, words: list[str], says: str) -> None:
     done, job = script(tmp_path, *words)
     assert done.returncode == 2 and says in done.stderr and not job

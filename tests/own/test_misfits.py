@@ -27,14 +27,17 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("one_input", "Expected two inputs, a picture and token ids. Received: 1: 'photo', uint8 array"),
-        ("three_inputs", "a mask of padding is keras.ops.not_equal(tokens, pad_id)"),
+        ("one_input", "Expected two inputs, an image and token ids. Received: 1: 'photo', uint8 array"),
+        ("three_inputs", "masks of padding and segment ids are computed here, where they are of shape (batch, length)"),
         ("two_pictures", "name them with --image-input and --text-input: 'photo', 'other'"),
         ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
         ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
         ("four_classes", "to be of shape (batch, 3), a column for each label. Received: shape (batch, 4) and 3 labels"),
-        ("one_probability", "Received: shape (batch, 1), the probability of one class"),
-        ("several_at_once", "Received: a sigmoid for each label"),
+        ("one_probability", "Received: shape (batch, 1), one column. To mend: give --answer yes-no and two labels"),
+        (
+            "several_at_once",
+            "Received: a sigmoid for each label. To mend: give --answer tags",
+        ),
         ("a_sequence", "Received: shape (batch, 7, 3). To mend: pool it over the sequence"),
         ("two_outputs_in_a_list", "'mood' of shape (batch, 3); 'classes' of shape (batch, 3). To mend: give --output"),
         ("bare", "give --image-scale, as the model was trained: one of 0..255, 0..1, tf, torch, caffe"),
@@ -90,7 +93,7 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
 @pytest.mark.parametrize(
     ("model", "options", "said"),
     [
-        ("plain", {"image_size": (32, 32)}, "Expected the picture's size, 20x24. Received: --image-size 32x32"),
+        ("plain", {"image_size": (32, 32)}, "Expected the image's size, 20x24. Received: --image-size 32x32"),
         ("plain", {"token_length": 9}, "Expected the model's token length, 7. Received: --token-length 9"),
         ("plain", {"image_scale": "tf"}, "--image-scale tf and the model's own 'rescaling"),
         ("plain", {"output_is": "logits"}, "rows that are probabilities already"),
@@ -162,7 +165,7 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
     spec = prepared("plain", tokenizer=tmp_path / "nopad.model", pad_id=0).trained.spec
     assert spec.pad_id == 0
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert "vocab.txt and tokenizer.json are other formats" in findings(
+    assert "JSON that is neither a tokenizer.json nor a vocab.json" in findings(
         prepared, "plain", tokenizer=tmp_path / "tokenizer.json"
     )
 
@@ -173,7 +176,11 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
         ("labels.json", "[1, 2, 3]", "expected a list of names"),
         ("labels.json", '{"red": 0, "green": 2, "blue": 3}', "expected the columns 0 to 2"),
         ("labels.json", "{", "Expecting property name"),
-        ("labels.txt", "red\ngreen\npurple\n", "Received: line 43: 'blue'; line 49: 'blue'; line 55: 'blue'"),
+        (
+            "labels.txt",
+            "red\ngreen\npurple\n",
+            "Received: line 43: label 'blue'; line 49: label 'blue'; line 55: ",
+        ),
     ],
 )
 def test_labels_that_are_none_are_refused(

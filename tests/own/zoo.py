@@ -39,6 +39,13 @@ def scaled(image: Any) -> Any:
 # Models that fit.
 
 
+def answering(columns: int, activation: str | None = None) -> Model:
+    """As many columns as it is told, by Dense(columns, activation)."""
+    keras.utils.set_random_seed(columns)
+    image, tokens = photo(), words()
+    return Model([image, tokens], joined(scaled(image), reading(tokens), activation=activation, classes=columns))
+
+
 def plain() -> Model:
     image, tokens = photo(), words()
     return Model([image, tokens], joined(scaled(image), reading(tokens)))
@@ -203,8 +210,8 @@ def one_input() -> Model:
 
 
 def three_inputs() -> Model:
-    image, tokens, mask = photo(), words(), words(name="padding_mask")
-    return Model([image, tokens, mask], joined(scaled(image), reading(tokens * mask)))
+    image, tokens, places = photo(), words(), words(name="position_ids")
+    return Model([image, tokens, places], joined(scaled(image), reading(tokens * places)))
 
 
 def two_pictures() -> Model:

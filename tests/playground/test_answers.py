@@ -34,7 +34,8 @@ def test_an_answer_is_the_clients(playground: Playground, server: FakeServer, la
     with Client(server.address, model="pairs", label=label) as client:
         answer = client.predict(PICTURE, "red cat")
     assert status == 200 and found["milliseconds"] > 0
-    assert (found["label"], found["version"], found["sent"]) == (answer.label, answer.version, answer.sent)
+    assert (found["decision"], found["version"], found["sent"]) == (answer.label, answer.version, answer.sent)
+    assert found["said"] == answer.label and found["chosen"] == [answer.label] and found["scores"] == []
     names, shares = zip(*found["classes"], strict=True)
     assert set(names) == set(LABELS) and list(shares) == sorted(shares, reverse=True)
     np.testing.assert_allclose([dict(found["classes"])[name] for name in answer.labels], answer.probabilities)

@@ -85,6 +85,13 @@ def test_what_is_missing_is_left_out_or_empty() -> None:
     assert '"string_val": [""]' in grpcurl(asked_for(text=""), "http://127.0.0.1:8600")
 
 
+def test_a_version_without_raw_input_is_asked_by_the_client_alone() -> None:
+    asked = asked_for(raw=False)
+    for snippet in (curl(asked), grpcurl(asked, "http://127.0.0.1:8600")):
+        assert all(line.startswith("#") for line in snippet.splitlines())
+    assert "client.predict" in python(asked)
+
+
 def test_tls_and_clips_are_asked_for_as_they_must_be() -> None:
     asked = asked_for(ca="ca.pem", medium="audio", file="clip.wav")
     assert 'tls=TLS(ca="ca.pem")' in python(asked) and 'predict(audio="clip.wav", text=' in python(asked)

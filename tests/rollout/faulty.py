@@ -1,6 +1,6 @@
 """The embedded server with a fault in one version: what can't be had from a real model at will.
 
-DUOSERVE_TEST_FAULT is KIND:VERSION:
+DUOSERVE_TEST_FAULT is KIND:VERSION, or several between commas:
     refuse   the load fails, as on a broken disk
     crash    the load ends the process, as a fault in native code does
     dies     the first Predict on it ends the process
@@ -47,6 +47,7 @@ def spoil(kind: str, version: int) -> None:
 
 
 if __name__ == "__main__":
-    kind, version = os.environ["DUOSERVE_TEST_FAULT"].split(":")
-    spoil(kind, int(version))
+    for fault in os.environ["DUOSERVE_TEST_FAULT"].split(","):
+        kind, version = fault.split(":")
+        spoil(kind, int(version))
     sys.exit(program.main())

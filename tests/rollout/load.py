@@ -77,10 +77,8 @@ class Load:
             except DuoserveError as error:
                 self.calls.append(Call(begin - self.began, time.monotonic() - begin, "stable", None, str(error)))
                 continue
-            expected = np.array(self._golden[answer.version][position].probabilities)
-            right = expected.shape == answer.probabilities.shape and bool(
-                np.abs(expected - answer.probabilities).max() < 1e-3
-            )
+            expected = np.array(self._golden[answer.version][position].values)
+            right = expected.shape == answer.values.shape and bool(np.abs(expected - answer.values).max() < 1e-3)
             label = str(answer.target)
             self.calls.append(Call(begin - self.began, time.monotonic() - begin, label, answer.version, right=right))
 

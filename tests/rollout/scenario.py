@@ -14,7 +14,6 @@ from tests.rollout.site import WAITS, Site
 
 FAULTS = [None, None, None, f"refuse:{models.REFUSED}", f"crash:{models.CRASHING}"]
 HALF = 8
-BACK_WITHIN = dataclasses.replace(WAITS, missing=25, step=90)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ def _act(name: str, site: Site, play: Callable[[], tuple[str, tuple[str, ...]]])
     begin = time.monotonic()
     ended, findings = play()
     seconds = time.monotonic() - begin
-    site.wait_until_in_sync(60)
+    site.wait_until_in_sync()
     with site.rollout() as rollout:
         last = [record for record in rollout.history() if record["event"] in ("started", "rolled back")][-1]
     undone = last.get("seconds") if ended != "out" else None
@@ -68,7 +67,7 @@ def _act(name: str, site: Site, play: Callable[[], tuple[str, tuple[str, ...]]])
 
 
 def _run(site: Site, version: int) -> tuple[str, tuple[str, ...]]:
-    with site.rollout(waits=BACK_WITHIN) as rollout:
+    with site.rollout(waits=WAITS) as rollout:
         try:
             rollout.run(version)
         except Stopped as stopped:
@@ -79,5 +78,5 @@ def _run(site: Site, version: int) -> tuple[str, tuple[str, ...]]:
 
 
 def _back(site: Site) -> tuple[str, tuple[str, ...]]:
-    with site.rollout(waits=BACK_WITHIN) as rollout:
+    with site.rollout(waits=WAITS) as rollout:
         return "back", rollout.rollback().warnings

@@ -43,7 +43,8 @@ STOCK = "stock"
 
 # Shared machines are noisy: these limits tell a slow version from a slow moment.
 LIMITS = Limits(latency_calls=10, median_ratio=3.0, p99_ratio=10.0, slack_ms=20.0)
-WAITS = Waits(step=40, missing=25, poll=0.2, call=10, bake=1, watch=1)
+WAITS = Waits(step=120, missing=60, poll=0.2, call=20, bake=1, watch=1)
+START = 240  # seconds; a busy machine starts several servers at once
 
 
 class Replica:
@@ -66,11 +67,12 @@ class Replica:
     def _start(self) -> LocalServer:
         self.starts += 1
         if self._fault is None:
-            return LocalServer(*self._flags, wait=False)
+            return LocalServer(*self._flags, wait=False, timeout=START)
         if self._fault == STOCK:
             return StockServer(*self._flags, wait=False, mounts=tuple(self._folders))
         command = [sys.executable, "-m", "tests.rollout.faulty"]
-        return LocalServer(*self._flags, wait=False, command=tuple(command), env={"DUOSERVE_TEST_FAULT": self._fault})
+        fault = {"DUOSERVE_TEST_FAULT": self._fault}
+        return LocalServer(*self._flags, wait=False, timeout=START, command=tuple(command), env=fault)
 
     def _keep(self) -> None:
         while not self._ended.wait(0.2):
@@ -141,7 +143,7 @@ class Site:
         scratch.write_text(text)
         scratch.replace(self.config)
 
-    def wait_until_in_sync(self, seconds: float = 40) -> None:
+    def wait_until_in_sync(self, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         with self.rollout() as rollout:
             while True:

@@ -69,7 +69,7 @@ def test_a_pod_without_a_kubeconfig_uses_its_own_account(pod: Path, capsys: pyte
     assert capsys.readouterr().out == ""  # or --json would be no JSON
 
 
-def test_a_kubeconfig_goes_before_the_account_of_the_pod(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kubeconfig_takes_precedence_over_the_pods_account(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (pod / ".kube").mkdir()
     (pod / ".kube/config").write_text(KUBECONFIG.format(current="here", url="http://home:1"))
     assert ClusterApi(None).configuration.host == "http://home:1"
@@ -81,7 +81,7 @@ def test_a_kubeconfig_goes_before_the_account_of_the_pod(pod: Path, monkeypatch:
 @pytest.mark.parametrize(
     "text", [None, "", "{", "[]", "contexts: 3", KUBECONFIG.format(current="gone", url=""), "current-context: here"]
 )
-def test_a_kubeconfig_that_is_missing_or_broken_is_named(
+def test_a_missing_or_broken_kubeconfig_is_a_clear_error(
     nowhere: Path, text: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if text is not None:
@@ -116,7 +116,7 @@ def test_an_api_on_this_machine_is_called_without_the_environments_proxy(
     assert ClusterApi(None).configuration.proxy == proxy
 
 
-def test_a_pod_whose_account_is_not_mounted_is_told(pod: Path) -> None:
+def test_a_pod_without_its_account_mounted_is_a_clear_error(pod: Path) -> None:
     (pod / "token").unlink()
     with pytest.raises(SettingsError, match="token file does not exist"):
         ClusterApi(None)
@@ -129,7 +129,7 @@ def test_an_edit_changes_one_entry_and_nothing_else(cluster: FakeCluster, api: C
     assert cluster.objects["ml", "configmaps", "duoserve-models"]["data"]["other"] == "kept"
 
 
-def test_an_edit_over_somebody_elses_is_refused(cluster: FakeCluster, api: ClusterApi) -> None:
+def test_an_edit_over_another_edit_is_refused(cluster: FakeCluster, api: ClusterApi) -> None:
     target = ConfigMapEntry(api, "ml", "duoserve-models", "models.config")
     before = target.read()
     target.write("theirs", before)
@@ -138,7 +138,7 @@ def test_an_edit_over_somebody_elses_is_refused(cluster: FakeCluster, api: Clust
     assert target.read() == "theirs"
 
 
-def test_what_is_missing_is_named(api: ClusterApi) -> None:
+def test_a_missing_object_or_key_is_a_clear_error(api: ClusterApi) -> None:
     with pytest.raises(RolloutError, match="404"):
         ConfigMapEntry(api, "ml", "nothing", "models.config").read()
     with pytest.raises(RolloutError, match=r"models\.config, other"):
@@ -155,7 +155,7 @@ def test_one_operator_at_a_time(cluster: FakeCluster, api: ClusterApi) -> None:
         second.check()
 
 
-def test_a_dead_holder_is_followed_when_its_lease_has_run_out(cluster: FakeCluster, api: ClusterApi) -> None:
+def test_the_lease_of_a_dead_holder_is_free_when_it_has_expired(cluster: FakeCluster, api: ClusterApi) -> None:
     ago = datetime.now(timezone.utc) - timedelta(seconds=31)
     spec = {"holderIdentity": "dead", "leaseDurationSeconds": 30, "renewTime": ago.isoformat()}
     cluster.put("ml", "leases", "duoserve-models-rollout", spec=spec)

@@ -27,9 +27,7 @@ def run(site: Site, *arguments: str) -> int:
     return cli.main([*arguments, "--settings", site.settings_file()])
 
 
-def test_status_shows_each_replica_and_shows_what_is_out_of_sync(
-    site: Site, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_shows_each_replica_and_what_is_out_of_sync(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(site, "status") == 0
     shown = capsys.readouterr().out
     assert all(replica.address in shown for replica in site.replicas)
@@ -59,7 +57,9 @@ def test_exit_code_and_json_of_a_stop(site: Site, capsys: pytest.CaptureFixture[
     assert "stopped, check, rolled back" in capsys.readouterr().out
 
 
-def test_two_operators_cannot_fight(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_operator_is_refused_while_the_first_is_at_work(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
     program = """
         import pathlib, sys, time
         from serving.rollout.storage.files import FileLock
@@ -84,7 +84,7 @@ def test_two_operators_cannot_fight(site: Site, capsys: pytest.CaptureFixture[st
         assert run(site, "rollback") == 0
 
 
-def test_an_edit_over_somebody_elses_is_refused_and_leaves_no_litter(tmp_path: Path) -> None:
+def test_an_edit_over_another_edit_is_refused_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_bytes(b"one\r\n")
     path.chmod(0o640)
@@ -101,7 +101,7 @@ def test_an_edit_over_somebody_elses_is_refused_and_leaves_no_litter(tmp_path: P
     assert [entry.name for entry in tmp_path.iterdir()] == ["models.config"]
 
 
-def test_a_config_that_is_not_there_is_named_and_nothing_is_made_beside_it(
+def test_a_missing_config_is_a_clear_error_and_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "no" / "models.config"
@@ -112,7 +112,7 @@ def test_a_config_that_is_not_there_is_named_and_nothing_is_made_beside_it(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("one")
     (tmp_path / "models.config").symlink_to("real")
     target = ConfigFile(tmp_path / "models.config")
@@ -121,7 +121,7 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     assert (tmp_path / "real").read_text() == "two"
 
 
-def test_a_history_with_a_cut_line_keeps_the_others(tmp_path: Path) -> None:
+def test_a_truncated_line_of_the_history_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history.jsonl"
     history = FileHistory(path)
     history.append(entry("started", "run", "pets", version=8))
@@ -131,7 +131,7 @@ def test_a_history_with_a_cut_line_keeps_the_others(tmp_path: Path) -> None:
     assert [record["event"] for record in history.read()] == ["started", "finished"]
 
 
-def test_the_settings_file_that_is_shipped_has_the_defaults_it_tells() -> None:
+def test_the_shipped_settings_file_shows_the_defaults() -> None:
     shipped = read_settings(ROOT / "serving/config/rollout.toml", {})
     usual = Settings(model=shipped.model, config=shipped.config, replicas=shipped.replicas, store=shipped.store)
     assert shipped == usual
@@ -162,7 +162,7 @@ def test_the_settings_file_that_is_shipped_has_the_defaults_it_tells() -> None:
         ("not toml", "TOML"),
     ],
 )
-def test_wrong_settings_are_named(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_settings_are_a_clear_error(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "rollout.toml"
     path.write_text(text)
     given = {"model": "pets", "config": "c", "replicas": ["a:1"], "store": tmp_path}
@@ -184,7 +184,7 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, said: str) -> None:
         ("[tls]\ncert = 'gap.csv'", "cert and key"),
     ],
 )
-def test_what_a_trial_lacks_is_told_before_any_edit(
+def test_what_a_trial_lacks_is_reported_before_any_edit(
     tmp_path: Path, command: str, text: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gap.csv").write_text("image,text\ngone.png,a cat\n")
@@ -198,13 +198,13 @@ def test_what_a_trial_lacks_is_told_before_any_edit(
     assert config.read_text() == CONFIG.format(store=tmp_path)
 
 
-def test_a_hook_beside_the_settings_file_is_found_from_anywhere(tmp_path: Path) -> None:
+def test_the_path_of_a_hook_is_relative_to_the_settings_file(tmp_path: Path) -> None:
     path = tmp_path / "rollout.toml"
     path.write_text("model = 'm'\nconfig = 'c'\nreplicas = ['a:1']\nstore = '.'\nhook = ['./check.sh', './as-it-is']")
     assert read_settings(path, {}).hook == (str(tmp_path / "check.sh"), "./as-it-is")
 
 
-def test_the_policy_on_signatures(site: Site, tmp_path: Path) -> None:
+def test_an_unsigned_or_wrongly_signed_version_is_refused_by_policy(site: Site, tmp_path: Path) -> None:
     private, public = make_key(tmp_path, "release")
     _, other = make_key(tmp_path, "other")
     folder = tmp_path / "store" / models.MODEL / str(models.GOOD)

@@ -44,7 +44,7 @@ def parsed(text: str) -> tuple[list[int], dict[str, int]]:
     return list(pets.model_version_policy.specific.versions), dict(pets.version_labels)
 
 
-def test_a_whole_rollout_reads_back_in_the_real_proto_and_keeps_every_comment() -> None:
+def test_a_whole_rollout_is_read_by_protobuf_and_keeps_every_comment() -> None:
     text = TEXT
     seen = []
     for make in (
@@ -69,7 +69,7 @@ def test_a_whole_rollout_reads_back_in_the_real_proto_and_keeps_every_comment() 
     ]
 
 
-def test_every_edit_is_none_when_it_is_made_already() -> None:
+def test_an_edit_that_was_made_already_is_none() -> None:
     done = state((7, 8), stable=8, canary=8, previous=7)
     assert done.load(8, 2) is None
     assert done.move_canary(8) is None
@@ -78,23 +78,23 @@ def test_every_edit_is_none_when_it_is_made_already() -> None:
     assert state().withdraw(8) is None
 
 
-def test_the_version_before_the_last_makes_room() -> None:
+def test_the_version_before_the_last_is_unnamed_to_make_room() -> None:
     edit = state((7, 8), stable=8, canary=8, previous=7).load(9, 2)
     assert edit == Edit("load", (8, 9), {"previous": 8})
     assert state((7, 8), stable=8, canary=8, previous=7).load(9, 3) == Edit("load", (7, 8, 9), {})
 
 
-def test_a_version_that_somebodys_label_uses_makes_no_room() -> None:
+def test_a_version_that_another_label_uses_stays_named() -> None:
     with pytest.raises(Refused, match="no-room"):
         state((6, 7), stable=7, partner=6).load(8, 2)
 
 
-def test_taking_back_a_version_keeps_it_for_somebodys_label() -> None:
+def test_a_rolled_back_version_stays_named_for_another_label() -> None:
     edit = state((7, 8), stable=8, canary=8, previous=7, partner=8).withdraw(8)
     assert edit == Edit("withdraw", None, {"stable": 7, "canary": 7})
 
 
-def test_what_made_room_is_named_again_while_there_is_room() -> None:
+def test_an_unnamed_version_is_named_again_while_there_is_room() -> None:
     now = state((8,), stable=8, canary=8, previous=8)
     assert now.restore((7,), 2) == Edit("restore", (7, 8))
     assert now.restore((8,), 2) is None
@@ -103,7 +103,7 @@ def test_what_made_room_is_named_again_while_there_is_room() -> None:
     assert state((7, 8), stable=8, previous=8).move_previous(7) == Edit("previous", None, {"previous": 7})
 
 
-def test_nothing_to_go_back_to_is_refused() -> None:
+def test_a_rollback_without_a_previous_version_is_refused() -> None:
     with pytest.raises(Refused, match="no-previous"):
         state((7,), stable=7).withdraw(7)
 
@@ -118,7 +118,7 @@ def test_nothing_to_go_back_to_is_refused() -> None:
         (state((6, 7), stable=7, canary=6), 6),
     ],
 )
-def test_the_version_under_way_is_read_from_the_file(now: State, candidate: int | None) -> None:
+def test_the_version_that_is_rolled_out_is_read_from_the_file(now: State, candidate: int | None) -> None:
     assert now.candidate == candidate
 
 
@@ -132,7 +132,7 @@ def test_retiring_drops_what_only_a_rollback_used() -> None:
     assert state((7, 8), stable=8, canary=8, previous=7).retire(7) == Edit("retire", (8,), {"previous": None})
 
 
-def test_the_difference_is_a_diff() -> None:
+def test_the_difference_is_a_unified_diff() -> None:
     after = Edit("canary", None, {"canary": 7}).apply(TEXT, "pets")
     added = [line for line in difference(TEXT, after, "models.config").splitlines() if line.startswith("+ ")]
     assert added == ['+    version_labels { key: "canary" value: 7 }']
@@ -164,7 +164,7 @@ def files(draw: st.DrawFn) -> str:
 
 
 @given(files(), st.lists(versions, min_size=1, max_size=3, unique=True), st.dictionaries(names, versions, max_size=3))
-def test_any_edit_of_any_layout_is_what_the_real_proto_reads(
+def test_protobuf_reads_any_edit_of_any_layout_as_intended(
     text: str, wanted: list[int], labels: dict[str, int]
 ) -> None:
     _, before = parsed(text)

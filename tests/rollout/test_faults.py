@@ -5,40 +5,54 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from duoserve.artifact.checksums import write_manifest
 from duoserve.artifact.samples import GOLDEN_PATH, dump_samples, load_samples
+from duoserve.contract import ONE_CLASS
 from serving.rollout import Refused, Stopped
 from tests.rollout import models
-from tests.rollout.site import WAITS, Site
+from tests.rollout.site import WAITS, Replica, Site
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def spoiled(pair: Site) -> Iterator[Site]:
+    """A sound replica, and one beside it that dies when GOOD is asked and answers NaN as REFUSED."""
+    replica = Replica(pair.config, pair.store, f"dies:{models.GOOD},nan:{models.REFUSED}")
+    try:
+        replica.server.wait_until_ready()
+        yield Site(pair.store, pair.config, [pair.replicas[0], replica])
+    finally:
+        replica.stop()
+
+
 @pytest.mark.parametrize(
-    ("fault", "said"), [("dies", "expected answers"), ("nan", "unusable")], ids=["crashes when it is asked", "NaN"]
+    ("version", "said"),
+    [(models.GOOD, "expected answers"), (models.REFUSED, "unusable")],
+    ids=["crashes when it is asked", "NaN"],
 )
-def test_one_bad_replica_stops_the_rollout(make_site: Callable[..., Site], fault: str, said: str) -> None:
-    site = make_site(None, f"{fault}:{models.GOOD}")
-    waits = dataclasses.replace(WAITS, step=90, missing=30)
-    with site.rollout(waits=waits) as rollout, pytest.raises(Stopped) as stopped:
-        rollout.run(models.GOOD)
+def test_one_bad_replica_stops_the_rollout(spoiled: Site, version: int, said: str) -> None:
+    site = spoiled
+    site.reset()
+    with site.rollout() as rollout, pytest.raises(Stopped) as stopped:
+        rollout.run(version)
     assert stopped.value.step == "check"
     assert stopped.value.undone
     bad = site.replicas[1].address
     assert any(bad in line and said in line for line in stopped.value.findings), stopped.value.findings
     assert not any(site.replicas[0].address in line for line in stopped.value.findings)
-    site.wait_until_in_sync(60)
+    site.wait_until_in_sync()
     with site.rollout() as rollout:
         state, _, _ = rollout.status()
     assert state.versions == (1,)
 
 
-def test_the_rehearsal_stops_a_crash_before_any_replica_hears_of_the_version(site: Site) -> None:
+def test_the_rehearsal_stops_a_crashing_version_before_any_replica_loads_it(site: Site) -> None:
     command = ("env", f"DUOSERVE_TEST_FAULT=crash:{models.GOOD}", sys.executable, "-m", "tests.rollout.faulty")
     starts = [replica.starts for replica in site.replicas]
     with site.rollout(rehearsal=command) as rollout, pytest.raises(Stopped) as stopped:
@@ -55,7 +69,7 @@ def test_the_rehearsal_passes_a_sound_version(site: Site) -> None:
         rollout.canary(models.GOOD)
 
 
-def test_a_replica_that_restarts_in_the_middle_is_waited_for(site: Site) -> None:
+def test_a_restarting_replica_is_waited_for(site: Site) -> None:
     with site.rollout() as rollout:
         rollout.canary(models.GOOD)
     site.replicas[1].server.process.kill()
@@ -69,12 +83,12 @@ def test_a_replica_that_restarts_in_the_middle_is_waited_for(site: Site) -> None
     site.wait_until_in_sync()
 
 
-def test_a_version_that_does_not_answer_as_it_did_at_export_is_stopped(site: Site, tmp_path: Path) -> None:
+def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
     golden = load_samples((folder / GOLDEN_PATH).read_bytes())
-    off = tuple(value + shift for value, shift in zip(golden[3].probabilities, (0.002, -0.002, 0), strict=True))
-    golden = (*golden[:3], dataclasses.replace(golden[3], probabilities=off), *golden[4:])
-    (folder / GOLDEN_PATH).write_text(dump_samples(golden))
+    off = tuple(value + shift for value, shift in zip(golden[3].values, (0.002, -0.002, 0), strict=True))
+    golden = (*golden[:3], dataclasses.replace(golden[3], values=off), *golden[4:])
+    (folder / GOLDEN_PATH).write_text(dump_samples(golden, ONE_CLASS))
     write_manifest(folder)
     with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
         rollout.canary(models.GOOD)
@@ -93,9 +107,7 @@ def test_a_version_that_does_not_answer_as_it_did_at_export_is_stopped(site: Sit
     ],
     ids=["half copied", "no samples", "tampered", "renamed"],
 )
-def test_a_folder_that_is_not_as_exported_is_refused(
-    site: Site, tmp_path: Path, harm: Callable[[Path], object], reason: str
-) -> None:
+def test_a_changed_folder_is_refused(site: Site, tmp_path: Path, harm: Callable[[Path], object], reason: str) -> None:
     folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
     harm(folder)
     version = 2 if folder.exists() else 3

@@ -15,7 +15,7 @@ from tests.rollout.site import running
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_no_user_notices_any_of_it(store: Path, tmp_path: Path) -> None:
+def test_no_call_fails_or_is_wrong_during_seven_rollouts(store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "store")
     copy_half(tmp_path / "store")
     with running(tmp_path / "store", tmp_path, FAULTS) as site:

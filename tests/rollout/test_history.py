@@ -31,7 +31,7 @@ def records(*events: str) -> list[dict[str, Any]]:
         (["run 7 edit stable"], False),
     ],
 )
-def test_a_trial_is_over_when_its_command_has_finished(events: list[str], expected: bool) -> None:
+def test_a_trial_ends_with_its_command(events: list[str], expected: bool) -> None:
     assert is_under_way(records(*events), 8) is expected
 
 
@@ -52,10 +52,10 @@ def test_a_retired_version_is_known() -> None:
         (["rollback 7 edit withdraw"], False),
     ],
 )
-def test_what_made_room_is_known_until_the_file_is_about_another_version(events: list[str], found: bool) -> None:
+def test_the_unloaded_version_is_known_until_another_version_is_edited(events: list[str], found: bool) -> None:
     load = {**records("run 8 edit load")[0], "room": {"made_by": [6], "stable": 7, "previous": 6}}
     assert displaced([load, *records(*events)]) == (Displaced(8, (6,), 7, 6) if found else None)
 
 
-def test_a_load_that_displaced_nothing_made_no_room() -> None:
+def test_a_load_that_unloaded_nothing_has_nothing_to_restore() -> None:
     assert displaced(records("run 8 edit load", "run 8 edit withdraw")) is None

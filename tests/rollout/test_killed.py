@@ -42,7 +42,7 @@ def command(site: Site, *arguments: str, kill: str = "") -> subprocess.Completed
     )
 
 
-def test_killed_at_every_step_and_run_again(site: Site) -> None:
+def test_a_rollout_killed_at_every_step_continues_when_run_again(site: Site) -> None:
     with Load([replica.address for replica in site.replicas], site.store, site.config) as load:
         for moment in MOMENTS:
             assert command(site, "run", str(models.GOOD), kill=moment).returncode == -signal.SIGKILL, moment
@@ -64,7 +64,7 @@ def test_killed_at_every_step_and_run_again(site: Site) -> None:
 
 
 @pytest.mark.parametrize("moment", ["after:load", "after:canary", "after:stable"])
-def test_killed_and_rolled_back_instead(site: Site, moment: str) -> None:
+def test_a_killed_rollout_can_be_rolled_back(site: Site, moment: str) -> None:
     assert command(site, "run", str(models.GOOD), kill=moment).returncode == -signal.SIGKILL
     done = command(site, "rollback")
     assert done.returncode == 0, done.stderr

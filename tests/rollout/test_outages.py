@@ -115,7 +115,7 @@ def storm(cluster: FakeCluster, ended: threading.Event) -> threading.Thread:
     return thread
 
 
-def test_metadata_that_changes_all_the_time_is_no_edit_by_somebody_else(cluster: FakeCluster) -> None:
+def test_changing_metadata_does_not_count_as_an_edit(cluster: FakeCluster) -> None:
     ended = threading.Event()
     thread = storm(cluster, ended)
     try:
@@ -139,7 +139,7 @@ def test_metadata_that_changes_all_the_time_is_no_edit_by_somebody_else(cluster:
         thread.join()
 
 
-def test_a_file_that_is_replaced_in_two_steps_is_waited_for(tmp_path: Path) -> None:
+def test_a_file_that_is_absent_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text(TEXT)
     config = ConfigFile(path)

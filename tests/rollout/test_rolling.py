@@ -36,7 +36,7 @@ def interrupt_in(name: str) -> Callable[..., None]:
     return watch
 
 
-def test_a_good_version_goes_all_the_way_and_the_old_one_stays_to_go_back_to(site: Site) -> None:
+def test_a_good_version_becomes_stable_and_the_old_one_stays_for_a_rollback(site: Site) -> None:
     with site.rollout() as rollout:
         outcome = rollout.run(models.GOOD)
         assert [check.step for check in outcome.checks] == ["check", "bake", "watch"]
@@ -53,7 +53,7 @@ def test_a_good_version_goes_all_the_way_and_the_old_one_stays_to_go_back_to(sit
         assert "nothing to roll back" in rollout.rollback().text
 
 
-def test_step_by_step_and_the_old_version_is_retired_last(site: Site) -> None:
+def test_canary_promote_and_retire_are_single_steps(site: Site) -> None:
     with site.rollout() as rollout:
         rollout.canary(models.GOOD)
         assert named(site) == ((1, 2), {"stable": 1, "canary": 2})
@@ -79,7 +79,7 @@ def test_a_worse_version_is_stopped_by_the_check_and_rolled_back(site: Site, ver
     assert named(site) == ((1,), {"stable": 1})
 
 
-def test_a_version_that_is_out_is_not_rolled_back_by_the_same_command_again(site: Site) -> None:
+def test_a_stable_version_is_not_rolled_back_by_the_same_command_again(site: Site) -> None:
     silent = f"127.0.0.1:{free_port()}"
     addresses = (*(replica.address for replica in site.replicas), silent)
     short = dataclasses.replace(WAITS, missing=0.5)
@@ -98,7 +98,7 @@ def test_a_version_that_is_out_is_not_rolled_back_by_the_same_command_again(site
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
 
 
-def test_a_trial_that_was_interrupted_is_held_again_and_says_when_there_is_no_way_back(site: Site) -> None:
+def test_an_interrupted_trial_is_repeated_and_reports_when_it_can_not_be_rolled_back(site: Site) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "watch", interrupt_in("watch"))
         with site.rollout() as rollout, pytest.raises(KeyboardInterrupt):
@@ -124,7 +124,7 @@ def displaced(site: Site) -> None:
         rollout.canary(models.WORSE)
 
 
-def test_what_made_room_for_a_version_that_was_stopped_is_back_to_go_back_to(site: Site) -> None:
+def test_the_version_unloaded_for_a_stopped_one_is_loaded_again(site: Site) -> None:
     displaced(site)
     assert named(site) == ((1, 2), {"stable": 2, "canary": 2, "previous": 1})
     with site.rollout() as rollout:
@@ -133,7 +133,7 @@ def test_what_made_room_for_a_version_that_was_stopped_is_back_to_go_back_to(sit
 
 
 @pytest.mark.slow
-def test_what_made_room_is_back_after_a_rollback_by_hand_and_an_interruption(site: Site) -> None:
+def test_the_unloaded_version_is_loaded_again_after_an_interrupted_rollback(site: Site) -> None:
     loose = dataclasses.replace(LIMITS, agreement=0.0, drift=1.0)
     with site.rollout(limits=loose) as rollout:
         rollout.run(models.GOOD)
@@ -150,7 +150,7 @@ def test_what_made_room_is_back_after_a_rollback_by_hand_and_an_interruption(sit
 
 
 @pytest.mark.slow
-def test_what_made_room_and_does_not_load_again_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unloaded_version_that_does_not_load_again_is_unnamed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     until_arrived = Watcher.until_arrived
 
     def stubborn(self: Watcher, step: str, state: State, version: int, before: Sequence[ReplicaView]) -> None:
@@ -165,7 +165,7 @@ def test_what_made_room_and_does_not_load_again_is_left_out(site: Site, monkeypa
 
 
 @pytest.mark.slow
-def test_what_made_room_and_is_gone_from_the_store_is_left_out(site: Site, tmp_path: Path) -> None:
+def test_an_unloaded_version_that_left_the_store_is_not_restored(site: Site, tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     for version in (models.GOOD, models.WORSE):
         (tmp_path / "pets" / str(version)).symlink_to(site.store / "pets" / str(version))
@@ -177,7 +177,7 @@ def test_what_made_room_and_is_gone_from_the_store_is_left_out(site: Site, tmp_p
     assert named(site) == ((2,), {"stable": 2, "canary": 2, "previous": 2})
 
 
-def test_a_version_that_takes_a_class_away_is_refused_unless_asked_for(site: Site) -> None:
+def test_a_version_without_a_known_class_is_refused_unless_allowed(site: Site) -> None:
     with site.rollout() as rollout, pytest.raises(Refused) as refused:
         rollout.canary(models.FEWER)
     assert refused.value.reason == "contract"
@@ -188,14 +188,14 @@ def test_a_version_that_takes_a_class_away_is_refused_unless_asked_for(site: Sit
     assert named(site)[1]["canary"] == models.FEWER
 
 
-def test_clients_of_one_shape_are_protected_when_the_settings_say_so(site: Site) -> None:
+def test_a_change_of_shape_is_refused_for_fixed_clients(site: Site) -> None:
     with site.rollout(clients="fixed") as rollout, pytest.raises(Refused) as refused:
         rollout.canary(models.GOOD)
     assert refused.value.reason == "contract"
     assert any("image" in line for line in refused.value.findings)
 
 
-def test_what_is_refused_by_name(site: Site) -> None:
+def test_each_refusal_has_a_reason(site: Site) -> None:
     with site.rollout() as rollout:
         for command, version, reason in (
             (rollout.canary, 99, "unknown-version"),
@@ -210,7 +210,7 @@ def test_what_is_refused_by_name(site: Site) -> None:
     assert named(site) == ((1,), {"stable": 1})
 
 
-def test_a_replica_that_does_not_answer_is_named(site: Site) -> None:
+def test_a_silent_replica_is_reported(site: Site) -> None:
     silent = f"127.0.0.1:{free_port()}"
     addresses = (*(replica.address for replica in site.replicas), silent)
     short = dataclasses.replace(WAITS, missing=0.5)
@@ -220,7 +220,7 @@ def test_a_replica_that_does_not_answer_is_named(site: Site) -> None:
     assert any(silent in line for line in refused.value.findings)
 
 
-def test_a_rollback_does_not_wait_for_those_that_are_missing(site: Site) -> None:
+def test_a_rollback_does_not_wait_for_missing_replicas(site: Site) -> None:
     with site.rollout() as rollout:
         rollout.canary(models.GOOD)
     silent = f"127.0.0.1:{free_port()}"
@@ -243,7 +243,7 @@ def test_a_dry_run_shows_every_edit_and_makes_none(site: Site) -> None:
     assert site.config.read_text() == before
 
 
-def test_the_history_tells_who_did_what_on_which_figures(site: Site) -> None:
+def test_the_history_has_who_did_what_with_which_figures(site: Site) -> None:
     with site.rollout() as rollout:
         rollout.canary(models.GOOD)
         with pytest.raises(Refused):
@@ -260,7 +260,7 @@ def test_the_history_tells_who_did_what_on_which_figures(site: Site) -> None:
     assert records[-1]["reason"] == "other-rollout"
 
 
-def test_the_users_own_command_has_the_last_word(site: Site) -> None:
+def test_a_failing_hook_stops_the_rollout(site: Site) -> None:
     hook = (sys.executable, "-c", "import os; raise SystemExit(f\"errors on {os.environ['DUOSERVE_VERSION']}\")")
     with site.rollout(hook=hook) as rollout, pytest.raises(Stopped) as stopped:
         rollout.canary(models.GOOD)
@@ -268,7 +268,7 @@ def test_the_users_own_command_has_the_last_word(site: Site) -> None:
     assert named(site) == ((1,), {"stable": 1})
 
 
-def test_a_failure_after_an_edit_is_undone_and_no_verdict_on_the_version(site: Site, tmp_path: Path) -> None:
+def test_a_failure_after_an_edit_is_rolled_back_as_failed_not_stopped(site: Site, tmp_path: Path) -> None:
     hook = tmp_path / "hook"
     hook.write_text("no program")
     hook.chmod(0o755)
@@ -281,7 +281,7 @@ def test_a_failure_after_an_edit_is_undone_and_no_verdict_on_the_version(site: S
     assert (last["event"], last["undone"]) == ("failed", True)
 
 
-def test_an_edit_by_somebody_else_in_the_middle_is_left_to_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_by_somebody_else_during_a_rollout_is_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Command.write
 
     def late(self: Command, edit: Edit, *, urgent: bool = False) -> None:
@@ -298,7 +298,7 @@ def test_an_edit_by_somebody_else_in_the_middle_is_left_to_them(site: Site, monk
     assert "Changed by hand" in site.config.read_text()
 
 
-def test_a_file_that_leaves_it_to_the_servers_is_taken_over(site: Site) -> None:
+def test_adopt_names_what_serves_under_the_policy_latest(site: Site) -> None:
     alone = site.config.parent / "alone"
     alone.mkdir()
     (alone / "1").symlink_to(site.store / "pets" / "1")

@@ -23,7 +23,7 @@ def answering(site: Site) -> set[int]:
     return found
 
 
-def test_a_good_version_goes_out_and_comes_back(make_site: Callable[..., Site]) -> None:
+def test_a_good_version_is_rolled_out_and_back(make_site: Callable[..., Site]) -> None:
     site = make_site(STOCK, STOCK)
     with site.rollout() as rollout:
         rollout.run(models.GOOD)

@@ -62,7 +62,7 @@ def unread() -> int:
     return writing
 
 
-def test_a_rollback_whose_result_can_not_be_printed_is_done_all_the_same(start: Start, tmp_path: Path) -> None:
+def test_a_rollback_succeeds_when_its_result_can_not_be_printed(start: Start, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full, start("rollback", stdout=full) as done:
         _, said = done.communicate(timeout=60)
     assert done.returncode == 0, said
@@ -71,7 +71,7 @@ def test_a_rollback_whose_result_can_not_be_printed_is_done_all_the_same(start: 
     assert events(tmp_path)[-1] == "finished"
 
 
-def test_a_rollback_goes_on_when_nobody_hears_of_it(start: Start, tmp_path: Path) -> None:
+def test_a_rollback_succeeds_with_closed_output(start: Start, tmp_path: Path) -> None:
     gone = unread()
     with start("rollback", stdout=gone, stderr=gone) as done:
         os.close(gone)
@@ -81,7 +81,7 @@ def test_a_rollback_goes_on_when_nobody_hears_of_it(start: Start, tmp_path: Path
 
 
 @pytest.mark.parametrize(("command", "code"), [("history", 0), ("status", 6), ("plan 2", 0)])
-def test_a_reader_that_has_had_enough_is_no_error(start: Start, command: str, code: int) -> None:
+def test_a_closed_pipe_is_not_an_error(start: Start, command: str, code: int) -> None:
     gone = unread()
     with start(*command.split(), stdout=gone) as done:
         os.close(gone)
@@ -89,7 +89,7 @@ def test_a_reader_that_has_had_enough_is_no_error(start: Start, command: str, co
     assert (done.returncode, said) == (code, "")
 
 
-def test_a_history_that_does_not_fit_is_an_error(start: Start) -> None:
+def test_a_history_that_can_not_be_printed_is_an_error(start: Start) -> None:
     with open("/dev/full", "w") as full, start("history", stdout=full) as done:
         _, said = done.communicate(timeout=60)
     assert done.returncode == 1
@@ -97,7 +97,7 @@ def test_a_history_that_does_not_fit_is_an_error(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_gets_a_word_an_entry_in_the_history_and_the_lock_back(
+def test_a_signal_leaves_a_message_an_entry_and_a_free_lock(
     start: Start, tmp_path: Path, number: int, code: int
 ) -> None:
     with start("rollback", "--json", step=60) as interrupted:
@@ -116,7 +116,7 @@ def test_a_signal_gets_a_word_an_entry_in_the_history_and_the_lock_back(
     assert again.returncode == 0
 
 
-def test_progress_survives_a_stream_that_breaks() -> None:
+def test_progress_continues_without_a_broken_stream() -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError("no space left on device")

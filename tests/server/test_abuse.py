@@ -1,4 +1,4 @@
-"""Whatever is thrown at it, it goes on serving, says what happened, and leaks nothing."""
+"""Hostile input gets an error, and the server keeps serving without leaks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def method(channel: grpc.Channel, name: str = "Predict") -> grpc.UnaryUnaryMulti
     return channel.unary_unary(f"/tensorflow.serving.PredictionService/{name}")
 
 
-def test_bytes_that_are_no_message(server: LocalServer) -> None:
+def test_bytes_that_do_not_parse(server: LocalServer) -> None:
     chance = random.Random(1)
     good = predict_request().SerializeToString()
     with grpc.insecure_channel(server.address) as channel:
@@ -86,7 +86,7 @@ def test_bytes_that_are_no_message(server: LocalServer) -> None:
     assert "Traceback" not in server.log
 
 
-def test_bytes_that_are_no_protocol(server: LocalServer) -> None:
+def test_bytes_that_are_not_http2(server: LocalServer) -> None:
     chance = random.Random(2)
     post = b"POST /v1/models/pair:predict HTTP/1.1\r\nContent-Length: 10\r\n\r\n"
     starts = [b"", post, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
@@ -102,7 +102,7 @@ def test_bytes_that_are_no_protocol(server: LocalServer) -> None:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def test_rest_bodies_that_are_no_json(server: LocalServer) -> None:
+def test_rest_bodies_that_are_not_json(server: LocalServer) -> None:
     chance = random.Random(3)
     for _ in range(150):
         data = bytearray(GOOD_REST)
@@ -117,7 +117,7 @@ def test_rest_bodies_that_are_no_json(server: LocalServer) -> None:
             assert reply.code == 400
 
 
-def test_a_tensor_that_claims_to_be_huge(server: LocalServer) -> None:
+def test_a_huge_shape_with_one_value(server: LocalServer) -> None:
     request = predict_request()
     request.inputs["image"].CopyFrom(
         tensor_pb2.TensorProto(dtype="DT_UINT8", tensor_shape={"dim": [{"size": 1 << 40}]}, int_val=[1])
@@ -162,7 +162,7 @@ def test_a_gigabyte(server: LocalServer) -> None:
     assert until(lambda: process.memory_info().rss < before + size // 4)
 
 
-def test_clients_that_vanish_in_mid_call(server: LocalServer) -> None:
+def test_clients_that_disconnect_during_a_call(server: LocalServer) -> None:
     for _ in range(20):
         channel = grpc.insecure_channel(server.address)
         calls = [method(channel).future(predict_request(rows=64).SerializeToString(), timeout=20) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""What batching promises: whoever asks gets their own rows, and is told when that can't be."""
+"""Batching: each caller gets its rows or a clear error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Model:
-    """Doubles its input; notes the shapes it ran and waits at its gate."""
+    """Doubles its input; records the shapes it ran and can be blocked."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -128,7 +128,7 @@ def test_large_calls_are_split_and_joined_again(make: Make) -> None:
         (np.zeros(()), "Batching Run() input tensors must have at least one dimension"),
     ],
 )
-def test_what_can_not_be_batched_is_refused(make: Make, rows: Array, message: str) -> None:
+def test_inputs_that_cannot_be_batched_are_refused(make: Make, rows: Array, message: str) -> None:
     batcher, _, _ = make("max_batch_size { value: 8 }")
     with pytest.raises(ServingError) as refused:
         ask(batcher, rows)
@@ -228,7 +228,7 @@ def test_rounding_gives_the_smallest_allowed_size_that_fits(sizes: list[int], ro
 def test_more_callers_than_threads_never_wait_for_each_other(
     serve: Callable[..., Any], stub: Callable[..., Any], tmp_path: pathlib.Path
 ) -> None:
-    """As many batches as TensorFlow has threads once waited for their own models for ever."""
+    """As many batches as TensorFlow has threads once deadlocked, each waiting for its model."""
     parameters = tmp_path / "batching.config"
     parameters.write_text(
         "max_batch_size { value: 4 } num_batch_threads { value: 8 } max_enqueued_batches { value: 100 }"
@@ -245,7 +245,7 @@ def test_more_callers_than_threads_never_wait_for_each_other(
     assert len(replies) == 400
 
 
-def test_a_version_may_bring_its_own_parameters(
+def test_a_version_with_its_own_parameters(
     serve: Callable[..., Any], stub: Callable[..., Any], store: pathlib.Path
 ) -> None:
     (store / "1" / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")

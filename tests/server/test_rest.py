@@ -102,7 +102,7 @@ def test_every_dtype_takes_its_values(dtype: str, value: Any, expected: Any) -> 
         ("STRING", {"b64": "?"}, "Unable to base64 decode"),
     ],
 )
-def test_a_value_that_does_not_fit_its_dtype_is_named(dtype: str, value: Any, message: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused(dtype: str, value: Any, message: str) -> None:
     assert refusal({"inputs": value}, x=dtype) == message
     wrapped = f"Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: {message}"
     assert refusal({"instances": [value]}, x=dtype) == wrapped
@@ -131,7 +131,7 @@ def test_a_value_that_does_not_fit_its_dtype_is_named(dtype: str, value: Any, me
         (b"[1]", "JSON Value: [1] Is not object"),
     ],
 )  # fmt: skip
-def test_a_body_of_the_wrong_form_is_told_so(body: Any, message: str) -> None:
+def test_a_body_of_the_wrong_form_is_refused(body: Any, message: str) -> None:
     assert refusal(body, x="INT32") == message
 
 
@@ -186,7 +186,7 @@ def test_deep_json_is_refused() -> None:
 
 
 @given(st.binary(max_size=64))
-def test_no_bytes_are_more_than_an_error(data: bytes) -> None:
+def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
     try:
         json_text.parse(data)
     except ServingError as error:
@@ -203,7 +203,7 @@ _PLAIN = st.none() | st.booleans() | st.integers() | st.text()
 
 
 @given(st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_what_an_error_quotes_is_json(value: Any) -> None:
+def test_quoted_values_in_errors_are_json(value: Any) -> None:
     text = json_text.dump(value)
     assert len(text) >= 256 or json.loads(text) == value
 
@@ -265,7 +265,7 @@ def test_examples_take_every_kind_of_feature() -> None:
         ({"examples": [{"x": [1.5, "a"]}]}, "Unexpected element type in feature: x expecting type: float"),
     ],
 )
-def test_examples_of_the_wrong_form_are_told_so(body: Any, message: str) -> None:
+def test_examples_of_the_wrong_form_are_refused(body: Any, message: str) -> None:
     with pytest.raises(ServingError) as error:
         example_bodies.fill(json.dumps(body).encode(), classification_pb2.ClassificationRequest())
     assert error.value.message == message
@@ -361,6 +361,6 @@ def test_the_headers_for_browsers_are_on_every_answer(rest: str) -> None:
         assert fetch(rest + path)[2]["Access-Control-Allow-Headers"] == "Content-Type"
 
 
-def test_json_is_what_the_reply_says_it_is(rest: str) -> None:
+def test_the_content_type_of_a_reply_is_json(rest: str) -> None:
     _, _, headers = fetch(f"{rest}/v1/models/pair:predict", GOOD)
     assert headers["Content-Type"] == "application/json"

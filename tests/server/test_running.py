@@ -1,4 +1,4 @@
-"""A server that runs: it drains, reloads, warms up, speaks TLS, and swaps versions under load."""
+"""A running server drains, reloads, warms up, serves TLS, and swaps versions under load."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def until_answers(call: Callable[[], int], version: int) -> None:
         time.sleep(0.05)
 
 
-def test_sigterm_lets_calls_in_flight_finish_and_takes_no_more(serve: Serve, stub: Stub, slow_flags: list[str]) -> None:
+def test_sigterm_lets_calls_in_flight_finish(serve: Serve, stub: Stub, slow_flags: list[str]) -> None:
     server = serve(*slow_flags)
     predict = stub(server).Predict
     predict(predict_request(), timeout=10)
@@ -123,7 +123,7 @@ def test_versions_swap_under_load_without_an_error(
     assert set(answers) == {1, 2, 3}
 
 
-def test_a_version_folder_deleted_while_it_serves_goes_on_serving_what_is_left(
+def test_the_next_version_serves_when_the_folder_of_the_newest_is_deleted(
     serve: Serve, stub: Stub, store: pathlib.Path, pair_models: pathlib.Path
 ) -> None:
     publish(pair_models, store, 2)
@@ -170,7 +170,7 @@ def test_a_broken_config_at_a_poll_changes_nothing(
     assert predict(predict_request(label="stable"), timeout=10).model_spec.version.value == 1
 
 
-def test_health_says_not_serving_while_it_drains(serve: Serve, stub: Stub, slow_flags: list[str]) -> None:
+def test_health_is_not_serving_during_the_drain(serve: Serve, stub: Stub, slow_flags: list[str]) -> None:
     server = serve(*slow_flags, "--enable_grpc_healthcheck_service")
     call = stub(server).Predict.future(predict_request(), timeout=20)
     with grpc.insecure_channel(server.address) as channel:
@@ -183,7 +183,7 @@ def test_health_says_not_serving_while_it_drains(serve: Serve, stub: Stub, slow_
 
 
 def test_a_watcher_gets_one_message_at_a_time() -> None:
-    """Two at once are one that gRPC refuses, and a drain that waits for it for ever."""
+    """gRPC refuses a second message at a time, and the drain would then never end."""
     health, at_once, most, got = Health(), 0, 0, []
     first = threading.Event()
 
@@ -220,7 +220,7 @@ def test_watching_health_holds_no_thread(serve: Serve, stub: Stub) -> None:
             watch.cancel()
 
 
-def test_made_up_model_names_do_not_fill_the_metrics() -> None:
+def test_invented_model_names_do_not_fill_the_metrics() -> None:
     metric = Metric("m", "counter", ("model_name",))
     for number in range(5000):
         metric.add(f"model {number}")
@@ -333,7 +333,7 @@ def test_a_deadline_that_passes_during_the_run_ends_the_call(serve: Serve, stub:
 
 
 def test_two_test_runs_of_one_seed_are_given_different_ports() -> None:
-    """Hypothesis seeds every worker alike; a server that crashed there must not lend its port to one here."""
+    """Hypothesis seeds every worker alike: two workers must not draw the same port."""
     state, found = random.getstate(), []
     for _ in range(2):
         random.seed(0)

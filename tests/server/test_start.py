@@ -1,4 +1,4 @@
-"""Everything that keeps the server from starting is said in one clear line, and ends it."""
+"""Whatever keeps the server from starting ends it with one clear line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import grpc
 import pytest
 
 from serving.local import flags
+from serving.local.errors import ServingError
+from serving.local.server import Server
+from serving.local.settings import check_ports
 from serving.local.testing import LocalServer, ServerDiedError
 from tests.client.fake import wait_until
 from tests.conformance.pair import predict_request
@@ -58,7 +61,7 @@ def test_a_bool_may_stand_alone() -> None:
     assert not flags.parse(["--enable_model_warmup=false"]).enable_model_warmup
 
 
-def test_flags_without_effect_are_the_ones_that_say_so() -> None:
+def test_flags_without_effect_are_listed() -> None:
     changed = flags.parse(["--num_tflite_pools=3", "--enable_batching", "--skip_initialize_tpu"])
     assert flags.without_effect(changed) == ["num_tflite_pools", "skip_initialize_tpu"]
 
@@ -94,20 +97,14 @@ def test_the_launcher_serves_from_any_folder(
                 method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
                 assert method(predict_request().SerializeToString(), timeout=10)
         assert server.log.count("--enable_profiler has no effect") == 1
+        with pytest.raises(ServingError, match="which is busy"):  # Two stock servers would share the port.
+            check_ports(flags.parse([f"--port={server.port}"]))
 
 
 @pytest.mark.parametrize("flag", ["port", "rest_api_port"])
-def test_a_busy_port_is_refused_before_the_models_load(serve: Serve, busy: int, flag: str) -> None:
-    server = serve(f"--{flag}={busy}", wait=False)
-    assert server.process.wait(60) == 255
-    assert f"Expected a free address. Received 127.0.0.1:{busy}, which is busy" in server.log
-    assert "Successfully loaded" not in server.log
-
-
-def test_a_second_server_does_not_share_the_port(serve: Serve) -> None:
-    first = serve()
-    second = serve(f"--port={first.port}", wait=False)
-    assert second.process.wait(60) == 255
+def test_a_busy_port_is_refused_before_the_models_load(busy: int, flag: str) -> None:
+    with pytest.raises(ServingError, match=f"Expected a free address. Received 127.0.0.1:{busy}, which is busy"):
+        check_ports(flags.parse([f"--{flag}={busy}"]))
 
 
 def test_a_missing_base_path_ends_the_start(serve: Serve, store: pathlib.Path) -> None:
@@ -115,11 +112,10 @@ def test_a_missing_base_path_ends_the_start(serve: Serve, store: pathlib.Path) -
     error = died(serve)
     assert error.code == 255
     assert f"Could not find base path {store} for servable pair" in error.log
+    assert "Traceback" not in error.log
 
 
-def test_told_to_wait_it_serves_once_the_base_path_is_there(
-    serve: Serve, store: pathlib.Path, pair_models: pathlib.Path
-) -> None:
+def test_wait_for_base_path_serves_once_it_exists(serve: Serve, store: pathlib.Path, pair_models: pathlib.Path) -> None:
     shutil.rmtree(store)
     server = serve("--wait_for_base_path", wait=False)
     wait_until(lambda: "Could not find base path" in server.log, within=60)
@@ -142,20 +138,17 @@ def test_told_to_wait_it_serves_once_the_base_path_is_there(
         ("tensorflow_session_config_file", "nope: 1", "Invalid protobuf file"),
     ],
 )
-def test_a_broken_file_is_named_with_its_problem(
-    serve: Serve, tmp_path: pathlib.Path, flag: str, text: str, message: str
-) -> None:
+def test_an_invalid_file_is_reported(tmp_path: pathlib.Path, flag: str, text: str, message: str) -> None:
     path = tmp_path / "broken.config"
     path.write_text(text)
     batching = ("--enable_batching",) if flag == "batching_parameters_file" else ()
-    error = died(serve, f"--{flag}={path}", *batching)
-    assert error.code == 255
-    assert str(path) in error.log
-    assert message in error.log
-    assert "Traceback" not in error.log
+    with pytest.raises(ServingError) as error:
+        Server(flags.parse(["--model_base_path=/models/pair", f"--{flag}={path}", *batching]))
+    assert str(path) in error.value.message
+    assert message in error.value.message
 
 
-def test_a_model_that_can_not_be_loaded_ends_the_start(serve: Serve, store: pathlib.Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_start(serve: Serve, store: pathlib.Path) -> None:
     (store / "1" / "saved_model.pb").unlink()
     error = died(serve)
     assert error.code == 255
@@ -173,21 +166,30 @@ def test_it_listens_on_loopback_only(serve: Serve) -> None:
     assert {each.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
 
 
-def test_the_reference_config_files_are_good(serve: Serve, store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_the_reference_config_files_are_good() -> None:
     config = ROOT / "serving" / "config"
-    models = (config / "models.config").read_text(encoding="utf-8").replace("/models/emoji", str(store))
-    (tmp_path / "models.config").write_text(models)
-    serve(
-        f"--model_config_file={tmp_path / 'models.config'}",
-        "--allow_version_labels_for_unavailable_models=true",
-        "--enable_batching",
-        f"--batching_parameters_file={config / 'batching.config'}",
-        f"--monitoring_config_file={config / 'monitoring.config'}",
-        rest=True,
-    )
+    Server(
+        flags.parse(
+            [
+                f"--model_config_file={config / 'models.config'}",
+                "--enable_batching",
+                f"--batching_parameters_file={config / 'batching.config'}",
+                f"--monitoring_config_file={config / 'monitoring.config'}",
+            ]
+        )
+    ).stop()
 
 
-def test_the_version_is_told() -> None:
+def test_tensor_content_is_refused_where_rest_is_open(capsys: pytest.CaptureFixture[str]) -> None:
+    flag = "--enable_serialization_as_tensor_content"
+    assert flags.parse([flag]).enable_serialization_as_tensor_content
+    with pytest.raises(SystemExit) as ended:
+        flags.parse([flag, "--rest_api_port=8501"])
+    assert ended.value.code == 2
+    assert f"argument {flag}: expected --rest_api_port=0 with it, received 8501" in capsys.readouterr().err
+
+
+def test_the_version_is_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serving.local", "--version"],
         capture_output=True,

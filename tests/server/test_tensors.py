@@ -31,7 +31,7 @@ def proto_of(array: Any, *, as_content: bool) -> tensor_pb2.TensorProto:
 
 
 @given(ARRAYS, st.booleans())
-def test_numbers_survive_the_way_there_and_back(array: np.ndarray, as_content: bool) -> None:
+def test_numbers_survive_a_round_trip(array: np.ndarray, as_content: bool) -> None:
     proto = proto_of(array, as_content=as_content)
     for read in (to_array(proto), tf.make_ndarray(proto)):
         assert read.dtype == array.dtype
@@ -39,7 +39,7 @@ def test_numbers_survive_the_way_there_and_back(array: np.ndarray, as_content: b
 
 
 @given(st.lists(st.binary(max_size=200), max_size=8), st.booleans())
-def test_strings_survive_the_way_there_and_back(texts: list[bytes], as_content: bool) -> None:
+def test_strings_survive_a_round_trip(texts: list[bytes], as_content: bool) -> None:
     array = np.empty(len(texts), dtype=object)
     array[:] = texts
     proto = proto_of(array, as_content=as_content)
@@ -88,7 +88,7 @@ def test_no_values_at_all_are_zeros() -> None:
         tensor_pb2.TensorProto(dtype="DT_STRING", tensor_shape={"dim": [{"size": 1 << 50}]}, tensor_content=b"\x01"),
     ],
 )
-def test_what_is_no_tensor_is_refused(proto: tensor_pb2.TensorProto) -> None:
+def test_invalid_tensors_are_refused(proto: tensor_pb2.TensorProto) -> None:
     with pytest.raises(TensorError):
         to_array(proto)
 
@@ -102,7 +102,7 @@ def test_one_value_is_not_stretched_to_a_terabyte() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_break_the_reader(data: bytes) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         proto = tensor_pb2.TensorProto.FromString(data)
     except Exception:

@@ -1,4 +1,4 @@
-"""What the version manager promises: a model stays available, calls end on the version they began on."""
+"""The version manager keeps a model available, and calls end on the version they began on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fake:
 
 
 class World:
-    """A manager over fakes; `bad` versions fail to load, `slow` ones wait to be let go."""
+    """A manager over fakes; `bad` versions fail to load, `gates` block the load of others."""
 
     def __init__(self, retry: Retry) -> None:
         self.bad: set[int] = set()
@@ -89,7 +89,7 @@ def test_the_new_version_serves_before_the_old_one_goes(world: World) -> None:
     assert world.answers() == 2
 
 
-def test_nobody_sees_the_replaced_version_available_beside_the_new_one(world: World) -> None:
+def test_a_replaced_version_is_never_available_beside_the_new_one(world: World) -> None:
     seen: list[dict[int, State]] = []
 
     class Watching(StateMonitor):
@@ -130,7 +130,7 @@ def test_a_call_keeps_its_version_in_memory_until_it_ends(world: World) -> None:
     world.until_state(1, State.END)
 
 
-def test_a_version_that_is_unloading_answers_nobody_else(world: World) -> None:
+def test_a_version_that_is_unloading_takes_no_new_calls(world: World) -> None:
     world.aspire(1)
     world.until_state(1, State.AVAILABLE)
     with world.manager.handle("m", 1):
@@ -151,7 +151,7 @@ def test_no_versions_aspired_unloads_all(world: World) -> None:
 
 
 @pytest.mark.parametrize("world", [Retry(times=2, seconds=0.01)], indirect=True)
-def test_a_failed_load_is_tried_again_as_often_as_told(world: World) -> None:
+def test_a_failed_load_is_retried_as_often_as_configured(world: World) -> None:
     world.bad.add(1)
     world.aspire(1)
     world.until_state(1, State.END)
@@ -159,7 +159,7 @@ def test_a_failed_load_is_tried_again_as_often_as_told(world: World) -> None:
 
 
 @pytest.mark.parametrize("world", [Retry(times=5, seconds=60)], indirect=True)
-def test_a_version_nobody_wants_any_more_is_not_tried_again(world: World) -> None:
+def test_a_version_that_is_no_longer_aspired_is_not_retried(world: World) -> None:
     world.bad.add(1)
     world.aspire(1)
     world.until(lambda: world.tries == [1])

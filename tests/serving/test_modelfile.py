@@ -48,7 +48,7 @@ def changed(before: str, after: str) -> list[str]:
     return [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
 
 
-def test_what_is_read() -> None:
+def test_names_policies_and_labels_are_read() -> None:
     emoji, other = parse(TWO)
     assert (emoji.name, emoji.base_path, emoji.platform, emoji.line) == ("emoji", "/models/emoji", "tensorflow", 3)
     assert emoji.policy == Specific((6, 7)) and emoji.labels == {"stable": 7, "canary": 6}
@@ -63,14 +63,14 @@ def test_moving_a_label_changes_one_number() -> None:
     assert after == TWO.replace("value: 6 >", "value: 7 >")
 
 
-def test_adding_a_version_adds_one_line_where_each_has_its_own() -> None:
+def test_adding_a_version_adds_one_line() -> None:
     after = edit(OURS, "emoji", versions=[1, 2])
     assert changed(OURS, after) == ["+         versions: 2"]
     assert edit(after, "emoji", versions=[1]) == OURS
     assert changed(after, edit(after, "emoji", versions=[2])) == ["-         versions: 1"]
 
 
-def test_a_label_is_added_beside_the_others_and_taken_out_again() -> None:
+def test_a_label_is_added_and_removed() -> None:
     after = edit(OURS, "emoji", labels={"canary": 1})
     assert changed(OURS, after) == ['+     version_labels { key: "canary" value: 1 }']
     assert edit(after, "emoji", labels={"canary": None}) == OURS
@@ -108,13 +108,13 @@ def test_other_policies_become_named_versions() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, says: str) -> None:
+def test_an_error_has_its_line(text: str, says: str) -> None:
     with pytest.raises(TextProtoError, match=says) as error:
         parse(text)
     assert error.value.line >= 1
 
 
-def test_edits_that_make_no_sense_are_refused() -> None:
+def test_invalid_edits_are_refused() -> None:
     for arguments in (
         {"versions": []},
         {"versions": [0]},
@@ -144,7 +144,7 @@ LAYOUTS = [
 
 @settings(deadline=None)
 @given(layout=st.sampled_from(LAYOUTS), steps=st.lists(st.tuples(VERSIONS, LABELS), min_size=1, max_size=4))
-def test_the_real_proto_reads_what_any_edits_meant(
+def test_protobuf_reads_any_edits_as_intended(
     layout: str, steps: list[tuple[list[int], dict[str, int | None]]]
 ) -> None:
     text, labels = layout, dict(next(model for model in parse(layout) if model.name == "emoji").labels)
@@ -172,7 +172,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=20))
-def test_strings_read_as_the_real_parser_reads_them(value: str) -> None:
+def test_strings_are_read_as_by_protobuf(value: str) -> None:
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name=value)
     for as_utf8 in (True, False):

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from duoserve.contract import ONE_CLASS, PreprocessingSpec
 from export.dataset.data import Dataset, load_dataset
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
+from export.training.heads import Head, head
 from export.training.presets import PRESETS, Preset
 from export.training.run import TrainedModel
 from export.training.train import train
@@ -35,6 +37,11 @@ SMALL = dataclasses.replace(
     batch_size=8,
     learning_rate=1e-2,
 )
+
+
+def one_class(spec: PreprocessingSpec) -> Head:
+    """The last layers of a model that answers with one of the spec's labels."""
+    return head(ONE_CLASS, np.eye(len(spec.labels)))
 
 
 def picture(colour: tuple[int, int, int], seed: int = 0, kind: str = "PNG") -> bytes:

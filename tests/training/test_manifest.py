@@ -66,7 +66,7 @@ def test_all_bad_rows_are_in_one_error(folder: Make) -> None:
         (11, "outside the folder"),
         (12, "outside the folder"),
         (13, "outside the folder"),
-        (14, "JPEG or PNG"),
+        (14, "JPEG, PNG or WebP"),
         (15, "in no training row"),
         (16, "image is empty"),
         (16, "text is empty"),
@@ -186,6 +186,14 @@ def test_a_group_on_both_sides_of_a_given_split_is_named(folder: Make) -> None:
     assert problems(folder(rows, f"{SPLIT},group")) == [(4, "group 'x' is in both splits: line 2 is for training")]
     good = load_dataset(folder([[*GOOD[0], "x"], [*GOOD[1], ""], [*GOOD[2], "y"]], f"{SPLIT},group"))
     assert [row.group for row in good.rows][::2] == ["x", "y"]
+
+
+def test_a_name_is_one_name_composed_or_decomposed(folder: Make) -> None:
+    rows = [[*GOOD[0], "\u00e9"], [*GOOD[1], "e\u0301"], [*GOOD[2], ""]]
+    rows[0][2], rows[1][2], rows[2][2] = "caf\u00e9", "cafe\u0301 ", "cafe\u0301"
+    rows.append(["good.png", "x", "tea", "train", ""])
+    dataset = load_dataset(folder(rows, f"{SPLIT},group"))
+    assert dataset.labels == ("caf\u00e9", "tea") and {row.group for row in dataset.rows[:2]} == {"\u00e9"}
 
 
 def test_the_digest_is_of_contents_not_of_names(folder: Make) -> None:

@@ -14,6 +14,7 @@ from export.errors import ExportError
 from export.training.fusion import FUSE
 from export.training.model import BUILDERS, build_model
 from export.training.presets import BASELINES, FUSIONS, PRESETS, Preset
+from tests.training.conftest import one_class
 
 DIFFERENT = ("compact", "reference")
 """`large` is `compact` with larger numbers."""
@@ -25,7 +26,7 @@ LABELS = ("one", "two", "three")
 def make(preset: Preset, fusion: str, size: int = 32, tokens: int = 6) -> keras.Model:
     spec = PreprocessingSpec(size, size, tokens, b"unused", LABELS, 1)
     keras.utils.set_random_seed(1)
-    return build_model(preset, spec, fusion=fusion, vocabulary=50)
+    return build_model(preset, spec, fusion=fusion, vocabulary=50, head=one_class(spec))
 
 
 def random_input(rows: int, size: int = 32, tokens: int = 6) -> dict[str, np.ndarray]:
@@ -93,7 +94,7 @@ def test_attention_chooses_among_regions_by_the_text() -> None:
 
 def test_the_reference_is_the_published_architecture() -> None:
     spec = PreprocessingSpec(224, 224, 16, b"unused", tuple(map(str, range(10))), 1)
-    model = build_model(PRESETS["reference"], spec, fusion="concat", vocabulary=2_000)
+    model = build_model(PRESETS["reference"], spec, fusion="concat", vocabulary=2_000, head=one_class(spec))
     shapes = {layer.name: tuple(map(tuple, (weight.shape for weight in layer.weights))) for layer in model.layers}
     assert shapes["conv_1"][0] == (3, 3, 3, 32)
     assert shapes["conv_2"][0] == (3, 3, 32, 64)

@@ -58,7 +58,7 @@ def test_the_best_goes_on_and_is_trained_on_all_rows(trainings: Trainings, datas
     last, fusion, preset, _ = trainings.calls[-1]
     assert last is dataset and (fusion, preset.learning_rate) == ("attention", PRESET.learning_rate / 2)
     assert facts["tried"][0]["fusion"] == "attention" and len(facts["tried"]) == 12
-    assert [len(each["accuracies"]) for each in facts["tried"]] == [2] * 4 + [1] * 8
+    assert [len(each["qualities"]) for each in facts["tried"]] == [2] * 4 + [1] * 8
     assert len(table(facts).splitlines()) == 13
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.emoji import read_emoji
-from export.graph.preprocessing import make_tokenizer
+from export.graph.text import GraphTokenizer
 from export.training.tokenizer import LARGEST_VOCABULARY, PAD_ID, TokenizerError, train_tokenizer
 
 CORPUS = [f"a {colour} {thing}" for colour in ("red", "green", "grün") for thing in ("house", "door", "tree")]
@@ -62,8 +62,7 @@ def test_whatever_it_was_trained_on_client_and_graph_agree(corpus: list[str], te
         assume(False)
     spec = PreprocessingSpec(1, 1, 200, model, ("a",), 1)
     client = Preprocessor(spec)
-    ragged = make_tokenizer(spec).tokenize(tf.constant([text.encode() for text in texts]))
-    in_graph = ragged.to_tensor(PAD_ID, shape=(len(texts), 200)).numpy()
+    in_graph = GraphTokenizer(spec)(tf.constant([text.encode() for text in texts])).numpy()
     np.testing.assert_array_equal(np.stack([client.tokens(text) for text in texts]), in_graph)
 
 

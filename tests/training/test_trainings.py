@@ -23,6 +23,7 @@ from export.training.fusion import FUSED
 from export.training.model import build_model
 from export.training.presets import PRESETS
 from export.training.tokenizer import PAD_ID, train_tokenizer
+from tests.training.conftest import one_class
 
 CASES = [Case("text", "text_only", PRESETS["compact"]), Case("both", "concat", PRESETS["compact"])]
 
@@ -115,7 +116,9 @@ def test_branches_can_be_joined_on_one_scale_while_a_variant_is_on() -> None:
 
     def joined(variant: str) -> Any:
         with VARIANTS[variant]():
-            model = build_model(PRESETS["compact"], small_spec, fusion="concat", vocabulary=300)
+            model = build_model(
+                PRESETS["compact"], small_spec, fusion="concat", vocabulary=300, head=one_class(small_spec)
+            )
         parts = keras.Model(model.inputs, model.get_layer(FUSED).input)
         draw = np.random.default_rng(0)
         height, width = small_spec.image_height, small_spec.image_width
@@ -142,7 +145,7 @@ def test_the_louder_input_is_found() -> None:
     output.kernel.assign([[3, -3], [0, 0], [0, 0], [1, -1], [0, 0]])
     values = np.arange(100) % 2
     images = np.broadcast_to(values[:, None, None, None], (100, 2, 2, 3)).astype(np.uint8)
-    arrays = Arrays(images, np.stack([values, values], 1).astype(np.int32), values)
+    arrays = Arrays(images, np.stack([values, values], 1).astype(np.int32), np.eye(2)[values])
     assert _trainings._loudness(model, arrays) == pytest.approx({"image": 1.5, "text": 0.5}, rel=1e-5)
 
 
@@ -156,7 +159,7 @@ class ByPicture:
 def test_an_input_that_does_not_count_can_be_shuffled() -> None:
     classes = np.arange(200) % 2
     images = np.broadcast_to(classes[:, None, None, None], (200, 2, 2, 3)).astype(np.uint8)
-    arrays = Arrays(images, np.zeros((200, 8), np.int32), classes)
+    arrays = Arrays(images, np.zeros((200, 8), np.int32), np.eye(2)[classes])
     found = _trainings._shuffled(ByPicture(), arrays, 5)
     assert found["text_shuffled"] == 1, "by the picture alone"
     assert found["image_shuffled"] == pytest.approx(0.5, abs=0.1), "by chance"

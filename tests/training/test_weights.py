@@ -136,13 +136,15 @@ def _is_made(node: Any) -> bool:
 
 
 def test_more_than_the_limit_does_not_pass_the_gate(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "LIMITS", {"float16": cost.Limit(difference=0.01, accuracy=0.0)})
-    worse = cost.Cost("float16", rows=100, difference=0.0, agreement=0.9, accuracy=0.7, keras_accuracy=0.75)
+    monkeypatch.setattr(cost, "LIMITS", {"float16": cost.Limit(difference=0.01, quality=0.0)})
+    worse = cost.Cost(
+        "float16", rows=100, difference=0.0, agreement=0.9, figure="accuracy", quality=0.7, keras_quality=0.75
+    )
     (found,) = [each for each in check(store.path_of(1), costs=[worse]) if each.name == "weights"]
-    assert found.findings == ("expected to lose at most 0.0% of 100 rows. Received: 5.0% (75.0% to 70.0%)",)
-    (far,) = dataclasses.replace(worse, difference=0.02, accuracy=None).findings()
-    assert far == "expected probabilities within 0.01 of the Keras model's. Received: 0.02 off"
-    assert list(dataclasses.replace(worse, difference=float("nan"), accuracy=None).findings()), "not a number"
+    assert found.findings == ("expected to lose at most 0.0% of accuracy on 100 rows. Received: 5.0% (75.0% to 70.0%)",)
+    (far,) = dataclasses.replace(worse, difference=0.02, quality=None).findings()
+    assert far == "expected answers within 0.01 of the Keras model's. Received: 0.02 off"
+    assert list(dataclasses.replace(worse, difference=float("nan"), quality=None).findings()), "not a number"
 
 
 def _dense(value: float, units: int = 64) -> keras.Model:

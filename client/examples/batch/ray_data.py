@@ -3,7 +3,8 @@
     pip install "ray[data]" ./client
     python client/examples/batch/ray_data.py pairs.csv answers --server localhost:8500 --model emoji
 
-`pairs.csv` has columns `image` (paths that every worker can read) and `text`; `answers` becomes a folder of Parquet files.
+`pairs.csv` has columns `image` (paths that every worker can read) and `text`; `answers` becomes a folder of Parquet
+files.
 """
 
 from __future__ import annotations

@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duoserve import _bench
+from duoserve._printed import (
+    describe_lines,
+    describe_record,
+    explanation_record,
+    predicted_columns,
+    prediction_lines,
+    prediction_record,
+)
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.console import guarded, put, say
-from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signatures
 from duoserve.errors import DuoserveError, InvalidInput
-from duoserve.explanation import Explanation
 from duoserve.options import TLS
-from duoserve.results import Prediction
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,8 +36,8 @@ __all__ = ["main"]
 
 _PREFIX = "duoserve: "
 _EPILOG = (
-    "Exit codes: 0 done, 1 the call failed or nothing can be printed, 2 wrong usage or input, 130 interrupted,"
-    " 141 nobody reads what is printed."
+    "Exit codes: 0 done, 1 the call failed or stdout can't be written, 2 wrong usage or input, 130 interrupted,"
+    " 141 stdout was closed."
 )
 
 
@@ -92,16 +97,23 @@ def _parser() -> argparse.ArgumentParser:
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Classify one image (or clip) with its text, or one of them alone.")
+    predict = command("predict", _predict, "Ask about one image (or clip) with its text, or one of them alone.")
     _add_input(predict)
-    predict.add_argument("--top", type=_count, default=5, metavar="K", help="classes to show (default: %(default)s)")
+    predict.add_argument(
+        "--top", type=_count, default=5, metavar="K", help="classes or tags to show (default: %(default)s)"
+    )
     _add_send(predict)
     _add_input(
         command("embed", _embed, "Make a vector of one image (or clip) with its text, to compare by dot product.")
     )
     explain = command("explain", _explain, "Show which words and which parts of the image (or clip) decided.")
     _add_input(explain)
-    explain.add_argument("--class", dest="of", metavar="NAME", help="class to explain (default: the most probable one)")
+    explain.add_argument(
+        "--class",
+        dest="of",
+        metavar="NAME",
+        help="class, tag or score to explain (default: the most probable; the first score)",
+    )
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show how the served version wants its input, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
@@ -126,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(scoring)
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
     medium = bench.add_mutually_exclusive_group()
-    medium.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
+    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP (default: a generated photo of 640x480)")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG (default for a model that takes it: noise)")
     bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
     load = bench.add_mutually_exclusive_group()
@@ -151,7 +163,7 @@ def _count(text: str) -> int:
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     medium = parser.add_mutually_exclusive_group()
-    medium.add_argument("--image", metavar="FILE", help="JPEG or PNG")
+    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
     parser.add_argument("--text", help="any text (one of both may be left out where the version can do without)")
 
@@ -181,14 +193,11 @@ def _client_options(options: argparse.Namespace) -> dict[str, Any]:
 def _predict(options: argparse.Namespace) -> int:
     with Client(**_client_options(options)) as client:
         answer = client.predict(options.image, options.text, audio=options.audio)
-    top = answer.top(options.top)
     if options.json:
-        say(json.dumps(_prediction_record(answer, options.top), ensure_ascii=False))
+        say(json.dumps(prediction_record(answer, options.top), ensure_ascii=False))
         return 0
-    width = max((len(scored.label) for scored in top), default=0)
-    for scored in top:
-        say(f"{scored.label:<{width}}  {scored.probability:.4f}")
-    say(f"version {answer.version}, sent as {answer.sent}")
+    for line in prediction_lines(answer, options.top):
+        say(line)
     return 0
 
 
@@ -210,9 +219,9 @@ def _explain(options: argparse.Namespace) -> int:
     if options.out is not None:
         _write_png(options.out, found.heat_map(options.image))
     if options.json:
-        say(json.dumps(_explanation_record(found, options.out), ensure_ascii=False))
+        say(json.dumps(explanation_record(found, options.out), ensure_ascii=False))
         return 0
-    say(f"{found.label}  {found.probability:.4f}")
+    say(f"{found.label}  {found.value:.4f}" if found.kind.decided else f"{found.label}  {found.value:.6g}")
     medium = "audio" if options.audio else "image"
     say(f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}")
     if sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
@@ -221,21 +230,6 @@ def _explain(options: argparse.Namespace) -> int:
         say(f"  {word.relevance:+.4f}  {word.text}")
     say(f"version {found.version}" + (f", heat map in {options.out}" if options.out is not None else ""))
     return 0
-
-
-def _explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:
-    return {
-        "label": found.label,
-        "probability": found.probability,
-        "image_share": found.image_share,
-        "text_share": found.text_share,
-        "input_relevance": found.input_relevance._asdict(),
-        "image_relevance": found.image_relevance.tolist(),
-        "words": [word._asdict() for word in found.words],
-        "version": found.version,
-        "target": found.target,
-        "out": None if out is None else str(out),
-    }
 
 
 def _write_png(path: Path, image: Image.Image) -> None:
@@ -250,79 +244,15 @@ def _write_png(path: Path, image: Image.Image) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _prediction_record(answer: Prediction, k: int) -> dict[str, Any]:
-    return {
-        "label": answer.label,
-        "probability": answer.probability,
-        "top": [scored._asdict() for scored in answer.top(k)],
-        "version": answer.version,
-        "target": answer.target,
-        "sent": answer.sent,
-    }
-
-
 def _describe(options: argparse.Namespace) -> int:
     with Client(**_client_options(options)) as client:
         spec, served = client.describe(), client.signatures()
-    promised = signatures(spec)
     if options.json:
-        record = {
-            "version": spec.version,
-            "digest": spec.digest,
-            "image": [spec.image_height, spec.image_width, 3],
-            "token_length": spec.token_length,
-            "pad_id": spec.pad_id,
-            "optional": list(spec.optional),
-            "background": spec.background,
-            "audio": dataclasses.asdict(spec.audio) if spec.audio else None,
-            "labels": list(spec.labels),
-            "signatures": {name: dataclasses.asdict(signature) for name, signature in served.items()},
-            "follows_contract": all(_follows(served.get(name), promised[name]) for name in promised),
-        }
-        say(json.dumps(record, ensure_ascii=False))
+        say(json.dumps(describe_record(spec, served), ensure_ascii=False))
         return 0
-    say(f"version       {spec.version}")
-    say(f"digest        {spec.digest}")
-    say(f"image         {spec.image_height} x {spec.image_width} pixels, RGB")
-    if spec.background is not None:
-        say(f"background    {', '.join(map(str, spec.background))} under transparent pixels")
-    if spec.audio is not None:
-        say(f"audio         {_audio_text(spec, spec.audio)}")
-    say(f"tokens        {spec.token_length}, padded with {spec.pad_id}; tokenizer of {len(spec.tokenizer)} bytes")
-    say(f"optional      {' or '.join(spec.optional) or 'nothing'}")
-    say(f"labels        {', '.join(spec.labels)}")
-    for name, signature in served.items():
-        note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"
-        say(f"\n{name}{note}")
-        for tensor in signature.inputs:
-            say(f"  in   {tensor.name:<14} {tensor}")
-        for tensor in signature.outputs:
-            say(f"  out  {tensor.name:<14} {tensor}")
+    for line in describe_lines(spec, served):
+        say(line)
     return 0
-
-
-def _audio_text(spec: PreprocessingSpec, audio: AudioSpec) -> str:
-    seconds = audio.clip_samples(spec.image_width) / audio.sample_rate
-    return (
-        f"{seconds:.2f} s at {audio.sample_rate} Hz,"
-        f" as {spec.image_height} bands from {audio.low_hz} to {audio.high_hz} Hz in {spec.image_width} frames"
-    )
-
-
-def _follows(served: SignatureSpec | None, promised: SignatureSpec) -> bool:
-    """Whether names and dtypes are the contract's, and no fixed size is another one."""
-    if served is None:
-        return False
-    for ours, theirs in ((promised.inputs, served.inputs), (promised.outputs, served.outputs)):
-        found = {tensor.name: tensor for tensor in theirs}
-        if found.keys() != {tensor.name for tensor in ours}:
-            return False
-        for tensor in ours:
-            other = found[tensor.name]
-            sizes = zip(tensor.shape, other.shape, strict=False)
-            if other.dtype != tensor.dtype or any(None not in pair and pair[0] != pair[1] for pair in sizes):
-                return False
-    return True
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -346,7 +276,7 @@ def _score(options: argparse.Namespace) -> int:
             client,
             options.table,
             options.out,
-            fields=_scored_columns,
+            fields=predicted_columns,
             identity=identity,
             concurrency=options.concurrency,
             rows_per_request=options.rows,
@@ -361,10 +291,6 @@ def _score(options: argparse.Namespace) -> int:
     for row, error in report.errors.items():
         say(f"  row {row}: {error}")
     return 0
-
-
-def _scored_columns(answer: Prediction) -> dict[str, Any]:
-    return {"predicted_label": answer.label, "predicted_probability": answer.probability}
 
 
 def _show_rows(share: float, report: Report) -> None:

@@ -57,7 +57,7 @@ class Client(BaseClient[grpc.Channel]):
         """Classifies one image (or clip) with its text, or one of them alone where the version can do that.
 
         Args:
-            image: A path, the bytes of a JPEG or PNG, a binary file object, a uint8 array of
+            image: A path, the bytes of a JPEG, PNG or WebP, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
                 None when there is none.
             text: Any text but an empty one. None when there is none.
@@ -151,7 +151,7 @@ class Client(BaseClient[grpc.Channel]):
         Args:
             image: As for `predict`.
             text: As for `predict`.
-            label: The class to explain; None: the most probable one.
+            label: The class, tag or score to explain; None: the most probable one (of scores the first).
             audio: As for `predict`; the parts are those of the spectrogram.
             timeout: Seconds, instead of the client's.
             metadata: Pairs to send along.

@@ -3,7 +3,7 @@
 Each says what was expected and what came, which server and model version it was about, and
 whether asking again can help (`retryable`). Errors that fit a built-in one are that too:
 `InvalidInput` is a ValueError, `DeadlineExceeded` a TimeoutError, `ServerUnavailable` a
-ConnectionError.
+ConnectionError, `NotAnswered` an AttributeError.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "InvalidInput",
     "MessageTooLarge",
     "ModelNotFound",
+    "NotAnswered",
     "PermissionDenied",
     "RequestRejected",
     "ServerBusy",
@@ -125,6 +126,10 @@ class BadReply(DuoserveError):
 
 class UnsupportedModel(DuoserveError):
     """The model is served, but lacks what the call needs: a signature, or training without the missing input."""
+
+
+class NotAnswered(DuoserveError, AttributeError):
+    """A part of an answer that the version does not give, such as the label of tags. The message names the others."""
 
 
 class SpecChanged(DuoserveError):

@@ -1,6 +1,7 @@
 """What `explain` gives, and how it is drawn: a heat map over the image, and coloured words.
 
-Orange speaks for the class, blue against it: its probability is higher without that part.
+Orange speaks for the class, blue against it: its probability is higher without that part. The same holds
+for a tag and its probability, and for a score and its value.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from duoserve.contract import Answer
+from duoserve.errors import NotAnswered
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +36,7 @@ class Word(NamedTuple):
     Attributes:
         text: As it stands in the text.
         start: Where, in characters.
-        relevance: By how much the class's probability falls without it; 0 where the text was cut before it.
+        relevance: By how much the explained value falls without it; 0 where the text was cut before it.
     """
 
     text: str
@@ -41,9 +45,9 @@ class Word(NamedTuple):
 
 
 class InputRelevance(NamedTuple):
-    """How much each input adds to the probability of the class: their Shapley values.
+    """How much each input adds to the probability of the class, or to the score: their Shapley values.
 
-    They add up to the difference between the probability with both inputs and that with neither. An
+    They add up to the difference between the value with both inputs and that with neither. An
     input that was missing from the call adds nothing.
     """
 
@@ -51,34 +55,47 @@ class InputRelevance(NamedTuple):
     text: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)  # slots: see duoserve.results
 class Explanation:
     """What decided about one image and text.
 
     Attributes:
-        label: The class that is explained.
-        probability: Its probability with both inputs, 0 to 1.
+        label: The class, tag or score that is explained.
+        value: Its probability with both inputs, 0 to 1; of a score, the score.
         pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
-        image_relevance: By how much the probability falls without each patch of the image: float32
+        image_relevance: By how much the value falls without each patch of the image: float32
             array of shape (rows, columns), read-only.
         text: The text; empty when there was none.
         words: Its words, in order.
-        input_relevance: How much each input adds to the probability.
+        input_relevance: How much each input adds to the value.
+        kind: What the version answers with.
         version: The servable version that answered.
         target: The label or version that was asked for, None for the latest.
         background: Of the version's spec: what transparent pixels are composited on.
     """
 
     label: str
-    probability: float
+    value: float
     pixels: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
     image_relevance: npt.NDArray[np.float32] = dataclasses.field(repr=False)
     text: str
     words: tuple[Word, ...] = dataclasses.field(repr=False)
     input_relevance: InputRelevance
+    kind: Answer
     version: int
     target: int | str | None
     background: tuple[int, int, int] | None = None
+
+    @property
+    def probability(self) -> float:
+        """The value, where it is a probability: not of a score.
+
+        Raises:
+            NotAnswered: It is a score.
+        """
+        if self.kind.value != "probability":
+            raise NotAnswered("Expected the explanation of a class or tag. Received: one of a score; read value")
+        return self.value
 
     @property
     def image_share(self) -> float:

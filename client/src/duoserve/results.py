@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from duoserve.contract import PreprocessingSpec
-from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.contract import Answer, PreprocessingSpec, Scores
+from duoserve.errors import DuoserveError, InvalidInput, NotAnswered
 
 __all__ = ["BatchResult", "Embedding", "EmbeddingBatch", "Pair", "Prediction", "Scored", "Sent", "TensorPrediction"]
 
@@ -33,61 +33,137 @@ class Pair(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A class and its probability."""
+    """A class or tag and its probability."""
 
     label: str
     probability: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+# Without slots: a frozen dataclass with both slots and properties fails in its own __setattr__.
+
+
+class _Answered:
+    """What of an answer can be read, by its kind."""
+
+    kind: Answer
+    version: int
+
+    def _given(self, name: str) -> None:
+        if name not in self.kind.gives:
+            raise NotAnswered(
+                f"Expected a version that answers with {name}. Received: one that answers with {self.kind.title};"
+                f" read {', '.join(self.kind.gives)}",
+                version=self.version,
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Prediction(_Answered):
     """The answer for one image and text.
 
+    What can be read depends on what the version answers with (`kind.gives`):
+    one class or yes or no: `label`, `probability`, `probabilities`, `top`; tags: `tags`, `probabilities`,
+    `top`; scores: `scores`, `units`. Anything else raises NotAnswered, which is an AttributeError too.
+
     Attributes:
-        label: The most probable class.
-        probability: Its probability, 0 to 1.
-        probabilities: float32 array of shape (classes,), read-only.
-        labels: Class names; position i names entry i of `probabilities`.
+        values: float32 array of shape (columns,), read-only: the probabilities, or the scores.
+        labels: Names of the columns: classes, tags, no and yes, or scores.
+        kind: What the version answers with: OneClass, Tags, YesNo or Scores of `duoserve.contract`.
         version: The servable version that answered.
         target: The label or version that was asked for, None for the latest.
         sent: "tensors" or "bytes".
     """
 
-    label: str
-    probability: float
-    probabilities: npt.NDArray[np.float32] = dataclasses.field(repr=False)
-    labels: tuple[str, ...] = dataclasses.field(repr=False)
+    values: npt.NDArray[np.float32]
+    labels: tuple[str, ...]
+    kind: Answer
     version: int
     target: int | str | None
     sent: Sent
 
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        self._given("label")
+        return self.labels[int(self.values.argmax())]
+
+    @property
+    def probability(self) -> float:
+        """Its probability, 0 to 1."""
+        self._given("probability")
+        return float(self.values.max())
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """float32 array of shape (labels,), read-only: of each class or tag."""
+        self._given("probabilities")
+        return self.values
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags whose probability is at least their threshold, in the order of `labels`; maybe none."""
+        self._given("tags")
+        return tuple(self.labels[column] for column in self.kind.chosen(self.values))
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The scores by name."""
+        self._given("scores")
+        return dict(zip(self.labels, self.values.tolist(), strict=True))
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """The units of the scores by name; empty for a score without one."""
+        self._given("units")
+        assert isinstance(self.kind, Scores)
+        return dict(zip(self.labels, self.kind.units, strict=True))
+
+    @property
+    def decision(self) -> str:
+        """The answer as one text: the class, or the tags with a bar between them; empty where it is scores."""
+        return self.kind.decision(self.values, self.labels)
+
     def top(self, k: int = 5) -> tuple[Scored, ...]:
-        """The k most probable classes, best first; all of them when there are fewer.
+        """The k most probable classes or tags, best first; all of them when there are fewer.
 
         Raises:
             InvalidInput: k is no whole number.
         """
+        self._given("top")
         try:
             count = max(operator.index(k), 0)
         except TypeError as error:
             raise InvalidInput(f"Expected k to be a whole number. Received: {k!r:.80}") from error
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return tuple(Scored(self.labels[i], float(self.probabilities[i])) for i in order)
+        order = np.argsort(-self.values, kind="stable")[:count]
+        return tuple(Scored(self.labels[i], float(self.values[i])) for i in order)
+
+    def __repr__(self) -> str:
+        names = [name for name in self.kind.gives if name not in ("probabilities", "top")]
+        shown = [f"{name}={getattr(self, name)!r}" for name in (*names, "version", "target", "sent")]
+        return f"Prediction({', '.join(shown)})"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class TensorPrediction:
+@dataclasses.dataclass(frozen=True, eq=False)
+class TensorPrediction(_Answered):
     """The answer for ready-made tensors.
 
     Attributes:
-        probabilities: float32 array of shape (batch, classes), read-only.
-        labels: Class names; position i names column i.
+        values: float32 array of shape (batch, columns), read-only: the probabilities, or the scores.
+        labels: Names of the columns: classes, tags, no and yes, or scores.
+        kind: What the version answers with.
         version: The servable version that answered.
     """
 
-    probabilities: npt.NDArray[np.float32] = dataclasses.field(repr=False)
+    values: npt.NDArray[np.float32] = dataclasses.field(repr=False)
     labels: tuple[str, ...] = dataclasses.field(repr=False)
+    kind: Answer
     version: int
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """The values, where they are probabilities."""
+        self._given("probabilities")
+        return self.values
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -167,16 +243,12 @@ class EmbeddingBatch(Outcomes[Embedding]):
 
 
 def predictions(
-    probabilities: npt.NDArray[np.float32],
+    values: npt.NDArray[np.float32],
     spec: PreprocessingSpec,
     version: int,
     target: int | str | None,
     sent: Sent,
 ) -> list[Prediction]:
-    """One Prediction for each row of `probabilities`."""
-    probabilities.flags.writeable = False
-    best = probabilities.argmax(axis=1)
-    return [
-        Prediction(spec.labels[i], float(row[i]), row, spec.labels, version, target, sent)
-        for row, i in zip(probabilities, best.tolist(), strict=True)
-    ]
+    """One Prediction for each row of the answer."""
+    values.flags.writeable = False
+    return [Prediction(row, spec.labels, spec.answer, version, target, sent) for row in values]

@@ -88,12 +88,13 @@ class ShadowReport:
 
     Attributes:
         compared: Pairs of answers.
-        agreed: Pairs with the same most probable class.
+        agreed: Pairs with the same decision: the same class, or the same tags.
         failed: Copies that the shadow did not answer.
         dropped: Copies that were not compared: too many were pending, or the client was closed.
         same_version: Answers that came from the main version itself: nothing was compared.
-        largest_difference: Largest difference of a probability of a class that both know.
-        disagreements: Count by (class of the main version, class of the shadow).
+        largest_difference: Largest difference of a probability, or score, of a label that both know.
+        disagreements: Count by (decision of the main version, decision of the shadow).
+        decides: Whether the versions decide at all. Scores do not: `agreed` is 0 then.
     """
 
     compared: int
@@ -103,11 +104,12 @@ class ShadowReport:
     same_version: int
     largest_difference: float
     disagreements: Mapping[tuple[str, str], int]
+    decides: bool = True
 
     @property
     def agreement(self) -> float | None:
-        """Share of `compared` that agreed, None before the first."""
-        return self.agreed / self.compared if self.compared else None
+        """Share of `compared` that agreed; None before the first, and of scores."""
+        return self.agreed / self.compared if self.compared and self.decides else None
 
 
 class ShadowTally:
@@ -118,6 +120,7 @@ class ShadowTally:
         self._compared = self._agreed = self._failed = self._dropped = self._same = self._pending = 0
         self._closed = False
         self._largest = 0.0
+        self._decides = True
         self._disagreements: dict[tuple[str, str], int] = {}
         forget_in_child(self)
 
@@ -147,18 +150,21 @@ class ShadowTally:
             with self._lock:
                 self._same += self._arrived()
             return
-        theirs = dict(zip(shadow.labels, shadow.probabilities.tolist(), strict=True))
-        ours = zip(main.labels, main.probabilities.tolist(), strict=True)
+        theirs = dict(zip(shadow.labels, shadow.values.tolist(), strict=True))
+        ours = zip(main.labels, main.values.tolist(), strict=True)
         largest = max((abs(value - theirs[label]) for label, value in ours if label in theirs), default=1.0)
         with self._lock:
             if not self._arrived():
                 return
             self._compared += 1
             self._largest = max(self._largest, largest)
-            if main.label == shadow.label:
+            pair = main.decision, shadow.decision
+            self._decides = main.kind.decided is not None
+            if not self._decides:
+                return
+            if pair[0] == pair[1]:
                 self._agreed += 1
             else:
-                pair = main.label, shadow.label
                 self._disagreements[pair] = self._disagreements.get(pair, 0) + 1
 
     def failed(self) -> None:
@@ -183,4 +189,5 @@ class ShadowTally:
                 self._same,
                 self._largest,
                 dict(self._disagreements),
+                self._decides,
             )

@@ -20,6 +20,9 @@ __all__ = ["Server", "is_ours", "labels_by_model", "opaque_server", "servers"]
 Entrypoint = Literal["none", "stock", "duoserve"]
 _STOCK, _DUOSERVE = "tf_serving_entrypoint.sh", "duoserve-entrypoint"
 _PROGRAMS: dict[str, Entrypoint] = {"tensorflow_model_server": "none", _STOCK: "stock", _DUOSERVE: "duoserve"}
+_OTHERS = {"[", "cat", "chmod", "command", "cp", "echo", "grep", "kill", "killall", "ls", "pgrep", "pidof",
+           "pkill", "ps", "stat", "test", "which"}  # fmt: skip
+"""Programs that name another one and do not start it."""
 _STOCK_IMAGE = re.compile(r"tensorflow[/_-]?serving|tf[_-]?serving", re.IGNORECASE)
 _UNCHANGED_IMAGE = re.compile(r"(docker\.io/|index\.docker\.io/)?tensorflow/serving([:@].*)?")
 
@@ -178,7 +181,9 @@ def _command_line(manifests: Manifests, container: Container) -> tuple[Entrypoin
 
 
 def _program(words: list[str]) -> tuple[Entrypoint | None, list[str]]:
-    """The server's program among the first words of a command, and the words after it."""
+    """The server's program among the first words of a command (after `exec`, say), and the words after it."""
+    if words and words[0].rpartition("/")[2] in _OTHERS:
+        return None, []
     for at, word in enumerate(words[:6]):
         found = _PROGRAMS.get(word.rpartition("/")[2])
         if found:
@@ -208,12 +213,12 @@ def opaque_server(manifests: Manifests, container: Container) -> str:
     """A command that starts the server in a form that can't be read, for a message; "" for any other."""
     if any(server.container == container for server in servers(manifests, container.pod)):
         return ""
-    text = " ".join(container.arguments)
     file = script(manifests, container)
-    text += file.text or "" if file else ""
-    image = _image(container).rpartition("/")[2]
-    if any(program in text for program in _PROGRAMS):
-        return f"a command line in which no server was found: {container.arguments}"
+    content, image = file.text or "" if file else "", _image(container).rpartition("/")[2]
+    named = [words for words in shell.commands(content) if any(program in " ".join(words) for program in _PROGRAMS)]
+    starts = not named or any(words[0].rpartition("/")[2] not in _OTHERS for words in named)
+    if starts and any(program in content for program in _PROGRAMS):
+        return f"a script in which no server was found: {content!r:.200}"
     if image.startswith("duoserve-serving") and not container.arguments:
         return "no args, so those of the image"
     if _STOCK_IMAGE.search(_image(container)) and container.command and container.pod.is_service:

@@ -28,7 +28,7 @@ def predict(
 
     Raises:
         ServingError: What the caller did wrong, in the stock server's words.
-        tf.errors.OpError: What the graph says.
+        tf.errors.OpError: From the graph.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)

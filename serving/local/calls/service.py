@@ -1,4 +1,4 @@
-"""What each call does, whichever front it came through: one method a call, protos in and out."""
+"""What each call does, whichever API it came through: one method a call, protos in and out."""
 
 from __future__ import annotations
 

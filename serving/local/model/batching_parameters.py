@@ -1,4 +1,4 @@
-"""The parameters of a batch queue: what may be said in a parameters file, and what does not fit together."""
+"""The parameters of a batch queue, read from a parameters file and checked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Loads a SavedModel into a TF1 Session by the rules of the C++ loader that the stock server uses.
 
-Python's own loaders are kinder: they fail where the stock server goes on (no `variables/`)
-and go on where it fails. What fails there has to fail here, at the same moment.
+Python's loaders differ: they fail where the stock server continues (no `variables/`) and continue
+where it fails. What fails there must fail here, at the same moment.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _read(export_dir: pathlib.Path) -> saved_model_pb2.SavedModel:
 
 
 def _unreadable(path: pathlib.Path, data: bytes) -> ServingError:
-    """Cut short or garbled? The C++ reader tells them apart: it either runs out of bytes or does not."""
+    """Truncated or corrupt? The C++ reader distinguishes them: it either runs out of bytes or does not."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

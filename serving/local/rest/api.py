@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 
 from serving.local.calls.service import METADATA_FIELD, Service
 from serving.local.deadline import Deadline
-from serving.local.errors import Code, invalid_argument, told
+from serving.local.errors import Code, invalid_argument, status_of
 from serving.local.metrics import Metrics
 from serving.local.model.servable import DEFAULT_SIGNATURE
 from serving.local.rest import example_bodies, replies, tensor_bodies
@@ -64,7 +64,7 @@ class Api:
             name, api, call = self._route(method, path)
             answer, code = call(body), Code.OK
         except Exception as error:
-            code, text = told(error)
+            code, text = status_of(error)
             answer = replies.error_reply(text)
         self._metrics.request_count.add(name, code.name)
         if code is Code.OK and api:

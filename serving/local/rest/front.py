@@ -36,7 +36,7 @@ _URI: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?#]|%[0-9A-Fa-f]{2})*
 
 
 def _unzip(body: bytes) -> bytes:
-    """A gzip body unpacked, as the stock server does; not by Tornado, which would unpack a bomb whole."""
+    """A gzip body unpacked, as the stock server does. Not by Tornado, which has no limit on the unpacked size."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     data = unpacker.decompress(body, MAX_UNZIPPED_BYTES)
     if unpacker.unconsumed_tail:
@@ -46,10 +46,10 @@ def _unzip(body: bytes) -> bytes:
     return data
 
 
-# Streamed, because Tornado would read whole bodies as forms, which is what curl says they are.
+# Streamed, because Tornado would parse whole bodies as forms, which is the type that curl sends.
 @tornado.web.stream_request_body
 class _Handler(tornado.web.RequestHandler):
-    """Hands a request to a thread, so that one call does not hold up the others."""
+    """Answers each request in a thread of the pool, so that one call does not delay the others."""
 
     def initialize(self, front: RestFront) -> None:
         self._front = front
@@ -111,7 +111,7 @@ class _Handler(tornado.web.RequestHandler):
 
 
 class RestFront:
-    """A Tornado server in a thread of its own."""
+    """A Tornado server in a background thread."""
 
     def __init__(
         self,

@@ -60,8 +60,8 @@ def checked(value: Any, dtype: int) -> Any:
     elif dtype in _FLOATS:
         fits = number
     else:
-        told = f"Conversion of JSON Value: {json_text.dump(value)} to type: {type_name(dtype)}"
-        raise ServingError(Code.UNIMPLEMENTED, told)
+        message = f"Conversion of JSON Value: {json_text.dump(value)} to type: {type_name(dtype)}"
+        raise ServingError(Code.UNIMPLEMENTED, message)
     if not fits:
         raise invalid_argument(
             f"JSON Value: {json_text.dump(value)} Type: {json_text.type_name(value)} is not of expected type: "

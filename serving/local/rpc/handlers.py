@@ -1,7 +1,7 @@
 """The gRPC API: PredictionService and ModelService.
 
-Requests arrive as bytes and are parsed here, so that bytes which are no message are an
-answer (INTERNAL, as in the stock server) and not a stack trace in the log.
+Requests arrive as bytes and are parsed here, so that bytes that do not parse are answered with
+INTERNAL, as the stock server does, and leave no stack trace in the log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
 from serving.local import memory
 from serving.local.calls.service import Service
 from serving.local.deadline import Deadline
-from serving.local.errors import Code, ServingError, from_exception, told
+from serving.local.errors import Code, ServingError, from_exception, status_of
 
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
@@ -59,7 +59,7 @@ def parse(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except message.DecodeError as error:
-        raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received bytes that are none") from error
+        raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received other bytes") from error
 
 
 def answer(limiter: CallLimiter, call: Callable[[bytes, grpc.ServicerContext], message.Message]) -> Any:
@@ -70,7 +70,7 @@ def answer(limiter: CallLimiter, call: Callable[[bytes, grpc.ServicerContext], m
             with limiter:
                 return call(data, context).SerializeToString()
         except Exception as error:
-            code, text = told(error)
+            code, text = status_of(error)
         finally:
             if len(data) >= memory.BIG_MESSAGE:
                 memory.give_back_soon()
@@ -145,7 +145,7 @@ def handlers(service: Service, limiter: CallLimiter) -> list[Handler]:
 
 
 class UnknownMethods(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """Answers calls of methods that nobody offers as the C++ server does: UNIMPLEMENTED, without a text."""
+    """Answers calls of unknown methods as the C++ server does: UNIMPLEMENTED, without a message."""
 
     def service(self, _: grpc.HandlerCallDetails) -> Any:
         def refuse(_: Any, context: grpc.ServicerContext) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ class Health:
         self._watchers: dict[Send, str] = {}
 
     def drain(self) -> None:
-        """From now on say NOT_SERVING, and tell so to those that watch."""
+        """Answer NOT_SERVING from now on, and send it to all watchers."""
         with self._lock:
             self._draining = True
             watchers = list(self._watchers.items())
@@ -53,7 +53,7 @@ class Health:
         turn = threading.Lock()
 
         def send(reply: bytes | None) -> None:
-            # One at a time: gRPC refuses a message while another one goes out, and waits for it for ever.
+            # One at a time: gRPC refuses a message while another one is being sent, and then never ends the call.
             with turn:
                 send_response_callback(reply)
 

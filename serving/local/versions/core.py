@@ -77,10 +77,10 @@ class ServerCore(Generic[S]):
         _raise_unavailable(settled, "servable(s)")
 
     def reload(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool] = lambda: False) -> None:
-        """Go over to another list of models: labels first, then versions; waits for models that are new.
+        """Apply another list of models: labels first, then versions; waits for new models.
 
         Raises:
-            ServingError: As the stock server words it. Models and labels are then as before,
+            ServingError: With the stock server's message. Models and labels are then as before,
                 unless a new model could not be loaded.
         """
         if config.WhichOneof("config") != "model_config_list":
@@ -101,7 +101,7 @@ class ServerCore(Generic[S]):
             finally:
                 self._bus.forget(listener)
         if settled is None:
-            raise ServingError(Code.CANCELLED, f"The caller left before these models were there: {sorted(new)}")
+            raise ServingError(Code.CANCELLED, f"The caller left before these models were loaded: {sorted(new)}")
         _raise_unavailable(settled, "model(s)")
 
     def _checked_labels(self, models: config_pb2.ModelConfigList) -> dict[str, dict[str, int]]:
@@ -163,8 +163,8 @@ def _raise_unavailable(settled: dict[ServableId, VersionStatus] | None, what: st
     bad = {servable: status for servable, status in (settled or {}).items() if status.state is not State.AVAILABLE}
     if not bad:
         return
-    told = ""
+    reasons = ""
     for servable, status in sorted(bad.items()):
         reason = f" due to error: {status.error}" if status.error else ""
-        told += f"{{{servable}{reason}}}, "
-    raise ServingError(Code.UNKNOWN, f"{len(bad)} {what} did not become available: {{{told}}}")
+        reasons += f"{{{servable}{reason}}}, "
+    raise ServingError(Code.UNKNOWN, f"{len(bad)} {what} did not become available: {{{reasons}}}")

@@ -58,13 +58,13 @@ class Handle(Generic[S]):
 
     id: ServableId
     servable: S
-    let_go: Callable[[], None]
+    release: Callable[[], None]
 
     def __enter__(self) -> Handle[S]:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.let_go()
+        self.release()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Manager(Generic[S]):
         self._thread.start()
 
     def aspire(self, name: str, versions: dict[int, pathlib.Path]) -> None:
-        """Say which versions of a model should serve; a later call overrides an earlier one."""
+        """Set which versions of a model should serve; a later call overrides an earlier one."""
         with self._lock:
             if name not in self._pending and self._is_as_aspired(name, versions):
                 return
@@ -121,9 +121,9 @@ class Manager(Generic[S]):
                 wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
                 raise not_found(f"Servable not found for request: {wanted}")
             found.calls += 1
-            return Handle(found.id, found.servable, lambda: self._let_go(found))
+            return Handle(found.id, found.servable, lambda: self._release(found))
 
-    def _let_go(self, version: _Version[S]) -> None:
+    def _release(self, version: _Version[S]) -> None:
         with self._lock:
             version.calls -= 1
             if version.phase is _Phase.UNLOADING and not version.calls:
@@ -157,7 +157,7 @@ class Manager(Generic[S]):
         concurrent.futures.wait(unloads, timeout=seconds)
         self._unloaders.shutdown(wait=False)
 
-    # The rest runs under the lock unless it says otherwise.
+    # The methods below are called with the lock held, unless noted.
 
     def _is_as_aspired(self, name: str, versions: dict[int, pathlib.Path]) -> bool:
         managed = self._versions.get(name, {})
@@ -191,7 +191,7 @@ class Manager(Generic[S]):
         return any(self._next_action(by_number) is not None for by_number in self._versions.values())
 
     def _flush(self) -> None:
-        """Forget versions that nobody wants any more and that are not serving."""
+        """Forget versions that are no longer aspired and do not serve."""
         for name, by_number in list(self._versions.items()):
             for number, version in list(by_number.items()):
                 if not version.aspired and version.phase in (_Phase.NEW, _Phase.OVER):
@@ -206,7 +206,7 @@ class Manager(Generic[S]):
             managed = self._versions.setdefault(name, {})
             returning = [version for number, version in managed.items() if number in wanted and not version.aspired]
             if any(version.phase is not _Phase.READY for version in returning):
-                continue  # On its way out: it can come back only after it is gone.
+                continue  # It is being unloaded: it can be loaded again only after that.
             for version in returning:
                 version.aspired = True
                 version.unwanted.clear()
@@ -260,7 +260,7 @@ class Manager(Generic[S]):
             self._lock.notify_all()
 
     def _replaced_by(self, loaded: _Version[S]) -> _Version[S] | None:
-        """The version that goes at the moment at which another one serves, so that nobody sees both available."""
+        """The version to unload in the moment in which another one serves: no reader sees both as available."""
         name = loaded.id.name
         if loaded.phase is not _Phase.READY or not loaded.aspired or self._first_load or name in self._pending:
             return None

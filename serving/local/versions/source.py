@@ -1,4 +1,4 @@
-"""Which versions should be served: looks at base paths by each model's version policy."""
+"""Which versions should be served: base paths are polled, version policies applied."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def choose(found: dict[int, pathlib.Path], policy: Policy, name: str) -> dict[in
     if kind == "specific":
         wanted = set(policy.specific.versions)
         for version in sorted(wanted - found.keys()):
-            _LOG.warning("Version %d of %s was asked for and is not there", version, name)
+            _LOG.warning("Version %d of %s is configured and does not exist", version, name)
         return {version: path for version, path in found.items() if version in wanted}
     count = policy.latest.num_versions or 1
     return {version: found[version] for version in sorted(found)[-count:]}
 
 
 class StoragePathSource:
-    """Polls the base paths and says which versions are aspired, model by model."""
+    """Polls the base paths and sets the aspired versions of each model."""
 
     def __init__(self, aspire: Aspire, poll_seconds: int) -> None:
         self._aspire = aspire

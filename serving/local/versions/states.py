@@ -47,7 +47,7 @@ class StateMonitor:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
 
     def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
-        """Take over changes; nobody sees one without the others."""
+        """Record changes; a reader sees all of them or none."""
         with self._changed:
             for servable, status in changes:
                 self._statuses.setdefault(servable.name, {})[servable.version] = status
@@ -72,7 +72,7 @@ class StateMonitor:
     def wait_until_settled(
         self, names: Collection[str], *, give_up: Callable[[], bool] = lambda: False
     ) -> dict[ServableId, VersionStatus] | None:
-        """Wait until each model has a version that is available or over; None if `give_up` said so first."""
+        """Wait until each model has a version that is available or over; None if `give_up` returned True first."""
         with self._changed:
             while True:
                 settled = [self._settled(name) for name in names]

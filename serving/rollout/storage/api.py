@@ -81,7 +81,8 @@ class ClusterApi:
         self._patience = patience
         self._answered = False
         self._api_exception = kubernetes.client.ApiException
-        self._away = (urllib3.exceptions.HTTPError, OSError)
+        # The last one: the program of a kubeconfig, or the file of the pod's account, gave no new token.
+        self._away = (urllib3.exceptions.HTTPError, OSError, kubernetes.config.ConfigException)
 
     def ask(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """One call.

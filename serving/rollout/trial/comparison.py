@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import math
@@ -10,29 +11,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from duoserve import Clip, Prediction
 from duoserve.artifact.samples import GoldenSample
+from duoserve.contract import normal_name, score_of_column
 from serving.rollout.errors import SettingsError
+from serving.rollout.trial.measures import Measure, Truth, measure_for
 
 __all__ = ["Answers", "Comparison", "Input", "compare", "from_samples", "read_inputs"]
 
+_NO_SCORES: Final = frozenset(("image", "audio", "text", "split", "group"))
 _Z: Final = 1.645  # one-sided 95 %: of twenty versions that just keep to a limit, one is stopped by chance
 
 
 class Input(NamedTuple):
-    """An encoded image or Clip, a text and, where it is known, the true class."""
+    """An encoded image or Clip, a text and, where it is known, what is right."""
 
     image: bytes | Clip
     text: str
-    label: str | None = None
+    true: Truth | None = None
 
 
 class Answers(NamedTuple):
-    """What both versions answered to one input, and the true class where it is known."""
+    """What both versions answered to one input, and what is right where it is known."""
 
     old: Prediction
     new: Prediction
-    true: str | None = None
+    true: Truth | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,14 +47,16 @@ class Comparison:
 
     Attributes:
         inputs: How many.
-        agreement: Share of them with the same class from both.
-        drift: Total variation between the mean probabilities of the classes, 0 to 1.
-        moved: Most frequent changes, "old class -> new class" with their number.
-        labelled: Inputs whose true class is known.
-        old_accuracy: Share of the labelled ones that the old version gets right.
-        new_accuracy: The same of the new version.
-        lost: Labelled inputs that only the old version gets right.
-        gained: Those that only the new version has right.
+        agreement: Share of them with the same class from both; of tags the mean overlap, of scores how many are near.
+        drift: Between the distributions of the answers, 0 to 1: see `serving.rollout.trial.measures`.
+        moved: Most frequent changes, "old decision -> new decision" with their number.
+        labelled: Inputs of which it is known what is right.
+        measure: What the qualities are: accuracy, mean F1 or R².
+        old_quality: Of the old version on the labelled inputs.
+        new_quality: Of the new version.
+        squares: Sum over them of the squared difference of an answer's quality. Of classes: how many inputs only one
+            version has right.
+        same: What versions that agree give.
     """
 
     inputs: int
@@ -56,10 +64,11 @@ class Comparison:
     drift: float
     moved: tuple[tuple[str, int], ...] = ()
     labelled: int = 0
-    old_accuracy: float = 0.0
-    new_accuracy: float = 0.0
-    lost: int = 0
-    gained: int = 0
+    measure: str = Measure.name
+    old_quality: float = 0.0
+    new_quality: float = 0.0
+    squares: float = 0.0
+    same: str = Measure.same
 
     @property
     def agreement_at_most(self) -> float:
@@ -73,20 +82,31 @@ class Comparison:
 
     @property
     def drop_at_least(self) -> float:
-        """By how much the accuracy falls at least, going by these inputs: of paired answers, only those count
-        that one version has right and the other has not."""
+        """By how much the quality falls at least, going by these inputs: of paired answers, only those count
+        that are not equally good."""
         if not self.labelled:
             return 0.0
-        n, drop = self.labelled, self.lost - self.gained
-        spread = _Z * math.sqrt(max(self.lost + self.gained - drop**2 / n, 0.0))
+        n = self.labelled
+        drop = (self.old_quality - self.new_quality) * n
+        spread = _Z * math.sqrt(max(self.squares - drop**2 / n, 0.0))
         return (drop - spread) / n
+
+    @property
+    def qualities(self) -> str:
+        """Both qualities, for people."""
+        old, new = (
+            f"{each:.1%}" if self.measure == Measure.name else f"{each:.3f}"
+            for each in (self.old_quality, self.new_quality)
+        )
+        return f"{old} -> {new}"
 
 
 def read_inputs(path: Path, most: int) -> list[Input]:
     """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
 
-    They are evenly chosen. A column `label` names the true class. Where there is a column `split`, only its rows `test`
-    are taken: a version does too well on what it was trained with.
+    They are evenly chosen. A column `label` names the true class, or tags with bars between them; without it, columns
+    of numbers are the true scores. Where there is a column `split`, only its rows `test` are taken: a version does too
+    well on what it was trained with.
 
     Raises:
         SettingsError: The file or an image can't be read, or there are none.
@@ -95,7 +115,7 @@ def read_inputs(path: Path, most: int) -> list[Input]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get("split", "test") == "test"]
         step = max(1, -(-len(rows) // most))
-        found = [Input(_medium(path.parent, row), row["text"] or "", row.get("label") or None) for row in rows[::step]]
+        found = [Input(_medium(path.parent, row), row["text"] or "", _truth(row)) for row in rows[::step]]
     except KeyError as error:
         raise SettingsError(f"Expected the columns image and text in {path}. Received: no {error}") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -121,31 +141,39 @@ def _medium(folder: Path, row: Mapping[str, str]) -> bytes | Clip:
     return Clip((folder / row["audio"]).read_bytes()) if row.get("audio") else (folder / row["image"]).read_bytes()
 
 
+def _truth(row: Mapping[str, str]) -> Truth | None:
+    if "label" in row:
+        return normal_name(row["label"] or "") or None
+    scores = {}
+    for column in row.keys() - _NO_SCORES:
+        with contextlib.suppress(TypeError, ValueError):
+            scores[score_of_column(column)[0]] = float(row[column])
+    return scores or None
+
+
 def compare(pairs: Sequence[Answers]) -> Comparison:
-    """Compares answers to the same inputs. Classes are matched by name, so their order may change."""
+    """Compares answers to the same inputs. Labels are matched by name, so their order may change."""
     if not pairs:
         return Comparison(0, 1.0, 0.0)
     old, new = [pair.old for pair in pairs], [pair.new for pair in pairs]
-    means = [_mean(side) for side in (old, new)]
-    names = means[0].keys() | means[1].keys()
-    moved = Counter(f"{was.label} -> {now.label}" for was, now in zip(old, new, strict=True) if was.label != now.label)
-    right = [(pair.old.label == pair.true, pair.new.label == pair.true) for pair in pairs if pair.true is not None]
+    by = measure_for(old[0], new[0])
+    decisions = [(was.decision, now.decision) for was, now in zip(old, new, strict=True)]
+    moved = Counter(f"{was or 'none'} -> {now or 'none'}" for was, now in decisions if was != now)
+    labelled = [pair for pair in pairs if by.knows(pair.true)]
+    true = [pair.true for pair in labelled if pair.true is not None]
+    was, now = (
+        by.qualities([getattr(pair, side) for pair in labelled], true) if labelled else np.zeros(1)
+        for side in ("old", "new")
+    )
     return Comparison(
         inputs=len(pairs),
-        agreement=1 - moved.total() / len(pairs),
-        drift=sum(abs(means[0].get(name, 0.0) - means[1].get(name, 0.0)) for name in names) / 2,
+        agreement=float(by.agreements(old, new).mean()),
+        drift=by.drift(old, new),
         moved=tuple(moved.most_common(5)),
-        labelled=len(right),
-        old_accuracy=sum(before for before, _ in right) / max(len(right), 1),
-        new_accuracy=sum(after for _, after in right) / max(len(right), 1),
-        lost=sum(before and not after for before, after in right),
-        gained=sum(after and not before for before, after in right),
+        labelled=len(labelled),
+        measure=by.name,
+        old_quality=float(was.mean()),
+        new_quality=float(now.mean()),
+        squares=float(((was - now) ** 2).sum()),
+        same=by.same,
     )
-
-
-def _mean(predictions: Sequence[Prediction]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for prediction in predictions:
-        for label, probability in zip(prediction.labels, prediction.probabilities.tolist(), strict=True):
-            total[label] = total.get(label, 0.0) + probability
-    return {label: value / len(predictions) for label, value in total.items()}

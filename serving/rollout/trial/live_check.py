@@ -15,6 +15,7 @@ import numpy as np
 
 from duoserve import BadReply, DuoserveError, Prediction
 from duoserve.artifact.samples import GoldenSample
+from duoserve.contract import SERVING_BYTES
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
 from serving.rollout.package import Package, contract_of, incompatible
 from serving.rollout.replicas.fleet import Fleet, Send
@@ -37,8 +38,8 @@ class ReplicaFigures:
 
     Attributes:
         address: host:port.
-        golden: Samples that were asked, by tensors and by bytes.
-        golden_worst: Largest difference of a probability from a golden sample's.
+        golden: Samples that were asked, by tensors and, where the version takes them, by bytes.
+        golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
         latency: None when the golden samples failed already.
         bad_replies: Inputs to which the new version had no usable answer: NaN, an error.
     """
@@ -90,7 +91,7 @@ class CheckReport:
             parts.append(f"agreement {self.comparison.agreement:.0%} of {self.comparison.inputs} inputs")
             parts.append(f"drift {self.comparison.drift:.2f}")
         if self.comparison.labelled:
-            parts.append(f"accuracy {self.comparison.old_accuracy:.1%} -> {self.comparison.new_accuracy:.1%}")
+            parts.append(f"{self.comparison.measure} {self.comparison.qualities}")
         return ", ".join(parts)
 
 
@@ -243,7 +244,7 @@ class LiveCheck:
         findings: list[str] = []
         worst = 0.0
         asked = 0
-        for send in _SENDS:
+        for send in _SENDS if SERVING_BYTES in self._package.contract.signatures else _SENDS[:1]:
             client = self._fleet.client(address, self._package.version, send)
             for position, sample in enumerate(self._package.samples):
                 asked += 1
@@ -254,12 +255,12 @@ class LiveCheck:
                 except DuoserveError as error:
                     findings.append(f"{address}: golden sample {position} as {send}: {_received(error)}")
                     continue
-                off = _distance(answer, sample)
+                off, same = _distance(answer, sample, self._package.samples, self._limits.golden_tolerance)
                 worst = max(worst, off)
-                if off > self._limits.golden_tolerance or answer.label != sample.label:
+                if off > self._limits.golden_tolerance or not same:
                     findings.append(
-                        f"{address}: golden sample {position} as {send}: expected {sample.label!r} within"
-                        f" {self._limits.golden_tolerance:g}. Received: {answer.label!r}, {off:.2g} off"
+                        f"{address}: golden sample {position} as {send}: expected {sample.decision!r} within"
+                        f" {self._limits.golden_tolerance:g}. Received: {answer.decision!r}, {off:.2g} off"
                     )
         return asked, _shown(findings), worst
 
@@ -294,27 +295,31 @@ class LiveCheck:
             # Two versions that are right equally often may well disagree where both are often wrong.
             if comparison.drop_at_least > limits.accuracy_drop:
                 findings.append(
-                    f"inputs: expected the accuracy to fall by at most {limits.accuracy_drop:.1%}. Received:"
-                    f" {comparison.old_accuracy:.1%} -> {comparison.new_accuracy:.1%} on {comparison.labelled}{moved}"
+                    f"inputs: expected the {comparison.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
+                    f" {comparison.qualities} on {comparison.labelled}{moved}"
                 )
         elif comparison.agreement_at_most < limits.agreement:
             findings.append(
-                f"inputs: expected the same class for at least {limits.agreement:.0%} of {comparison.inputs} inputs."
+                f"inputs: expected {comparison.same} for at least {limits.agreement:.0%} of {comparison.inputs} inputs."
                 f" Received: {comparison.agreement:.0%}{moved}"
             )
         if comparison.drift > limits.drift:
             findings.append(
-                f"inputs: expected the mean probabilities to drift by at most {limits.drift:g}."
+                f"inputs: expected the answers to drift by at most {limits.drift:g}."
                 f" Received: {comparison.drift:.2f}{moved}"
             )
         return findings
 
 
-def _distance(answer: Prediction, sample: GoldenSample) -> float:
-    expected = np.array(sample.probabilities, np.float32)
-    if answer.probabilities.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(answer.probabilities - expected).max())
+def _distance(
+    answer: Prediction, sample: GoldenSample, samples: Sequence[GoldenSample], tolerance: float
+) -> tuple[float, bool]:
+    """How far an answer is off, of scores as a share of the largest one, and whether it is the same decision."""
+    expected = np.array(sample.values, np.float32)
+    if answer.values.shape != expected.shape:
+        return float("inf"), False
+    scale = answer.kind.scale(np.array([each.values for each in samples], np.float32))
+    return float((np.abs(answer.values - expected) / scale).max()), answer.kind.same(expected, answer.values, tolerance)
 
 
 def _received(error: DuoserveError) -> str:

@@ -61,7 +61,8 @@ class EmbedExplain:
             raise self._follower.locate(error, outputs.version)
         return Explanation(
             label=answering.spec.labels[class_id],
-            probability=float(found["probability"][0]),
+            value=float(found[answering.spec.answer.value][0]),
+            kind=answering.spec.answer,
             pixels=pixels,
             image_relevance=found["image_relevance"][0],
             text=text,

@@ -154,8 +154,13 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     """How the row goes out. `auto` takes what is smaller on the wire.
 
     Raises:
-        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV.
+        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV, or the version
+            does not take any.
     """
+    if not spec.serving_bytes:
+        if mode == "bytes":
+            raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
+        return "tensors"
     if row.data is None or (isinstance(row.facts, EncodedAudio) and row.facts.format != "WAV"):
         if mode != "bytes":
             return "tensors"
@@ -173,6 +178,13 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
 
 
+def _no_bytes(spec: PreprocessingSpec) -> str:
+    return (
+        f"this version has no signature {SERVING_BYTES} (no operation of its graph makes the ids of its"
+        f" {spec.tokenizer_kind} tokenizer)"
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
     """Items for one signature, to be prepared for whichever version answers.
@@ -180,7 +192,7 @@ class Query:
     Attributes:
         rows: At least one.
         signature: SERVING_BYTES sends the rows as they are; every other one, tensors.
-        label: For EXPLAIN the class that is meant; None: the most probable one.
+        label: For EXPLAIN the class, tag or score that is meant; None: the most probable one (of scores the first).
     """
 
     rows: Sequence[Row]
@@ -190,14 +202,17 @@ class Query:
     @property
     def everywhere(self) -> bool:
         """Whether every version has the signature."""
-        return self.signature in SIGNATURES.values()
+        return self.signature == SERVING_DEFAULT
 
     def mismatch(self, spec: PreprocessingSpec) -> str | None:
         """What keeps a version of this spec from answering, as an error says it; None: nothing."""
+        if self.signature == SERVING_BYTES and not spec.serving_bytes:
+            return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
         if not self.everywhere and self.signature not in signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
-            return f"Expected label to be one of the version's {len(spec.labels)} classes. Received: {self.label!r:.80}"
+            known = f"{len(spec.labels)} {spec.answer.columns}"
+            return f"Expected label to be one of the version's {known}. Received: {self.label!r:.80}"
         return mismatch(self.rows, spec)
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:

@@ -23,13 +23,13 @@ from duoserve._calls.version_follower import VersionFollower
 from duoserve._checks import expect_kind, expect_name, expect_whole, resolve_target, timeout_seconds
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve.contract import PreprocessingSpec, SignatureSpec
-from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.errors import DuoserveError, InvalidInput, UnsupportedModel
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord, Observer
 from duoserve.preprocessing.audio import AudioSource, Clip
 from duoserve.preprocessing.images import ImageSource
 from duoserve.preprocessing.preprocessor import Preprocessor
-from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
+from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, Sent, TensorPrediction
 from duoserve.routing import Canary, Shadow, ShadowReport, ShadowTally
 
 __all__ = ["Operations"]
@@ -71,7 +71,7 @@ class Operations:
         self._observers = Observers(observers)
         self._follower = VersionFollower(rpc, server=server, model=model)
         self._embed_explain = EmbedExplain(self._follower)
-        self._batches = _batches.Batches[Prediction](self._follower, self._follower.predict_rows, max_batch_size)
+        self._batches = _batches.Batches[Prediction](self._follower, self._predict_rows, max_batch_size)
         self._embeddings = _batches.Batches[Embedding](self._follower, self._embed_explain.embed_rows, max_batch_size)
 
     def predict(
@@ -164,10 +164,25 @@ class Operations:
     def _predict_one(self, context: Context, target: Target, row: Row) -> Steps[Prediction]:
         expected = yield from self._follower.expected(context, target)
         sent = context.record.sent = _inputs.choose(row, expected.spec, self._send)
-        outcomes = yield from self._follower.predict_rows(context, target, [row], sent)
+        outcomes = yield from self._predict_rows(context, target, [row], sent)
         if isinstance(outcomes[0], DuoserveError):
             raise outcomes[0]
         return outcomes[0]
+
+    def _predict_rows(
+        self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
+    ) -> Steps[list[Prediction | DuoserveError]]:
+        """One request for all rows; as tensors where the label names a version by now that takes no bytes."""
+        try:
+            return (yield from self._follower.predict_rows(context, target, rows, sent))
+        except UnsupportedModel:
+            if sent == "tensors" or self._send == "bytes":
+                raise
+            found, _ = yield from self._follower.describe(context, target)
+            if found.spec.serving_bytes:
+                raise
+        context.record.sent = "tensors"
+        return (yield from self._follower.predict_rows(context, target, rows, "tensors"))
 
     def _copy(self, answered: Sequence[tuple[Row, Prediction]]) -> Steps[None]:
         """Sends a share of what was answered to the shadow too, off the caller's path."""
@@ -193,7 +208,7 @@ class Operations:
                 expected = yield from self._follower.expected(context, shadow.target)
                 ways = {_inputs.choose(row, expected.spec, self._send) for row in rows}
                 context.record.sent = sent = ways.pop() if len(ways) == 1 else "tensors"
-                outcomes = yield from self._follower.predict_rows(context, shadow.target, rows, sent)
+                outcomes = yield from self._predict_rows(context, shadow.target, rows, sent)
         except DuoserveError as error:
             outcomes = [error] * len(rows)
         for (_, main), outcome in zip(pairs, outcomes, strict=True):
@@ -247,7 +262,7 @@ class Operations:
         with observed:
             context.record.sent = "tensors"
             found = yield from self._follower.predict_tensors(context, self.target, image, tokens, preprocessor)
-            context.record.rows = len(found.probabilities)
+            context.record.rows = len(found.values)
             return found
 
     def run(

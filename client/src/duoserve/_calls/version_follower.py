@@ -31,6 +31,7 @@ from duoserve.contract import (
     PreprocessingSpec,
     SignatureSpec,
     TensorSpec,
+    answer_tensor,
 )
 from duoserve.errors import (
     BadReply,
@@ -120,6 +121,8 @@ class VersionFollower:
             yield Offload(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
             raise self.locate(UnsupportedModel(str(error)), target) from error
+        except UnsupportedModel as error:  # its tokenizer needs a package
+            raise self.locate(error, target) from error.__cause__
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 
@@ -248,12 +251,16 @@ class VersionFollower:
     def _outcomes(
         self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
     ) -> list[Prediction | DuoserveError]:
-        probabilities = self.tensor(outputs, TensorSpec("probabilities", "float32", (rows, len(spec.labels))))
-        found: list[Prediction | DuoserveError] = [*predictions(probabilities, spec, outputs.version, target, sent)]
-        if not _all_finite(probabilities):
-            for i in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
-                found[i] = self.locate(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
+        expected = answer_tensor(spec, rows)
+        values = self.tensor(outputs, expected)
+        found: list[Prediction | DuoserveError] = [*predictions(values, spec, outputs.version, target, sent)]
+        if not _all_finite(values):
+            for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+                found[i] = self._not_finite(expected, outputs.version)
         return found
+
+    def _not_finite(self, expected: TensorSpec, version: int) -> DuoserveError:
+        return self.locate(BadReply(f"Expected finite {expected.name}. Received: NaN"), version)
 
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
@@ -270,12 +277,13 @@ class VersionFollower:
                 ),
                 outputs.version,
             )
-        labels = answering.spec.labels
-        probabilities = self.tensor(outputs, TensorSpec("probabilities", "float32", (len(image), len(labels))))
-        if not _all_finite(probabilities):
-            raise self.locate(BadReply("Expected finite probabilities. Received: NaN"), outputs.version)
-        probabilities.flags.writeable = False
-        return TensorPrediction(probabilities, labels, outputs.version)
+        spec = answering.spec
+        expected = answer_tensor(spec, len(image))
+        values = self.tensor(outputs, expected)
+        if not _all_finite(values):
+            raise self._not_finite(expected, outputs.version)
+        values.flags.writeable = False
+        return TensorPrediction(values, spec.labels, spec.answer, outputs.version)
 
     def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
         try:

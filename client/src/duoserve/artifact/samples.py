@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from duoserve.contract import ContractError
+from duoserve.contract import Answer, ContractError, Scores
 from duoserve.preprocessing.audio import Clip
 
 __all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
@@ -29,11 +29,11 @@ class GoldenSample:
     """One raw input and the answer that the exported model gave to it.
 
     Attributes:
-        image_bytes: An encoded image (JPEG or PNG), of any size. Empty when it is missing.
+        image_bytes: An encoded image (JPEG, PNG or WebP), of any size. Empty when it is missing.
         text: The text, as a user types it. Empty when it is missing.
         tokens: The ids that the client must make of `text`: token_length of them.
-        probabilities: One for each label, from the Keras model in float32.
-        label: The most probable class.
+        values: The answer of the Keras model, in float32: a probability or score for each label.
+        decision: The same as one text, as `duoserve.contract.Answer.decision` makes it.
         audio_bytes: For a model that takes audio, a WAV in place of the image.
         embedding: What the Keras model gives for `embed`; empty where the version has no such signature.
     """
@@ -41,8 +41,8 @@ class GoldenSample:
     image_bytes: bytes = dataclasses.field(repr=False)
     text: str
     tokens: tuple[int, ...]
-    probabilities: tuple[float, ...]
-    label: str
+    values: tuple[float, ...]
+    decision: str
     audio_bytes: bytes = dataclasses.field(default=b"", repr=False)
     embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
@@ -57,9 +57,9 @@ class GoldenSample:
         return Clip(self.audio_bytes) if self.audio_bytes else self.image_bytes or None, self.text or None
 
 
-def dump_samples(samples: Sequence[GoldenSample]) -> str:
-    """JSON of the samples, one to a line."""
-    lines = ",\n".join(json.dumps(_record(sample), ensure_ascii=False) for sample in samples)
+def dump_samples(samples: Sequence[GoldenSample], answer: Answer) -> str:
+    """JSON of the samples, one to a line: `values` under the name of the answer's output, `decision` as `label`."""
+    lines = ",\n".join(json.dumps(_record(sample, answer.output), ensure_ascii=False) for sample in samples)
     return f'{{"format": {FORMAT}, "samples": [\n{lines}\n]}}\n'
 
 
@@ -82,8 +82,9 @@ def load_samples(text: str | bytes) -> tuple[GoldenSample, ...]:
     return tuple(_sample(position, row) for position, row in enumerate(rows))
 
 
-def _record(sample: GoldenSample) -> dict[str, Any]:
-    record = dataclasses.asdict(sample)
+def _record(sample: GoldenSample, output: str) -> dict[str, Any]:
+    names = {"values": output, "decision": "label"}
+    record = {names.get(name, name): value for name, value in dataclasses.asdict(sample).items()}
     for name in ("image_bytes", "audio_bytes"):
         record[name] = base64.b64encode(record[name]).decode("ascii")
     for name in ("audio_bytes", "embedding"):  # as readers before them expect it
@@ -98,15 +99,15 @@ def _sample(position: int, row: Any) -> GoldenSample:
             image_bytes=base64.b64decode(row["image_bytes"], validate=True),
             text=_text(row["text"]),
             tokens=tuple(int(token) for token in row["tokens"]),
-            probabilities=tuple(float(value) for value in row["probabilities"]),
-            label=_text(row["label"]),
+            values=tuple(float(value) for value in row[Scores.output if Scores.output in row else "probabilities"]),
+            decision=_text(row["label"]),
             audio_bytes=base64.b64decode(row.get("audio_bytes", ""), validate=True),
             embedding=tuple(float(value) for value in row.get("embedding", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ContractError(
-            f"Expected golden sample {position} to have image_bytes (base64), text, tokens, probabilities and label."
-            f" Received: {type(error).__name__}: {error}"
+            f"Expected golden sample {position} to have image_bytes (base64), text, tokens, probabilities or scores,"
+            f" and label. Received: {type(error).__name__}: {error}"
         ) from error
 
 

@@ -7,6 +7,18 @@ A model carries its own `PreprocessingSpec` in the `describe` signature, so a cl
 it from the server that it talks to, per version, and can't drift from the model.
 """
 
+from duoserve.contract.answers import (
+    ANSWERS,
+    BAR,
+    ONE_CLASS,
+    Answer,
+    OneClass,
+    Scores,
+    Tags,
+    YesNo,
+    normal_name,
+    score_of_column,
+)
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError
 from duoserve.contract.signatures import (
@@ -17,23 +29,51 @@ from duoserve.contract.signatures import (
     SERVING_DEFAULT,
     SignatureSpec,
     TensorSpec,
+    answer_tensor,
     signatures,
 )
 from duoserve.contract.spec import AUDIO, IMAGE, TEXT, PreprocessingSpec
+from duoserve.contract.tokenizers import (
+    BPE,
+    SENTENCEPIECE,
+    TOKENIZERS,
+    UNIGRAM,
+    WORDPIECE,
+    pack_tokenizer,
+    unpack_tokenizer,
+)
 
 __all__ = [
+    "ANSWERS",
     "AUDIO",
+    "BAR",
+    "BPE",
     "DESCRIBE",
     "EMBED",
     "EXPLAIN",
     "IMAGE",
+    "ONE_CLASS",
+    "SENTENCEPIECE",
     "SERVING_BYTES",
     "SERVING_DEFAULT",
     "TEXT",
+    "TOKENIZERS",
+    "UNIGRAM",
+    "WORDPIECE",
+    "Answer",
     "AudioSpec",
     "ContractError",
+    "OneClass",
     "PreprocessingSpec",
+    "Scores",
     "SignatureSpec",
+    "Tags",
     "TensorSpec",
+    "YesNo",
+    "answer_tensor",
+    "normal_name",
+    "pack_tokenizer",
+    "score_of_column",
     "signatures",
+    "unpack_tokenizer",
 ]

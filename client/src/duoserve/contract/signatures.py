@@ -15,6 +15,7 @@ __all__ = [
     "SERVING_DEFAULT",
     "SignatureSpec",
     "TensorSpec",
+    "answer_tensor",
     "signatures",
 ]
 
@@ -22,7 +23,9 @@ SERVING_DEFAULT: Final = "serving_default"
 """Tensors in: preprocessed by the caller. Four times fewer bytes than float32 pixels."""
 
 SERVING_BYTES: Final = "serving_bytes"
-"""Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages."""
+"""Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages.
+
+A version whose tokenizer has no equal in TensorFlow Text has no such signature: `PreprocessingSpec.serving_bytes`."""
 
 DESCRIBE: Final = "describe"
 """A dummy row in, the version's `PreprocessingSpec` as JSON out.
@@ -34,9 +37,9 @@ EMBED: Final = "embed"
 """Tensors in, a vector out: the features where both inputs are joined. Of length 1: a dot product is a cosine."""
 
 EXPLAIN: Final = "explain"
-"""Tensors and a class in; by how much its probability falls without each patch, word and input out.
+"""Tensors and a column of the answer in; by how much its value falls without each patch, word and input out.
 
-`class_id` is the column of the class, or -1 for the most probable one."""
+`class_id` is the column of the class, tag or score, or -1 for the most probable one (of scores the first)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,20 +71,28 @@ class SignatureSpec:
     outputs: tuple[TensorSpec, ...]
 
 
+def answer_tensor(spec: PreprocessingSpec, rows: int | None = None) -> TensorSpec:
+    """The output that has the answer of a model with this spec, for so many rows."""
+    return TensorSpec(spec.answer.output, "float32", (rows, len(spec.labels)))
+
+
 def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
     """Every signature of a model with this spec, by name: names, dtypes and shapes."""
     image = TensorSpec("image", "uint8", (None, spec.image_height, spec.image_width, 3))
     tokens = TensorSpec("tokens", "int32", (None, spec.token_length))
-    probabilities = TensorSpec("probabilities", "float32", (None, len(spec.labels)))
+    answer = answer_tensor(spec)
 
     def strings(name: str) -> TensorSpec:
         return TensorSpec(name, "string", (None,))
 
+    decided = () if spec.answer.decided is None else (strings(spec.answer.decided),)
     found = [
-        SignatureSpec(SERVING_DEFAULT, (image, tokens), (probabilities,)),
-        SignatureSpec(SERVING_BYTES, (strings(spec.bytes_input), strings("text")), (probabilities, strings("label"))),
+        SignatureSpec(SERVING_DEFAULT, (image, tokens), (answer,)),
         SignatureSpec(DESCRIBE, (strings("key"),), (strings("spec"),)),
     ]
+    if spec.serving_bytes:
+        inputs = strings(spec.bytes_input), strings("text")
+        found.insert(1, SignatureSpec(SERVING_BYTES, inputs, (answer, *decided)))
     if spec.embedding_length:
         embedding = TensorSpec("embedding", "float32", (None, spec.embedding_length))
         found.append(SignatureSpec(EMBED, (image, tokens), (embedding,)))
@@ -92,6 +103,6 @@ def signatures(spec: PreprocessingSpec) -> dict[str, SignatureSpec]:
             TensorSpec("token_relevance", "float32", (None, spec.token_length)),
             TensorSpec("input_relevance", "float32", (None, 2)),
         )
-        probability = TensorSpec("probability", "float32", (None,))
-        found.append(SignatureSpec(EXPLAIN, (image, tokens, class_id), (class_id, probability, *relevances)))
+        value = TensorSpec(spec.answer.value, "float32", (None,))
+        found.append(SignatureSpec(EXPLAIN, (image, tokens, class_id), (class_id, value, *relevances)))
     return {signature.name: signature for signature in found}

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
 from duoserve.contract.audio import AudioSpec
 from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
+from duoserve.contract.tokenizers import SENTENCEPIECE, TOKENIZERS
 
 __all__ = ["AUDIO", "IMAGE", "TEXT", "PreprocessingSpec"]
 
@@ -23,7 +25,9 @@ TEXT: Final = "text"
 FORMAT: Final = 3
 """Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
 
-_SINCE: Final[Mapping[str, int]] = MappingProxyType({"audio": 2, "optional": 2, "background": 3})
+_SINCE: Final[Mapping[str, int]] = MappingProxyType(
+    {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
+)
 """The format that brought a key. Such a key is written only where it is not the default: every other
 spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
 
@@ -36,8 +40,8 @@ class PreprocessingSpec:
         image_height: Rows of the `image` input, in pixels.
         image_width: Columns of the `image` input, in pixels.
         token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
-        tokenizer: A serialised SentencePiece model.
-        labels: Class names; position i names column i of `probabilities`.
+        tokenizer: A serialised SentencePiece model, or what `tokenizer_kind` says.
+        labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
         version: The servable version that carries this spec. Not part of `digest`: two
             versions that preprocess alike have the same digest.
@@ -51,15 +55,20 @@ class PreprocessingSpec:
         background: Red, green and blue, 0-255, on which transparent pixels are composited. None: their alpha
             is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs. Always
             None where the model takes clips.
+        answer: What the model answers with: one class, unless it is said.
         embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
             signature. Not part of `digest` either, and no reason for a newer format: a client that
             does not know of it prepares input and reads answers as before.
         explain_grid: Rows and columns into which the signature `explain` divides the image; None where
             the version has no such signature. Not part of `digest` either.
+        tokenizer_kind: One of `duoserve.contract.TOKENIZERS`: what `tokenizer` is.
+        serving_bytes: Whether the version has the signature `serving_bytes`. It has not where the graph has no
+            operation that makes the tokenizer's ids of any text. Not part of `digest`.
 
     Raises:
         ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
-            unknown optional input, a background of other numbers, more mel bands than the clip's windows tell apart.
+            unknown optional input, a background of other numbers, more mel bands than the clip's windows tell
+            apart, labels that do not fit the answer.
     """
 
     image_height: int
@@ -74,6 +83,9 @@ class PreprocessingSpec:
     background: tuple[int, int, int] | None = None
     embedding_length: int = 0
     explain_grid: tuple[int, int] | None = None
+    tokenizer_kind: str = SENTENCEPIECE
+    serving_bytes: bool = True
+    answer: Answer = ONE_CLASS
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -86,7 +98,12 @@ class PreprocessingSpec:
         ):
             check_int(name, getattr(self, name), least)
         if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
-            raise ContractError("Expected tokenizer to be the bytes of a SentencePiece model. Received: nothing")
+            raise ContractError("Expected tokenizer to be the bytes of a tokenizer. Received: nothing")
+        if self.tokenizer_kind not in TOKENIZERS:
+            raise ContractError(
+                f"Expected tokenizer_kind to be one of {', '.join(TOKENIZERS)}. Received: {self.tokenizer_kind!r:.80}"
+                " (a newer exporter wrote it: update duoserve)"
+            )
         if not self.labels or not all(isinstance(label, str) and label for label in self.labels):
             raise ContractError(f"Expected labels to be non-empty strings, at least one. Received: {self.labels!r}")
         if len(set(self.labels)) != len(self.labels):
@@ -102,6 +119,7 @@ class PreprocessingSpec:
             self.audio.band_edges(self.image_height)
         if self.background is not None:
             self._check_background(self.background)
+        self.answer.check(self.labels)
         if self.explain_grid is not None:
             if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
                 raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
@@ -145,8 +163,12 @@ class PreprocessingSpec:
             content["optional"] = list(self.optional)
         if self.audio is not None:
             content["audio"] = dataclasses.asdict(self.audio)
+        if self.tokenizer_kind != SENTENCEPIECE:
+            content["tokenizer_kind"] = self.tokenizer_kind
         if self.background is not None:
             content["background"] = list(self.background)
+        if self.answer != ONE_CLASS:
+            content["answer"] = self.answer.record()
         return content
 
     def _extras(self) -> dict[str, Any]:
@@ -156,13 +178,15 @@ class PreprocessingSpec:
             extras["embedding_length"] = self.embedding_length
         if self.explain_grid is not None:
             extras["explain_grid"] = list(self.explain_grid)
+        if not self.serving_bytes:
+            extras["serving_bytes"] = False
         return extras
 
     def to_json(self) -> str:
         """One line of JSON with `format`, `version`, `digest`, the content and what there is beside it."""
-        content = self._content()
-        needed = max(_SINCE.get(key, 1) for key in content)
-        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **self._extras()}
+        content, extras = self._content(), self._extras()
+        needed = max(_SINCE.get(key, 1) for key in (*content, *extras))
+        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **extras}
         return json.dumps(record, ensure_ascii=False, sort_keys=True)
 
     @classmethod
@@ -197,6 +221,9 @@ class PreprocessingSpec:
             background=tuple(take(record, "background", list)) if "background" in record else None,
             embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
             explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
+            tokenizer_kind=take(record, "tokenizer_kind", str) if "tokenizer_kind" in record else SENTENCEPIECE,
+            serving_bytes=record.get("serving_bytes", True) is not False,
+            answer=answer_from_record(take(record, "answer", dict)) if "answer" in record else ONE_CLASS,
         )
         if record.get("digest") != spec.digest:
             raise ContractError(

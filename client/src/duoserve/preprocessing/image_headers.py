@@ -15,13 +15,25 @@ from duoserve.errors import InvalidInput
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PIXELS", "OTHER_FORMATS", "Background", "EncodedImage", "Refused", "broken", "decode_ratio"]
+__all__ = [
+    "MAX_PARTS",
+    "MAX_PIXELS",
+    "OTHER_FORMATS",
+    "Background",
+    "EncodedImage",
+    "Refused",
+    "broken",
+    "decode_ratio",
+]
 
 Background = tuple[int, int, int]
 """Red, green and blue, 0-255, under transparent pixels."""
 
 MAX_PIXELS: Final = 89_478_485
 """More is refused as a decompression bomb. Pillow's own limit: 256 MiB of RGB."""
+
+MAX_PARTS: Final = 20_000
+"""Segments or chunks of a file: the graph looks at each, and each costs some microseconds."""
 
 OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"GIF8", "a GIF"),
@@ -49,6 +61,7 @@ class Refused:
     FORMAT: Final = "Expected image to be a JPEG, PNG or WebP. Received: "
     HINT: Final = " file (convert it, or open it with Pillow and pass the PIL image)"
     PIXELS: Final = f"Expected image of at most {MAX_PIXELS} pixels. Received: more"
+    PARTS: Final = f"Expected image of at most {MAX_PARTS} chunks or segments. Received: more"
     NO_PIXELS: Final = "Expected image to have pixels. Received: none"
     ANIMATED: Final = "Expected image to be a still image. Received: an animated one (pass one frame of it)"
     JPEG_KIND: Final = (

@@ -12,7 +12,7 @@ import numpy as np
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.exif import EXIF_PREFIX, read_orientation
-from duoserve.preprocessing.image_headers import Background, EncodedImage, Refused, broken, decode_ratio
+from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken, decode_ratio
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +65,7 @@ class JpegImage(EncodedImage):
                 image.draft(None, (self.width // ratio, self.height // ratio))
             image.load()
             if not self.inks:
-                return image.convert("RGB")
+                return image if image.mode == "RGB" else image.convert("RGB")
             # TensorFlow's conversion. Pillow has inverted what it read, marker or not.
             inks = np.asarray(image).astype(np.uint16)
             if self.adobe:
@@ -84,7 +84,7 @@ def read_jpeg(data: bytes) -> JpegImage:
     kept = [(0, 2)]
     orientation = 0
     adobe = False
-    position, first_scan, restarts = 2, 0, False
+    position, first_scan, count, restarts = 2, 0, 0, False
     while True:
         marker, start = _next_marker(data, position, _MARKER)
         if marker == _EOI and scans:
@@ -93,6 +93,9 @@ def read_jpeg(data: bytes) -> JpegImage:
         if marker == _TEM or 0xD0 <= marker <= 0xD7:
             position = start
             continue
+        count += not scans
+        if count > MAX_PARTS:
+            raise InvalidInput(Refused.PARTS)
         end = _segment_end(data, marker, start)
         content = start + 2
         if marker in (_BASELINE, _EXTENDED, _PROGRESSIVE) and frame is None:

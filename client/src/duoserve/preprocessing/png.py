@@ -20,7 +20,14 @@ import numpy.typing as npt
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import Background, EncodedImage, Refused, broken
+from duoserve.preprocessing.image_headers import (
+    MAX_PARTS,
+    MAX_PIXELS,
+    Background,
+    EncodedImage,
+    Refused,
+    broken,
+)
 from duoserve.preprocessing.transparency import blend, flatten
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ _NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _READ_AT_ONCE: Final = 8192
 """libpng's buffer for compressed data."""
 
-_SMALL: Final = 1 << 20
+_SMALL: Final = 1 << 16
 """Up to so many bytes of pixels, decompressing them here costs less than to look whether it has to be done."""
 
 
@@ -90,7 +97,8 @@ class PngImage(EncodedImage):
         head = [_chunk(b"IHDR", self.header)]
         if self.colour == _PALETTE:
             head.append(_chunk(b"PLTE", self._opaque_palette(background)))
-        if not self.header[12] and self._size > _SMALL:  # not interlaced
+        is_interlaced = self.header[12]
+        if not is_interlaced and self._size > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
             compressed = b"".join([data[start:end] for start, end in self.pixels])
             with contextlib.suppress(Exception):
                 return self._quickly(head, compressed)
@@ -199,7 +207,9 @@ def read_png(data: bytes) -> PngImage:
     palette = transparency = b""
     has_palette = False
     orientation, pixels, after_pixels = 1, list[tuple[int, int]](), False
-    for name, start, end, is_intact in _chunks(data):
+    for count, (name, start, end, is_intact) in enumerate(_chunks(data)):
+        if count > MAX_PARTS:
+            raise InvalidInput(Refused.PARTS)
         if name == b"acTL":
             raise InvalidInput(Refused.ANIMATED)
         after_pixels |= bool(pixels) and name != b"IDAT"

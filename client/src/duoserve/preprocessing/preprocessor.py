@@ -2,27 +2,27 @@
 
 Images: JPEG, PNG and WebP (as a path, bytes or a file object), numpy arrays and Pillow images
 become uint8 pixels, the same as in `serving_bytes`; where the model takes clips instead,
-`duoserve.preprocessing.audio` has the rules. Text becomes SentencePiece ids, identical to it.
+`duoserve.preprocessing.audio` has the rules. Text becomes the ids of the spec's tokenizer, identical to it.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from duoserve._transport.fork import Lock
-from duoserve.contract import AUDIO, IMAGE, TEXT, ContractError, PreprocessingSpec
+from duoserve.contract import AUDIO, IMAGE, TEXT, PreprocessingSpec
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.audio import AudioSource, Clip, Spectrogram, as_clip
 from duoserve.preprocessing.image_headers import EncodedImage
 from duoserve.preprocessing.images import ImageSource, as_pil, check_array, decode, inspect, read_encoded, resize
 from duoserve.preprocessing.recordings import inspect_audio
 from duoserve.preprocessing.sources import kind_of
+from duoserve.preprocessing.tokenizers.kinds import Tokenizer, load_tokenizer
 from duoserve.preprocessing.wav import EncodedAudio
-from duoserve.preprocessing.words import WordRule, spans
+from duoserve.preprocessing.words import WordRule
 
 __all__ = ["Preprocessor"]
 
@@ -40,7 +40,7 @@ class Preprocessor:
         self.digest = spec.digest
         self._target = spec.image_height, spec.image_width
         self._lock = Lock()
-        self._sentencepiece: Any = None
+        self._tokenizer: Tokenizer | None = None
 
     def image(self, source: ImageSource | Clip | None) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), RGB, 0-255, of the size in the spec.
@@ -102,7 +102,7 @@ class Preprocessor:
         return resize(decode(data, facts, self.spec.background, self._target), *self._target)
 
     def tokens(self, text: str | None) -> npt.NDArray[np.int32]:
-        """int32 array of shape (token_length,): SentencePiece ids, padded with `pad_id` or cut.
+        """int32 array of shape (token_length,): the ids of the text, padded with `pad_id` or cut.
 
         None, where the spec's `optional` has "text": a missing text, `pad_id` alone.
 
@@ -116,53 +116,68 @@ class Preprocessor:
         if not isinstance(text, str):
             raise InvalidInput(f"Expected text to be a str. Received: {kind_of(text)}")
         try:
-            data = text.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
-        ids = self._processor().encode(data)[: self.spec.token_length]
+        tokenizer = self.tokenizer
+        most = self.spec.token_length - len(tokenizer.prefix) - len(tokenizer.suffix)
+        ids = [*tokenizer.prefix, *tokenizer.encode(text)[:most], *tokenizer.suffix]
         row = np.full(self.spec.token_length, self.spec.pad_id, np.int32)
         row[: len(ids)] = ids
         return row
 
-    @functools.cached_property
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The spec's tokenizer, loaded once.
+
+        Raises:
+            ContractError: It can't be loaded.
+            UnsupportedModel: It needs a package that is not installed.
+        """
+        if self._tokenizer is None:
+            with self._lock:
+                if self._tokenizer is None:
+                    self._tokenizer = load_tokenizer(self.spec)
+        return self._tokenizer
+
+    def no_text(self) -> npt.NDArray[np.int32]:
+        """The row of tokens that `explain` takes for the text being left out: a missing one, or one without words."""
+        return self.tokens(None if TEXT in self.spec.optional else "")
+
+    @property
     def word_rule(self) -> WordRule:
         """Which token ids begin a word, for `explain`."""
-        processor = self._processor()
-        return WordRule([processor.id_to_piece(number) for number in range(processor.get_piece_size())])
+        return self.tokenizer.words
 
     def words(self, text: str) -> list[tuple[int, int, int]]:
         """Where the words of a text are, in order: first character, the one after the last, first token.
 
         A word that is cut, because it is beyond `token_length` tokens, has -1 as its token.
         """
-        processor = self._processor()
-        ids = np.array(processor.encode(text.encode("utf-8")), np.int32)
-        numbers = self.word_rule.numbers(ids, -1)
+        tokenizer = self.tokenizer
+        numbers = tokenizer.words.numbers(np.array(tokenizer.encode(text), np.int32), -1)
+        first, end_of_row = len(tokenizer.prefix), self.spec.token_length - len(tokenizer.suffix)
         found: list[tuple[int, int, int]] = []
-        for position, (begin, end) in enumerate(spans(processor, text)):
+        for position, (begin, end) in enumerate(tokenizer.spans(text)):
+            if numbers[position] < 0:
+                continue
             if not position or numbers[position] != numbers[position - 1]:
-                found.append((begin, end, position if position < self.spec.token_length else -1))
+                token = first + position
+                found.append((begin, end, token if token < end_of_row else -1))
             else:
                 found[-1] = found[-1][0], end, found[-1][2]
         # Spaces before a word are in its first token.
         stripped = ((end - len(text[begin:end].lstrip()), end, token) for begin, end, token in found)
         return [word for word in stripped if word[0] < word[1]]
 
-    @functools.cached_property
+    @property
     def vocabulary_size(self) -> int:
         """One more than the largest token id, padding included."""
-        return max(int(self._processor().get_piece_size()), self.spec.pad_id + 1)
+        return max(self.tokenizer.size, self.spec.pad_id + 1)
 
     def _check_optional(self, name: str) -> None:
         if name not in self.spec.optional:
             raise InvalidInput(f"Expected {name}: the model was trained with it always. Received: None")
-
-    def _processor(self) -> Any:
-        if self._sentencepiece is None:
-            with self._lock:
-                if self._sentencepiece is None:
-                    self._sentencepiece = _load_tokenizer(self.spec.tokenizer)
-        return self._sentencepiece
 
     @functools.cached_property
     def _spectrogram(self) -> Spectrogram:
@@ -172,12 +187,3 @@ class Preprocessor:
     def _check_medium(self, medium: str) -> None:
         if self.spec.medium != medium:
             raise InvalidInput(f"Expected {self.spec.medium}, as the model takes that. Received: {medium}")
-
-
-def _load_tokenizer(model: bytes) -> Any:
-    import sentencepiece
-
-    try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
-        raise ContractError(f"Expected tokenizer to be a SentencePiece model. Received: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import Background, EncodedImage, Refused, broken
+from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken
 from duoserve.preprocessing.transparency import flatten
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def read_webp(data: bytes) -> WebpImage:
     elif data[12:16] not in _PIXELS:
         raise broken("WebP", "one without pixels")
     alpha, pixels, exif = (0, 0), 0, None
-    while position + 8 <= end and exif is None:
+    for _ in range(MAX_PARTS):
+        if position + 8 > end or exif is not None:
+            break
         name, start = data[position : position + 4], position + 8
         size = int.from_bytes(data[position + 4 : start], "little")
         if start + size > end:

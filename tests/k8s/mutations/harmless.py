@@ -7,8 +7,23 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tests.k8s.mutations import Documents, Mutation, at, drop, flag, kind, one, pod, server, spec, text
-from tests.k8s.surroundings import expression, limits, made, quota
+from tests.k8s.mutations.edits import (
+    Documents,
+    Mutation,
+    at,
+    drop,
+    expression,
+    flag,
+    kind,
+    limits,
+    made,
+    one,
+    pod,
+    quota,
+    server,
+    spec,
+    text,
+)
 
 DIGEST = "@sha256:" + "5" * 64
 CONTEXT = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}

@@ -10,7 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, matches, strings, text
-from serving.check.rules.scaling import most
+from serving.check.rules.workloads.scaling import most
 
 __all__ = ["check", "startup_seconds"]
 
@@ -88,12 +88,7 @@ def _strategy(manifests: Manifests, workload: Object) -> Iterator[Finding]:
     if strategy.get("type") not in (None, "RollingUpdate"):
         yield finding("strategy-recreate", workload, "spec.strategy.type", strategy["type"])
         return
-    share = "25%" if unavailable is None else str(unavailable)
-    replicas = most(manifests, workload)
-    # A share is rounded down.
-    none = share in ("0", "0%") or (share[:-1].isdecimal() and share[-1] == "%" and replicas is not None
-                                    and int(share[:-1]) * replicas < 100)  # fmt: skip
-    if not none:
+    if _away(unavailable, most(manifests, workload)):
         shown = "25% (the default)" if unavailable is None else repr(unavailable)
         yield finding("strategy-unavailable", workload, "spec.strategy.rollingUpdate.maxUnavailable", shown)
     if surge in (0, "0", "0%"):
@@ -102,6 +97,14 @@ def _strategy(manifests: Manifests, workload: Object) -> Iterator[Finding]:
         yield finding("paused", workload, "spec.paused", "true")
     if workload.spec.get("revisionHistoryLimit") == 0:
         yield finding("no-history", workload, "spec.revisionHistoryLimit", "0")
+
+
+def _away(unavailable: Any, replicas: int | None) -> bool:
+    """Whether a roll may take a pod away; a share is rounded down."""
+    share = "25%" if unavailable is None else str(unavailable)
+    if share.endswith("%") and share[:-1].isdecimal():
+        return int(share[:-1]) * (100 if replicas is None else replicas) >= 100
+    return share != "0"
 
 
 def startup_seconds(probe: dict[str, Any]) -> int:

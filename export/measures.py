@@ -1,0 +1,232 @@
+"""How good answers are, by kind of answer: the figures on held-out rows, and the one that models are ranked by.
+
+Definitions are those of scikit-learn: average precision without interpolation, ROC AUC with ties counted half,
+R² of a score that never changes 1 where it is met and else 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
+
+__all__ = ["FIGURES", "RANKED_BY", "as_text", "choose_thresholds", "fitted", "measure", "quality", "shown"]
+
+Array = npt.NDArray[Any]
+
+RANKED_BY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        OneClass.kind: "accuracy",
+        YesNo.kind: "accuracy",
+        Tags.kind: "mean_average_precision",
+        Scores.kind: "r2",
+    }
+)
+"""By kind of answer, the figure of `measure` that says which model is better: the higher, the better."""
+
+FIGURES: Final[Mapping[str, str]] = MappingProxyType(
+    {"accuracy": "accuracy", "mean_average_precision": "mean average precision", "r2": "R²"}
+)
+"""By name, a figure in sentences."""
+
+_GRID: Final = np.arange(1, 100) / 100
+
+
+def as_text(figure: str, value: float) -> str:
+    """A figure for people: a share of rows in per cent, others as they are."""
+    return f"{value:.1%}" if figure == "accuracy" else f"{value:.3f}"
+
+
+def measure(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+    """The figures on held-out rows, at least one, as JSON's types.
+
+    Args:
+        answer: What the model answers with.
+        labels: Names of the columns.
+        values: float array of shape (rows, labels): its answers.
+        targets: float array of shape (rows, labels), as `export.dataset.targets.targets` makes it.
+    """
+    return _MEASURES[answer.kind](answer, labels, values.astype(np.float64), targets.astype(np.float64))
+
+
+def quality(answer: Answer, values: Array, targets: Array) -> float:
+    """The figure that models are ranked by, alone."""
+    return _QUALITIES[answer.kind](values, targets)
+
+
+def shown(answer: Answer, metrics: Mapping[str, Any]) -> str:
+    """The figures in one line for people."""
+    if isinstance(answer, Tags):
+        return (
+            f"mean average precision {metrics['mean_average_precision']:.3f}, F1 {metrics['f1']:.3f} at the thresholds"
+        )
+    if isinstance(answer, Scores):
+        of_each = (
+            f"{name} {error:.4g} off on average, R² {metrics['r2_of'][name]:.3f}"
+            for name, error in metrics["mean_absolute_error"].items()
+        )
+        return "; ".join(of_each)
+    area = metrics.get("roc_auc")
+    return f"{metrics['accuracy']:.1%} right" + (f", ROC AUC {area:.3f}" if area is not None else "")
+
+
+def average_precision(values: Array, truth: Array) -> float:
+    """Area under precision over recall, in steps: the sum of (R_n - R_(n-1)) P_n over the distinct values.
+
+    Args:
+        values: float array of shape (rows,).
+        truth: array of the same shape: 1 where the tag is right. At least one 1.
+    """
+    hits, rows = _cumulated(values, truth)
+    precision, recall = hits / rows, hits / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def roc_auc(values: Array, truth: Array) -> float | None:
+    """How often a row that is "yes" has the higher value, of all pairs with one that is "no"; None without such pairs.
+
+    Takes what `average_precision` takes; equal values count half.
+    """
+    hits, rows = _cumulated(values, truth)
+    misses = rows - hits
+    if not hits[-1] or not misses[-1]:
+        return None
+    rate, false_rate = np.append(0.0, hits / hits[-1]), np.append(0.0, misses / misses[-1])
+    return float(np.sum(np.diff(false_rate) * (rate[1:] + rate[:-1]) / 2))
+
+
+def r2(values: Array, truth: Array) -> float:
+    """The coefficient of determination: 1 is perfect, 0 as good as the mean of the truth.
+
+    Takes two float arrays of shape (rows,).
+    """
+    wrong = float(np.sum((truth - values) ** 2))
+    spread = float(np.sum((truth - truth.mean()) ** 2))
+    return 1 - wrong / spread if spread else float(wrong == 0)
+
+
+def f1(chosen: Array, truth: Array) -> float:
+    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN). Takes two arrays of 0 and 1, truth with a 1."""
+    return float(2 * np.sum(chosen * truth) / (np.sum(chosen) + np.sum(truth)))
+
+
+def fitted(answer: Answer, values: Array, targets: Array) -> Answer:
+    """The answer with what is chosen on held-out rows: the thresholds of tags. Takes what `measure` takes."""
+    return Tags(choose_thresholds(values, targets)) if isinstance(answer, Tags) else answer
+
+
+def choose_thresholds(values: Array, targets: Array) -> tuple[float, ...]:
+    """For each tag the threshold with the best F1 on these rows, of 0.01 to 0.99; of equal ones that nearest to 0.5.
+
+    A tag that no row has keeps 0.5.
+
+    Args:
+        values: float array of shape (rows, tags).
+        targets: array of the same shape: 1 where the tag is right.
+    """
+    order = _GRID[np.argsort(np.abs(_GRID - 0.5), kind="stable")]
+    found = []
+    for column, truth in zip(values.T, targets.T, strict=True):
+        if not truth.any():
+            found.append(0.5)
+            continue
+        chosen = column[:, None] >= order.astype(np.float32)
+        hits = (chosen * truth[:, None]).sum(axis=0)
+        found.append(float(order[np.argmax(2 * hits / (chosen.sum(axis=0) + truth.sum()))]))
+    return tuple(found)
+
+
+def _cumulated(values: Array, truth: Array) -> tuple[Array, Array]:
+    """Right rows and all rows from the highest value down to each distinct one."""
+    order = np.argsort(-values, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
+    return np.cumsum(truth[order])[last], last + 1.0
+
+
+def _classes(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+    """Accuracy, mean recall of the classes, cross-entropy, and the share of the largest class."""
+    classes = targets.argmax(axis=1)
+    right = values.argmax(axis=1) == classes
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean([right[classes == each].mean() for each in np.unique(classes)])),
+        "loss": _entropy(values[targets > 0]),
+        "largest_class": float(np.bincount(classes).max() / len(right)),
+    }
+
+
+def _yes_no(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+    return {**_classes(answer, labels, values, targets), "roc_auc": roc_auc(values[:, 1], targets[:, 1])}
+
+
+def _tags(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+    """Mean average precision and mean F1 over the tags that a row has; the thresholds are chosen on other rows."""
+    there = [column for column in range(len(labels)) if targets[:, column].any()]
+    return {
+        "mean_average_precision": _mean_average_precision(values, targets),
+        "f1": float(np.mean([_crossed_f1(values[:, each], targets[:, each]) for each in there])) if there else 0.0,
+        "loss": _entropy(np.where(targets > 0, values, 1 - values)),
+        "rows_with_tag": {labels[column]: int(targets[:, column].sum()) for column in range(len(labels))},
+    }
+
+
+def _scores(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+    """Mean absolute error and R² of each score, R² over all, and the squared error over the variance."""
+    each = {label: r2(values[:, column], targets[:, column]) for column, label in enumerate(labels)}
+    mean = float(np.mean(list(each.values())))
+    error = np.abs(values - targets).mean(axis=0)
+    return {
+        "r2": mean,
+        "r2_of": each,
+        "mean_absolute_error": {label: float(error[column]) for column, label in enumerate(labels)},
+        "loss": 1 - mean,
+    }
+
+
+def _crossed_f1(values: Array, truth: Array) -> float:
+    """F1 of one tag with each half of the rows at the threshold that is best on the other half."""
+    chosen = np.zeros(len(values))
+    half = np.arange(len(values)) % 2 == 0
+    for here in (half, ~half):
+        (threshold,) = choose_thresholds(values[~here, None], truth[~here, None])
+        chosen[here] = values[here] >= np.float32(threshold)
+    return f1(chosen, truth)
+
+
+def _mean_average_precision(values: Array, targets: Array) -> float:
+    found = [average_precision(one, truth) for one, truth in zip(values.T, targets.T, strict=True) if truth.any()]
+    return float(np.mean(found)) if found else 0.0
+
+
+def _entropy(probabilities: Array) -> float:
+    """Mean cross-entropy, from the probabilities of what is true."""
+    return abs(float(np.log(np.maximum(probabilities, 1e-12)).mean()))
+
+
+def _accuracy(values: Array, targets: Array) -> float:
+    return float((values.argmax(axis=1) == targets.argmax(axis=1)).mean())
+
+
+def _mean_r2(values: Array, targets: Array) -> float:
+    return float(np.mean([r2(one, truth) for one, truth in zip(values.T, targets.T, strict=True)]))
+
+
+_MEASURES: Final[Mapping[str, Callable[[Answer, Sequence[str], Array, Array], dict[str, Any]]]] = MappingProxyType(
+    {OneClass.kind: _classes, YesNo.kind: _yes_no, Tags.kind: _tags, Scores.kind: _scores}
+)
+
+_QUALITIES: Final[Mapping[str, Callable[[Array, Array], float]]] = MappingProxyType(
+    {
+        OneClass.kind: _accuracy,
+        YesNo.kind: _accuracy,
+        Tags.kind: _mean_average_precision,
+        Scores.kind: lambda values, targets: float(
+            np.mean([r2(*each) for each in zip(values.T, targets.T, strict=True)])
+        ),
+    }
+)
