@@ -211,7 +211,8 @@ def test_a_transparent_turned_image_has_one_answer_however_it_is_sent(
     clients = {
         send: make_client(deployment.server.address, version=2, send=send) for send in ("tensors", "bytes", "auto")
     }
-    until(lambda: {s.version for s in clients["auto"].status() if s.state == "AVAILABLE"} == {1, 2})
+    latest = make_client(deployment.server.address)
+    until(lambda: {s.version for s in latest.status() if s.state == "AVAILABLE"} == {1, 2})
     for client in clients.values():
         found = client.predict(data, TEXTS[0]).probabilities
         np.testing.assert_allclose(found, expected(exported, 2, data, TEXTS[0]), atol=1e-4)
