@@ -54,7 +54,8 @@ def build(name: str) -> tuple[Any, Any]:
     """The Keras model and its spec."""
     import keras
 
-    from duoserve.contract import PreprocessingSpec
+    from duoserve.contract import ONE_CLASS, PreprocessingSpec
+    from export.training.heads import head
     from export.training.model import build_model
     from export.training.presets import PRESETS
     from export.training.tokenizer import train_tokenizer
@@ -66,7 +67,8 @@ def build(name: str) -> tuple[Any, Any]:
     spec = PreprocessingSpec(size, size, 24, train_tokenizer(words, vocabulary=300), tuple("abcdefghi"), 1)
     if name == "own":
         return _own(spec), spec
-    return build_model(preset, spec, fusion="concat", vocabulary=1000), spec
+    answer = head(ONE_CLASS, np.eye(len(spec.labels)))
+    return build_model(preset, spec, fusion="concat", vocabulary=1000, head=answer), spec
 
 
 def _own(spec: Any) -> Any:
@@ -255,7 +257,7 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
 
 def tables(report: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
-    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, {rows} rows" for rows in ROWS)]
+    head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, batch {rows}" for rows in ROWS)]
     lines = [head]
     for name, model in report["models"].items():
         for way, found in model["ways"].items():
@@ -265,7 +267,7 @@ def tables(report: dict[str, Any]) -> str:
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
     text = markdown(lines)
     if "served" in report:
-        head = ["way", *(f"{kind}, {callers} callers" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
+        head = ["way", *(f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
         lines = [head]
         for way, found in report["served"].items():
             by = [found[str(callers)] for callers in CALLERS]

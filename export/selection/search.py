@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from export.dataset.data import Dataset
+from export.defaults import BACKGROUND
 from export.errors import ExportError
 from export.measures import RANKED_BY, as_text
 from export.selection.budget import Budget
@@ -75,6 +76,7 @@ def search(
     *,
     seed: int = 0,
     optional: Sequence[str] = (),
+    background: tuple[int, int, int] = BACKGROUND,
     budget: float | None = None,
     progress: bool | None = None,
     report: Callable[[str], Any] = lambda line: None,
@@ -88,6 +90,7 @@ def search(
         settings: From `grid`, at least one.
         seed: Of the trainings and of the choice of validation rows.
         optional: Inputs that may be missing, as in `train`.
+        background: Under transparent pixels, as in `train`.
         budget: Seconds for everything. The search ends when no more than the last training fits;
             one setting is tried whatever it takes.
         progress: Whether to draw progress bars; None draws them on a terminal only.
@@ -103,6 +106,7 @@ def search(
     if not inner.select("test"):
         raise ExportError("Expected training rows of which some can be set aside. Received: one group for every label")
     left, remaining = Budget(budget), list(settings)
+    options: dict[str, Any] = {"seed": seed, "optional": optional, "background": background, "progress": progress}
     for number, share in enumerate(_RUNGS, 1):
         for position, setting in enumerate(remaining, 1):
             if not left.fits(share + 1):  # the last training has to fit too
@@ -110,16 +114,15 @@ def search(
                 break
             epochs = max(1, round(setting.preset.epochs * share))
             report(f"Round {number}, {position} of {len(remaining)}: {_describe(setting)}, {epochs} epochs")
-            options: dict[str, Any] = {"seed": seed, "optional": optional, "epochs": epochs, "progress": progress}
             started = time.monotonic()
-            facts = train(inner, preset=setting.preset, fusion=setting.fusion, **options).facts
+            facts = train(inner, preset=setting.preset, fusion=setting.fusion, epochs=epochs, **options).facts
             left.spend(time.monotonic() - started, share)
             setting.qualities.append(facts["metrics"][figure])
             setting.loss = facts["metrics"]["loss"]
         remaining = sorted(remaining, key=lambda each: each.rank)[: -(-len(remaining) // 3)]
     best = min(settings, key=lambda each: each.rank)
     report(f"Training the best on all rows: {_describe(best)}")
-    trained = train(dataset, preset=best.preset, fusion=best.fusion, seed=seed, optional=optional, progress=progress)
+    trained = train(dataset, preset=best.preset, fusion=best.fusion, **options)
     tried = sorted((each for each in settings if each.qualities), key=lambda each: each.rank)
     trained.facts["search"] = {
         "figure": figure,

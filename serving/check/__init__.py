@@ -4,7 +4,7 @@
     for finding in check(load("k8s/overlays/production")):
         print(finding)
 
-`findings` has the rules' form, `manifests` reads, `rules` has a module for each family. RULES.md lists them.
+`findings` has the rules' form, `manifests` reads, `rules` has a module for each family, and RULES.md lists them all.
 Needs no cluster and no TensorFlow.
 """
 
@@ -18,67 +18,21 @@ from serving.check.manifests.files import ConfigFile, LocalFile
 from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
-from serving.check.rules import (
-    api,
-    api_fields,
-    batching,
-    budgets,
-    callers,
-    commands,
-    contents,
-    flags,
-    images,
-    listening,
-    models,
-    monitoring,
-    network,
-    probes,
-    promql,
-    quotas,
-    references,
-    resources,
-    rights,
-    rollout,
-    routes,
-    scaling,
-    security,
-    selectors,
-    services,
-    shutdown,
-    store,
-    workloads,
-)
+from serving.check.rules.api import fields, objects
+from serving.check.rules.cluster import callers, network, references, routes, selectors, services
+from serving.check.rules.operations import contents, monitoring, promql, rights, rollout
+from serving.check.rules.server import batching, commands, flags, listening, models, probes, shutdown
+from serving.check.rules.workloads import budgets, deployments, images, quotas, resources, scaling, security, store
 
 __all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
 
 
 _RULES = (
-    references,
-    selectors,
-    services,
-    network,
-    callers,
-    routes,
-    scaling,
-    budgets,
-    workloads,
-    probes,
-    shutdown,
-    flags,
-    listening,
-    models,
-    contents,
-    monitoring,
-    promql,
-    store,
-    commands,
-    rights,
-    rollout,
-    security,
-    images,
-    resources,
-    quotas,
-    api_fields,
+    *(references, selectors, services, network, callers, routes),
+    *(scaling, budgets, deployments),
+    *(probes, shutdown, flags, listening, models),
+    *(contents, monitoring, promql, store, commands, rights, rollout),
+    *(security, images, resources, quotas, objects),
 )
 
 
@@ -103,7 +57,7 @@ def check(
         ignore: Ids of rules that do not count.
         with_ignored: Also the findings that an annotation silences, with its reason in `ignored`.
     """
-    found = [*api.check(manifests, kubernetes or schemas.newest())]
+    found = [*fields.check(manifests, kubernetes or schemas.newest())]
     for rules in _RULES:
         found += rules.check(manifests)
     found += batching.check(manifests, tuple(warmed_up), client_batch)

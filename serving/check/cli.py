@@ -15,7 +15,8 @@ from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
 from serving.check.manifests.files import ConfigFile, LocalFile
 from serving.check.manifests.load import LoadError, load, read
-from serving.check.rules import batching, images, models
+from serving.check.rules.server import batching, models
+from serving.check.rules.workloads import images
 
 __all__ = ["main"]
 

@@ -91,7 +91,7 @@ def test_the_async_client_and_the_command_line(server: LocalServer, tmp_path: Pa
     assert "audio         0.62 s at 16000 Hz, as 20 bands from 60 to 7600 Hz in 30 frames" in capsys.readouterr().out
     assert main(["bench", *where, "--duration=0.2", "--warmup=0", "--concurrency=1"]) == 0
     assert main(["predict", *where, "--image", str(path), "--text", TEXT]) == 2
-    assert "Expected image to be a JPEG or PNG" in capsys.readouterr().err
+    assert "Expected image to be a JPEG, PNG or WebP" in capsys.readouterr().err
 
 
 def test_silence_explains_nothing_and_the_rest_is_drawn_on_the_spectrogram(

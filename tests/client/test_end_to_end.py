@@ -23,6 +23,7 @@ from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.client.conftest import encoded, photo
 from tests.export.conftest import build_model
+from tests.export.image_files import with_right_checksums
 
 CONFIG = """
 model_config_list {{ config {{
@@ -179,7 +180,7 @@ def test_the_server_says_no_and_the_client_says_why(
         client.predict(jpeg[:-5], "red heart")
     # Whole by its headers, but not to be decoded: only the graph can tell, and only that item fails.
     png = encoded(photo(), "PNG")
-    damaged = png[:100] + bytes(40) + png[140:]
+    damaged = with_right_checksums(png[:100] + bytes(40) + png[140:])
     found = client.predict_batch([(jpeg, "red heart"), (damaged, "red heart"), (png, "red heart")])
     assert set(found.errors) == {1} and isinstance(found.errors[1], RequestRejected)
     with pytest.raises(InvalidInput, match="datetime64"):
@@ -210,7 +211,8 @@ def test_a_transparent_turned_image_has_one_answer_however_it_is_sent(
     clients = {
         send: make_client(deployment.server.address, version=2, send=send) for send in ("tensors", "bytes", "auto")
     }
-    until(lambda: {s.version for s in clients["auto"].status() if s.state == "AVAILABLE"} == {1, 2})
+    latest = make_client(deployment.server.address)
+    until(lambda: {s.version for s in latest.status() if s.state == "AVAILABLE"} == {1, 2})
     for client in clients.values():
         found = client.predict(data, TEXTS[0]).probabilities
         np.testing.assert_allclose(found, expected(exported, 2, data, TEXTS[0]), atol=1e-4)

@@ -236,7 +236,7 @@ def test_a_failing_warmup_record_is_named(copied: Path, spec: PreprocessingSpec)
         writer.write(log.SerializeToString())
     write_manifest(copied)
     found = findings(copied)["warmup"]
-    assert "record 0: serving_bytes: expected it to run. Received: Unknown image file format" in found
+    assert "record 0: serving_bytes: expected it to run. Received: assertion failed: [Expected image" in found
     assert "expected a record for each signature at each batch size. Received: none for describe of 1 row(s)" in found
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from serving.check import RULES, Manifests, catalog, check, parse
 from serving.check.manifests import programs, schemas
-from serving.check.rules import commands
+from serving.check.rules.server import commands
 from tests.k8s import renders
 from tests.k8s.mutations import EVERY, Mutation
 from tests.k8s.mutations.harmless import HARMLESS, neighbour
@@ -155,7 +155,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = places(BASE)[1:]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(place=st.sampled_from(PLACES), value=JSON)
 def test_any_value_anywhere_is_survived(place: tuple[Any, ...], value: Any) -> None:
     """A wrong type is a finding of the schemas; no rule may fail because of it."""

@@ -18,6 +18,7 @@ from duoserve.contract import DESCRIBE, EXPLAIN
 from export.errors import GateError
 from export.publish import signatures
 from export.publish.answers import answer_fn
+from export.publish.embedding import ANSWER
 from export.publish.explain import explain_fn, explained
 from export.publish.occlusion import relevances
 from export.publish.savedmodel import Published, export_version
@@ -204,7 +205,7 @@ def test_it_is_what_the_model_answers_without_each_part(spec: PreprocessingSpec,
     answer = answer_fn(build_model(spec), spec)
 
     def predict(image: Any, tokens: Any) -> tf.Tensor:
-        return answer(image, tokens)["probabilities"]
+        return answer(image, tokens)[ANSWER]
 
     preprocessor = Preprocessor(spec)
     draw = np.random.default_rng(0)

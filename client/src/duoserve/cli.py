@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_send(scoring)
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
     medium = bench.add_mutually_exclusive_group()
-    medium.add_argument("--image", metavar="FILE", help="JPEG or PNG (default: a generated photo of 640x480)")
+    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP (default: a generated photo of 640x480)")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG (default for a model that takes it: noise)")
     bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
     load = bench.add_mutually_exclusive_group()
@@ -163,7 +163,7 @@ def _count(text: str) -> int:
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
     medium = parser.add_mutually_exclusive_group()
-    medium.add_argument("--image", metavar="FILE", help="JPEG or PNG")
+    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
     parser.add_argument("--text", help="any text (one of both may be left out where the version can do without)")
 

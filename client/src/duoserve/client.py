@@ -57,7 +57,7 @@ class Client(BaseClient[grpc.Channel]):
         """Classifies one image (or clip) with its text, or one of them alone where the version can do that.
 
         Args:
-            image: A path, the bytes of a JPEG or PNG, a binary file object, a uint8 array of
+            image: A path, the bytes of a JPEG, PNG or WebP, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
                 None when there is none.
             text: Any text but an empty one. None when there is none.

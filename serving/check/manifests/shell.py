@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 __all__ = ["SHELLS", "assigned", "commands", "filled"]
 
@@ -15,27 +17,25 @@ _KEYWORDS = frozenset({"!", "do", "elif", "else", "if", "then", "time", "until",
 _OPERATORS = frozenset(";&|()<>")
 
 
-def commands(script: str) -> Iterator[list[str]]:
+@functools.lru_cache(maxsize=64)
+def commands(script: str) -> tuple[list[str], ...]:
     """The words of each command, without keywords as `while` before it, variables as they are written.
 
     A line with an open quote is left out.
     """
+    found: list[list[str]] = []
     for line in re.sub(r"\\\r?\n", " ", script).splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words: list[str] = []
-        try:
-            for word in lexer:
-                if word in _KEYWORDS and not words:
-                    continue
+        with contextlib.suppress(ValueError):  # a quote that continues in the next line
+            for word in [*lexer, ";"]:
                 if word and set(word) <= _OPERATORS:
-                    yield words
+                    found += [words] if words else []
                     words = []
-                else:
+                elif words or word not in _KEYWORDS:
                     words.append(word)
-        except ValueError:  # a quote that continues in the next line
-            continue
-        yield words
+    return tuple(found)
 
 
 def assigned(script: str, given: Mapping[str, str]) -> dict[str, str]:

@@ -29,7 +29,7 @@ class GoldenSample:
     """One raw input and the answer that the exported model gave to it.
 
     Attributes:
-        image_bytes: An encoded image (JPEG or PNG), of any size. Empty when it is missing.
+        image_bytes: An encoded image (JPEG, PNG or WebP), of any size. Empty when it is missing.
         text: The text, as a user types it. Empty when it is missing.
         tokens: The ids that the client must make of `text`: token_length of them.
         values: The answer of the Keras model, in float32: a probability or score for each label.

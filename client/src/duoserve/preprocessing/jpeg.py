@@ -65,7 +65,7 @@ class JpegImage(EncodedImage):
                 image.draft(None, (self.width // ratio, self.height // ratio))
             image.load()
             if not self.inks:
-                return image.convert("RGB")
+                return image if image.mode == "RGB" else image.convert("RGB")
             # TensorFlow's conversion. Pillow has inverted what it read, marker or not.
             inks = np.asarray(image).astype(np.uint16)
             if self.adobe:

@@ -48,7 +48,7 @@ _NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _READ_AT_ONCE: Final = 8192
 """libpng's buffer for compressed data."""
 
-_SMALL: Final = 1 << 20
+_SMALL: Final = 1 << 16
 """Up to so many bytes of pixels, decompressing them here costs less than to look whether it has to be done."""
 
 

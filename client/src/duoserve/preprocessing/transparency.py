@@ -23,7 +23,7 @@ def flatten(image: Image.Image, background: Background | None) -> Image.Image:
         background: What shows through. None: alpha is dropped.
     """
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     if background is None:
         return image.convert("RGB")

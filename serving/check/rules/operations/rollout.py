@@ -13,9 +13,9 @@ from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import dig, items, text
-from serving.check.rules.callers import pods_source
-from serving.check.rules.rights import allows, granted
-from serving.check.rules.scaling import fewest
+from serving.check.rules.cluster.callers import pods_source
+from serving.check.rules.operations.rights import allows, granted
+from serving.check.rules.workloads.scaling import fewest
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,7 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Container, Manifests
 from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, mapping, strings, text
-from serving.check.rules.workloads import startup_seconds
+from serving.check.rules.workloads.deployments import startup_seconds
 
 __all__ = ["check"]
 

@@ -10,8 +10,8 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import servers
 from serving.check.manifests.values import integer, mapping, matches
-from serving.check.rules.scaling import autoscaler, most, replica_range
-from serving.check.rules.selectors import selects_nothing
+from serving.check.rules.cluster.selectors import selects_nothing
+from serving.check.rules.workloads.scaling import autoscaler, most, replica_range
 
 __all__ = ["check"]
 

@@ -10,7 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, matches, strings, text
-from serving.check.rules.scaling import most
+from serving.check.rules.workloads.scaling import most
 
 __all__ = ["check", "startup_seconds"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.values import dig, integer, items, mapping, quantity, text
-from serving.check.rules.scaling import fewest
+from serving.check.rules.workloads.scaling import fewest
 
 __all__ = ["check"]
 

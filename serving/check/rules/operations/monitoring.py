@@ -11,8 +11,8 @@ from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import items, mapping, matches, strings, text
-from serving.check.rules.selectors import selects_nothing
-from serving.check.rules.services import missing_port
+from serving.check.rules.cluster.selectors import selects_nothing
+from serving.check.rules.cluster.services import missing_port
 from serving.models_config import textproto
 
 __all__ = ["check"]

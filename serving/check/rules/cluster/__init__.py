@@ -1,0 +1,1 @@
+"""Names and selectors, and what leads to the servers: Services, policies, routes."""

@@ -1,0 +1,1 @@
+"""The rollout, its rights, monitoring and alerts."""

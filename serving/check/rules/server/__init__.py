@@ -1,0 +1,1 @@
+"""How the server is started: flags, ports, threads, probes, drain, models.config, batching.config."""

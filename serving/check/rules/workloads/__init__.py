@@ -1,0 +1,1 @@
+"""Size, scheduling, resources, images, the store and security."""
