@@ -35,7 +35,7 @@ def main() -> int:
     with LocalServer(f"--port={port}", f"--rest_api_port={rest_port}", *flags) as server:
         print(f"Serving gRPC at {server.address}, REST at {server.rest_url}")
 
-        title("5. Predict held-out pairs through the client, which knows nothing of TensorFlow")
+        title("5. Predict held-out rows through the client, which knows nothing of TensorFlow")
         predict_held_out(server.address, NAME, held_out(DATA))
 
         title("6. A new version, while the client goes on calling")

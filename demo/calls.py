@@ -31,7 +31,7 @@ def predict_held_out(address: str, name: str, pairs: list[Pair]) -> None:
             print(row if answer.label == pair.label else row + "  wrong")
         answers = client.predict_batch([(pair.image, pair.text) for pair in pairs], timeout=_LONGEST_WAIT)
     right = sum(answer.label == pair.label for answer, pair in zip(answers, pairs, strict=True))
-    print(f"Of all {len(pairs)} held-out pairs {right} are right: {right / len(pairs):.1%}")
+    print(f"Of all {len(pairs)} held-out rows {right} are right: {right / len(pairs):.1%}")
 
 
 class Caller:

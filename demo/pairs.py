@@ -1,4 +1,4 @@
-"""The held-out pairs of a data folder."""
+"""The held-out rows of a data folder."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def main() -> int:
     flags.append(f"--model_base_path={ROOT / STORE / NAME}")
     show("-m", "serving.local", *flags)
     with LocalServer(*flags) as server:
-        title("5. Predict held-out pairs: emoji that training has not seen, by voices that it has not heard")
+        title("5. Predict held-out rows: emoji that training has not seen, by voices that it has not heard")
         pairs = held_out(DATA)
         predict_held_out(server.address, NAME, pairs)
 

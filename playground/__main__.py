@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="emoji", help="name of the model (default: %(default)s)")
     add("--rest", metavar="URL", help="where its REST API is, for the curl snippet (default: port 8501 of the server)")
     add("--label", action="append", help="a version label to show; repeat it (default: stable and canary)")
-    add("--examples", type=Path, metavar="FOLDER", help="a data folder with manifest.csv: its held-out pairs to take")
+    add("--examples", type=Path, metavar="FOLDER", help="a data folder with manifest.csv: its held-out rows to take")
     add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for a call in all (default: %(default)s)")
     add("--ca", metavar="PEM", help="encrypt, trusting these certificates")
     add("--host", default="127.0.0.1", help="address of the page; 0.0.0.0 lets everyone in (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Images or clips to take: the held-out pairs of a data folder."""
+"""Images or clips to take: the held-out rows of a data folder."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Playground:
 
 
 def make_data(folder: Path, medium: str, suffix: str, files: list[bytes]) -> Path:
-    """A data folder of held-out pairs, but the last, which training had."""
+    """A data folder of held-out rows, but the last, which training had."""
     (folder / "images").mkdir()
     rows = []
     for number, file in enumerate(files):
