@@ -78,7 +78,7 @@ def test_an_exporter_newer_than_the_server_is_refused(published: Published) -> N
     assert findings(published.path, server_version="2.19.1") == {
         "not newer": (
             f"expected an exporter no newer than the server, TensorFlow 2.19.1. Received: a model written by"
-            f" {tf.__version__}, whose operations that server may not know"
+            f" {tf.__version__}, whose operations that server may lack"
         )
     }
     assert not findings(published.path, server_version="2.20"), "a patch release brings no operations"
@@ -138,7 +138,7 @@ def test_an_operation_that_runs_python_is_refused(
         return answer
 
     monkeypatch.setattr(answers, "answer_fn", pythonic)
-    with pytest.raises(GateError, match=r"runs Python, which the server has not"):
+    with pytest.raises(GateError, match=r"runs Python, which the server lacks"):
         export()
 
 
@@ -175,7 +175,7 @@ def test_a_signature_of_another_shape_is_named(copied: Path) -> None:
 
 def test_a_version_in_the_wrong_folder_is_named(copied: Path) -> None:
     moved = copied.rename(copied.with_name("7"))
-    assert "expected version 7, as the folder is called. Received: 1" in findings(moved)["contract"]
+    assert "expected version 7, the name of the folder. Received: 1" in findings(moved)["contract"]
 
 
 def test_other_answers_than_recorded_are_refused(copied: Path) -> None:
