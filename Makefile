@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Say what there is
+help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: env
@@ -17,7 +17,7 @@ demo: env ## Train, export, serve and predict, on real data
 	@$(RUN) -m demo
 
 .PHONY: playground
-playground: env ## A page to try the demo's model, with a picture and words of your own
+playground: env ## A page to try the demo's model with your own images and words
 	@$(RUN) -m playground
 
 .PHONY: test

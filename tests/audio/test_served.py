@@ -119,7 +119,7 @@ def test_an_image_and_a_clip_are_refused_by_name_where_they_do_not_belong(
 ) -> None:
     with Client(server.address, model=NAME) as client:
         with pytest.raises(
-            UnsupportedModel, match=r"Expected audio: this version takes that and text\. Received: image"
+            UnsupportedModel, match=r"Expected audio \(and text\), as this version takes\. Received: image"
         ):
             client.predict(PICTURE, TEXT)
         with pytest.raises(UnsupportedModel, match=r"Expected audio and text: .* Received: no audio"):
@@ -132,7 +132,7 @@ def test_an_image_and_a_clip_are_refused_by_name_where_they_do_not_belong(
             client.run(SERVING_BYTES, {"audio_bytes": np.array([PICTURE], object), "text": np.array([TEXT], object)})
     images = Version(dataclasses.replace(spec, audio=None))
     refused = pytest.raises(
-        UnsupportedModel, match=r"Expected image: this version takes that and text\. Received: audio"
+        UnsupportedModel, match=r"Expected image \(and text\), as this version takes\. Received: audio"
     )
     with FakeServer(images) as fake, Client(fake.address, model="pairs") as client, refused:
         client.predict(audio=wav(), text=TEXT)

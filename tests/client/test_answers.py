@@ -118,7 +118,7 @@ def test_a_shadow_is_compared_by_what_it_decides(answer: Tags | Scores, monkeypa
     [
         (YesNo(), ("a", "b", "c"), "Expected two labels of a yes or no. Received: 3"),
         (Tags((0.5, 0.5)), ("a", "b", "c"), "Expected as many thresholds as labels, 3. Received: 2"),
-        (Tags((0.5, 0.5)), ("a", "b|c"), r"Expected tags without '|', which stands between them. Received: 'b|c'"),
+        (Tags((0.5, 0.5)), ("a", "b|c"), r"Expected tags without '|', which separates them. Received: 'b|c'"),
         (Scores(("EUR",)), ("a", "b"), "Expected as many units as labels, 2. Received: 1"),
     ],
 )

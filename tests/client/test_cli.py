@@ -43,7 +43,7 @@ def test_describe(server: FakeServer, spec2: PreprocessingSpec, capsys: pytest.C
     assert main(["describe", *where(server, "canary")]) == 0
     text = capsys.readouterr().out
     assert "24 x 20 pixels" in text and "dog, bee, cat, elk" in text
-    assert "uint8 array of shape (batch, 24, 20, 3)" in text and "not as the contract says" not in text
+    assert "uint8 array of shape (batch, 24, 20, 3)" in text and "does not follow the contract" not in text
     assert main(["describe", *where(server, "canary"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["digest"] == spec2.digest and record["follows_contract"] is True and record["version"] == 2

@@ -138,7 +138,7 @@ def test_a_channel_that_was_handed_in_stays_in_its_event_loop(server: FakeServer
 
     own = asyncio.new_event_loop()
     client, channel = own.run_until_complete(make())
-    with pytest.raises(InvalidInput, match="the event loop that the channel was made in"):
+    with pytest.raises(InvalidInput, match="in the event loop of the channel"):
         asyncio.run(client.predict(jpeg, "x"))
     own.run_until_complete(channel.close())
     own.close()

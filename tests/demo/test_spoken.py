@@ -79,7 +79,7 @@ def test_an_espeak_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch:
     command.write_text("#!/bin/sh\necho 'no such voice' >&2\nexit 1\n", encoding="utf-8")
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
-    with pytest.raises(SpeechError, match=r"Expected espeak-ng to say .*\. Received: no such voice"):
+    with pytest.raises(SpeechError, match=r"Expected espeak-ng to speak .*\. Received: no such voice"):
         make_spoken_dataset(tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists() and [path.name for path in tmp_path.iterdir()] == ["bin"]
 

@@ -36,7 +36,7 @@ def test_versions_count_up_from_one(tmp_path: Path) -> None:
 def test_an_existing_version_is_refused_and_untouched(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, "pets")
     publish(store, "first")
-    with pytest.raises(StoreError, match=r"Expected a version of pets that is free\. Received: 1, which exists.*2"):
+    with pytest.raises(StoreError, match=r"Expected a free version number of pets\. Received: 1, which exists.*2"):
         publish(store, "second", version=1)
     assert (store.path_of(1) / "saved_model.pb").read_text() == "first"
 
@@ -168,5 +168,5 @@ def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(tmp_path: Path) -> N
         """,
         tmp_path,
     )
-    assert "Nothing that was published has changed" in said
+    assert "Published versions are unchanged" in said
     assert names(ModelStore(tmp_path, "pets")) == set()

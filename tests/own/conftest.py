@@ -1,4 +1,4 @@
-"""What a user has beside a model of his own: a tokenizer, labels and held-out pairs."""
+"""What a user has beside a model of his own: a tokenizer, labels and held-out rows."""
 
 from __future__ import annotations
 

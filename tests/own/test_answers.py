@@ -93,7 +93,7 @@ def test_scores_are_taken_as_they_are(given: Given) -> None:
 @pytest.mark.parametrize(
     ("kind", "labels", "columns", "activation", "changes", "said"),
     [
-        ("tags", TAGS, 6, "softmax", {}, "a softmax over all columns. To mend: leave --answer out"),
+        ("tags", TAGS, 6, "softmax", {}, "a softmax over all columns. To fix: leave --answer out"),
         ("tags", TAGS, 5, "sigmoid", {}, "Received: shape (batch, 5) and 6 labels"),
         ("tags", TAGS.replace("red", "pink"), 6, "sigmoid", {}, "label 'red'"),
         ("tags", TAGS, 6, "sigmoid", {"output_is": "logits"}, "a second sigmoid would make every answer less sure"),
@@ -106,7 +106,7 @@ def test_scores_are_taken_as_they_are(given: Given) -> None:
             {},
             "Expected a column for the score 'size'. Received scores: price,",
         ),
-        ("scores", "price\nweight\n", 2, None, {"output_is": "logits"}, "To mend: leave --output-is out"),
+        ("scores", "price\nweight\n", 2, None, {"output_is": "logits"}, "To fix: leave --output-is out"),
         ("scores", "price\nweight\n", 3, None, {}, "Received: shape (batch, 3) and 2 labels"),
         ("scores", "price\nweight\n", 2, None, {"answer": "tags"}, "Received: image,text,price [EUR],weight,split"),
     ],

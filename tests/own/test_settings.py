@@ -72,7 +72,7 @@ def test_nothing_said_is_no_model() -> None:
 
 
 def test_options_without_a_model_are_refused() -> None:
-    with pytest.raises(ExportError, match=r"Expected a model, by --model or in the settings\. Received: pad_id"):
+    with pytest.raises(ExportError, match=r"Expected a model, by --model or in the settings\. Received: only pad_id"):
         parsed("--pad-id", "3")
 
 

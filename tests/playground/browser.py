@@ -104,7 +104,7 @@ class Eyes:
         self.answered()
 
     def saved(self) -> bytes:
-        """The picture, by the link that offers to save it, which is renewed with the answers."""
+        """The image, by the link that offers to save it, which is renewed with the answers."""
         self.answered()
         with self.page.expect_download() as download:
             self.page.locator("#save").click()

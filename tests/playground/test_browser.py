@@ -1,4 +1,4 @@
-"""The page in a real browser: a picture and words in, the classes of each version out, by mouse and keyboard."""
+"""The page in a real browser: an image and words in, the classes of each version out, by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_what_decided_is_drawn_where_the_version_can_say_it(eyes: Eyes, site: Pl
     why = eyes.explained("stable")
     assert why.locator(".spoken").inner_text() == "🌳 a <b>red</b> car"
     assert why.locator("mark").all_inner_texts() == [word.text for word in wanted.words]
-    assert why.locator(".shares").inner_text().split("\n")[0] == f"picture {wanted.image_share * 100:.1f} %"
-    heat = why.get_by_alt_text("Heat map over the picture")
+    assert why.locator(".shares").inner_text().split("\n")[0] == f"image {wanted.image_share * 100:.1f} %"
+    heat = why.get_by_alt_text("Heat map over the image")
     assert heat.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [50, 70]
     strongest = max(wanted.words, key=lambda word: abs(word.relevance))
     colours = why.locator("mark").evaluate_all("marks => marks.map(mark => getComputedStyle(mark).backgroundColor)")
@@ -173,7 +173,7 @@ def test_a_drawing_is_classified_stroke_by_stroke(eyes: Eyes, site: Playground) 
     assert drawn() == wheels[0]
     eyes.page.get_by_role("button", name="Clear").click()
     eyes.answered()
-    expect(eyes.page.locator("#picture-name")).to_have_text("no picture")
+    expect(eyes.page.locator("#picture-name")).to_have_text("no image")
 
 
 def test_by_keyboard_alone(eyes: Eyes) -> None:

@@ -174,8 +174,8 @@ def test_people_are_told_what_to_mind() -> None:
         assert figure in first
     assert last.startswith("image_only") and "+" not in last
     said = summary(comparison)
-    assert "Note: old was trained on other data" in said and "Note: what found was trained on is not known" in said
-    assert "both" in said and "no time for attention" in said
+    assert "Note: old was trained on other data" in said and "Note: the training data of found is unknown" in said
+    assert "both" in said and "the budget was used up: attention" in said
 
 
 def test_a_budget_is_spent_once() -> None:

@@ -92,7 +92,7 @@ def test_nothing_to_choose_by_is_refused(trainings: Trainings, dataset: Dataset)
     one = dataclasses.replace(
         dataset, rows=tuple(dataclasses.replace(row, group=row.label + row.split) for row in dataset.rows)
     )
-    with pytest.raises(ExportError, match="can be set aside"):
+    with pytest.raises(ExportError, match="to set some aside"):
         search(one, grid(PRESET, ["concat"]))
 
 

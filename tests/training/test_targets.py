@@ -47,7 +47,7 @@ def test_bad_tags_are_named(folder: Make) -> None:
     root = folder([row("red|"), row("a|b|a"), row("red|blue"), row("red|green", split="test")], LABELS)
     said = refused(root)
     assert "line 2: expected a tag on each side of every '|', received 'red|'" in said
-    assert "line 3: tag 'a' is there twice" in said
+    assert "line 3: tag 'a' occurs twice" in said
     assert "line 5: label 'green' is in no training row" in said
 
 

@@ -210,4 +210,4 @@ def test_other_data_than_the_trainings_is_refused(
         cost.measure_cost("int8", trained.spec, [row], None, None)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as caught:
         main(["export", str(tmp_path), "--name", "squares", "--data", str(squares)])
-    assert caught.value.code == 2 and "expected --data with --weights-as" in capsys.readouterr().err
+    assert caught.value.code == 2 and "expected --data only with --weights-as" in capsys.readouterr().err
