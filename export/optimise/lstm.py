@@ -235,7 +235,8 @@ class _Direction:
 
         start = tf.zeros([steps.batch, self.units])
         states = tf.TensorArray(tf.float32, steps.most, element_shape=[None, self.units])
+        end = tf.maximum(steps.longest, 1)  # a TensorArray with no entry at all can't be stacked
         *_, states = tf.while_loop(
-            lambda number, *_: number < steps.longest, step, (0, start, start, states), parallel_iterations=1
+            lambda number, *_: number < end, step, (0, start, start, states), parallel_iterations=1
         )
         return tf.ensure_shape(states.stack(), [given.shape[0], given.shape[1], self.units])

@@ -18,6 +18,7 @@ from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from export.errors import ExportError, GateError
 from export.publish import answers
+from export.publish.embedding import ANSWER
 from export.publish.gate import check
 from export.publish.ops import forbidden_ops
 from export.publish.savedmodel import Published
@@ -132,7 +133,7 @@ def test_an_operation_that_runs_python_is_refused(
         def answer(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
             row = np.array([[0.2, 0.3, 0.5]], np.float32)
             found = tf.numpy_function(lambda ids: np.repeat(row, len(ids), 0), [tokens], tf.float32)
-            return {"probabilities": tf.ensure_shape(found, [None, 3])}
+            return {ANSWER: tf.ensure_shape(found, [None, 3])}
 
         return answer
 
