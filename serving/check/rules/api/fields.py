@@ -1,4 +1,4 @@
-"""What the API server refuses: by Kubernetes' schemas, and by its own limits on numbers, words, names and sizes."""
+"""Mistakes in single fields: against Kubernetes' schemas, and limits on numbers, words, names and sizes."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ _WORDS = {
     "volumeMode": "Filesystem Block",
     "whenUnsatisfiable": "DoNotSchedule ScheduleAnyway",
 }
-_TYPES = {  # `type` has words of its own in each place
+_TYPES = {  # `type` has different words in each place
     ("Deployment", "spec.strategy.type"): "RollingUpdate Recreate",
     ("Service", "spec.type"): "ClusterIP NodePort LoadBalancer ExternalName",
     ("StatefulSet", "spec.updateStrategy.type"): "RollingUpdate OnDelete",
 }
 _SHARES = {"maxSurge", "maxUnavailable", "minAvailable"}
-_ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that tell the entries of a list apart
+_ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that identify the entries of a list
     "env": [("name",)],
     "ports": [("name",), ("port", "protocol")],
     "topologySpreadConstraints": [("topologyKey", "whenUnsatisfiable")],
