@@ -114,9 +114,7 @@ def test_silence_explains_nothing_and_the_rest_is_drawn_on_the_spectrogram(
         assert heat.size == (330, 220), "the spectrogram, enlarged"
 
 
-def test_an_image_and_a_clip_are_refused_by_name_where_they_do_not_belong(
-    server: LocalServer, spec: PreprocessingSpec
-) -> None:
+def test_an_image_and_a_clip_are_refused_where_they_do_not_belong(server: LocalServer, spec: PreprocessingSpec) -> None:
     with Client(server.address, model=NAME) as client:
         with pytest.raises(
             UnsupportedModel, match=r"Expected audio \(and text\), as this version takes\. Received: image"
@@ -171,7 +169,7 @@ def test_golden_samples_and_shadow_inputs_are_clips(published: Published, tmp_pa
     assert [type(one.image) for one in read_inputs(tmp_path / "shadow.csv", 10)] == [Clip]
 
 
-def test_a_graph_that_draws_otherwise_is_not_published(
+def test_a_graph_with_another_spectrogram_is_not_published(
     spec: PreprocessingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = AudioDecoder._draw

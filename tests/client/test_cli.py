@@ -140,7 +140,7 @@ def run(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_reader_that_has_gone_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
+def test_a_closed_stdout_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

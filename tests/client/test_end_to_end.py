@@ -168,7 +168,7 @@ def test_one_server_many_ways(make_client: Callable[..., Any], deployment: Deplo
     }
 
 
-def test_the_server_says_no_and_the_client_says_why(
+def test_the_page_shows_the_reason_of_a_refusal(
     make_client: Callable[..., Any], deployment: Deployment, jpeg: bytes
 ) -> None:
     address = deployment.server.address

@@ -115,7 +115,7 @@ def test_in_a_batch_only_what_lacks_an_input_is_refused(
     assert found[0].version == found[4].version == BOTH
 
 
-def test_ready_tensors_with_neither_are_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_prepared_tensors_with_neither_are_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     client = make_client(server.address, label="stable")
     preprocessor = client.preprocessor()
     images = np.stack([preprocessor.image(jpeg), preprocessor.image(None)])

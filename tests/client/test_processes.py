@@ -153,7 +153,7 @@ def test_calls_of_one_loop_run_side_by_side(server: FakeServer, jpeg: bytes) -> 
     assert asyncio.run(all_at_once()) == [3] * 50
 
 
-def test_a_cancelled_call_is_gone_and_the_client_goes_on(server: FakeServer, jpeg: bytes) -> None:
+def test_after_a_cancelled_call_the_client_still_works(server: FakeServer, jpeg: bytes) -> None:
     async def run() -> int:
         async with AsyncClient(server.address, model="pairs") as client:
             await client.predict(jpeg, "x")

@@ -268,7 +268,7 @@ def test_as_is_leaves_everything_out(export: Callable[..., Published]) -> None:
     assert read_card(published.path)["graph"] == {"rules": {}, "weights_in": "variables"}
 
 
-def test_what_a_server_in_bfloat16_costs_is_on_the_card(export: Callable[..., Published]) -> None:
+def test_the_cost_of_bfloat16_is_on_the_card(export: Callable[..., Published]) -> None:
     if "avx512f" in Path("/proc/cpuinfo").read_text():
         published = export(bfloat16=True)
         cost = read_card(published.path)["graph"]["bfloat16"]

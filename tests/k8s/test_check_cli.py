@@ -77,7 +77,7 @@ def test_rules_are_listed_explained_and_ignored(run: Run) -> None:
     assert code == 2 and "did you mean flag-unknown?" in error
 
 
-def test_what_an_annotation_silences_is_a_note(run: Run) -> None:
+def test_a_finding_silenced_by_an_annotation_is_a_note(run: Run) -> None:
     broken = yaml.safe_load_all(renders.overlay("local").replace("--enable_model_warmup", "--enable_model_warmpu"))
     documents = list(broken)
     server = next(d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "duoserve")

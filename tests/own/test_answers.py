@@ -111,7 +111,7 @@ def test_scores_are_taken_as_they_are(given: Given) -> None:
         ("scores", "price\nweight\n", 2, None, {"answer": "tags"}, "Received: image,text,price [EUR],weight,split"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_mends_it(
+def test_what_does_not_fit_is_reported_with_its_fix(
     given: Given, kind: str, labels: str, columns: int, activation: str | None, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(MisfitError) as caught:

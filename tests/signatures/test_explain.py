@@ -154,7 +154,7 @@ def test_the_graph_refuses_a_class_that_there_is_not(client: Client, spec: Prepr
         client.run(EXPLAIN, feeds)
 
 
-def test_a_version_that_was_exported_without_refuses_by_name(server: LocalServer) -> None:
+def test_a_version_without_explain_is_refused(server: LocalServer) -> None:
     with (
         Client(server.address, model=NAME, version=WITHOUT) as client,
         pytest.raises(UnsupportedModel, match="Expected a version with the signature explain"),

@@ -59,7 +59,7 @@ def test_columns_in_place_of_label_are_scores(folder: Make) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "cat", "1,5", "nan", "inf", "1e39", "1_000", "٣", "0x10", "1.5 EUR"])
-def test_a_score_that_is_no_number_is_named(folder: Make, value: str) -> None:
+def test_a_score_that_is_not_a_number_is_named(folder: Make, value: str) -> None:
     root = folder([row("1", "2"), row("3", value), row("5", "6", split="test")], SCORES)
     assert f"line 3: expected age to be a number such as -1.5, received {value!r}" in refused(root)
 
