@@ -1,4 +1,4 @@
-"""Command lines whose output can't be written end with a word and an exit code; where nobody reads, quietly."""
+"""Commands whose output can't be written end with a message and an exit code; if stdout was closed, quietly."""
 
 from __future__ import annotations
 

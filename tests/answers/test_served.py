@@ -1,4 +1,4 @@
-"""Each kind of answer as its user meets it: from manifest.csv over the gate to Python, the command line and REST."""
+"""Each kind of answer from manifest.csv through the gate to Python, the command line and REST."""
 
 from __future__ import annotations
 

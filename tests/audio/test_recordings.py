@@ -1,4 +1,4 @@
-"""What counts as a recording: each kind of file gives its samples, and each broken one is refused by name."""
+"""Recordings: each kind of file gives its samples, and each broken one is refused with a clear error."""
 
 from __future__ import annotations
 

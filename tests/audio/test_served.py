@@ -1,4 +1,4 @@
-"""A model of clips from the gate to the client: one answer by every way, and a refusal of what does not belong."""
+"""A model of clips from the gate to the client: the same answer in every way, and unsuitable input is refused."""
 
 from __future__ import annotations
 
@@ -117,20 +117,20 @@ def test_silence_explains_nothing_and_the_rest_is_drawn_on_the_spectrogram(
 def test_an_image_and_a_clip_are_refused_where_they_do_not_belong(server: LocalServer, spec: PreprocessingSpec) -> None:
     with Client(server.address, model=NAME) as client:
         with pytest.raises(
-            UnsupportedModel, match=r"Expected audio \(and text\), as this version takes\. Received: image"
+            UnsupportedModel, match=r"Expected audio \(and text\), which this version takes\. Received: image"
         ):
             client.predict(PICTURE, TEXT)
         with pytest.raises(UnsupportedModel, match=r"Expected audio and text: .* Received: no audio"):
             client.predict(text=TEXT)
         with pytest.raises(InvalidInput, match=r"Expected an image or audio\. Received: both"):
             client.predict(PICTURE, TEXT, audio=wav())
-        with pytest.raises(InvalidInput, match=r"Expected audio, as the model takes that\. Received: image"):
+        with pytest.raises(InvalidInput, match=r"Expected audio, which the model takes\. Received: image"):
             client.preprocessor().image(PICTURE)
         with pytest.raises(RequestRejected, match="Expected audio_bytes to be a whole WAV"):
             client.run(SERVING_BYTES, {"audio_bytes": np.array([PICTURE], object), "text": np.array([TEXT], object)})
     images = Version(dataclasses.replace(spec, audio=None))
     refused = pytest.raises(
-        UnsupportedModel, match=r"Expected image \(and text\), as this version takes\. Received: audio"
+        UnsupportedModel, match=r"Expected image \(and text\), which this version takes\. Received: audio"
     )
     with FakeServer(images) as fake, Client(fake.address, model="pairs") as client, refused:
         client.predict(audio=wav(), text=TEXT)

@@ -1,4 +1,4 @@
-"""What the image of a clip shows."""
+"""The image of a clip."""
 
 from __future__ import annotations
 

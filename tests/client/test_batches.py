@@ -1,4 +1,4 @@
-"""Any number of items: split to what the server takes, in order, and one bad item fails alone."""
+"""Any number of rows: split to the server's batch size, in order, and one bad row fails alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`duoserve` from a shell: what it prints, as text and as JSON, and how it exits."""
+"""`duoserve` from a shell: its output, as text and as JSON, and its exit codes."""
 
 from __future__ import annotations
 

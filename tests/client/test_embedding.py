@@ -1,4 +1,4 @@
-"""`embed`, of both clients: as its version wants the input, through a rollout, or refused by our own error."""
+"""`embed`, of both clients: with the input of its version, through a rollout, or refused by our own error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`explain`, of both clients: words and patches in their places, drawn, through a rollout, or refused by name."""
+"""`explain`, of both clients: words and patches in their places, drawn, through a rollout, or a clear refusal."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def test_bytes_that_are_not_a_still_image_are_refused_with_the_reason(data: byte
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        (None, "trained with it always. Received: None"),
+        (None, "always trained with it. Received: None"),
         (3, "int"),
         ("no/such/file.jpg", "No such file"),
         (".", "directory"),

@@ -1,4 +1,4 @@
-"""Whatever is given in the place of an option or an argument is refused by name, as InvalidInput, before the wire."""
+"""Invalid options and arguments are refused as InvalidInput, with their name, before anything is sent."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, Invali
 from tests.client.fake import FakeServer, Hold
 from tests.client.net import ROOT, Replica
 
-# Run in a process of its own: a fork copies the threads' locks of everything that this one has loaded.
+# Run in a separate process: a fork copies the locks of all threads of this one.
 PRE_FORK = """
 import os, sys
 from duoserve import Client

@@ -1,4 +1,4 @@
-"""A call ends by its deadline, is sent again only where that is safe and useful, and never floods a sick server."""
+"""A call ends by its deadline, is sent again only where that is safe and useful, and never floods a failing server."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_attempts_are_counted_once_whoever_retries(
 def test_a_call_refused_for_lack_of_threads_is_not_a_failure(
     make_client: MakeClient, server: FakeServer, jpeg: bytes
 ) -> None:
-    """It was turned away before any work: it goes on asking, and neither attempts nor budget are spent."""
+    """It was refused before any work: the call is repeated, at no cost to attempts or budget."""
     server.on_predict = hook = Failing(30, *BUSY)
     client = make_client(server.address, retry=Retry(attempts=2, budget=3, initial_backoff=0.001, max_backoff=0.002))
     assert client.predict(jpeg, "x").version == 3 and hook.calls == 31

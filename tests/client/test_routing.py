@@ -1,4 +1,4 @@
-"""A canary takes its share and keeps its callers; a shadow is compared off the caller's path."""
+"""A canary takes its share and keeps its callers; a shadow is compared in the background."""
 
 from __future__ import annotations
 

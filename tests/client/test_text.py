@@ -1,4 +1,4 @@
-"""Text becomes the ids that the tokenizer in the model's graph makes of it, whatever the text."""
+"""Any text gets the same ids as in the model's graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encrypted, with certificates on one side or both; rotated files are picked up and a bad rotation harms nothing."""
+"""Encrypted, with certificates on one side or both; rotated files are reloaded, and a bad rotation is harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written comes back, and what is no contract is refused by name."""
+"""The contract survives JSON, and anything else is refused with a clear error."""
 
 from __future__ import annotations
 

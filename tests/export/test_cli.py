@@ -1,4 +1,4 @@
-"""`python -m export` as its user meets it: outcomes, exit codes, JSON."""
+"""`python -m export`: results, exit codes, JSON."""
 
 from __future__ import annotations
 

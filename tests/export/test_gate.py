@@ -1,4 +1,4 @@
-"""Nothing wrong gets published: what the gate refuses, and what it says."""
+"""No faulty version is published: the gate's checks and their messages."""
 
 from __future__ import annotations
 

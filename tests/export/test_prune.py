@@ -1,4 +1,4 @@
-"""Old versions go; one that a models.config names never does, whatever happens meanwhile."""
+"""Old versions are removed, but never one that a models.config names, even if that changes meanwhile."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_a_file_in_the_place_of_the_store_is_reported(tmp_path: Path) -> None:
 
 
 def run(program: str, store: Path) -> str:
-    """What a process of its own prints that works on `store`."""
+    """The output of a separate process that works on `store`."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(store)], capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""WordPiece: client and graph make the same ids of any text, whatever Unicode has in store."""
+"""WordPiece: client and graph give the same ids for any text in Unicode."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_marks_stay_where_a_text_is_cut_and_a_missing_one_is_padding() -> No
     assert rows.tolist() == [[9, 9, 9, 9], [cls, sep, 9, 9], [cls, the, sep, 9], [cls, the, the, sep]]
     client = Preprocessor(spec)
     np.testing.assert_array_equal(rows, [client.tokens(text) for text in (None, " ", "the", "the the the the")])
-    with pytest.raises(ValueError, match="Expected token_length over 2, as the tokenizer adds so many ids"):
+    with pytest.raises(ValueError, match="Expected token_length over 2 for the ids that the tokenizer adds"):
         GraphTokenizer(spec_of(record, 2))
 
 

@@ -1,4 +1,4 @@
-"""The doctor's command line: what it reads, prints and returns."""
+"""The doctor's command line: input, output and exit codes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_folder_is_rendered_and_checked() -> None:
-    """As a user runs it, in a process of its own."""
+    """As a user runs it, in a separate process."""
     command, environment = (
         [sys.executable, "-m", "serving.check"],
         {"PATH": "/usr/bin:/bin", "KUBECTL": tool("kubectl")},

@@ -1,4 +1,4 @@
-"""A layer that the user names becomes the signature `embed`; one that is no use is refused with those that are."""
+"""A layer that the user names becomes the signature `embed`; an unsuitable one is refused with suitable ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever its inputs are called and however it takes them, the adapted model answers as the model itself does."""
+"""For inputs of any name and structure, the adapted model gives the model's own answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A settings file says what the options say, relative to itself, and every wrong entry is named."""
+"""A settings file has the same settings as the options, with paths relative to it; every invalid entry is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page gets is what the production client says: its answers, and its errors."""
+"""The page shows the production client's answers and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request to copy: no text and no name gets out of its quotes, and grpcurl's descriptors are upstream's."""
+"""The snippets: no text and no name escapes its quotes, and grpcurl's descriptors are upstream's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorProto to array and back: what TensorFlow writes is read, and what is written TensorFlow reads."""
+"""TensorProto to array and back: the server reads TensorFlow's tensors, and TensorFlow the server's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Editing models.config: the real proto reads what was meant, and everything else is as it was."""
+"""Editing models.config: the real proto reads the intended edit, and everything else is unchanged."""
 
 from __future__ import annotations
 

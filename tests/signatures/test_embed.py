@@ -1,4 +1,4 @@
-"""The joined features as vectors: those of the Keras model, whoever shares the batch, or a refusal by name."""
+"""The joined features as vectors: those of the Keras model in any batch, or a clear refusal."""
 
 from __future__ import annotations
 

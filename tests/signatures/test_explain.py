@@ -1,4 +1,4 @@
-"""`explain` finds the part of the input that decides, and what it says is what the model answers without that part."""
+"""`explain` finds the part of the input that decides, and its relevances are the model's answers without each part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A missing input, from the graph to the client: the same answer by every way, or a refusal by name."""
+"""A missing input, from the graph to the client: the same answer in every way, or a clear refusal."""
 
 from __future__ import annotations
 

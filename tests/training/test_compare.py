@@ -1,4 +1,4 @@
-"""`python -m export compare`: every candidate is measured as it is served, whatever it is."""
+"""`python -m export compare`: every kind of candidate is measured as it is served."""
 
 from __future__ import annotations
 

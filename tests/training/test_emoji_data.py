@@ -1,4 +1,4 @@
-"""The demo data: the same every time, whole or not there, and nothing of a held-out family in training."""
+"""The demo data: the same every time, complete or absent, and no held-out family in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training runs does not change what it learns: not a kill, not streaming, not devices, not adding up."""
+"""A kill, streaming, devices and accumulation do not change the result of a training."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PRESET = PRESETS["compact"]
 
 
 class Trainings:
-    """Stands in for `train`: accuracy as a function of the setting, seconds on a clock of its own."""
+    """Stands in for `train`: accuracy as a function of the setting, seconds on its own clock."""
 
     def __init__(self, accuracy: Callable[[str, Preset], float], seconds_an_epoch: float) -> None:
         self.calls: list[tuple[Dataset, str, Preset, int | None]] = []

@@ -1,4 +1,4 @@
-"""What a manifest says of the answer: classes, tags, yes or no, scores; and every bad row of it by its line."""
+"""The answer in a manifest: classes, tags, yes or no, scores; and every bad row with its line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training learns, gives the same model for the same seed, and leaves a folder that exports as it was."""
+"""Training learns, gives the same model for the same seed, and leaves a folder that can be exported."""
 
 from __future__ import annotations
 

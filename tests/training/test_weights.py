@@ -1,4 +1,4 @@
-"""Weights in fewer bytes: the same classes from a smaller file, at a cost that is measured and bounded."""
+"""Weights in fewer bytes: the same classes from a smaller file, at a measured and limited cost."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_weights_out_of_range_are_refused(model: tuple[Any, ...], kind: str, exp
     ids=["dense", "convolution", "depthwise", "embedding"],
 )
 def test_every_channel_has_a_scale(layer: keras.Layer, shape: tuple[int, ...]) -> None:
-    """Of its own: one with numbers a million times as large does not take the others' precision."""
+    """Each channel has its own: one with numbers a million times as large does not reduce the others' precision."""
     model = keras.Sequential([keras.Input(shape), layer])
     kernel = model.layers[0].variables[0]
     values = np.random.default_rng(0).standard_normal(kernel.shape).astype(np.float32)
