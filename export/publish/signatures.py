@@ -66,8 +66,22 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     resources.all = tracked
     archive.track(resources)
     for name, signature in contract.signatures(spec).items():
-        archive.add_endpoint(name, functions[name], input_signature=[tensor_spec(each) for each in signature.inputs])
+        inputs = [tensor_spec(each) for each in signature.inputs]
+        archive.add_endpoint(name, _of_shapes(functions[name], inputs), input_signature=inputs)
     return archive
+
+
+def _of_shapes(function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> Callable[..., Any]:
+    """The function, with an error for tensors of another shape.
+
+    TensorFlow Serving does not compare shapes. Without this it answers images of a wrong size, and a
+    convolution of a tensor with too few dimensions ends the process of the server.
+    """
+
+    def checked(*tensors: tf.Tensor) -> Any:
+        return function(*[tf.ensure_shape(each, spec.shape) for each, spec in zip(tensors, inputs, strict=True)])
+
+    return checked
 
 
 def _bytes_fn(

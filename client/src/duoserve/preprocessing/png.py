@@ -97,8 +97,8 @@ class PngImage(EncodedImage):
         head = [_chunk(b"IHDR", self.header)]
         if self.colour == _PALETTE:
             head.append(_chunk(b"PLTE", self._opaque_palette(background)))
-        is_interlaced = self.header[12]
-        if not is_interlaced and self._size > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
+        is_plain = not self.header[12] and not self._forgets(data)
+        if is_plain and self._size > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
             compressed = b"".join([data[start:end] for start, end in self.pixels])
             with contextlib.suppress(Exception):
                 return self._quickly(head, compressed)
@@ -132,10 +132,12 @@ class PngImage(EncodedImage):
             for at in range(start, end, _READ_AT_ONCE)
         )
         stream = zlib.decompressobj(wbits=0)
-        rows = bytearray()
+        rows, end = bytearray(), 0
         try:
-            while len(rows) < self._size and not stream.eof:
-                rows += stream.decompress(stream.unconsumed_tail or next(pieces), self._size - len(rows))
+            for length in self._lengths if self._forgets(data) else [self._size]:
+                end += length
+                while len(rows) < end and not stream.eof:
+                    rows += stream.decompress(stream.unconsumed_tail or next(pieces), end - len(rows))
             if len(rows) < self._size:
                 raise broken("PNG", "one with fewer rows than its header")
             while not stream.eof:
@@ -148,17 +150,30 @@ class PngImage(EncodedImage):
             raise broken("PNG", "one whose pixels are damaged or incomplete") from error
         return bytes(rows)
 
+    def _forgets(self, data: bytes) -> bool:
+        """Whether the pixels declare a window in which not all of them fit, nor all that zlib can refer to.
+
+        libpng decompresses row by row and refuses references beyond the window, which Pillow follows.
+        """
+        first = next((data[start] for start, end in self.pixels if end > start), 0)
+        return 256 << (first >> 4) < min(self._size, 1 << 15)
+
     @property
     def _size(self) -> int:
         """How many bytes all rows have, each with its filter."""
+        return sum(self._lengths)
+
+    @property
+    def _lengths(self) -> list[int]:
+        """How many bytes each row has, with its filter."""
         bits = self.depth * _CHANNELS[self.colour]
         passes = _PASSES if self.header[12] else ((0, 0, 1, 1),)
-        total = 0
+        lengths = []
         for row, column, down, across in passes:
             columns = -(-(self.width - column) // across)
             if columns > 0:
-                total += max(-(-(self.height - row) // down), 0) * (-(-columns * bits // 8) + 1)
-        return total
+                lengths += [-(-columns * bits // 8) + 1] * -(-(self.height - row) // down)
+        return lengths
 
     def _opaque_palette(self, background: Background | None) -> bytes:
         colours: npt.NDArray[np.uint8] = np.zeros((256, 3), np.uint8)  # a pixel beyond the palette is black
