@@ -1,4 +1,4 @@
-"""The check of live replicas looks at tags and scores by what they are."""
+"""The check of live replicas compares tags as tags and scores as scores."""
 
 from __future__ import annotations
 

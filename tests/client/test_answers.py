@@ -21,7 +21,7 @@ SCORES = dataclasses.replace(BASE, answer=Scores(("EUR", "", "kg")), version=2)
 PAIRS = [(np.full((16, 16, 3), value, np.uint8), f"red cat {value}") for value in range(7)]
 
 
-def test_a_batch_has_the_answers_of_its_items() -> None:
+def test_a_batch_has_the_answers_of_its_rows() -> None:
     with FakeServer(Version(TAGS)) as server, Client(server.address, model="pairs", max_batch_size=3) as client:
         batch = client.predict_batch([*PAIRS, (b"broken", "x")])
         assert list(batch.errors) == [7]
@@ -81,7 +81,7 @@ def test_a_kind_from_the_future_asks_for_an_update() -> None:
     assert "update duoserve" in str(caught.value)
 
 
-def test_a_score_that_is_no_number_is_a_bad_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_that_is_not_a_number_is_a_bad_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Version, "probabilities", lambda *_: np.array([[1.0, np.nan, 2.0]], np.float32))
     with (
         FakeServer(Version(SCORES)) as server,

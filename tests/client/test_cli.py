@@ -1,4 +1,4 @@
-"""`duoserve` from a shell: what it prints, as text and as JSON, and how it exits."""
+"""`duoserve` from a shell: its output, as text and as JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def run(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_reader_that_has_gone_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
+def test_a_closed_stdout_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

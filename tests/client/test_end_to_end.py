@@ -169,7 +169,7 @@ def test_one_server_many_ways(make_client: Callable[..., Any], deployment: Deplo
     }
 
 
-def test_the_server_says_no_and_the_client_says_why(
+def test_the_client_reports_why_the_server_refuses(
     make_client: Callable[..., Any], deployment: Deployment, exported: Any, jpeg: bytes
 ) -> None:
     address = deployment.server.address

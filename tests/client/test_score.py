@@ -110,7 +110,7 @@ def test_a_part_of_another_run_is_refused(server: FakeServer, folder: Path, caps
         ("t.csv", "image,text\n", "none/out.csv", "--out to be a file that can be written"),
     ],
 )
-def test_what_can_not_be_read_or_written_is_named(
+def test_unreadable_and_unwritable_files_are_named(
     server: FakeServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

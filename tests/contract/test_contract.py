@@ -1,4 +1,4 @@
-"""What is written comes back, and what is no contract is refused by name."""
+"""The contract survives JSON, and anything else is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
         ({"image_width": None}, "Expected image_width of type int in the PreprocessingSpec. Received: None"),
     ],
 )
-def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -> None:
+def test_json_that_is_not_a_spec_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ContractError) as caught:
         PreprocessingSpec.from_json(json.dumps({**json.loads(SPEC.to_json()), **change}))
     assert said in str(caught.value)
@@ -174,7 +174,7 @@ def test_an_audio_spec_that_makes_no_sense_is_refused(change: dict[str, object],
         AudioSpec.from_record({**dataclasses.asdict(AudioSpec()), "hop": None})
 
 
-def test_a_signature_more_is_no_reason_to_prepare_otherwise_or_to_update() -> None:
+def test_an_additional_signature_changes_neither_preprocessing_nor_format() -> None:
     spec = dataclasses.replace(SPEC, embedding_length=8, explain_grid=(8, 4))
     assert json.loads(spec.to_json())["format"] == 1
     assert spec.digest == SPEC.digest and spec != SPEC

@@ -1,4 +1,4 @@
-"""Nothing wrong gets published: what the gate refuses, and what it says."""
+"""No faulty version is published: the gate's checks and their messages."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_warmup_records_that_are_cut_off_are_refused(copied: Path) -> None:
         ("tokens", "float32", r"input 'tokens' to be int32 array of shape \(batch, 6\)\. Received: float32"),
     ],
 )
-def test_a_model_with_other_inputs_is_refused_by_name(
+def test_a_model_with_other_inputs_is_refused(
     export: Callable[..., Published], name: str, dtype: str, said: str
 ) -> None:
     image, other = keras.Input((24, 32, 3), dtype="uint8", name="image"), keras.Input((6,), dtype=dtype, name=name)

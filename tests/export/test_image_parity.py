@@ -198,7 +198,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_formats_are_refused_with_what_is_taken(sides, name: str) -> None:
+def test_other_formats_are_refused_with_the_supported_ones(sides, name: str) -> None:
     reason = sides.reason(OTHERS[name])
     assert "a JPEG, PNG or WebP. Received: a" in reason and f"{name} file" in reason
 

@@ -1,4 +1,4 @@
-"""A layer that the user names becomes the signature `embed`; one that is no use is refused with those that are."""
+"""A layer that the user names becomes the signature `embed`; an unsuitable one is refused with suitable ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_without_a_name_there_is_none(prepared: Callable[..., Prepared]) -> None
         ("code", {"embed": "both"}, "Expected a model that is a graph of layers, for --embed. Received: "),
     ],
 )
-def test_a_layer_that_is_no_use_is_named(
+def test_an_unsuitable_layer_is_named(
     prepared: Callable[..., Prepared], model: str, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(MisfitError) as caught:

@@ -55,7 +55,7 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
         ("no_such_function", "Expected a function no_such_function in tests.own.zoo"),
     ],
 )
-def test_a_misfit_is_named_with_what_mends_it(prepared: Callable[..., Prepared], model: str, said: str) -> None:
+def test_a_misfit_is_reported_with_its_fix(prepared: Callable[..., Prepared], model: str, said: str) -> None:
     assert said in findings(prepared, model)
 
 
@@ -66,7 +66,7 @@ def test_a_misfit_is_named_with_what_mends_it(prepared: Callable[..., Prepared],
         ("dicing", "Expected the same answer to the same input"),
     ],
 )
-def test_what_only_running_shows_is_found(prepared: Callable[..., Prepared], model: str, said: str) -> None:
+def test_misfits_that_only_running_shows_are_found(prepared: Callable[..., Prepared], model: str, said: str) -> None:
     assert said in findings(prepared, model, image_scale="0..255")
 
 
@@ -111,7 +111,7 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
         ("plain", {"weights": Path("no.weights.h5")}, "Expected --weights to be a file"),
     ],
 )
-def test_what_is_said_of_a_model_is_held_against_it(
+def test_options_are_checked_against_the_model(
     prepared: Callable[..., Prepared], model: str, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(MisfitError) as caught:
@@ -119,7 +119,7 @@ def test_what_is_said_of_a_model_is_held_against_it(
     assert said in str(caught.value)
 
 
-def test_files_that_are_no_models_are_told_apart(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+def test_files_that_are_not_models_get_their_own_error(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
     model = zoo.plain()
     model.save_weights(tmp_path / "plain.weights.h5")
     model.export(tmp_path / "saved", verbose=False)
@@ -186,7 +186,7 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
         ),
     ],
 )
-def test_labels_that_are_none_are_refused(
+def test_invalid_labels_are_refused(
     prepared: Callable[..., Prepared], tmp_path: Path, name: str, text: str, said: str
 ) -> None:
     (tmp_path / name).write_text(text)

@@ -1,4 +1,4 @@
-"""Text encoders that people have, with their own tokenizers: from a file to an answer over the wire."""
+"""Common text encoders with their own tokenizers: from a file to an answer over the wire."""
 
 from __future__ import annotations
 

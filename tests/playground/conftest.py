@@ -26,7 +26,7 @@ WORDS = ("red cat", "green tree", "hot air balloon", "blue car")
 
 
 class Playground:
-    """`python -m playground` in a process of its own.
+    """`python -m playground` in a separate process.
 
     Attributes:
         url: Where the page is, without a slash at its end.
@@ -78,7 +78,7 @@ class Playground:
 
 
 def make_data(folder: Path, medium: str, suffix: str, files: list[bytes]) -> Path:
-    """A data folder of held-out rows, but the last, which training had."""
+    """A data folder of held-out rows, except the last, which is a training row."""
     (folder / "images").mkdir()
     rows = []
     for number, file in enumerate(files):

@@ -74,7 +74,7 @@ def test_an_example_is_classified_by_stable_and_canary(eyes: Eyes) -> None:
     eyes.screenshot("desktop")
 
 
-def test_what_decided_is_drawn_where_the_version_can_say_it(eyes: Eyes, site: Playground, tmp_path: Path) -> None:
+def test_explanations_are_drawn_where_the_version_has_them(eyes: Eyes, site: Playground, tmp_path: Path) -> None:
     picture = tmp_path / "mine.png"
     picture.write_bytes(encoded(photo(70, 50, seed=3), "PNG"))
     eyes.page.locator("#file").set_input_files(picture)
@@ -244,7 +244,7 @@ def test_a_phone_has_no_sideways_scrolling(visit: Callable[..., Eyes]) -> None:
     eyes.screenshot("phone")
 
 
-def test_what_is_copied_runs_and_says_the_same(eyes: Eyes, tmp_path: Path) -> None:
+def test_a_copied_snippet_runs_and_gives_the_same_answer(eyes: Eyes, tmp_path: Path) -> None:
     picture = tmp_path / "my photo.png"
     picture.write_bytes(encoded(photo(80, 80, seed=2), "PNG"))
     eyes.page.locator("#file").set_input_files(picture)
@@ -320,7 +320,7 @@ def test_a_rollout_and_an_outage_are_seen(eyes: Eyes, server: FakeServer, specs:
 
 
 @pytest.mark.skipif(UPDATE, reason="stops the scripted server")
-def test_a_server_that_is_gone_is_said_and_its_return_is_seen(
+def test_a_lost_server_and_its_return_are_shown(
     visit: Callable[..., Eyes], specs: dict[int, PreprocessingSpec], data: Path
 ) -> None:
     versions = [Version(spec) for spec in specs.values()]

@@ -1,4 +1,4 @@
-"""The cluster's API goes away for a moment, or changes what nobody asked about: a rollout is none the worse."""
+"""Short outages of the cluster's API, and changes of metadata, do not disturb a rollout."""
 
 from __future__ import annotations
 

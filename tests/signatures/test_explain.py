@@ -1,4 +1,4 @@
-"""`explain` finds the part of the input that decides, and what it says is what the model answers without that part."""
+"""`explain` finds the part of the input that decides, and its relevances are the model's answers without each part."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_graph_refuses_a_class_that_there_is_not(client: Client, spec: Prepr
         client.run(EXPLAIN, feeds)
 
 
-def test_a_version_that_was_exported_without_refuses_by_name(server: LocalServer) -> None:
+def test_a_version_without_explain_is_refused(server: LocalServer) -> None:
     with (
         Client(server.address, model=NAME, version=WITHOUT) as client,
         pytest.raises(UnsupportedModel, match="Expected a version with the signature explain"),

@@ -106,7 +106,7 @@ def test_a_text_over_two_lines_does_not_shift_the_line_numbers(folder: Make) -> 
     assert [line for line, _ in problems(root)] == [4]
 
 
-def test_bytes_that_are_no_text_are_named(folder: Make) -> None:
+def test_bytes_that_are_not_text_are_named(folder: Make) -> None:
     root = folder(GOOD, SPLIT)
     good = (root / "manifest.csv").read_bytes()
     (root / "manifest.csv").write_bytes(good + b"good.png,caf\xe9,a,train\ngood.png,nu\0l,a,train\n")
@@ -155,7 +155,7 @@ def test_a_group_is_never_divided_and_every_class_keeps_one(rows: list[tuple[str
     assert not rows or not all(held_out)
 
 
-def test_rows_with_one_picture_stay_together(folder: Make) -> None:
+def test_rows_with_one_image_stay_together(folder: Make) -> None:
     rows = [[f"{number % 10}.png", f"text {number}", "ab"[number % 2]] for number in range(60)]
     root = folder(rows)
     for number in range(10):

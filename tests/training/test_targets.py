@@ -1,4 +1,4 @@
-"""What a manifest says of the answer: classes, tags, yes or no, scores; and every bad row of it by its line."""
+"""The answer in a manifest: classes, tags, yes or no, scores; and every bad row with its line."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_columns_in_place_of_label_are_scores(folder: Make) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "cat", "1,5", "nan", "inf", "1e39", "1_000", "٣", "0x10", "1.5 EUR"])
-def test_a_score_that_is_no_number_is_named(folder: Make, value: str) -> None:
+def test_a_score_that_is_not_a_number_is_named(folder: Make, value: str) -> None:
     root = folder([row("1", "2"), row("3", value), row("5", "6", split="test")], SCORES)
     assert f"line 3: expected age to be a number such as -1.5, received {value!r}" in refused(root)
 

@@ -24,7 +24,7 @@ SignatureDef: TypeAlias = "meta_graph_pb2.SignatureDef"
 
 
 class Runner(Protocol):
-    """What the calls need of a version."""
+    """The parts of a version that calls need."""
 
     signatures: Mapping[str, SignatureDef]
 
@@ -63,7 +63,7 @@ class Servable:
             self._check_dtypes(feeds)
             return self._run_now(feeds, fetches, deadline)
         batch_rows(feeds)
-        # Before it can spoil the batch of others.
+        # Checked before it can spoil other callers' batch.
         self._check_dtypes(feeds)
         return self._batcher.run(feeds, fetches, deadline)
 
@@ -83,7 +83,7 @@ class Servable:
             pywrap_tf_session.TF_DeleteBuffer(options)
 
     def _check_dtypes(self, feeds: Mapping[str, Array]) -> None:
-        """The check of a Session's call frame, in its order: feeds by tensor name."""
+        """The checks of a Session's call frame, in the same order: feeds by tensor name."""
         for position, name in enumerate(sorted(feeds)):
             expected, received = self._output(name)[1], dtype_enum(feeds[name])
             if expected != received:

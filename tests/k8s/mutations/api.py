@@ -1,4 +1,4 @@
-"""What the API server refuses: by its schemas, and by more than these show."""
+"""Mistakes that the API server refuses: by its schemas, and by further checks."""
 
 # ruff: noqa: E501 -- a table: one row a mistake
 

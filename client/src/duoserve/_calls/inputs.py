@@ -228,7 +228,7 @@ def mismatch(rows: Sequence[Row], spec: PreprocessingSpec) -> str | None:
     """Why a version of this spec can't take these rows, as an error message; None if it can."""
     media = {row.medium for row in rows} - {None, spec.medium}
     if media:
-        return f"Expected {spec.medium} (and text), as this version takes. Received: {' and '.join(map(str, media))}"
+        return f"Expected {spec.medium} (and text), which this version takes. Received: {' and '.join(map(str, media))}"
     missing = {name for row in rows for name in row.missing}.difference(spec.optional)
     if missing:
         names = sorted(spec.medium if name == IMAGE else name for name in missing)

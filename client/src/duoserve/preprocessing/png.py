@@ -1,8 +1,8 @@
 """PNG files: read chunk by chunk as libpng does, then decoded by Pillow. Twin: `export/graph/png.py`.
 
 Pillow and libpng, which TensorFlow uses, differ in what they refuse: metadata that Pillow finds too
-large or damaged, checksums that it does not look at. So Pillow is given a file of the chunks alone that
-have pixels, and the checks are those of libpng.
+large or damaged, checksums that it does not check. So Pillow gets a file with only the chunks that have
+pixels, and the checks are those of libpng.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _READ_AT_ONCE: Final = 8192
 """libpng's buffer for compressed data."""
 
 _SMALL: Final = 1 << 16
-"""Up to so many bytes of pixels, decompressing them here costs less than to look whether it has to be done."""
+"""Up to this many bytes of pixels, decompressing them here is cheaper than checking whether it is necessary."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class PngImage(EncodedImage):
         return _open(head, zlib.compress(self._decompressed(data), 0))
 
     def _quickly(self, head: list[bytes], compressed: bytes) -> Image.Image:
-        """Lets Pillow decompress. Asked for one more row, it reads to the checksum, and takes its absence for zeros.
+        """Lets Pillow decompress. Asked for one more row, it reads up to the checksum, and reads zeros without one.
 
         Raises:
             Exception: The file may be damaged.
@@ -121,7 +121,7 @@ class PngImage(EncodedImage):
     def _decompressed(self, data: bytes) -> bytes:
         """The rows, before their filters are undone, where libpng would read them.
 
-        What it finds wrong after the last row is an error only in the buffer that has the end of that row.
+        Damage after the last row is an error only in the buffer with the end of that row.
 
         Raises:
             InvalidInput: Fewer rows than there should be, or damaged ones.
@@ -204,7 +204,7 @@ class PngImage(EncodedImage):
         pixels = np.asarray(image)
         if self.colour == _GREY:
             return Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))
-        if self.depth == 16:  # Pillow keeps the upper bytes; the lower ones come when it is told another order
+        if self.depth == 16:  # Pillow keeps the upper bytes; with another byte order it returns the lower ones
             head, rows = [_chunk(b"IHDR", self.header)], zlib.compress(self._decompressed(data), 0)
             pixels = pixels.astype(np.uint16) << 8 | np.asarray(_open(head, rows, "RGB;16L"))
         return Image.fromarray(np.where((pixels == key).all(-1), 0, 255).astype(np.uint8))
@@ -302,7 +302,7 @@ def _palette(content: bytes, depth: int, colour: int) -> bytes:
 
 
 def _fits(length: int, colour: int, colours: int) -> bool:
-    """Whether a chunk tRNS of this length counts."""
+    """Whether a chunk tRNS of this length is used."""
     return length == {_GREY: 2, _RGB: 6}.get(colour) or (colour == _PALETTE and 0 < length <= colours)
 
 
@@ -311,7 +311,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _open(head: list[bytes], compressed: bytes, layout: str | None = None) -> Image.Image:
-    """Pillow's image of a PNG with these chunks. `layout`: how it is told that the bytes lie."""
+    """Pillow's image of a PNG with these chunks. `layout`: the order of the bytes, for Pillow."""
     from PIL import Image
 
     plain = b"".join([PNG, *head, _chunk(b"IDAT", compressed), _chunk(b"IEND", b"")])
@@ -324,7 +324,7 @@ def _open(head: list[bytes], compressed: bytes, layout: str | None = None) -> Im
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The upper bytes of a grey image of 16 bits; other images as they are."""
+    """The upper bytes of a 16-bit grey image; other images unchanged."""
     from PIL import Image
 
     if not image.mode.startswith("I;16"):

@@ -1,4 +1,4 @@
-"""What the API server refuses: by Kubernetes' schemas, and by its own limits on numbers, words, names and sizes."""
+"""Mistakes in single fields: against Kubernetes' schemas, and limits on numbers, words, names and sizes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _WORDS = {
     "volumeMode": "Filesystem Block",
     "whenUnsatisfiable": "DoNotSchedule ScheduleAnyway",
 }
-_TYPES = {  # `type` has words of its own in each place
+_TYPES = {  # `type` has different words in each place
     ("Deployment", "spec.strategy.type"): "RollingUpdate Recreate",
     ("ClusterRoleBinding", "roleRef.kind"): "ClusterRole",
     ("RoleBinding", "roleRef.kind"): "Role ClusterRole",
@@ -91,7 +91,7 @@ _TYPES = {  # `type` has words of its own in each place
     ("StatefulSet", "spec.updateStrategy.type"): "RollingUpdate OnDelete",
 }
 _SHARES = {"maxSurge", "maxUnavailable", "minAvailable"}
-_ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that tell the entries of a list apart
+_ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that identify the entries of a list
     "env": [("name",)],
     "ports": [("name",), ("port", "protocol")],
     "topologySpreadConstraints": [("topologyKey", "whenUnsatisfiable")],

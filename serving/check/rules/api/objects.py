@@ -1,4 +1,4 @@
-"""What the API server refuses though each field is valid by itself: fields that have to fit each other."""
+"""Mistakes that the API server refuses although each field is valid: fields that have to fit each other."""
 
 from __future__ import annotations
 
