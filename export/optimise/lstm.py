@@ -156,7 +156,7 @@ class _Steps:
     @property
     def longest(self) -> tf.Tensor:
         """Steps to run."""
-        return self.most if self.mask is None else tf.reduce_max(self.lengths)
+        return self.most if self.mask is None else tf.maximum(tf.reduce_max(self.lengths), 0)  # of no rows: negative
 
     def last(self, states: tf.Tensor) -> tf.Tensor:
         """Each row's state after its last step; zeros where it has none."""
