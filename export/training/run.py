@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,8 +106,10 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     if target.exists() and not (target / RUN_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"Expected the folder of a run to be new, empty or a run. Received: {target}")
     parent = next(each for each in target.parents if each.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ExportError(f"Expected a writable folder for the run. Received: {target}")
+    try:  # not os.access, which finds everything writable as root
+        tempfile.TemporaryDirectory(prefix=".writable-", dir=parent).cleanup()
+    except OSError as error:
+        raise ExportError(f"Expected a writable folder for the run. Received: {error}") from error
     return target
 
 

@@ -17,6 +17,7 @@ from export.errors import ExportError
 from export.publish.savedmodel import export_version
 from export.publish.store import ModelStore
 from export.training.presets import FUSIONS, Preset
+from export.training.run import check_target
 from export.training.tokenizer import train_tokenizer
 from export.training.train import TrainedModel, train
 
@@ -161,6 +162,12 @@ def test_a_folder_that_is_not_a_run_is_left_alone(trained: TrainedModel, tmp_pat
     with pytest.raises(ExportError, match="new, empty or a run"):
         trained.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system that refuses even root")
+def test_a_folder_that_can_not_be_written_is_found_before_the_training() -> None:
+    with pytest.raises(ExportError, match="a writable folder"):
+        check_target("/proc/runs/first")
 
 
 def test_a_damaged_run_is_refused(trained: TrainedModel, tmp_path: Path) -> None:
