@@ -122,7 +122,7 @@ def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, head: H
     outputs = {head.name: model.output}
     if preset.branch_loss and fusion not in BASELINES:
         # Fused alone, the branch that learns faster (the text, which it memorises) leaves the other nothing
-        # to learn. A loss of its own keeps each branch learning; its head is thrown away after.
+        # to learn. A separate loss keeps each branch learning; its head is discarded afterwards.
         for name in (IMAGE_FEATURES, TEXT_FEATURES):
             outputs[f"{name}_alone"] = head.build(model.get_layer(name).output, f"{name}_alone")
     return keras.Model(model.input, outputs)

@@ -34,7 +34,7 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
         ),
         ("two_pictures", "name them with --image-input and --text-input: 'photo', 'other'"),
         ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
-        ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
+        ("fixed_batch", "Expected any batch size at the input 'photo'. Received: only 4"),
         ("four_classes", "to be of shape (batch, 3), a column for each label. Received: shape (batch, 4) and 3 labels"),
         ("one_probability", "Received: shape (batch, 1), one column. To fix: give --answer yes-no and two labels"),
         (
@@ -48,7 +48,7 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
         ("any_size", "give --token-length N, to which shorter texts are padded and longer ones cut"),
         ("never_called", "takes one argument, 'inputs', and that was never called"),
         ("few_ids", "is not in [0, 100)"),
-        ("no_words_no_answer", "Received: NaN or infinity for a text without a token"),
+        ("no_words_no_answer", "Received: NaN or infinity for a text without tokens"),
         ("rounded_ids", "float16 does not round, up to 2048"),
         ("fails", "Received: RuntimeError: no GPU"),
         ("not_a_model", "Expected a keras.Model. Received: dict"),

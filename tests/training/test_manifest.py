@@ -81,7 +81,7 @@ def test_a_long_list_is_cut_in_the_text_and_whole_in_the_error(folder: Make) -> 
     with pytest.raises(DataError, match="and 480 more") as caught:
         load_dataset(root)
     assert len(caught.value.problems) == 500 and str(caught.value).count("\n") < 25
-    assert "Received 500 bad" in str(caught.value)
+    assert "Received 500 invalid" in str(caught.value)
 
 
 @pytest.mark.parametrize("header", ["image,text", "image,text,label,splt", "image,text,label,label", "", "a,b,c"])
