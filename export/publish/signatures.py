@@ -6,6 +6,7 @@ input `keras_tensor_3` and send token ids as float32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,7 @@ def _of_shapes(function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> Cal
     convolution of a tensor with too few dimensions ends the process of the server.
     """
 
+    @functools.wraps(function)  # the graph's functions have its name
     def checked(*tensors: tf.Tensor) -> Any:
         return function(*[tf.ensure_shape(each, spec.shape) for each, spec in zip(tensors, inputs, strict=True)])
 
