@@ -118,7 +118,9 @@ def _held_out_scores(kernel: Array, targets: Array, folds: Array) -> Array:
 
 
 def _solve(kernel: Array, targets: Array) -> Array:
-    solved: Array = np.linalg.solve(kernel + _RIDGE * np.eye(len(kernel), dtype=kernel.dtype), targets - targets.mean(axis=0))
+    solved: Array = np.linalg.solve(
+        kernel + _RIDGE * np.eye(len(kernel), dtype=kernel.dtype), targets - targets.mean(axis=0)
+    )
     return solved
 
 

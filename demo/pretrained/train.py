@@ -81,7 +81,9 @@ def _measure(data: Dataset, vectors: list[Any]) -> tuple[dict[str, Any], Head]:
     report: dict[str, Any] = {}
     print(f"{'right on held-out rows':<24}{'the demo split':<26}{SPLITS} other splits")
     for name, parts in _PARTS.items():
-        found = [_fitted(split, [vectors[part] for part in parts], [IMAGES[part] for part in parts]) for split in splits]
+        found = [
+            _fitted(split, [vectors[part] for part in parts], [IMAGES[part] for part in parts]) for split in splits
+        ]
         groups = [row.group for row in data.select("test")]
         one = proportion(found[0][1], groups)
         shares = [float(right.mean()) for _, right in found[1:]]
