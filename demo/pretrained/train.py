@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _measure(data: Dataset, vectors: list[Any]) -> tuple[dict[str, Any], Head]:
-    """Prints and returns how many held-out rows each part gets right; and the head of both, for the manifest's split."""
+    """How many held-out rows each part gets right, which it prints too; the head of both for the demo's split."""
     splits = [data, *(data.resplit(_SHARE, salt=f"seed {seed} ") for seed in range(SPLITS))]
     report: dict[str, Any] = {}
     print(f"{'right on held-out rows':<24}{'the demo split':<26}{SPLITS} other splits")

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Weights", "WeightsError", "assign", "read_safetensors", "read_torch"]
+__all__ = ["Array", "Weights", "WeightsError", "assign", "named", "read_safetensors", "read_torch"]
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array]
@@ -57,6 +57,18 @@ def read_torch(path: Path) -> dict[str, Array]:
             return _read_torch(file)
     except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, pickle.UnpicklingError) as error:
         raise WeightsError(f"Expected {path} to hold tensors in PyTorch's old format. Received: {error}") from error
+
+
+class _Named(dict[str, Array]):
+    """Weights by name; one that is missing is an error that says its name."""
+
+    def __missing__(self, name: str) -> Array:
+        raise WeightsError(f"Expected a weight called {name}. Received: {len(self)} others")
+
+
+def named(weights: Weights) -> Weights:
+    """The same weights; asking for one that is missing raises a WeightsError."""
+    return _Named(weights)
 
 
 def assign(layer: Any, arrays: list[Array]) -> None:
