@@ -17,6 +17,14 @@ from demo.pretrained.head import fit
 from demo.pretrained.minilm import text_encoder
 from demo.pretrained.weights import WeightsError, read_torch
 
+TORCH_NAMES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 _DTYPES = {"float32": "FloatStorage", "int64": "LongStorage"}
 
 
@@ -135,7 +143,8 @@ def test_minilm_takes_weights_as_hugging_face_names_them() -> None:
     ours = text_encoder(6, _named(theirs), width=8, depth=2, heads=2, hidden=16, vocabulary=50)
     found = ours(ids)
     assert [tuple(each.shape) for each in found] == [(2, 8)] * 3
-    np.testing.assert_allclose(found[-1], expected, rtol=1e-4, atol=1e-4)
+    # KerasHub approximates GELU by a tanh; MiniLM, and so the demo, does not.
+    np.testing.assert_allclose(found[-1], expected, atol=1e-3)
 
 
 def _named(backbone: keras.Model) -> dict[str, np.ndarray]:
@@ -177,8 +186,7 @@ class TestEfficientNet:
         found = {}
         for layer in model.layers:
             for variable in layer.weights:
-                name = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
-                        "moving_variance": "running_var", "kernel": "weight", "bias": "bias"}[variable.name]  # fmt: skip
+                name = TORCH_NAMES[variable.name]
                 shape = tuple(variable.shape)
                 if len(shape) == 4:
                     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
