@@ -48,16 +48,16 @@ def image_encoder(
     """
     pixels = keras.Input((size, size, 3), name="image")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
-    x = _normed(layers.Conv2D(stem, 3, 2, "same", use_bias=False, name="_conv_stem"), "_bn0", x)
+    x = _normed(layers.Conv2D(stem, 3, 2, "same", use_bias=False, name="conv_stem"), "bn0", x)
     number = 0
     for repeats, kernel, stride, expansion, channels in stages:
         for repeat in range(repeats):
-            x = _block(x, f"_blocks.{number}.", kernel, 1 if repeat else stride, expansion, channels)
+            x = _block(x, f"blocks.{number}.", kernel, 1 if repeat else stride, expansion, channels)
             number += 1
-    x = _normed(layers.Conv2D(width, 1, use_bias=False, name="_conv_head"), "_bn1", x)
+    x = _normed(layers.Conv2D(width, 1, use_bias=False, name="conv_head"), "bn1", x)
     x = layers.GlobalAveragePooling2D()(x)
     if classes:
-        x = layers.Dense(classes, name="_fc")(x)
+        x = layers.Dense(classes, name="fc")(x)
     model = keras.Model(pixels, x, name="efficientnet_lite0")
     if weights is not None:
         for layer in model.layers:
@@ -84,10 +84,11 @@ def _normed(layer: layers.Layer, name: str, x: Any) -> Any:
 
 def _arrays(layer: layers.Layer, weights: Weights) -> list[Array]:
     """The weights of a layer, as Keras orders and shapes them."""
-    kernel = weights[f"{layer.name}.weight"]
+    name = f"_{layer.name}"  # TensorFlow takes no name that begins so
+    kernel = weights[f"{name}.weight"]
     if isinstance(layer, layers.BatchNormalization):
-        return [kernel, *(weights[f"{layer.name}.{name}"] for name in ("bias", "running_mean", "running_var"))]
+        return [kernel, *(weights[f"{name}.{each}"] for each in ("bias", "running_mean", "running_var"))]
     if isinstance(layer, layers.Dense):
-        return [kernel.T, weights[f"{layer.name}.bias"]]
+        return [kernel.T, weights[f"{name}.bias"]]
     # Of a depthwise convolution PyTorch has (channels, 1, height, width).
     return [kernel.transpose((2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0))]

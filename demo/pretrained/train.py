@@ -37,7 +37,7 @@ _PARTS: Final = {
 }
 SETTINGS: Final = """\
 model = "demo.pretrained.joined:build"
-argument = ["classes={classes}", "rows={rows}"]
+arguments = {{ classes = {classes}, rows = {rows} }}
 weights = "model.weights.h5"
 tokenizer = "vocab.txt"
 labels = "labels.txt"

@@ -192,16 +192,16 @@ class TestEfficientNet:
                     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
                     shape = (*((shape[2], shape[3]) if depthwise else (shape[3], shape[2])), *shape[:2])
                 shape = shape[::-1] if len(shape) == 2 else shape
-                found[f"{layer.name}.{name}"] = np.abs(rng.normal(size=shape)).astype(np.float32)
+                found[f"_{layer.name}.{name}"] = np.abs(rng.normal(size=shape)).astype(np.float32)
         return found
 
     def test_it_takes_weights_as_pytorch_names_them(self) -> None:
         options: dict[str, Any] = {"stem": 4, "stages": self.stages, "width": 16, "classes": 5}
         weights = self.weights(image_encoder(32, **options))
         model = image_encoder(32, weights, **options)
-        kernel = model.get_layer("_blocks.1._depthwise_conv").get_weights()[0]
+        kernel = model.get_layer("blocks.1._depthwise_conv").get_weights()[0]
         np.testing.assert_array_equal(kernel[0, 2, 7, 0], weights["_blocks.1._depthwise_conv.weight"][7, 0, 0, 2])
-        kernel = model.get_layer("_conv_stem").get_weights()[0]
+        kernel = model.get_layer("conv_stem").get_weights()[0]
         np.testing.assert_array_equal(kernel[0, 2, 1, 3], weights["_conv_stem.weight"][3, 1, 0, 2])
         assert model(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 5)
 
@@ -210,7 +210,7 @@ class TestEfficientNet:
         weights = self.weights(image_encoder(32, **options))
         with pytest.raises(WeightsError, match=r"_conv_head\.weight"):
             image_encoder(32, {name: each for name, each in weights.items() if name != "_conv_head.weight"}, **options)
-        with pytest.raises(WeightsError, match="_conv_stem"):
+        with pytest.raises(WeightsError, match="conv_stem"):
             image_encoder(32, weights, stem=8, stages=self.stages, width=16)
 
 
