@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Say what there is
+help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: env
@@ -22,7 +22,7 @@ demo-pretrained: env ## The same with two pretrained encoders; adds 100 MB of pa
 	@$(RUN) -m demo.pretrained
 
 .PHONY: playground
-playground: env ## A page to try the demo's model, with a picture and words of your own
+playground: env ## A page to try the demo's model with your own images and words
 	@$(RUN) -m playground
 
 .PHONY: test

@@ -1,4 +1,4 @@
-"""Answers Predict at once, with a reply and a spec that are given on standard input. Prints its port."""
+"""Answers Predict at once, with a reply and a spec from standard input. Prints its port."""
 
 from __future__ import annotations
 

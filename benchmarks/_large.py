@@ -1,4 +1,4 @@
-"""What `benchmarks.large_model` runs in processes of their own, so that the memory of each is its alone."""
+"""The parts of `benchmarks.large_model` that run in separate processes, so that each measures its own memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Way:
 
 
 def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> dict[str, Any]:
-    """Seconds a step, rows a second, cores at work and the most memory of one training."""
+    """Seconds a step, rows a second, busy cores and peak memory of one training."""
     from export.dataset.data import load_dataset
     from export.training import checkpoint as _checkpoint
     from export.training.presets import PRESETS
@@ -83,7 +83,7 @@ def trained(way: Way, data: pathlib.Path, checkpoint: pathlib.Path | None) -> di
 
 
 def exported(run: pathlib.Path, data: pathlib.Path, store: pathlib.Path, kind: str) -> dict[str, Any]:
-    """A version of a run: how long it took, the most memory, what is on the disk and on the card."""
+    """Exports a run: time, peak memory, size on disk, and the facts on the card."""
     from export.publish.card import read_card
     from export.publish.cost import held_out_rows
     from export.publish.savedmodel import export_version
@@ -116,7 +116,7 @@ def exported(run: pathlib.Path, data: pathlib.Path, store: pathlib.Path, kind: s
 
 
 def facts_of(run: pathlib.Path) -> dict[str, Any]:
-    """What a run says about itself."""
+    """The facts of a run."""
     return dict(json.loads((run / "run.json").read_text())["facts"])
 
 

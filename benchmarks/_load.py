@@ -1,6 +1,6 @@
-"""Calls a gRPC method from many threads for a while; prints what it saw as JSON.
+"""Calls a gRPC method from many threads for a while; prints the measurements as JSON.
 
-Sends bytes and looks at none of the reply, so that what is measured is the server.
+Sends bytes and ignores the content of replies, so that it measures the server.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def in_threads(callers: int, seconds: float, call: Any) -> dict[str, float]:
 
 
 def run(address: str, request: pathlib.Path, callers: int, seconds: float) -> dict[str, float]:
-    """Measure in a process of its own, so that the caller's threads cost the server nothing but CPU."""
+    """Measure in a separate process, so that the caller's threads cost the server only CPU."""
     command = [sys.executable, "-m", "benchmarks._load", address, str(request), str(callers), str(seconds)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout))

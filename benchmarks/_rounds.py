@@ -31,8 +31,8 @@ def quantile(values: list[float], share: float) -> float:
 def interleave(cases: Mapping[str, Callable[[], list[float]]], rounds: int) -> Timings:
     """p50 and p95 (seconds) of every case and round.
 
-    A round runs every case in `SLICES` short turns, in random order, so that what else the
-    machine does hits all of them alike.
+    A round runs every case in `SLICES` short turns, in random order, so that other load on
+    the machine affects all of them equally.
     """
     found: Timings = {name: {"p50": [], "p95": []} for name in cases}
     for case in cases.values():

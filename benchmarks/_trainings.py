@@ -1,4 +1,4 @@
-"""Many trainings, one after the other, each kept as it ends: a run that is stopped goes on where it was."""
+"""Many trainings, one after the other, each saved as it ends, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 UNFINISHED: Final = 3
-"""Exit code of a run that leaves trainings to the next one."""
+"""Exit code of a run that leaves trainings for the next one."""
 
 _SHARE: Final = 0.2  # of every class is held out
 _SHUFFLES: Final = {"train": 1, "test": 5}
@@ -48,7 +48,7 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """What is trained: a fusion, or a branch alone, with these settings, and maybe one of VARIANTS."""
+    """A model to train: a fusion, or a branch alone, with these settings, and maybe one of VARIANTS."""
 
     name: str
     fusion: str
@@ -74,7 +74,7 @@ class Collected:
         return [[row.group for row in data.select("test")] for data in self.splits.values()]
 
     def facts(self) -> dict[str, Any]:
-        """When, how many of what: for the head of a report."""
+        """Date and numbers, for the head of a report."""
         return {
             "when": time.strftime("%Y-%m-%d"),
             "seeds": [str(seed) for seed in self.splits],
@@ -83,16 +83,16 @@ class Collected:
 
 
 def add_options(parser: argparse.ArgumentParser, *, seeds: int) -> None:
-    """What every benchmark of trainings takes."""
+    """The options of every benchmark of trainings."""
     add = parser.add_argument
     add("data", type=Path, help="a folder with manifest.csv")
     add("--seeds", type=int, default=seeds, metavar="N", help="how many (default: %(default)s)")
     add("--epochs", type=int, metavar="N", help="default: the preset's")
-    add("--keep-split", action="store_true", help="hold out what the manifest says, with every seed")
-    add("--most", type=int, metavar="N", help="train no more than so many in this run; another one goes on")
+    add("--keep-split", action="store_true", help="use the manifest's split with every seed")
+    add("--most", type=int, metavar="N", help="train at most this many in this run; the next run resumes")
     add(
         "--work", type=Path, default=Path("build/fusion/trainings.json"), metavar="FILE",
-        help="the trainings that are done, of all runs (default: %(default)s)",
+        help="file of completed trainings, of all runs (default: %(default)s)",
     )  # fmt: skip
     add("--out", type=Path, default=_RESULTS, metavar="FOLDER", help="default: %(default)s")
     add("--json", action="store_true", help="print the JSON instead of a table")
@@ -102,16 +102,16 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
     """Trains every case with every seed, on the same rows within a seed.
 
     Args:
-        options: Of `add_options`.
-        cases: With names of their own.
+        options: From `add_options`.
+        cases: With distinct names.
 
     Returns:
-        None if trainings are left after as many as `--most` allows.
+        None if `--most` leaves trainings for another run.
 
     Raises:
         ExportError, DataError, TokenizerError: As `train` does.
     """
-    tf.get_logger().setLevel("ERROR")  # every model is a new one to trace, which it warns of
+    tf.get_logger().setLevel("ERROR")  # it warns of tracing, as every model is a new one
     dataset = load_dataset(options.data, progress=False)
     splits = {
         seed: dataset if options.keep_split else dataset.resplit(_SHARE, salt=f"seed {seed} ")
@@ -126,7 +126,7 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
         head = f"{number} of {len(work)}: {case.name}, seed {seed}"
         if key not in kept:
             if trained == options.most:
-                _say(f"{head} is for another run")
+                _say(f"{head} is left for another run")
                 return None
             _say(f"{head} …")
             kept[key] = _train(data, seed, case)
@@ -139,9 +139,9 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
 
 
 def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Of one case over the seeds: held-out accuracy with its interval, the accuracy of training rows, the time.
+    """One case over the seeds: held-out accuracy with its interval, accuracy on training rows, time.
 
-    Of a fusion also `right_by`: the accuracy by each input alone, the other one being another row's. Of `concat`
+    For a fusion also `right_by`: the accuracy when the other input comes from another row. For `concat`
     also `loudness`: how far each input moves the logits.
     """
     accuracies = [each["test"]["accuracy"] for each in records]
@@ -166,7 +166,7 @@ def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[
 
 
 def ahead(ours: Sequence[Record], theirs: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """By how much one case is more accurate than another, in pairs: over the seeds, and by the bootstrap."""
+    """How much more accurate one case is than another, compared in pairs: over the seeds, and by the bootstrap."""
     of_seeds = [one["test"]["accuracy"] - other["test"]["accuracy"] for one, other in zip(ours, theirs, strict=True)]
     drawn = gain([_right(each) for each in ours], [_right(each) for each in theirs], groups)
     return {
@@ -189,7 +189,7 @@ def shown(record: Record) -> dict[str, Any]:
 
 
 def plots(names: Sequence[str], inches: tuple[float, float]) -> tuple[Any, Any, Any]:
-    """A figure with two plots side by side, shares from left to right and a row for each model, first at the bottom."""
+    """A figure with two plots side by side: shares on the x-axis, a row for each model, the first at the bottom."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -210,7 +210,7 @@ def dots(axis: Any, place: float, values: Sequence[float], mean: Mapping[str, An
 
 
 def write(found: Any, path: Path) -> None:
-    """Writes JSON under another name first: what is there is whole."""
+    """Writes JSON to a temporary name first, so that the file is always complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")
     draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -222,8 +222,8 @@ def _say(line: str) -> None:
 
 
 def _key(data: Dataset, seed: int, case: Case) -> str:
-    """Another one whenever the training would be another one."""
-    named = (case.variant,) if case.variant else ()  # those kept from before there were variants still count
+    """A key that differs whenever the training would differ."""
+    named = (case.variant,) if case.variant else ()  # results from before there were variants stay valid
     return hashlib.sha256(repr((data.digest, seed, case.fusion, case.preset, *named)).encode()).hexdigest()[:16]
 
 
@@ -253,7 +253,7 @@ def _train(data: Dataset, seed: int, case: Case) -> Record:
 
 
 def _shuffled(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, float]:
-    """Accuracy when one input comes from another row, mean over so many shuffles: what the other one is good for."""
+    """Accuracy when one input comes from another row, mean over this many shuffles: the accuracy by the other input."""
     draw = np.random.default_rng(0)
     orders = [draw.permutation(len(arrays.classes)) for _ in range(shuffles)]
     found = {
@@ -271,7 +271,7 @@ def _loudness(model: keras.Model, arrays: Arrays) -> dict[str, float]:
     found = {}
     for name, vector, kernel in zip(("image", "text"), vectors, kernels, strict=True):
         logits = vector @ kernel
-        logits -= logits.mean(axis=1, keepdims=True)  # softmax does not see it
+        logits -= logits.mean(axis=1, keepdims=True)  # softmax ignores the mean
         found[name] = float(np.sqrt(np.mean((logits - logits.mean(axis=0)) ** 2)))
     return found
 

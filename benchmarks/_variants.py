@@ -1,4 +1,4 @@
-"""Trainings that `export` has no setting for: while one is on, it takes the place of one function there."""
+"""Trainings that `export` has no setting for: each replaces one function of `export` while it is active."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from export.training.fusion import FUSE, Fusion
 __all__ = ["ONE_SCALE", "VARIANTS", "WORDS"]
 
 WORDS: Final = "words"
-"""Tokens are whole words; one that no training text has is the same "unknown" as any other."""
+"""Tokens are whole words; words outside the training texts become the same "unknown"."""
 
 ONE_SCALE: Final = "one scale"
-"""What the branches give is brought to mean 0 and variance 1, each vector by itself, before it is joined."""
+"""Each branch's vector is normalised to mean 0 and variance 1 before the fusion."""
 
 
 def _scaled(fuse: Fusion) -> Fusion:
@@ -52,4 +52,4 @@ VARIANTS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
     WORDS: _words,
     ONE_SCALE: _one_scale,
 }
-"""By name; "" changes nothing."""
+"""The variants by name; "" changes nothing."""

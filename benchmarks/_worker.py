@@ -1,4 +1,4 @@
-"""A process that measures: it answers each line of numbers with a line of JSON."""
+"""A measuring process: it answers each line of numbers with a line of JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Worker:
-    """Runs `python -m MODULE ARGUMENTS`; `first` is what it prints once it is ready."""
+    """Runs `python -m MODULE ARGUMENTS`; `first` is its first line, printed when it is ready."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
@@ -21,7 +21,7 @@ class Worker:
         return json.loads(self._process.stdout.readline())
 
     def measure(self, *numbers: float) -> dict[str, float]:
-        """What it measured with these numbers."""
+        """The measurement for these numbers."""
         assert self._process.stdin is not None
         print(*numbers, file=self._process.stdin, flush=True)
         return dict(self._answer())

@@ -1,4 +1,4 @@
-"""Whole calls with ready tensors: against a raw gRPC stub with ready bytes, and the official sample."""
+"""Whole calls with prepared tensors, compared with a raw gRPC stub and the official sample."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LABELS = tuple(f"class {i}" for i in range(10))
 
 
 class EmptyServer:
-    """`benchmarks._empty_server` in a process of its own, and the tensors that it is sent."""
+    """`benchmarks._empty_server` in a separate process, and the tensors to send to it."""
 
     def __init__(self) -> None:
         model = io.BytesIO()
@@ -172,7 +172,7 @@ def _per_second(call: Callable[[], Any], callers: int, seconds: float) -> float:
 
 @contextlib.contextmanager
 def raw_stub(server: EmptyServer) -> Iterator[Callable[[], bytes]]:
-    """A plain channel that is given ready bytes and whose reply nobody reads."""
+    """A plain channel that sends prepared bytes and does not read the reply."""
     with grpc.insecure_channel(server.address) as channel:
         stub = channel.unary_unary(_messages.PREDICT, None, None)
         yield lambda: stub(server.request, timeout=10)

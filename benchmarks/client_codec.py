@@ -1,4 +1,4 @@
-"""Requests built and replies read: against a memcpy, np.frombuffer and TensorFlow."""
+"""Building requests and reading replies, compared with memcpy, np.frombuffer and TensorFlow."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def decode(rounds: int) -> dict[str, Any]:
         reply = _reply(values, form)
         offset = reply.index(values[0, :4].tobytes())
         cases: dict[str, Callable[[], list[float]]] = {
-            # Of the reply's own bytes, into an array that belongs to the caller, as every client gives it.
+            # Copied from the reply's bytes into the caller's own array, as every client does.
             "np.frombuffer": lambda reply=reply, offset=offset: times(
                 lambda: np.frombuffer(reply, np.float32, values.size, offset).reshape(SHAPE).copy(), 30
             ),

@@ -1,4 +1,4 @@
-"""From a JPEG to the bytes of a request: against the usual Pillow path, and libjpeg-turbo alone."""
+"""From a JPEG to the bytes of a request, compared with the usual Pillow path, and with libjpeg-turbo alone."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ print(json.dumps([seconds, int(line.split()[1]) / 1024]))
 
 def imports(rounds: int) -> dict[str, Any]:
     """Seconds and RSS in MiB of each import, interleaved."""
-    # As pip installs it, a package is compiled: the first, uncounted round does that for a source tree.
+    # pip compiles packages; the first, uncounted round does that for a source tree.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     found: dict[str, dict[str, list[float]]] = {name: {"seconds": [], "mib": []} for name in IMPORTS}
     for attempt in range(rounds + 1):

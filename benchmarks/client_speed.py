@@ -1,9 +1,9 @@
-"""How fast is the client? Against the floor of each task and what TensorFlow brings, in one run.
+"""How fast is the client? Compared with the floor of each task and with TensorFlow's tools, in one run.
 
     python -m benchmarks.client_speed [--rounds 7] [--seconds 0.7] [--output results/client_speed.json]
 
 Cases are interleaved, round by round; ratios are taken within a round and given with their
-spread. Writes JSON. Exit code 0 also when an aim is missed: the table says so.
+spread. Writes JSON. The exit code is 0 even if an aim is missed; the table shows it.
 """
 
 from __future__ import annotations

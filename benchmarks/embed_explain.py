@@ -1,12 +1,12 @@
-"""What `embed` and `explain` are worth on a trained run, over the wire: search, duplicates, faithfulness, time.
+"""The quality of `embed` and `explain` for a trained run, over the wire: search, duplicates, faithfulness, time.
 
 python -m benchmarks.embed_explain build/demo/runs/attention build/demo/data
 
-- search: the training pair nearest to a held-out pair is of its class; so are most of the nearest five.
-- duplicates: a copy of a picture (smaller, recompressed, a little brighter), its text in capitals, finds its
-  original among all held-out pairs.
+- search: whether the training row nearest to a held-out row is of its class, and most of the nearest five.
+- duplicates: whether a copy of an image (smaller, recompressed, a little brighter), with its text in capitals,
+  finds its original among all held-out rows.
 - faithfulness: the probability of the class after the most relevant patches are painted over (and the most
-  relevant word is taken away), against the same number of random ones.
+  relevant word is removed), compared with the same number of random ones.
 - time: `explain` against `predict`, one caller.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--explained", type=int, default=100, metavar="N", help="held-out pairs (default: %(default)s)")
+    parser.add_argument("--explained", type=int, default=100, metavar="N", help="held-out rows (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the JSON here")
     options = parser.parse_args()

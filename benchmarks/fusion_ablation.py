@@ -1,20 +1,20 @@
-"""What does naive training cost a fusion? Each part of the training left out, and all of them.
+"""What does naive training cost a fusion? Leaves out each part of the training, and all of them.
 
     python -m benchmarks.fusion_ablation build/demo/data
 
 One fusion, `concat`, with the settings of the preset, then with one of them off, then with all off
 at the rate of the reference preset ("naive": Adam at a constant 0.001 on the plain rows), then naive
 with one thing changed: a part of the training, the rate, the scale of the features, the tokens. "first
-try" is naive with tokens of whole words and 15 epochs. Beside them is each branch alone. But for the
-first try all have the same epochs and, within a seed, all have the same rows. Of the fusions it is also
-measured how far each input moves the logits, and how many rows are right when one input comes from
-another row: what is right by the text when the picture is wrong, and the other way round, on training
-rows and on held-out ones. A branch that is right on the first and not on the second has learnt by heart.
-The differences have the bootstrap interval over seeds and groups.
+try" is naive with tokens of whole words and 15 epochs. Each branch alone is shown beside them. Except for
+the first try all have the same epochs; within a seed, all have the same rows. For fusions it also
+measures how far each input moves the logits, and how many rows are right when one input comes from
+another row: right by the text when the image is wrong, and the reverse, on training rows and on
+held-out ones. A branch that is right only on training rows has memorised them.
+Differences have the bootstrap interval over seeds and groups.
 
-Writes fusion_ablation.json and .png. Every training is kept as it ends, those of
-`benchmarks.fusion_accuracy` are not repeated, and the same command goes on from there.
-Exit codes: 0 all is written, 3 trainings are left after --most.
+Writes fusion_ablation.json and .png. Every training is saved as it ends, those of
+`benchmarks.fusion_accuracy` are not repeated, and the same command resumes.
+Exit codes: 0 everything is written, 3 trainings are left after --most.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PARTS: Final[Mapping[str, dict[str, Any]]] = {
     "label smoothing": {"label_smoothing": 0.0},
     "falling rate": {"decay": False},
 }
-"""What is left out, one at a time, and the settings that leave it out."""
+"""The parts to leave out, one at a time, with the settings that do so."""
 
 NAIVE: Final[dict[str, Any]] = {
     **{key: value for settings in PARTS.values() for key, value in settings.items()},
@@ -56,7 +56,7 @@ NAIVE: Final[dict[str, Any]] = {
     "learning_rate": PRESETS["reference"].learning_rate,
 }
 PIECES: Final = 4_000
-"""Tokens that may be learnt, where the preset has 1,000 at most: no word that training has is left out."""
+"""Upper limit of the vocabulary, in place of the preset's 1,000: it holds every word of the training texts."""
 
 ADDED: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
     **{
@@ -69,7 +69,7 @@ ADDED: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
     "whole words": ({}, WORDS),
     "whole words, rare ones too": ({"vocabulary": PIECES}, WORDS),
 }
-"""What is changed in the naive training, one at a time: settings, and the variant."""
+"""The changes of the naive training, one at a time: settings, and the variant."""
 
 FIRST_TRY: Final = 15
 """Epochs."""
@@ -124,14 +124,14 @@ def _compared(cases: list[Case], collected: Collected) -> dict[str, Any]:
         model = {"name": case.name, **summary, "accuracy": summary["accuracy"]["value"]}
         if case.name != WHOLE:
             gain = _trainings.ahead(records, collected.trainings[WHOLE], collected.groups)
-            # So few seeds are too few for a t interval.
+            # There are too few seeds for a t interval.
             model |= {"gain": gain["gain_bootstrap"], "gain_of_seeds": gain["gain_of_seeds"]}
         models.append(model)
     return {"yardstick": WHOLE, "models": models}
 
 
 def _draw(report: Mapping[str, Any], path: Path) -> None:
-    """Held-out accuracy of every case, and what each input is good for on training rows and on held-out ones."""
+    """Held-out accuracy of every case, and the accuracy by each input on training rows and on held-out ones."""
     models = list(reversed(report["models"]))
     figure, left, right = _trainings.plots([model["name"] for model in models], (13, 0.4 * len(models) + 1.6))
     for place, model in enumerate(models):

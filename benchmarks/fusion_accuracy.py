@@ -5,14 +5,14 @@
 A seed decides the training and the split: which groups (of the demo data: base emoji with their
 variants) are held out. Within a seed all models have the same rows, so they are compared in pairs.
 
-What counts is `attention` against the better single input, the one with the higher mean over the
-seeds, and the corrected resampled t interval of their difference, which covers the chance in the
-training, in what was learnt from and in what was held out. The model was decided on before the
-first run, the interval before a training of that model had ended. The other fusions, and the
-bootstrap over seeds and groups, are shown beside it.
+The main result is the difference between `attention` and the better single input, the one with the
+higher mean over the seeds, with the corrected resampled t interval, which covers the randomness of
+the training and of the split. The model was chosen before the first run, the interval before any
+training of that model had ended. The other fusions, and the bootstrap over seeds and groups, are
+shown beside it.
 
-Writes fusion_accuracy.json and .png. Every training is kept as it ends, and the same command
-goes on from there. Exit codes: 0 all is written, 3 trainings are left after --most.
+Writes fusion_accuracy.json and .png. Every training is saved as it ends, and the same command
+resumes. Exit codes: 0 everything is written, 3 trainings are left after --most.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the rules of `export.optimise` bring: the same models written in several ways.
+"""The gain from the rules of `export.optimise`: the same models written in several ways.
 
     python -m benchmarks.graph_speed [--models demo reference own large] [--rounds 5] [--seconds 1] [--no-server]
 
@@ -8,12 +8,12 @@ optimised   `export export`
 bfloat16    the same on a server with `--mixed_precision=bfloat16`
 xla         plain, compiled by XLA, with LSTMs unrolled: not something that `export` does; the demo's model only
 
-Each way is loaded into a process of its own, into a Session as TensorFlow Serving has it, and the processes
-are measured in turns, round by round; ratios are taken within a round. The floor is what the products of the
-model's convolutions, dense layers and LSTMs take at the rate of one large float32 matrix product. The models
+Each way is loaded in a separate process, into a Session as in TensorFlow Serving, and the processes take
+turns, round by round; ratios are taken within a round. The floor is the time of the matrix products in the
+model's convolutions, dense layers and LSTMs at the rate of one large float32 matrix product. The models
 are not trained, as speed does not depend on the weights; texts have 6 tokens. Then the embedded server answers
 1 and 8 callers with the demo's model. Writes results/graph_speed.json
-after each model; those that it has and that are not named stay.
+after each model; models that are not named keep their results.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def build(name: str) -> tuple[Any, Any]:
 
 
 def _own(spec: Any) -> Any:
-    """A backbone of `keras.applications`, as it is used pretrained, beside a bidirectional LSTM."""
+    """A backbone of `keras.applications` beside a bidirectional LSTM."""
     import keras
 
     image = keras.Input((spec.image_height, spec.image_width, 3), dtype="uint8", name="image")
@@ -87,7 +87,7 @@ def _own(spec: Any) -> Any:
 
 
 def write(name: str, folder: pathlib.Path) -> float:
-    """Writes a model in every way that is a folder of its own; returns the products of one row, in FLOP."""
+    """Writes a model in every way, each to its own folder; returns the matrix products of one row, in FLOP."""
     import keras
     import tensorflow as tf
 
@@ -111,7 +111,7 @@ def write(name: str, folder: pathlib.Path) -> float:
 
 
 def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
-    """Writes the model plain, as it is and optimised."""
+    """Writes the model plain, as-is and optimised."""
     from export.publish.answers import serve
     from export.publish.signatures import build_archive
 
@@ -135,7 +135,7 @@ def _flops(layer: Any) -> float:
 
 
 def rate() -> float:
-    """FLOP in a second of CPU, of one large float32 product."""
+    """FLOP per second of CPU time of one large float32 matrix product."""
     import tensorflow as tf
 
     one, taken = tf.random.normal((1536, 1536)), []
@@ -256,7 +256,7 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
 
 
 def tables(report: dict[str, Any]) -> str:
-    """What was measured, as Markdown."""
+    """The measurements as Markdown."""
     head = ["model", "way", "nodes", "loads in", "memory", *(f"CPU a row, batch {rows}" for rows in ROWS)]
     lines = [head]
     for name, model in report["models"].items():

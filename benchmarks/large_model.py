@@ -1,4 +1,4 @@
-"""What a model of over 100 million parameters takes to train, to export and to serve, beside the default one.
+"""The cost of training, exporting and serving a model of over 100 million parameters, beside the default one.
 
     python -m benchmarks.large_model DATA --runs RUN RUN
 
@@ -53,7 +53,7 @@ WAYS = (
 
 
 def alone(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Runs it in a process of its own."""
+    """Runs it in a separate process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -73,7 +73,7 @@ def trainings(data: pathlib.Path, scratch: pathlib.Path) -> list[dict[str, Any]]
 
 @contextlib.contextmanager
 def serving(folder: pathlib.Path, found: dict[str, Any]) -> Iterator[Client]:
-    """The version on an embedded server; what that takes goes to `found`."""
+    """Serves the version on an embedded server; adds time and memory to `found`."""
     flags = f"--model_name={folder.parent.name}", f"--model_base_path={folder.parent}"
     began = time.perf_counter()
     with LocalServer(*flags, timeout=300) as server, Client(server.address, model=folder.parent.name) as client:
@@ -85,7 +85,7 @@ def serving(folder: pathlib.Path, found: dict[str, Any]) -> Iterator[Client]:
 
 
 def _high_water(process: int) -> float:
-    """The most resident memory that a process ever had."""
+    """The peak resident memory of a process."""
     status = pathlib.Path(f"/proc/{process}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024 / 1e9
@@ -162,7 +162,7 @@ def shape(run: pathlib.Path) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """Where it was measured, and how busy that was."""
+    """The machine, and its load."""
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, load average {os.getloadavg()[2]:.1f} at the end"
 

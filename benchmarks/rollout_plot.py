@@ -1,10 +1,10 @@
-"""What do users notice of a rollout? Five replicas under constant load: a good version, and every kind of bad one.
+"""What do users notice of a rollout? Five replicas under constant load: a good version, and every kind of faulty one.
 
     python -m benchmarks.rollout_plot [--rate 30]
 
 The acts of tests/rollout/scenario.py, on embedded servers, under the production client's load:
-label routing, one call in five to the canary. Counted: failed calls, answers that are wrong or
-of a version that the label was not at, and how long a rollback takes. Writes
+label routing, one call in five to the canary. It counts failed calls, answers that are wrong or
+from a version that the label did not name, and the time of a rollback. Writes
 results/rollout.json and .png beside this file.
 """
 
@@ -41,7 +41,7 @@ def measure(rate: float) -> tuple[Load, list[Act]]:
     with tempfile.TemporaryDirectory(prefix="rollout-") as scratch:
         folder = pathlib.Path(scratch)
         print("exporting the versions, starting five servers", flush=True)
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each version is a new model to trace, it warns
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of tracing, as each version is a new model
         models.publish(folder / "store")
         copy_half(folder / "store")
         with running(folder / "store", folder, FAULTS) as site:
@@ -80,7 +80,7 @@ def summary(load: Load, acts: Sequence[Act], rate: float) -> dict[str, Any]:
 
 
 def bins(calls: Sequence[Call]) -> list[dict[str, Any]]:
-    """Second by second: answers by version, errors, latency."""
+    """Answers by version, errors and latency, second by second."""
     found = []
     for second in range(int(max(call.at for call in calls)) + 1):
         inside = [call for call in calls if second <= call.at < second + 1]

@@ -47,7 +47,7 @@ def answering(reply: bytes) -> int:
 
 
 def hot_loads(server: LocalServer, store: pathlib.Path, model: pathlib.Path, request: bytes, count: int) -> list[float]:
-    """Memory after each load, once the version before is gone."""
+    """Memory after each load, once the previous version is unloaded."""
     process, curve = psutil.Process(server.process.pid), []
     with grpc.insecure_channel(server.address) as channel:
         method = channel.unary_unary(_load.PREDICT)
@@ -95,7 +95,7 @@ def many_calls(server: LocalServer, request: bytes, count: int) -> tuple[list[fl
 
 
 def growth(curve: list[float]) -> float:
-    """Megabytes between the medians of the second and the last quarter: the first one warms up."""
+    """Megabytes between the medians of the second and the last quarter; the first quarter warms up."""
     quarter = max(1, len(curve) // 4)
     return statistics.median(curve[-quarter:]) - statistics.median(curve[quarter : 2 * quarter])
 

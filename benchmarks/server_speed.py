@@ -1,10 +1,10 @@
-"""How fast is the embedded server? Against the same model in-process, and against an empty gRPC server.
+"""How fast is the embedded server? Compared with the same model in-process, and with an empty gRPC server.
 
     python -m benchmarks.server_speed [--preset demo|reference | --model DIR] [--rounds 5] [--seconds 2]
 
 All in one run, interleaved, round by round; ratios are taken within a round. The callers run
-on the same cores as the server: their own cost is in the throughput, and not in the CPU
-times, which are the server process's alone. Writes
+on the same cores as the server: their cost is part of the throughput, but not of the CPU
+times, which are those of the server process only. Writes
 results/server_speed_NAME.json beside this file.
 """
 
@@ -56,7 +56,7 @@ class InProcess:
         self._signature = self._servable.signatures["serving_default"]
 
     def inputs(self, rows: int) -> dict[str, np.ndarray]:
-        """Random pictures and token ids, by the signature's keys."""
+        """Random images and token ids, by the signature's keys."""
         generator, made = np.random.default_rng(0), {}
         for key, info in self._signature.inputs.items():
             shape = [rows if dim.size < 0 else dim.size for dim in info.tensor_shape.dim]
@@ -88,7 +88,7 @@ class InProcess:
 
 @contextlib.contextmanager
 def floor(reply: bytes) -> Iterator[str]:
-    """The address of a server that answers with fixed bytes: what no gRPC server in Python is faster than."""
+    """The address of a server that answers with fixed bytes: the upper limit for a gRPC server in Python."""
     command = [sys.executable, "-m", "benchmarks._empty_server"]
     process = subprocess.Popen(command, cwd=_load.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
@@ -115,7 +115,7 @@ def cpu_seconds(server: LocalServer) -> float:
 
 
 def call(server: LocalServer | str, request: pathlib.Path, callers: int, seconds: float) -> dict[str, float]:
-    """What `callers` saw; for a server of ours also its CPU time a call and the batch size that it reached."""
+    """The measurements of `callers`; for our own server also its CPU time for each call and the batch size reached."""
     if isinstance(server, str):
         return _load.run(server, request, callers, seconds)
     batching = bool(server.rest_port)
@@ -132,7 +132,7 @@ def call(server: LocalServer | str, request: pathlib.Path, callers: int, seconds
 def measure(
     local: InProcess, servers: dict[str, LocalServer | str], request: pathlib.Path, rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """One dict a round: by "what/callers", what was seen."""
+    """One dict for each round: measurements by "what/callers"."""
     found = []
     steps = len(CALLERS) * 4 + 2
     for number in range(rounds):
@@ -161,7 +161,7 @@ def measure(
 
 
 def ratios(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """What is claimed: each within a round, then the median and the spread over the rounds."""
+    """The reported figures: each within a round, then the median and the spread over the rounds."""
 
     def over(value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
         return _rounds.spread([value(seen) for seen in rounds])
@@ -200,7 +200,7 @@ def made(name: str, folder: pathlib.Path) -> pathlib.Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=("demo", "reference"), default="demo", help="a model made for this")
-    parser.add_argument("--model", type=pathlib.Path, help="or one of yours: a folder with numbered versions")
+    parser.add_argument("--model", type=pathlib.Path, help="or your own: a folder with numbered versions")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)

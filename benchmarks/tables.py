@@ -1,8 +1,8 @@
-"""The results as Markdown tables, as benchmarks/FIGURES.md has them.
+"""The results as the Markdown tables of benchmarks/FIGURES.md.
 
     python -m benchmarks.tables NAME [--file FILE]
 
-NAME is a file of results/ without its ending. A row is a record of it, a column one of the record's figures.
+NAME is a file of results/ without its extension. Each row is a record, each column one of its figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TABLES: Final[Mapping[str, Sequence[str]]] = {
     "server_speed_emoji": ["ratios"],
     "server_speed_reference": ["ratios"],
 }
-"""By name: where the records are in the JSON; "" is all of it, in a table of two columns."""
+"""By name: where the records are in the JSON; "" is the whole file, as a table of two columns."""
 
 _LEFT_OUT: Final = ("when", "at_s", "run", "pairs")
 
@@ -55,7 +55,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _figures(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Headings and cells. What holds other figures gives one for each of them; curves are left out."""
+    """Headings and cells. Nested figures give one cell each; curves are left out."""
     for key, value in record.items():
         name = f"{before} {key}".strip().replace("_", " ")
         if key in _LEFT_OUT or value is None or isinstance(value, bool):

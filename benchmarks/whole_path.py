@@ -2,7 +2,7 @@
 
     python -m benchmarks.whole_path [--rounds 5] [--seconds 3]
 
-Duoserve (`export`, `duoserve.Client`) beside what most people run: `model.export()`, Pillow, sentencepiece and
+Duoserve (`export`, `duoserve.Client`) compared with the usual way: `model.export()`, Pillow, sentencepiece and
 TensorFlow's own tensors and stubs. The same model, 64 pixels, and the same JPEG of 640x480, on the embedded server; the
 callers are threads of one process for each way, on the same cores as the server. The ways are measured in turns,
 round by round. Writes results/whole_path.json.
@@ -29,7 +29,7 @@ from benchmarks.tables import markdown
 RESULTS: Final = pathlib.Path(__file__).with_name("results") / "whole_path.json"
 CALLERS: Final = (1, 8, 32)
 WAYS: Final = {"Duoserve": "optimised", "the usual way": "plain"}
-"""By name: how the model was written."""
+"""The ways, and how the model was written for each."""
 
 TEXT: Final = "red cat"
 
@@ -46,7 +46,7 @@ def duoserve(address: str, folder: pathlib.Path) -> Iterator[Callable[[], str]]:
 
 @contextlib.contextmanager
 def usual(address: str, folder: pathlib.Path) -> Iterator[Callable[[], str]]:
-    """A call as TensorFlow Serving's sample client makes it."""
+    """A call by the code of TensorFlow Serving's sample client."""
     import grpc
     import numpy as np
     import sentencepiece
@@ -84,7 +84,7 @@ def work(name: str, address: str, folder: pathlib.Path) -> None:
 
 
 def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """By way and number of callers: medians, and the throughput against the usual way."""
+    """By way and number of callers: medians, and the throughput relative to the usual way."""
     from serving.local.testing import LocalServer
 
     flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
@@ -109,7 +109,7 @@ def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]
 
 
 def table(found: dict[str, Any]) -> str:
-    """What was measured, as Markdown."""
+    """The measurements as Markdown."""
     lines = [["callers", "way", "calls a second", "p50", "p99"]]
     for callers, (name, by) in itertools.product(CALLERS, found.items()):
         each = by[str(callers)]

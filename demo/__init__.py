@@ -1,1 +1,1 @@
-"""The main job from end to end, by the commands that a user types. Run it with `make demo`."""
+"""The main task from end to end, with the commands that a user types. Run it with `make demo`."""

@@ -1,7 +1,7 @@
 """`make demo`: data, training, export, serving, prediction, and a new version under load.
 
-Every step is a command of the repository, printed before it runs. What a step wrote is reused by
-the next run; `make clean` starts from nothing.
+Every step is a command of the repository, printed before it runs. The next run reuses the results;
+`make clean` removes them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from serving.local.testing import LocalServer
 def main() -> int:
     os.chdir(ROOT)
     begin = time.monotonic()
-    title("1. Data: emoji as pictures, their names as text, their groups as classes")
-    command("data", DATA)  # does nothing when it is there and current
+    title("1. Data: emoji as images, their names as text, their groups as classes")
+    command("data", DATA)  # does nothing if the data is current
 
     title("2. Train a model on both inputs")
     train("concat")
@@ -35,10 +35,10 @@ def main() -> int:
     with LocalServer(f"--port={port}", f"--rest_api_port={rest_port}", *flags) as server:
         print(f"Serving gRPC at {server.address}, REST at {server.rest_url}")
 
-        title("5. Predict held-out pairs through the client, which knows nothing of TensorFlow")
+        title("5. Predict held-out rows through the client, which does not need TensorFlow")
         predict_held_out(server.address, NAME, held_out(DATA))
 
-        title("6. A new version, while the client goes on calling")
+        title("6. A new version, while the client keeps calling")
         train("attention")
         with Caller(server.address, NAME, held_out(DATA)) as caller:
             before = caller.version
@@ -46,7 +46,7 @@ def main() -> int:
             caller.wait_for_version_after(before)
         print(caller.report())
 
-        print(f"\nAll of it took {time.monotonic() - begin:.0f} s.")
+        print(f"\nEverything took {time.monotonic() - begin:.0f} s.")
         next_steps(server, flags)
         if sys.stdin.isatty():
             wait_for_interrupt()
@@ -75,6 +75,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nstopped; what is made already stays, and `make demo` goes on from there")
+        sys.exit("\nstopped; finished steps are kept, and `make demo` resumes")
     except TimeoutError as error:  # the server did not come up: its log is in the message
         sys.exit(f"error: {error}")

@@ -1,4 +1,4 @@
-"""What the demo asks the server, through the client."""
+"""The demo's calls through the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_WAIT = 60.0
 
 
 def predict_held_out(address: str, name: str, pairs: list[Pair]) -> None:
-    """Prints a table of two pairs of each class, and how many of all pairs are right."""
+    """Prints a table of two rows of each class, and the accuracy over all rows."""
     by_class: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_class.setdefault(pair.label, []).append(pair)
@@ -31,11 +31,11 @@ def predict_held_out(address: str, name: str, pairs: list[Pair]) -> None:
             print(row if answer.label == pair.label else row + "  wrong")
         answers = client.predict_batch([(pair.image, pair.text) for pair in pairs], timeout=_LONGEST_WAIT)
     right = sum(answer.label == pair.label for answer, pair in zip(answers, pairs, strict=True))
-    print(f"Of all {len(pairs)} held-out pairs {right} are right: {right / len(pairs):.1%}")
+    print(f"{right} of {len(pairs)} held-out rows are right: {right / len(pairs):.1%}")
 
 
 class Caller:
-    """Goes on calling from a thread and counts which version answered. A context manager."""
+    """Keeps calling from a thread and counts which version answered. A context manager."""
 
     def __init__(self, address: str, name: str, pairs: list[Pair]) -> None:
         self._client = Client(address, model=name)
@@ -62,7 +62,7 @@ class Caller:
         time.sleep(1.0)
 
     def report(self) -> str:
-        """How many calls each version answered, and how many failed."""
+        """The number of calls that each version answered, and of failed calls."""
         counts = ", ".join(f"version {version}: {count}" for version, count in sorted(self._answers.items()))
         return f"Calls answered meanwhile by {counts}; failed: {len(self._failures)}"
 

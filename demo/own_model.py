@@ -1,9 +1,9 @@
-"""A Keras model as anybody might have trained it, without a line of Duoserve: the example of export/OWN_MODEL.md.
+"""A typical Keras model, trained without Duoserve: the example of export/OWN_MODEL.md.
 
     python -m demo.own_model build/demo/data build/demo/own
 
-A backbone of `keras.applications`, an LSTM, logits; text first, ids as int64, pixels as floats. Into
-the second folder go `mine.keras`, `mine.weights.h5`, `spm.model`, `labels.txt` and `mine.toml`.
+A backbone of `keras.applications`, an LSTM, logits; text first, ids as int64, pixels as floats. The
+second folder gets `mine.keras`, `mine.weights.h5`, `spm.model`, `labels.txt` and `mine.toml`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ samples = "{samples}"
 
 
 def build(classes: int, vocabulary: int = VOCABULARY) -> keras.Model:
-    """Text and photo in, one logit a class out. The backbone scales its pixels itself."""
+    """Text and photo in, one logit for each class out. The backbone scales its pixels itself."""
     words = keras.Input((LENGTH,), dtype="int64", name="words")
     photo = keras.Input((SIZE, SIZE, 3), name="photo")
     backbone = keras.applications.MobileNetV3Small(
@@ -37,7 +37,7 @@ def build(classes: int, vocabulary: int = VOCABULARY) -> keras.Model:
     )
     for layer in backbone.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # its default lags behind by a thousand steps: more than there are here
+            layer.momentum = 0.9  # its default lags behind by a thousand steps, more than there are here
     read = layers.LSTM(64, use_cudnn=False)(layers.Embedding(vocabulary, 48, mask_zero=True)(words))
     both = layers.Concatenate()([layers.Dense(64, activation="relu")(backbone(photo)), read])
     return keras.Model([words, photo], layers.Dense(classes, name="scores")(layers.Dropout(0.3)(both)))
@@ -46,8 +46,8 @@ def build(classes: int, vocabulary: int = VOCABULARY) -> keras.Model:
 def main() -> None:
     """Trains it and writes the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", type=Path, help="has manifest.csv with image,text,label,split")
-    parser.add_argument("out", type=Path, help="where the model goes")
+    parser.add_argument("data", type=Path, help="folder of manifest.csv with image,text,label,split")
+    parser.add_argument("out", type=Path, help="folder for the model")
     parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

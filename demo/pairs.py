@@ -1,4 +1,4 @@
-"""The held-out pairs of a data folder."""
+"""The held-out rows of a data folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Pair", "held_out"]
 
 
 class Pair(NamedTuple):
-    """A picture or a recording, its text and its true class."""
+    """An image or a recording, its text and its true class."""
 
     image: Path | Clip
     text: str

@@ -1,7 +1,7 @@
-"""`python -m demo.speech`: from speech to answers. One half of a name is heard, the other read.
+"""`python -m demo.speech`: from speech to answers. One half of a name is spoken, the other is text.
 
-Every step is a command of the repository, printed before it runs. What a step wrote is reused by
-the next run; `make clean` starts from nothing. Needs espeak-ng on the PATH.
+Every step is a command of the repository, printed before it runs. The next run reuses the
+results; `make clean` removes them. Needs espeak-ng on the PATH.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NAME = "spoken"
 def main() -> int:
     os.chdir(ROOT)
     begin = time.monotonic()
-    title("1. Data: espeak-ng says the first half of every emoji's name; the second half is the text")
+    title("1. Data: espeak-ng speaks the first half of every emoji's name; the second half is the text")
     run("-m", "demo.spoken", DATA)
 
-    title("2. Train a model on both, which learns to do without either too")
+    title("2. Train a model on both inputs, which also learns to answer without either")
     command("train", DATA, "--out", RUN, "--optional", "image,text", unless=RUN / "run.json")
 
-    title("3. Export version 1: the graph draws the same spectrograms, or the gate stays shut")
+    title("3. Export version 1: the gate checks that the graph computes the same spectrograms")
     command("export", RUN, "--name", NAME, "--store", STORE, unless=STORE / NAME / "1")
 
     title("4. Serve it")
@@ -40,14 +40,14 @@ def main() -> int:
     flags.append(f"--model_base_path={ROOT / STORE / NAME}")
     show("-m", "serving.local", *flags)
     with LocalServer(*flags) as server:
-        title("5. Predict held-out pairs: emoji that training has not seen, by voices that it has not heard")
+        title("5. Predict held-out rows: emoji and voices that are not in the training data")
         pairs = held_out(DATA)
         predict_held_out(server.address, NAME, pairs)
 
         title("6. What does each input add?")
         with Client(server.address, model=NAME) as client:
             compare(client, pairs)
-        print(f"\nAll of it took {time.monotonic() - begin:.0f} s.")
+        print(f"\nEverything took {time.monotonic() - begin:.0f} s.")
         next_steps(server, flags)
         if sys.stdin.isatty():
             wait_for_interrupt()
@@ -55,13 +55,13 @@ def main() -> int:
 
 
 def compare(client: Client, pairs: list[Pair]) -> None:
-    """Prints how many of the pairs are right with both inputs, and with each alone."""
+    """Prints the accuracy with both inputs, and with each alone."""
     largest = max(sum(pair.label == other.label for other in pairs) for pair in pairs)
     print(f"{'always the largest class':<26} {largest / len(pairs):.1%}")
     for what, items in (
         ("heard alone", [(pair.image, None) for pair in pairs]),
         ("read alone", [(None, pair.text) for pair in pairs]),
-        ("heard and read", [(pair.image, pair.text) for pair in pairs]),
+        ("clip and text", [(pair.image, pair.text) for pair in pairs]),
     ):
         answers = client.predict_batch(items, timeout=60)
         right = sum(answer.label == pair.label for answer, pair in zip(answers, pairs, strict=True))
@@ -89,6 +89,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("\nstopped; what is made already stays, and the next run goes on from there")
+        sys.exit("\nstopped; finished steps are kept, and the next run resumes")
     except TimeoutError as error:  # the server did not come up: its log is in the message
         sys.exit(f"error: {error}")

@@ -1,10 +1,10 @@
-"""Spoken emoji: espeak-ng says the first half of each name, the second half is the text, the group is the class.
+"""Spoken emoji: espeak-ng speaks the first half of each name, the second half is the text, the group is the class.
 
-"face with tears of joy" is heard as "face with tears" and read as "of joy"; a name of one word is
-both heard and read. So each input has half of what there is to know, and a model has to use both.
+For "face with tears of joy" the clip is "face with tears" and the text "of joy"; a name of one word is
+both. So each input has half of the information, and a model has to use both.
 
-What is held out: whole families of emoji, as in the demo with pictures (`export.dataset.emoji`), and the
-voices that say them. No test clip has a voice that training heard, nor a name whose emoji it knows.
+Whole families of emoji are held out, as in the demo with images (`export.dataset.emoji`), with the voices
+that speak them. No test clip has a voice or an emoji from the training data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from export.publish.folders import writing_folder
 __all__ = ["SpeechError", "halves", "make_spoken_dataset"]
 
 _RECIPE: Final = 1
-"""Raise it when the same espeak-ng would give other files."""
+"""Increase it when the same espeak-ng would give other files."""
 
 _ACCENTS: Final = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
 _VOICES: Final = {"train": ("m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3"), "test": ("m6", "m7", "f4")}
@@ -54,7 +54,7 @@ def make_spoken_dataset(folder: Path, *, test_fraction: float = 0.2, progress: b
 
     Raises:
         SpeechError: espeak-ng is not on the PATH or fails, or `folder` holds something else.
-        EmojiDataError: The package emoji-data is missing or not as expected.
+        EmojiDataError: The package emoji-data is missing or has unexpected content.
         OSError: The folder can't be written; nothing is left behind.
     """
     target = folder.resolve()
@@ -90,7 +90,7 @@ def make_spoken_dataset(folder: Path, *, test_fraction: float = 0.2, progress: b
 
 
 def halves(name: str) -> tuple[str, str]:
-    """What of a name is heard, and what is read."""
+    """The spoken part of a name, and the part that is text."""
     words = name.split()
     middle = (len(words) + 1) // 2
     return " ".join(words[:middle]), " ".join(words[middle:] or words)
@@ -106,7 +106,7 @@ def _speak(command: str, text: str, split: str, path: Path) -> None:
     options = ["-v", voice, "-s", str(draw.randint(*_SPEEDS)), "-p", str(draw.randint(*_PITCHES)), "-w", str(path)]
     done = subprocess.run([command, *options, "--", text], capture_output=True, text=True, check=False)
     if done.returncode or not path.is_file():
-        raise SpeechError(f"Expected espeak-ng to say {text!r}. Received: {done.stderr.strip() or done.returncode}")
+        raise SpeechError(f"Expected espeak-ng to speak {text!r}. Received: {done.stderr.strip() or done.returncode}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

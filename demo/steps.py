@@ -1,4 +1,4 @@
-"""The demo's commands, as a user types them; what is there already is not made again."""
+"""The demo's commands, as a user types them; existing results are not made again."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def train(fusion: str, *options: str, out: Path | None = None) -> Path:
 
 
 def command(name: str, *arguments: object, unless: Path | None = None) -> None:
-    """Runs `python -m export …`, unless what it would make is there. Ends the process when it fails."""
+    """Runs `python -m export …`, unless its result exists. Exits if it fails."""
     run("-m", "export", name, *arguments, unless=unless)
 
 
 def run(*arguments: object, unless: Path | None = None) -> None:
-    """Runs Python with these arguments, unless what it would make is there. Ends the process when it fails."""
+    """Runs Python with these arguments, unless its result exists. Exits if it fails."""
     words = [str(argument) for argument in arguments]
     show(*words)
     if unless is not None and unless.exists():
-        print(f"There already: {unless}")
+        print(f"Exists already: {unless}")
     elif code := subprocess.run([sys.executable, *words], check=False).returncode:
         sys.exit(code)
 
@@ -63,7 +63,7 @@ def title(text: str) -> None:
 
 
 def free_port_near(port: int) -> int:
-    """The port itself, or any free one when somebody has it."""
+    """The port itself, or any free one if it is taken."""
     import socket
 
     from serving.local.testing import free_port
@@ -75,7 +75,7 @@ def free_port_near(port: int) -> int:
 
 def wait_for_interrupt() -> None:
     """Leaves a demo's server to its user."""
-    print("The server goes on until you press Ctrl-C.", flush=True)
+    print("The server runs until you press Ctrl-C.", flush=True)
     try:
         while True:
             time.sleep(3600)

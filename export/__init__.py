@@ -2,5 +2,5 @@
 
 import os
 
-# Before Keras is imported, and whatever ~/.keras/keras.json says: see export.keras_settings.
+# Set before Keras is imported, whatever ~/.keras/keras.json has: see export.keras_settings.
 os.environ["KERAS_BACKEND"] = "tensorflow"

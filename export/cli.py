@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _EPILOG = """\
-the whole way, on the demo data:
+the whole path, on the demo data:
   python -m export data build/data
   python -m export train build/data --out build/run
   python -m export export build/run --name emoji --store build/models
@@ -83,15 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    data = add_command(commands, "data", _data, "make the demo data: emoji as pictures, their names, their groups")
-    data.add_argument("folder", type=Path, help="where to put images/ and manifest.csv")
+    data = add_command(commands, "data", _data, "make the demo data: emoji as images, their names, their groups")
+    data.add_argument("folder", type=Path, help="folder for images/ and manifest.csv")
     add_json(data)
 
     add_train(commands)
     add_compare(commands)
 
-    export = add_command(commands, "export", _export, "write a trained model as the next version, through the gate")
-    export.add_argument("run", type=Path, nargs="?", metavar="RUN", help="what `train --out` wrote")
+    export = add_command(commands, "export", _export, "check a trained model and publish it as the next version")
+    export.add_argument("run", type=Path, nargs="?", metavar="RUN", help="the folder that `train --out` wrote")
     export.add_argument("--name", required=True, help="the model's name, which clients ask for")
     export.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
     export.add_argument("--version", type=positive, metavar="N", help="default: the next free number")
@@ -103,24 +103,22 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
     )
     export.add_argument(
-        "--explain", action="store_true", help="add the signature `explain`: what falls without each part of the input"
+        "--explain", action="store_true", help="add the signature `explain`: which parts of the input decided"
     )
     export.add_argument(
         "--weights-as",
         choices=WEIGHTS,
         default="float32",
-        help="how to store them; what fewer bytes cost is measured (default: %(default)s; export/LARGE.md)",
+        help="how to store them; the cost is measured (default: %(default)s; see export/LARGE.md)",
     )
     export.add_argument(
         "--bfloat16",
         action="store_true",
-        help="for servers with --mixed_precision=bfloat16: measure what that costs (export/FAST.md)",
+        help="for servers with --mixed_precision=bfloat16: measure the cost (see export/FAST.md)",
     )
+    export.add_argument("--as-is", action="store_true", help="write the layers unchanged, without graph optimisation")
     export.add_argument(
-        "--as-is", action="store_true", help="write the layers as they are, without the rules that make them faster"
-    )
-    export.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="measure that on its held-out rows (default: the golden samples)"
+        "--data", type=Path, metavar="FOLDER", help="measure the cost on its held-out rows (default: golden samples)"
     )
     export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
     export.add_argument("--dry-run", action="store_true", help="check everything, publish nothing")
@@ -136,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PEM",
-        help="must have signed it; may be repeated",
+        help="require a signature by this key; may be repeated",
     )
     _add_server_version(check)
     add_json(check)
@@ -159,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pruning.add_argument("--keep", type=count, default=3, metavar="N", help="newest to keep (default: %(default)s)")
     pruning.add_argument("--version", type=positive, action="append", default=[], metavar="N", help="only these")
-    pruning.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    pruning.add_argument("--dry-run", action="store_true", help="show what would be removed, remove nothing")
     add_json(pruning)
     return parser
 
@@ -169,7 +167,7 @@ def _add_server_version(parser: argparse.ArgumentParser) -> None:
         "--server-version",
         metavar="X.Y",
         default=SERVER_VERSION,
-        help="TensorFlow of the server it is for (default: %(default)s)",
+        help="the server's TensorFlow release (default: %(default)s)",
     )
 
 
@@ -187,10 +185,10 @@ def _data(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     own = own_model(options)
     if (options.run is None) == (own is None):
-        options.wrong_usage("expected RUN, what `train --out` wrote, or --model and its options: one of them")
+        options.wrong_usage("expected either RUN, the folder that `train --out` wrote, or --model and its options")
     exact = options.weights_as == "float32" and not options.bfloat16
     if options.data is not None and exact:
-        options.wrong_usage("expected --data with --weights-as float16 or int8, or --bfloat16: float32 costs nothing")
+        options.wrong_usage("expected --data only with --weights-as float16 or int8, or --bfloat16")
     from duoserve.artifact.signing import check_private_key
     from export.publish.cost import held_out_rows
     from export.publish.explain import explained
@@ -297,7 +295,7 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _silent(result: CheckResult) -> None:
-    """Progress for scripts: none."""
+    """No progress, for scripts."""
 
 
 def _print_check(result: CheckResult) -> None:

@@ -1,4 +1,4 @@
-"""What the command line and the gate assume about the server. Pure data: `--help` reads it without TensorFlow."""
+"""Assumptions of the command line and the gate about the server. Pure data: `--help` reads it without TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """`allowed_batch_sizes` of serving/config/batching.config."""
 
 EXPLAIN_GRID: Final = (8, 8)
-"""Rows and columns of `explain`, where the image has as many pixels."""
+"""Rows and columns of `explain`, if the image has as many pixels."""
 
 WEIGHTS: Final = ("float32", "float16", "int8")
 """How a version can store its weights. It computes in float32 with each."""

@@ -1,4 +1,4 @@
-"""Errors of exporting. Each names what was expected and what was received."""
+"""Errors of exporting. Each has what was expected and what was received."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class ExportError(ValueError):
 
 
 class StoreError(OSError):
-    """The model store could not be read or written. What was published before is untouched."""
+    """The model store could not be read or written. Published versions are unchanged."""
 
 
 class GateError(ExportError):
-    """The gate refused the version. `findings` has what it found, one line each."""
+    """The gate refused the version. `findings` has one line for each finding."""
 
     def __init__(self, message: str, findings: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join([message, *(f"  - {finding}" for finding in findings)]))

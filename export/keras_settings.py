@@ -1,7 +1,7 @@
-"""Keras as this package needs it, whatever KERAS_BACKEND and ~/.keras/keras.json say.
+"""Sets up Keras as this package needs it, whatever KERAS_BACKEND and ~/.keras/keras.json have.
 
-Models are exported by TensorFlow, read RGB images with their channels last, and keep weights in float32.
-The backend is set in `export/__init__.py`, before Keras is imported; the rest can be set, and put back, at any time.
+Models are exported by TensorFlow, read RGB images with channels last, and keep weights in float32.
+The backend is set in `export/__init__.py`, before Keras is imported; the rest can be set and restored at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["keras_settings"]
 
 @contextlib.contextmanager
 def keras_settings() -> Iterator[None]:
-    """While it is open, or around a function that it decorates, Keras has the settings that the package needs.
+    """A context manager and decorator: inside, Keras has the settings that the package needs.
 
     Raises:
         ExportError: Keras was imported with another backend before, which can't be undone.

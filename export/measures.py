@@ -1,7 +1,7 @@
-"""How good answers are, by kind of answer: the figures on held-out rows, and the one that models are ranked by.
+"""The quality of answers, by kind of answer: figures on held-out rows, and the one that ranks models.
 
 Definitions are those of scikit-learn: average precision without interpolation, ROC AUC with ties counted half,
-R² of a score that never changes 1 where it is met and else 0.
+R² of a constant score 1 if every answer is right, else 0.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ RANKED_BY: Final[Mapping[str, str]] = MappingProxyType(
         Scores.kind: "r2",
     }
 )
-"""By kind of answer, the figure of `measure` that says which model is better: the higher, the better."""
+"""By kind of answer, the figure of `measure` that ranks models: higher is better."""
 
 FIGURES: Final[Mapping[str, str]] = MappingProxyType(
     {"accuracy": "accuracy", "mean_average_precision": "mean average precision", "r2": "R²"}
 )
-"""By name, a figure in sentences."""
+"""The names of figures in sentences."""
 
 _GRID: Final = np.arange(1, 100) / 100
 
 
 def as_text(figure: str, value: float) -> str:
-    """A figure for people: a share of rows in per cent, others as they are."""
+    """A figure as text: shares of rows in per cent, others as numbers."""
     return f"{value:.1%}" if figure == "accuracy" else f"{value:.3f}"
 
 
@@ -46,7 +46,7 @@ def measure(answer: Answer, labels: Sequence[str], values: Array, targets: Array
     """The figures on held-out rows, at least one, as JSON's types.
 
     Args:
-        answer: What the model answers with.
+        answer: The kind of answer.
         labels: Names of the columns.
         values: float array of shape (rows, labels): its answers.
         targets: float array of shape (rows, labels), as `export.dataset.targets.targets` makes it.
@@ -55,12 +55,12 @@ def measure(answer: Answer, labels: Sequence[str], values: Array, targets: Array
 
 
 def quality(answer: Answer, values: Array, targets: Array) -> float:
-    """The figure that models are ranked by, alone."""
+    """Only the figure that ranks models."""
     return _QUALITIES[answer.kind](values, targets)
 
 
 def shown(answer: Answer, metrics: Mapping[str, Any]) -> str:
-    """The figures in one line for people."""
+    """The figures as one line of text."""
     if isinstance(answer, Tags):
         return (
             f"mean average precision {metrics['mean_average_precision']:.3f}, F1 {metrics['f1']:.3f} at the thresholds"
@@ -88,9 +88,9 @@ def average_precision(values: Array, truth: Array) -> float:
 
 
 def roc_auc(values: Array, truth: Array) -> float | None:
-    """How often a row that is "yes" has the higher value, of all pairs with one that is "no"; None without such pairs.
+    """How often a "yes" row has a higher value than a "no" row, over all such pairs; None without such pairs.
 
-    Takes what `average_precision` takes; equal values count half.
+    Takes the arguments of `average_precision`; equal values count half.
     """
     hits, rows = _cumulated(values, truth)
     misses = rows - hits
@@ -116,7 +116,7 @@ def f1(chosen: Array, truth: Array) -> float:
 
 
 def fitted(answer: Answer, values: Array, targets: Array) -> Answer:
-    """The answer with what is chosen on held-out rows: the thresholds of tags. Takes what `measure` takes."""
+    """The answer with thresholds of tags chosen on held-out rows. Takes the arguments of `measure`."""
     return Tags(choose_thresholds(values, targets)) if isinstance(answer, Tags) else answer
 
 
@@ -204,7 +204,7 @@ def _mean_average_precision(values: Array, targets: Array) -> float:
 
 
 def _entropy(probabilities: Array) -> float:
-    """Mean cross-entropy, from the probabilities of what is true."""
+    """Mean cross-entropy, from the probabilities of the right answers."""
     return abs(float(np.log(np.maximum(probabilities, 1e-12)).mean()))
 
 

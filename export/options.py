@@ -1,4 +1,4 @@
-"""What the commands' arguments are made of."""
+"""Building blocks of the commands' arguments."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ def add_command(
 
 
 def add_answer(parser: argparse.ArgumentParser) -> None:
-    """The option that says what the rows of a manifest are examples of."""
+    """The option for the kind of answer in a manifest."""
     parser.add_argument(
         "--answer",
         choices=ANSWERS,
-        help="what the rows are examples of (default: scores without a column label, tags with a | in a label,"
-        " else one class)",
+        help="the kind of answer (default: scores without a column label, tags with a | in a label, else one class)",
     )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option that every command has."""
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON, for scripts")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
 
 
 def positive(text: str) -> int:
@@ -55,12 +54,12 @@ def _number(text: str, least: int) -> int:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """Numbers of at least 1, between commas."""
+    """Numbers of at least 1, separated by commas."""
     return tuple(positive(part) for part in text.split(","))
 
 
 def colour(text: str) -> tuple[int, int, int]:
-    """Red, green and blue from 0 to 255, between commas."""
+    """Red, green and blue from 0 to 255, separated by commas."""
     found = [count(part) for part in text.split(",")]
     if len(found) != 3 or max(found) > 255:
         raise argparse.ArgumentTypeError(f"expected red,green,blue from 0 to 255, received {text!r}")
@@ -68,7 +67,7 @@ def colour(text: str) -> tuple[int, int, int]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names of inputs, between commas."""
+    """Names of inputs, separated by commas."""
     found = tuple(text.split(","))
     if unknown := [name for name in found if name not in (IMAGE, TEXT)]:
         raise argparse.ArgumentTypeError(f"expected {IMAGE}, {TEXT} or {IMAGE},{TEXT}, received {unknown[0]!r}")

@@ -1,4 +1,4 @@
-"""Tables for people, on the terminal."""
+"""Text tables for the terminal."""
 
 from __future__ import annotations
 

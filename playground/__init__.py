@@ -1,4 +1,4 @@
-"""The playground: a page to try a served model with one's own eyes, through the production client.
+"""The playground: a page to try a served model through the production client.
 
 `python -m playground --server HOST:PORT --model NAME`, or `make playground` for the demo's model.
 """

@@ -1,4 +1,4 @@
-"""`python -m playground`: serves the page, for a server that is there or for the demo's model."""
+"""`python -m playground`: serves the page, for a running server or for the demo's model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from playground.targets import Targets
 from playground.web import MAX_BODY_BYTES, Site, application
 
 _EPILOG = """\
-Without --server, the demo's model is used: it is trained and exported if need be (some minutes, once),
+Without --server, the demo's model is used: it is trained and exported if necessary (some minutes, once),
 and the embedded server serves it with the labels stable and canary.
 
 Exit codes: 0 ended by Ctrl-C or SIGTERM, 1 the demo's model could not be made or served, 2 wrong usage.
@@ -29,7 +29,7 @@ Exit codes: 0 ended by Ctrl-C or SIGTERM, 1 the demo's model could not be made o
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; the exit code."""
+    """Runs the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         with contextlib.ExitStack() as stack:
@@ -49,20 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m playground",
-        description="A page to try a served model: pictures and words in, the classes of each version out.",
+        description="A page to try a served model: images and words in, the answers of each version out.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--server", metavar="HOST:PORT", help="gRPC address of the server (default: the demo's model)")
     add("--model", default="emoji", help="name of the model (default: %(default)s)")
-    add("--rest", metavar="URL", help="where its REST API is, for the curl snippet (default: port 8501 of the server)")
+    add("--rest", metavar="URL", help="its REST API, for the curl snippet (default: port 8501 of the server)")
     add("--label", action="append", help="a version label to show; repeat it (default: stable and canary)")
-    add("--examples", type=Path, metavar="FOLDER", help="a data folder with manifest.csv: its held-out pairs to take")
-    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for a call in all (default: %(default)s)")
-    add("--ca", metavar="PEM", help="encrypt, trusting these certificates")
-    add("--host", default="127.0.0.1", help="address of the page; 0.0.0.0 lets everyone in (default: %(default)s)")
-    add("--port", type=int, help="port of the page (default: 8600, or a free one when that is taken)")
+    add("--examples", type=Path, metavar="FOLDER", help="a data folder with manifest.csv: offers its held-out rows")
+    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for the whole call (default: %(default)s)")
+    add("--ca", metavar="PEM", help="encrypt; trust these certificates")
+    add("--host", default="127.0.0.1", help="address of the page; 0.0.0.0 opens it to everyone (default: %(default)s)")
+    add("--port", type=int, help="port of the page (default: 8600, or a free one if it is taken)")
     add("--no-browser", action="store_true", help="do not open the page")
     return parser
 

@@ -1,7 +1,7 @@
 """The demo's data and models, served by the embedded server with the labels stable and canary.
 
 stable is the demo's first model, which needs both inputs; canary is another one, which was trained to
-do without either (`--optional image,text`). They have a store of their own: the demo's is left alone.
+answer without either (`--optional image,text`). They have a separate store: the demo's is not changed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ model_config_list {{ config {{
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Served:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         server: Its gRPC address.
-        rest_url: Where its REST API is.
+        rest_url: URL of its REST API.
         model: Name of the model.
         data: The folder of the demo's data.
     """
@@ -49,10 +49,10 @@ class Served:
 
 @contextlib.contextmanager
 def serving() -> Iterator[Served]:
-    """Makes what is missing, and serves while the context lasts."""
+    """Makes missing data and models, and serves while the context lasts."""
     os.chdir(ROOT)
     store = HOME / "models"
-    title("The demo's data and models; what is there already is not made again")
+    title("The demo's data and models; existing ones are not made again")
     command("data", DATA)
     runs = train("concat"), train("attention", "--optional", "image,text", out=HOME / "runs" / "attention")
     for version, run in enumerate(runs, 1):

@@ -1,4 +1,4 @@
-"""Images or clips to take: the held-out pairs of a data folder."""
+"""Example images or clips: the held-out rows of a data folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Example", "read_examples"]
 
 
 class Example(NamedTuple):
-    """An image or clip, its words and its true class, or tags; empty where the answer is scores."""
+    """An image or clip, its words and its true class, or tags; empty for scores."""
 
     file: Path
     text: str
@@ -20,7 +20,7 @@ class Example(NamedTuple):
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The rows of `manifest.csv` that training has not seen; all of them when it has no column `split`.
+    """The held-out rows of `manifest.csv`; all of them if it has no column `split`.
 
     Raises:
         ValueError: No manifest, or one without the columns image (or audio) and text.

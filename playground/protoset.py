@@ -1,7 +1,7 @@
 """The descriptors that grpcurl needs to call a stock server, which has no reflection.
 
-They are made from the client's own messages, which have upstream's field numbers under a package
-of their own: here they get upstream's package back, the service, and the names of the dtypes.
+They are made from the client's own messages, which have upstream's field numbers under a separate
+package: here upstream's package, the service and the names of the dtypes are restored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DTYPES: Final = {
     "DT_INT64": 9,
     "DT_BOOL": 10,
 }
-"""Numbers of `tensorflow.DataType`: those that a model of the contract can meet."""
+"""Numbers of `tensorflow.DataType` that models of the contract use."""
 
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
 

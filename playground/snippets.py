@@ -15,25 +15,25 @@ from duoserve.contract import SERVING_BYTES, OneClass
 __all__ = ["Asked", "curl", "grpcurl", "python"]
 
 
-_NOT_RAW: Final = f"""# This version has no signature {SERVING_BYTES}: no graph makes the ids of its tokenizer.
+_NOT_RAW: Final = f"""# This version has no signature {SERVING_BYTES}: the graph can't compute the ids of its tokenizer.
 # The Python client prepares its input.
 """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
-    """What the page asks.
+    """A request of the page.
 
     Attributes:
         server: The gRPC address, "host:port".
-        rest_url: Where the REST API is, without a slash at its end.
+        rest_url: URL of the REST API, without a slash at its end.
         model: Name of the model.
         label: The version label, None for the latest version.
-        file: Path of the picture or clip, None without one.
+        file: Path of the image or clip, None without one.
         text: The words, "" for none.
-        medium: "image" or "audio": what the model takes beside text.
-        gives: What the answer has: see `duoserve.contract.Answer.gives`.
-        raw: Whether the version takes files and texts as they are; where not, only the client can ask it.
+        medium: "image" or "audio": the model's input beside text.
+        gives: The attributes of the answer: see `duoserve.contract.Answer.gives`.
+        raw: Whether the version takes raw files and texts; otherwise only the client can call it.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -50,7 +50,7 @@ class Asked:
 
 
 def python(asked: Asked) -> str:
-    """A program that asks the same with the client."""
+    """A program for the same request with the client."""
     options = [_literal(asked.server), f"model={_literal(asked.model)}"]
     options += [f"label={_literal(asked.label)}"] if asked.label is not None else []
     options += [f"tls=TLS(ca={_literal(asked.ca)})"] if asked.ca is not None else []
@@ -67,7 +67,7 @@ with Client({", ".join(options)}) as client:
 
 
 def curl(asked: Asked) -> str:
-    """A shell command that asks the same by REST: the graph decodes and tokenises."""
+    """A shell command for the same request by REST: the graph decodes and tokenises."""
     if not asked.raw:
         return _NOT_RAW
     path = f"/v1/models/{urllib.parse.quote(asked.model, safe='')}"
@@ -82,7 +82,7 @@ END
 
 
 def grpcurl(asked: Asked, page_url: str) -> str:
-    """A shell command that asks the same by gRPC. The page serves the descriptors that grpcurl needs."""
+    """A shell command for the same request by gRPC. The page serves the descriptors that grpcurl needs."""
     if not asked.raw:
         return _NOT_RAW
     spec = {"name": asked.model, "signature_name": SERVING_BYTES}
@@ -106,7 +106,7 @@ END
 
 
 def _literal(text: str) -> str:
-    """A Python string, in double quotes where that is as plain."""
+    """A Python string, in double quotes where possible."""
     made = repr(text)
     return made if '"' in text or made[1:-1] != text else f'"{text}"'
 
@@ -120,7 +120,7 @@ def _encoded(asked: Asked) -> str:
 
 
 def _in_here(value: Any) -> str:
-    r"""JSON that a shell leaves alone inside `<<END`, where `$`, "`" and `\\` have a meaning."""
+    r"""JSON that a shell does not change inside `<<END`, where `$`, "`" and `\\` have a meaning."""
     try:
         text = json.dumps(value, ensure_ascii=False)
         text.encode("utf-8")

@@ -1,4 +1,4 @@
-"""What the page may ask: each target is a label or the latest version, with a client of its own."""
+"""The targets of the page: each is a label or the latest version, with its own client."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 class Target:
-    """One thing to ask, and what is known of the version behind it.
+    """A label or the latest version, and what is known of its version.
 
     Attributes:
         name: A version label, or `LATEST`.
         label: The version label, None for the latest version.
         client: The production client, as any backend would use it.
-        spec: What the version behind it said last, None before that.
+        spec: The last spec of its version, None before the first.
     """
 
     def __init__(self, name: str, client: AsyncClient) -> None:
@@ -41,7 +41,7 @@ class Target:
         self.spec: PreprocessingSpec | None = None
 
     async def look(self) -> dict[str, Any]:
-        """Asks the server what is behind the target now, as a record for the page."""
+        """Asks the server for the target's version, as a record for the page."""
 
         async def ask() -> dict[str, Any]:
             spec = self.spec = await self.client.describe()
@@ -61,7 +61,7 @@ class Target:
         """The answer and the milliseconds that the client took, or its error, as a record for the page.
 
         Args:
-            data: A file: a picture, or a clip where the version takes clips. None without one.
+            data: A file: an image, or a clip where the version takes clips. None without one.
             text: The words, None without any.
         """
 
@@ -74,9 +74,9 @@ class Target:
         return {"name": self.name, **await _or_error(ask)}
 
     async def explain(self, data: bytes | None, text: str | None) -> dict[str, Any]:
-        """What decided about the answer, drawn by the client, or its error, as a record for the page.
+        """The explanation, drawn by the client, or its error, as a record for the page.
 
-        Takes what `predict` takes. `heat_map` is a PNG in base64, null without a file.
+        Takes the arguments of `predict`. `heat_map` is a PNG in base64, null without a file.
         """
 
         async def ask() -> dict[str, Any]:
@@ -99,10 +99,10 @@ class Target:
         return {"name": self.name, **await _or_error(ask)}
 
     async def seen(self, data: bytes) -> bytes:
-        """A PNG of what the version sees of a file: the picture in its size, or the clip's spectrogram.
+        """A PNG of what the version sees of a file: the image in its size, or the clip's spectrogram.
 
         Raises:
-            DuoserveError: The version can't read the file, or the server did not say how.
+            DuoserveError: The version can't read the file, or the server did not return its spec.
         """
         preprocessor = await self.client.preprocessor()
         pixels = await asyncio.to_thread(preprocessor.decoded, data)
@@ -112,14 +112,14 @@ class Target:
 
 
 class Targets:
-    """All that the page may ask, by name.
+    """All targets of the page, by name.
 
     Args:
-        server: "host:port", or what else `AsyncClient` takes.
+        server: "host:port", or another address for `AsyncClient`.
         model: Name of the model.
         labels: Version labels, in the order of the page. The latest version comes last.
-        timeout: Seconds for a call in all.
-        tls: How to encrypt, None for not at all.
+        timeout: Seconds for the whole call.
+        tls: Encryption, None for plain text.
     """
 
     def __init__(self, server: str, model: str, labels: Iterable[str], *, timeout: float, tls: TLS | None) -> None:
@@ -145,7 +145,7 @@ class Targets:
         return list(self._all)
 
     async def look(self) -> list[dict[str, Any]]:
-        """A record for each target: what is behind it now, or the client's error."""
+        """A record for each target: its version, or the client's error."""
         return await asyncio.gather(*(target.look() for target in self._all.values()))
 
     async def close(self) -> None:
@@ -177,7 +177,7 @@ def _answered(answer: Prediction) -> dict[str, Any]:
 
 
 def _heat_map(found: Explanation, data: bytes | None) -> str:
-    """Over the picture, or over the spectrogram that the version saw."""
+    """Over the image, or over the spectrogram that the version saw."""
     under = None
     if data is not None:
         under = open_image(data, found.background)
@@ -188,7 +188,7 @@ def _heat_map(found: Explanation, data: bytes | None) -> str:
 
 
 def error_record(error: DuoserveError) -> dict[str, Any]:
-    """The error as the client says it."""
+    """The client's error."""
     return {"kind": type(error).__name__, "message": str(error), "retryable": error.retryable}
 
 

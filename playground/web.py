@@ -1,4 +1,4 @@
-"""The page and its few calls, over Tornado. Everything is served from here: the page fetches nothing else."""
+"""The page and its few calls, over Tornado. The page loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KINDS: Final = (
 )
 _PAGE: Final = Path(__file__).with_name("page")
 _HEADERS: Final = {
-    # The browser itself refuses what would come from elsewhere.
+    # The browser itself refuses content from elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -41,12 +41,12 @@ _HEADERS: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """What one playground serves.
+    """The content of one playground.
 
     Attributes:
-        targets: What may be asked.
-        rest_url: Where the server's REST API is, for the curl snippet.
-        examples: Pictures or clips to take.
+        targets: The targets to ask.
+        rest_url: URL of the server's REST API, for the curl snippet.
+        examples: Example images or clips.
         ca: PEM file with the certificates to trust, None for a connection without TLS.
     """
 
@@ -60,7 +60,7 @@ def application(site: Site, *, any_host: bool = False) -> tornado.web.Applicatio
     """The web application.
 
     Args:
-        site: What it serves.
+        site: Its content.
         any_host: Answer under every host name. Otherwise only under this machine's own, so that
             no web page elsewhere can reach it by a name that points here (DNS rebinding).
     """
@@ -107,7 +107,7 @@ class _Handler(tornado.web.RequestHandler):
         self.reply({"error": {"kind": kind, "message": said or self._reason, "retryable": False}})
 
     def asked(self) -> dict[str, Any]:
-        """The body. JSON by its content type too: a page elsewhere may not send that without our leave."""
+        """The body, with JSON as its content type, which other origins may not send without permission."""
         kind = self.request.headers.get("Content-Type", "")
         if kind.split(";")[0].strip() != "application/json":
             _refuse(f"Expected content of type application/json. Received: {kind or 'none'}")
@@ -135,7 +135,7 @@ class _About(_Handler):
 
 
 class _Examples(_Handler):
-    """The pictures or clips to take; their numbers are their places."""
+    """The example images or clips; their numbers are their positions."""
 
     def get(self) -> None:
         self.reply([{"text": example.text, "label": example.label} for example in self.site.examples])
@@ -161,7 +161,7 @@ class _Predict(_Handler):
 
 
 class _Explain(_Handler):
-    """`{"target", "data": base64 or null, "text"}` -> what decided, or the client's error."""
+    """`{"target", "data": base64 or null, "text"}` -> the explanation, or the client's error."""
 
     async def post(self) -> None:
         body = self.asked()

@@ -1,1 +1,1 @@
-"""Configuration of the serving side, and the tools around it. Runs from the repository root, is never installed."""
+"""Configuration of the serving side, and the tools around it. Runs from the repository root; it is never installed."""

@@ -30,11 +30,11 @@ __all__ = ["Replica", "VersionCollector", "ask", "main", "parser"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replica:
-    """What one server answered.
+    """The answer of one server.
 
     Attributes:
         address: host:port of its REST API.
-        up: It answered at all.
+        up: Whether it answered.
         states: State by version: "AVAILABLE", "LOADING", "END" and so on.
         failed: Versions that ended with an error.
         labels: Version by label, for the labels that answered.
@@ -48,7 +48,7 @@ class Replica:
 
 
 def ask(address: str, model: str, labels: Iterable[str], timeout: float) -> Replica:
-    """Asks one server for its versions and labels; never raises, a silent server is `up=False`."""
+    """Asks one server for its versions and labels. Never raises: for a silent server `up` is False."""
     try:
         status, body = _get(address, _path(model), timeout)
         versions = body.get("model_version_status", []) if status == http.client.OK else []

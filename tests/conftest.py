@@ -1,4 +1,4 @@
-"""What every test may use. TensorFlow is told here, before anything imports it, to be quiet and to leave GPUs alone."""
+"""Fixtures for all tests. Before TensorFlow is imported, it is set to be quiet and to use no GPU."""
 
 from __future__ import annotations
 

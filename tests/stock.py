@@ -14,7 +14,7 @@ IMAGE = os.environ.get("STOCK_IMAGE", "tensorflow/serving:2.20.0")
 
 
 class StockServer(LocalServer):
-    """`tensorflow_model_server` in a container of its own, which is gone when the server is stopped.
+    """`tensorflow_model_server` in a separate container, which is removed when the server is stopped.
 
     Args:
         flags: As on the command line.

@@ -1,4 +1,4 @@
-"""Command lines whose output can't be written end with a word and an exit code; where nobody reads, quietly."""
+"""Commands whose output can't be written end with a message and an exit code; if stdout was closed, quietly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(name: str, stdout: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk_is_said(name: str) -> None:
+def test_a_full_disk_is_reported(name: str) -> None:
     with Path("/dev/full").open("w") as full:
         code, said = run(name, full.fileno())
     assert code == 1
@@ -37,7 +37,7 @@ def test_a_full_disk_is_said(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_reader_that_has_gone_is_no_error(name: str) -> None:
+def test_a_closed_stdout_is_not_an_error(name: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -1,4 +1,4 @@
-"""Dependencies point one way, and the client stands without TensorFlow."""
+"""Dependencies point one way, and the client does not need TensorFlow."""
 
 from __future__ import annotations
 

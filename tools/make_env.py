@@ -2,7 +2,7 @@
 
     python3 tools/make_env.py
 
-Written for any Python 3, so that an old one is told what it lacks instead of a syntax error.
+Runs on any Python 3, so that an old one gets a clear error instead of a syntax error.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def main():
     if read(STAMP) == wanted:
         return None
     if os.path.isdir(VENV) and not read(STAMP).startswith(wanted.split()[0]):
-        shutil.rmtree(VENV)  # of another Python, or given up half-way
+        shutil.rmtree(VENV)  # of another Python, or incomplete
     print("Building .venv (about 2.6 GB, a few minutes the first time)")
     pip = [os.path.join(VENV, "bin", "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     try:
@@ -53,7 +53,7 @@ def main():
             cwd=ROOT,
         )
     except subprocess.CalledProcessError as error:
-        return "Expected .venv to be built. Received: %s (the lines above say why; run it again to go on)" % error
+        return "Expected .venv to be built. Received: %s (see the lines above; run it again to resume)" % error
     with open(STAMP, "w") as file:
         file.write(wanted)
     return None

@@ -1,4 +1,4 @@
-"""Training batches: shuffled, the pictures moved a little, the texts cut in different ways."""
+"""Training batches: shuffled, with images shifted a little and texts tokenised in different ways."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Tokens = npt.NDArray[np.int32]
 
 
 def segmentations(texts: Sequence[str], spec: PreprocessingSpec, most: int) -> list[Tokens] | None:
-    """The most likely ways to cut each text into tokens, best first; None if `most` is 1.
+    """The most likely ways to split each text into tokens, best first; None if `most` is 1.
 
-    A model that saw "woman" only whole learns nothing for "wom|an". With a thousand texts to
-    learn from, other cuts are the cheapest new data. Serving always uses the best one.
+    A model that saw "woman" only whole learns nothing for "wom|an". With only a thousand texts
+    to learn from, other splits are the cheapest new data. Serving always uses the best one.
 
     Returns:
         For each text an int32 array of shape (ways, token_length).
@@ -40,19 +40,19 @@ def segmentations(texts: Sequence[str], spec: PreprocessingSpec, most: int) -> l
 
 
 class Batches:
-    """Every row once an epoch, in an order from the seed. The last batch may be smaller.
+    """Every row once in each epoch, in an order from the seed. The last batch may be smaller.
 
-    A batch depends on the seed, its epoch and its number alone, never on those before it: a
-    training that is resumed after a kill sees what it would have seen.
+    A batch depends only on the seed, its epoch and its number, never on earlier batches, so a
+    resumed training sees the same batches.
 
     Args:
         arrays: The training rows.
         outputs: Names of the outputs that all get the row's target.
         batch_size: Rows a batch.
-        shift: By how many pixels a picture is moved at most; what leaves comes back in on the other side.
+        shift: By how many pixels an image is shifted at most; it wraps around.
         segmentations: From `segmentations`, or None for the usual tokens.
         seed: Decides all draws.
-        least: Smallest batch: a last one with fewer rows is left out, other rows in every epoch.
+        least: Smallest batch: a smaller last one is left out, with different rows in every epoch.
     """
 
     def __init__(

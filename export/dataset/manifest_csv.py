@@ -1,4 +1,4 @@
-"""The manifest of a data folder: its rows, and all that is wrong with them or with the files they name."""
+"""The manifest of a data folder: its rows, and all problems of the rows and of their files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from export.defaults import BACKGROUND
 __all__ = ["DECODERS", "SPLITS", "Manifest", "bar", "read_manifest"]
 
 SPLITS: Final = ("train", "test")
-"""What the column `split` may say."""
+"""The values of the column `split`."""
 
 DECODERS: Final = min(8, os.cpu_count() or 1)
 """Threads that decode."""
@@ -34,14 +34,14 @@ _MAYBE: Final = ("split", "group")
 
 
 class Manifest(NamedTuple):
-    """What was found in a folder.
+    """The content of a data folder.
 
     Attributes:
         medium: IMAGE or AUDIO.
-        targets: What its rows are examples of.
-        rows: The good ones.
-        digests: SHA-256 (hex) of the files of `rows`; empty where one is bad.
-        problems: What is wrong with the others.
+        targets: The kind of answer of its rows.
+        rows: The valid rows.
+        digests: SHA-256 (hex) of the files of `rows`; empty if a row is invalid.
+        problems: The problems of the other rows.
         one_colour: Rows whose image has a single colour.
     """
 
@@ -56,16 +56,16 @@ class Manifest(NamedTuple):
 def read_manifest(
     root: Path, answer: str | None, progress: bool | None, background: Background = BACKGROUND
 ) -> Manifest:
-    """Reads the manifest of a folder, and looks at every row and file.
+    """Reads the manifest of a folder, and checks every row and file.
 
     Args:
         root: Has `manifest.csv`.
-        answer: The kind of answer, a key of `duoserve.contract.ANSWERS`; None takes what the manifest looks like.
+        answer: The kind of answer, a key of `duoserve.contract.ANSWERS`; None: detected from the columns and labels.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
         background: On which transparent pixels are composited.
 
     Raises:
-        DataError: No manifest, or none with these columns.
+        DataError: No manifest, or other columns.
     """
     path = root / "manifest.csv"
     if not path.is_file():
@@ -97,7 +97,7 @@ def read_manifest(
 
 
 def _read_fields(path: Path, problems: list[Problem]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The header, and the lines that are as long: number and values by column. What is wrong goes to `problems`."""
+    """The header, and the valid lines: number and values by column. Problems are added to `problems`."""
     reader = csv.reader(_read_lines(path, problems), strict=True)
     header: list[str] = []
     lines = []
@@ -143,7 +143,7 @@ def _reasons(row: dict[str, str], medium: str) -> Iterator[str]:
 
 
 def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
-    """Where the manifest has both columns, its split must keep its groups together."""
+    """If the manifest has both columns, its split must keep its groups together."""
     trained = {row.group: row.line for row in rows if row.split == "train" and row.group}
     for row in rows:
         if row.split == "test" and row.group in trained:
@@ -152,7 +152,7 @@ def _divided(rows: Sequence[Row]) -> Iterator[Problem]:
 
 
 class _Checked(NamedTuple):
-    """SHA-256 of a file, what is wrong with it, and whether its image has a single colour."""
+    """SHA-256 of a file, its problem, and whether its image has a single colour."""
 
     digest: str
     reason: str = ""
@@ -162,8 +162,8 @@ class _Checked(NamedTuple):
 def _check_files(
     rows: Sequence[Row], medium: str, root: Path, background: Background, progress: bool | None
 ) -> list[_Checked]:
-    """What there is to know about every image or recording."""
-    # Any size does: it is the decoding that counts.
+    """Checks every image or recording."""
+    # Any size will do: only decoding matters.
     spec = PreprocessingSpec(
         image_height=32,
         image_width=32,

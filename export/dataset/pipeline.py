@@ -16,10 +16,10 @@ _AHEAD: Final = 2
 
 
 def pipeline(batches: Batches, *, first: int, last: int, outputs: tuple[str, ...]) -> tf.data.Dataset:
-    """The batches from step `first` up to, without, `last`, counted over all epochs.
+    """The batches from step `first` up to but excluding `last`, counted over all epochs.
 
     Args:
-        batches: Where they come from, by several threads at once.
+        batches: The source, read by several threads.
         first: From 0.
         last: A multiple of `len(batches)`, or within the epoch of `first`.
         outputs: Names of the targets.

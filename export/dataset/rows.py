@@ -1,4 +1,4 @@
-"""A row of a manifest, and the error that names what is wrong with rows."""
+"""A row of a manifest, and the error that lists the problems of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN: Final = 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a manifest: its line (the header is 1) and why."""
+    """One problem of a manifest: its line (the header is 1) and the reason."""
 
     line: int
     reason: str
@@ -36,17 +36,17 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One pair.
+    """One row.
 
     Attributes:
         line: Its line in the manifest.
         image: Path of the image, or of the recording.
         text: The text.
-        label: The class; the tags, sorted, with a bar between them; empty where the answer is scores.
+        label: The class; or the tags, sorted and separated by bars; empty for scores.
         split: "train" or "test".
-        group: Rows of one group are never divided between training and test. Without a column
+        group: Rows of one group are never split between training and test. Without a column
             `group`, it is the SHA-256 of the image's bytes.
-        scores: Name and value of each score; none where the answer is another.
+        scores: Name and value of each score; empty for other kinds of answer.
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""Which rows to hold out when nobody said: by class, and never a group in two."""
+"""Chooses the rows to hold out where the data does not: by class, never splitting a group."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["hold_out"]
 def hold_out(rows: Iterable[tuple[str, str]], fraction: float, *, salt: str = "") -> list[bool]:
     """Whether to hold out each row.
 
-    Groups are taken in the order of a hash of their name until the class has its share, so a
-    row more or less moves few others across. Every class keeps a group to train on.
+    Groups are taken in the order of a hash of their name until the class has its share, so
+    one more or one fewer row moves few others across. Every class keeps a group to train on.
 
     Args:
         rows: Class and group of each row. A group counts for the class of its first row.

@@ -17,16 +17,16 @@ __all__ = ["StreamedImages", "stream"]
 
 
 def stream(rows: Sequence[Row], preprocessor: Preprocessor) -> Arrays:
-    """As `encode`, but `images` is a `StreamedImages`: it is indexed by arrays of positions, and by nothing else."""
+    """Like `encode`, but `images` is a `StreamedImages`, which can only be indexed by arrays of positions."""
     images = cast("npt.NDArray[np.uint8]", StreamedImages(rows, preprocessor))
     return Arrays(images, *encode_texts(rows, preprocessor))
 
 
 class StreamedImages:
-    """Images that are decoded when they are asked for, as `Arrays.images` of rows that memory can't hold.
+    """Images that are decoded on demand: `Arrays.images` for rows that memory can't hold.
 
     Attributes:
-        problem: What went wrong, kept because an error of this kind does not get through TensorFlow.
+        problem: The first error, kept because TensorFlow does not pass on errors of this kind.
     """
 
     def __init__(self, rows: Sequence[Row], preprocessor: Preprocessor) -> None:
@@ -42,6 +42,6 @@ class StreamedImages:
             return self._preprocessor.decoded(row.image.read_bytes())
         except (InvalidInput, OSError) as error:
             self.problem = DataError(
-                "Expected images to stay as they were checked. Received:", [Problem(row.line, str(error))]
+                "Expected images not to change after they were checked. Received:", [Problem(row.line, str(error))]
             )
             raise self.problem from error

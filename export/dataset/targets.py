@@ -1,4 +1,4 @@
-"""What a manifest says of the answer, by kind: its columns, what is wrong with them, and the rows as targets."""
+"""The answer in a manifest, by kind: its columns, their problems, and the rows as targets."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class Targets:
-    """One kind of answer in a manifest. Base of the kinds, and what one class is.
+    """One kind of answer in a manifest. Base of the kinds; itself, it stands for one class.
 
     Args:
-        columns: Of the manifest, beside image or audio, text, split and group.
+        columns: The columns beside image or audio, text, split and group.
     """
 
     answer: type[Answer] = OneClass
@@ -37,26 +37,26 @@ class Targets:
         self.columns = columns
 
     def misfit(self) -> str | None:
-        """What is wrong with the columns, as an error says it; None: nothing."""
+        """The problem of the columns, as an error message; None without one."""
         return None if list(self.columns) == ["label"] else "image,text,label"
 
     def reasons(self, row: Fields) -> Iterator[str]:
-        """What is wrong with a row."""
+        """The problems of a row."""
         if not row["label"].strip():
             yield "label is empty"
 
     def read(self, row: Fields) -> dict[str, Any]:
-        """What a good row says, as fields of `Row`."""
+        """The answer of a valid row, as fields of `Row`."""
         return {"label": normal_name(row["label"])}
 
     @staticmethod
     def names(row: Row) -> Sequence[str]:
-        """The labels that a row is an example of."""
+        """The labels of a row."""
         return (row.label,)
 
     @classmethod
     def strata(cls, rows: Sequence[Row]) -> list[str]:
-        """For each row the class of which a share is held out: one of the row's labels, the rarest."""
+        """The class that each row counts for in the split: the rarest of its labels."""
         count = Counter(name for row in rows for name in cls.names(row))
         return [min(cls.names(row), key=lambda name: (count[name], name), default="") for row in rows]
 
@@ -78,7 +78,7 @@ class Targets:
 
     @classmethod
     def rows(cls, rows: Sequence[Row], labels: Sequence[str]) -> Array:
-        """float32 array of shape (rows, labels): 1 for every label that a row is an example of, else 0.
+        """float32 array of shape (rows, labels): 1 for every label of a row, else 0.
 
         Raises:
             DataError: A label that is not among these.
@@ -98,7 +98,7 @@ class Targets:
 
 
 class YesNoTargets(Targets):
-    """Two labels; the second by name is "yes"."""
+    """Two labels; the second in alphabetical order means "yes"."""
 
     answer = YesNo
 
@@ -110,7 +110,7 @@ class YesNoTargets(Targets):
 
 
 class TagTargets(Targets):
-    """Several labels with a bar between them; an empty `label` is a row without a tag."""
+    """Several labels separated by bars; an empty `label` means no tags."""
 
     answer = Tags
     least = 1
@@ -121,7 +121,7 @@ class TagTargets(Targets):
             if "" in tags:
                 yield f"expected a tag on each side of every {BAR!r}, received {row['label']!r}"
             for tag in sorted({tag for tag in tags if tag and tags.count(tag) > 1}):
-                yield f"tag {tag!r} is there twice"
+                yield f"tag {tag!r} occurs twice"
 
     def read(self, row: Fields) -> dict[str, Any]:
         return {"label": BAR.join(sorted(normal_name(tag) for tag in row["label"].split(BAR)))}
@@ -135,7 +135,7 @@ class TagTargets(Targets):
 
 
 class ScoreTargets(Targets):
-    """A column of numbers for each score, called by its name and perhaps its unit: `price [EUR]`."""
+    """A column of numbers for each score, named after it, perhaps with its unit: `price [EUR]`."""
 
     answer = Scores
     least = 1
@@ -167,7 +167,7 @@ class ScoreTargets(Targets):
         for name in (name for name, _ in self.named.values()):
             if len({dict(row.scores)[name] for row in rows}) < 2:
                 value = dict(rows[0].scores)[name] if rows else "no row"
-                raise DataError(f"Expected {name} to differ between training rows. Received in all of them: {value}")
+                raise DataError(f"Expected {name} to differ between training rows. Received: {value} in all of them")
         return tuple(name for name, _ in self.named.values())
 
     def made(self, labels: Sequence[str]) -> Answer:
@@ -195,7 +195,7 @@ TARGETS: Final[Mapping[str, type[Targets]]] = MappingProxyType(
 
 
 def find_kind(columns: Sequence[str], rows: Iterable[Fields]) -> str:
-    """The kind of a manifest, where none is given: scores without a column `label`, tags with a bar in a label.
+    """The default kind of a manifest: scores without a column `label`, tags with a bar in a label.
 
     Args:
         columns: As of `Targets`.
@@ -203,14 +203,14 @@ def find_kind(columns: Sequence[str], rows: Iterable[Fields]) -> str:
     """
     rows = list(rows)
     if "label" not in columns and columns:
-        # A misspelt `label` is no score: it has no number.
+        # A misspelt `label` is not a score: it has no numbers.
         numbers = all(any(_NUMBER.fullmatch(row[column].strip()) for row in rows) for column in columns)
         return Scores.kind if numbers else OneClass.kind
     return Tags.kind if any(BAR in row.get("label", "") for row in rows) else OneClass.kind
 
 
 def targets(rows: Sequence[Row], answer: Answer, labels: Sequence[str]) -> Array:
-    """float32 array of shape (rows, labels): what a model of this answer has to give for the rows.
+    """float32 array of shape (rows, labels): the right answers of the rows.
 
     Raises:
         DataError: A label or score that does not fit.

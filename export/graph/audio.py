@@ -1,7 +1,7 @@
 """Clips inside the graph, for the `serving_bytes` signature of a model that takes audio.
 
 The twin of `duoserve.preprocessing.audio`: the same samples, the same spectrogram, in float64 throughout, with
-constants that come from there. Whoever changes one changes both; the gate and
+constants that come from there. Change both together; the gate and
 `tests/export/test_audio_parity.py` compare them.
 """
 

@@ -1,7 +1,7 @@
 """Functions of single characters as tables in the graph, taken from the client's own library.
 
-TensorFlow's ICU and RE2 know other releases of Unicode than Hugging Face's `tokenizers`: what each
-character becomes is asked of the latter at export, once for all of Unicode, and looked up in the graph.
+TensorFlow's ICU and RE2 use other releases of Unicode than Hugging Face's `tokenizers`. So the export asks the latter
+how it maps each character, once for all of Unicode, and the graph looks it up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tensorflow as tf
 __all__ = ["CODE_POINTS", "Classes", "Rewriting", "ordering"]
 
 CODE_POINTS: Final = (*range(0xD800), *range(0xE000, 0x110000))
-"""Those that UTF-8 carries: all but the surrogates."""
+"""The code points that UTF-8 encodes: all except the surrogates."""
 
 _ALL: Final = 0x110000
 _BLOCK: Final = 128
@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int32]
 
 
 class Classes:
-    """A small number for each code point; 0 where none is given. Equal blocks of the table are stored once."""
+    """A small number for each code point; default 0. Equal blocks of the table are stored once."""
 
     def __init__(self, values: Mapping[int, int]) -> None:
         table = np.zeros(_ALL, np.int32)
@@ -45,17 +45,17 @@ class Classes:
 
 
 class Rewriting:
-    """Any function of a character to a string, for texts: each character becomes what the function makes of it alone.
+    """Any function from a character to a string, applied to each character of a text.
 
     Args:
-        function: Makes of a text what it makes of the text's characters one after the other; keeps "|".
-        fixed: Code points that become something else than it says.
+        function: Maps a text character by character; keeps "|".
+        fixed: Code points with another result.
     """
 
     def __init__(self, function: Callable[[str], str], fixed: Mapping[int, str]) -> None:
         rows: dict[tuple[int, ...], int] = {(_ITSELF,): 0}
         slots = {}
-        # In one call, parted by a character that only it becomes: a million calls take seconds.
+        # In one call, separated by a character that no other one maps to: a million calls would take seconds.
         parted = [each for each in CODE_POINTS if chr(each) != _PART]
         for code_point, found in zip(parted, function(_PART.join(map(chr, parted))).split(_PART), strict=True):
             found = fixed.get(code_point, found)
@@ -70,7 +70,7 @@ class Rewriting:
         self._rows: Ints = np.array([each for row in rows for each in row], np.int32)
 
     def __call__(self, code_points: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the characters become, one after the other, and of which text each is.
+        """The results of the characters in order, and the text of each.
 
         Args:
             code_points: int32 array of shape (n,), of all texts.
@@ -90,7 +90,7 @@ def ordering(normalise: Callable[[str], str], known: Mapping[int, int]) -> dict[
 
     Args:
         normalise: To NFD, by the library.
-        known: Combining classes as a newer release of Unicode has them.
+        known: Combining classes of a newer release of Unicode.
 
     Raises:
         ValueError: The library sorts by other classes.

@@ -44,7 +44,7 @@ def orientation(exif: tf.Tensor) -> tf.Tensor:
 
 
 def upright(pixels: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
-    """Turns a decoded image the way its EXIF orientation asks.
+    """Turns a decoded image by its EXIF orientation.
 
     Args:
         pixels: uint8 array of shape (height, width, 3), RGB, as stored in the file.

@@ -1,6 +1,6 @@
-"""What the readers of JPEG, PNG and WebP headers share. Twin: `duoserve.preprocessing.image_headers`, with the errors.
+"""Common parts of the JPEG, PNG and WebP header readers. Twin: `duoserve.preprocessing.image_headers`, with the errors.
 
-Files are read by graph operations that look at a few bytes at a time: a graph loop pays for each operation.
+Files are read by graph operations on a few bytes at a time, as a graph loop pays for each operation.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class File:
         self.size = tf.strings.length(data)
 
     def read(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
-        """int32 array of shape (count,): so many bytes, zeros beyond the end."""
+        """int32 array of shape (count,): this number of bytes, zeros beyond the end."""
         return tf.cast(self.octets(at, count), tf.int32)
 
     def octets(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
-        """As `read`, in uint8."""
+        """Like `read`, in uint8."""
         return tf.io.decode_raw(self.slice(at, count), tf.uint8, fixed_length=count)
 
     def slice(self, at: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
-        """string scalar: so many bytes, fewer where the file ends."""
+        """string scalar: this number of bytes, fewer at the end of the file."""
         return tf.strings.substr(self.data, tf.minimum(at, self.size), count)
 
 

@@ -1,7 +1,7 @@
 """Images inside the graph, for the `serving_bytes` signature. Twin: `duoserve.preprocessing.images`.
 
-The pixels are identical, and the errors too: whoever changes one side changes both. The gate
-and `tests/export/test_parity.py` compare them.
+The pixels are identical, and so are the errors: change both together. The gate and
+`tests/export/test_parity.py` compare them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Decoder:
         """uint8 array of shape (batch, height, width, 3), RGB, 0-255.
 
         Args:
-            encoded: string array of shape (batch,), files. No bytes are a missing image, zeros,
-                where the spec has it optional; elsewhere they fail.
+            encoded: string array of shape (batch,), files. No bytes are a missing image (zeros)
+                if the spec has it as optional; otherwise they fail.
         """
         shape = tf.TensorSpec([self._height, self._width, 3], tf.uint8)
         decode = self._decode_any if self._optional else self._decode
@@ -49,7 +49,7 @@ class Decoder:
 
 
 class ImageDecoder(Decoder):
-    """JPEG, PNG and WebP files. The graph fails (INVALID_ARGUMENT) where the client refuses one."""
+    """JPEG, PNG and WebP files. The graph fails (INVALID_ARGUMENT) where the client refuses a file."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         super().__init__(spec)

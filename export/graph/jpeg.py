@@ -15,7 +15,7 @@ __all__ = ["decode_jpeg"]
 
 _RATIOS = (1, 2, 4, 8)
 _WINDOW = 1024
-"""Bytes looked through at once for a marker: other bytes before one are skipped."""
+"""Bytes that are searched for a marker in one step; other bytes before one are skipped."""
 
 _APP1, _EOI, _SOS, _PROGRESSIVE = 0xE1, 0xD9, 0xDA, 0xC2
 _SMOOTHED = 10
@@ -74,7 +74,7 @@ def _segments(file: File) -> tuple[tf.Tensor, ...]:
     def step(at: tf.Tensor, count: tf.Tensor, *found: tf.Tensor) -> tuple[tf.Tensor, ...]:
         octets = file.octets(at, _WINDOW)
         second = octets[1:]
-        # Markers without a segment are skipped with all else that is none.
+        # Markers without a segment are skipped like other bytes.
         marks = (octets[:-1] == 0xFF) & (second > 1) & (second != 0xFF) & ((second < 0xD0) | (second > 0xD7))
         skipped = tf.where(tf.reduce_any(marks), tf.argmax(marks, output_type=tf.int32), _WINDOW - 1)
         here = skipped == 0

@@ -1,4 +1,4 @@
-"""PNG files in the graph: what libpng does not refuse, and the client does. Twin: `duoserve.preprocessing.png`."""
+"""PNG files in the graph: refuses what the client refuses and libpng does not. Twin: `duoserve.preprocessing.png`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def decode_png(data: tf.Tensor, background: Background | None) -> tf.Tensor:
 def _with_alpha(data: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:
     """uint8 array of shape (height, width, 4), RGBA."""
     pixels = tf.io.decode_png(data, channels=4)
-    # Where libpng refuses tRNS, TensorFlow fills alpha with the largest number of so many bits: 1, 3, 15.
+    # Where libpng refuses tRNS, TensorFlow fills alpha with the largest number of that many bits: 1, 3, 15.
     filler = tf.cast(tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1, tf.uint8)
     return tf.cond(
         tf.reduce_all(pixels[:, :, 3] == filler), lambda: pixels | tf.constant([0, 0, 0, 255], tf.uint8), lambda: pixels

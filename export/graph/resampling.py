@@ -44,7 +44,7 @@ class Resampler:
         padded = _padded(samples, reach - 1, self.frames + 2 * reach - 1)
         position = tf.range(self._length, dtype=tf.int64)
         first = position * down // up
-        # Every `up`-th sample lies alike between two of the recording: these share their weights.
+        # Every `up`-th sample has the same position between two of the recording, so these share their weights.
         phase = tf.range(tf.minimum(up, self._length))
         fraction = tf.cast(phase * down % up, tf.float64) / tf.cast(up, tf.float64)
         row = position % tf.size(phase, tf.int64)

@@ -1,7 +1,7 @@
-"""Pillow's bilinear resize as graph operations, to the bit.
+"""Pillow's bilinear resize as graph operations, bit for bit.
 
 The client resizes with Pillow. `tf.image.resize(antialias=True)` is the same filter in floats:
-one pixel in ten comes out a level apart, and now and then an answer with it. So the graph does
+one pixel in ten differs by a level, which sometimes changes an answer. So the graph does
 what Pillow's `Resample.c` does: rows, then columns, each with weights of 22 bits and rounded.
 """
 

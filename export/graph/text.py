@@ -1,7 +1,7 @@
 """Texts to token ids inside the graph, for the signature `serving_bytes`.
 
-The twin of `duoserve.preprocessing.tokenizers`: the ids are identical for any text. A kind of tokenizer that
-has no equal here is refused, with the reason; its versions are published without the signature.
+The twin of `duoserve.preprocessing.tokenizers`: the ids are identical for any text. A kind of tokenizer
+without an equivalent here is refused, with the reason; its versions are published without the signature.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["GraphTokenizer"]
 
 
 class GraphTokenizer:
-    """Rows of token ids of texts, as the client makes them.
+    """Turns texts into rows of token ids, like the client.
 
     Attributes:
         resources: What the SavedModel has to track.
 
     Raises:
-        ExportError: The graph can't make the ids of the spec's tokenizer: the message says why.
+        ExportError: The graph can't compute the ids of the spec's tokenizer; the message has the reason.
     """
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         self._spec = spec
         self._client = load_tokenizer(spec)
         self._tokenize, self.resources = _of_kind(spec)
-        # Where a text may be missing, no bytes stand for that; elsewhere they are a text without words.
+        # Where a text may be missing, no bytes mean that it is; elsewhere they are a text without words.
         self._missing = TEXT in spec.optional and bool(self._client.prefix or self._client.suffix)
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # TensorFlow has no types

@@ -10,7 +10,7 @@ __all__ = ["flatten"]
 
 
 _AT_ONCE = 1 << 20
-"""Pixels that are blended at once: in 16 bits they take several times the memory of the image."""
+"""Pixels that are blended in one step, as 16-bit values take several times the memory of the image."""
 
 
 def flatten(pixels: tf.Tensor, background: Background) -> tf.Tensor:

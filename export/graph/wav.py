@@ -1,7 +1,7 @@
 """WAV files read by graph operations: the rules of `duoserve.preprocessing.wav`, whose constants they take.
 
-`tf.audio.decode_wav` reads 16-bit integers alone, no WAVE_FORMAT_EXTENSIBLE, and loses its way after
-a chunk of odd length; half of the recordings that the client takes would fail.
+`tf.audio.decode_wav` reads only 16-bit integers, no WAVE_FORMAT_EXTENSIBLE, and fails after a chunk of
+odd length; half of the recordings that the client accepts would fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DATA = int.from_bytes(b"data", "little")
 _EXTENSIBLE = 0xFFFE
 
 Number = Callable[[tf.Tensor, int], tf.Tensor]
-"""The unsigned little-endian number of so many bytes at a position."""
+"""The unsigned little-endian number of this many bytes at a position."""
 
 
 class Wav:
@@ -83,7 +83,7 @@ class Wav:
         numbers = tf.switch_case(self._coding, [decoded(coding) for coding in CODINGS.values()])
         channels = tf.cast(self._channels, tf.int32)
         numbers = tf.reshape(numbers, tf.stack([-1, channels]))
-        finite = tf.reduce_all(tf.abs(numbers) <= LARGEST_SAMPLE)  # false where it is not a number
+        finite = tf.reduce_all(tf.abs(numbers) <= LARGEST_SAMPLE)  # false for NaN
         with tf.control_dependencies([_require(finite, f"of finite numbers up to {LARGEST_SAMPLE:.0f}")]):
             return tf.reduce_sum(numbers, axis=1) / tf.cast(channels, tf.float64)
 
@@ -131,7 +131,7 @@ def _chunks(number: Number, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf
 
 
 def _decode(data: tf.Tensor, coding: str) -> tf.Tensor:
-    """float64 array of shape (any,), -1 to 1; floats as they are."""
+    """float64 array of shape (any,), -1 to 1; floats unchanged."""
     if coding.startswith("float"):
         return tf.cast(tf.io.decode_raw(data, coding), tf.float64)
     bits = int(coding.removeprefix("u").removeprefix("int"))

@@ -1,8 +1,8 @@
-"""WordPiece in the graph: the ids that Hugging Face's `tokenizers` makes of any text.
+"""WordPiece in the graph: the same ids as Hugging Face's `tokenizers` for any text.
 
 TensorFlow Text's own BERT normaliser applies compatibility forms ("…" becomes "..."), which BERT's does not,
-and knows another release of Unicode. Here each character becomes what the client's library makes of it
-(`export.graph.code_points`); of TensorFlow Text it is the search for the longest pieces of a word alone.
+and uses another release of Unicode. Here each character is mapped as by the client's library
+(`export.graph.code_points`); only the search for the longest pieces of a word is TensorFlow Text's.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from export.graph.code_points import CODE_POINTS, Classes, Rewriting, ordering
 __all__ = ["WordPiece"]
 
 _MOST_MARKED: Final = 64
-"""Added tokens that a text is searched for, one after the other."""
+"""Most added tokens: a text is searched for each of them in turn."""
 
 _SPACE: Final = 1
 _ALONE: Final = 2
 
 
 class WordPiece:
-    """Texts to ids, as a `tokenizer.json` with a BertNormalizer and a BertPreTokenizer makes them.
+    """Texts to ids by a `tokenizer.json` with a BertNormalizer and a BertPreTokenizer.
 
     Args:
         record: The content of the file.
 
     Raises:
-        ExportError: It has something that has no equal here: the message says what.
+        ExportError: It has a feature without an equivalent here; the message names it.
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ class WordPiece:
                 token_out_type=tf.int32,
             )
         except (ValueError, RuntimeError, tf.errors.OpError) as error:
-            raise ExportError(f"TensorFlow Text does not take its vocabulary: {error}") from error
+            raise ExportError(f"TensorFlow Text does not accept its vocabulary: {error}") from error
 
     def __call__(self, text: tf.Tensor) -> tf.RaggedTensor:
         """int32 array of shape (batch, None).
@@ -78,7 +78,7 @@ class WordPiece:
             nrows=tf.reduce_sum(tf.cast(begins, tf.int64)),
         )
         first = tf.boolean_mask(found, begins)
-        # One id for the whole word, -1 for as many as its pieces: an added token, a word that is too long.
+        # One id for the whole word (an added token, too long a word); -1: the ids of its pieces.
         one = tf.where(words.row_lengths() > self._most, self._unknown_id, -1)
         for position, number in enumerate(self._added.values()):
             one = tf.where(first == self._characters.marks[position], number, one)
@@ -90,7 +90,7 @@ class WordPiece:
         return tf.RaggedTensor.from_value_rowids(ids, row, nrows=tf.size(text, tf.int64))
 
     def _marked(self, text: tf.Tensor) -> tf.Tensor:
-        """Added tokens are found before anything else: each becomes a character that no text keeps."""
+        """Added tokens are found before anything else: each becomes a character that is removed from texts."""
         if not self._added:
             return text
         marks = [chr(each) for each in self._characters.marks]
@@ -101,18 +101,18 @@ class WordPiece:
 
 
 def _continues(kinds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Whether the character before is of the same text and part of a word that can go on."""
+    """Whether the previous character is of the same text and part of a word that can continue."""
     return tf.pad((kinds[:-1] == 0) & (rows[:-1] == rows[1:]), [[tf.minimum(tf.size(kinds), 1), 0]])
 
 
 def _by_id(vocabulary: Mapping[str, int]) -> list[str]:
-    """The pieces in the order of their ids. An id that no piece has gets one that no word is made of."""
+    """The pieces in the order of their ids. An id without a piece gets one that occurs in no word."""
     pieces = {number: piece for piece, number in vocabulary.items()}
     return [pieces.get(number, f" {number}") for number in range(max(pieces) + 1)]
 
 
 class _Characters:
-    """What the normaliser makes of a text, character by character, and where words begin and end.
+    """The normalised text, character by character, and where words begin and end.
 
     Attributes:
         marks: Code points that the normaliser removes: the last one stands for the others where a text has them.
@@ -162,13 +162,13 @@ def _characters(normalizer: str) -> _Characters:
 
 
 def _in_order(code_points: tf.Tensor, classes: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Marks that follow one another in a text, sorted by their combining class, as NFD has them."""
+    """Sorts successive combining marks by their class, as in NFD."""
     starts = tf.concat([classes[:1] == 0, (classes[1:] == 0) | (rows[1:] != rows[:-1])], 0)
 
     def in_order() -> tf.Tensor:
         places = tf.range(tf.size(classes, tf.int64), dtype=tf.int64)
         run = tf.cumsum(tf.cast(starts, tf.int64))
-        # No two keys are equal: what sorts need not be stable.
+        # No two keys are equal, so the sort need not be stable.
         keys = (run * 256 + tf.cast(classes, tf.int64)) * tf.size(classes, tf.int64) + places
         return tf.gather(code_points, tf.argsort(keys))
 
@@ -185,7 +185,7 @@ def _removed(normalise: Any) -> list[int]:
 
 @functools.lru_cache(maxsize=1)
 def _kinds() -> dict[int, int]:
-    """How the pre-tokenizer takes each character between letters: it parts them, stands alone, or neither."""
+    """How the pre-tokenizer treats each character between letters: as a separator, as its own word, or neither."""
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     found: dict[int, int] = {}
     for start in range(0, len(CODE_POINTS), 4096):
@@ -197,7 +197,7 @@ def _kinds() -> dict[int, int]:
 
 
 def _check(record: Mapping[str, Any]) -> None:
-    """Refuses what the graph would do in another way."""
+    """Refuses settings that the graph would treat differently."""
     for part, expected in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
         received = (record.get(part) or {}).get("type")
         if received != expected:

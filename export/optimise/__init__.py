@@ -1,6 +1,6 @@
-"""A model made cheaper to serve, with the same answers: known layers are exchanged by rules.
+"""Makes a model cheaper to serve, with the same answers: rules replace known layers.
 
-What does not fit a rule stays as it is, and so does the model that is given.
+Layers that fit no rule stay unchanged, and so does the given model.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Optimised:
     """A model after the rules.
 
     Attributes:
-        model: With the inputs and outputs of the one that was given; shares the layers that stayed with it.
-        applied: The layers that each rule was applied to, by the rule's name. Rules that fit nowhere are left out.
+        model: Has the inputs and outputs of the given model, and shares its unchanged layers.
+        applied: The layers that each rule was applied to, by the rule's name. Unused rules are left out.
     """
 
     model: keras.Model
@@ -33,10 +33,10 @@ class Optimised:
 
 
 def optimise(model: keras.Model) -> Optimised:
-    """Applies every rule wherever it fits, in models inside the model too.
+    """Applies every rule wherever it fits, also in nested models.
 
     Args:
-        model: A built Keras model. Only what is a graph of layers is looked into. It is not changed.
+        model: A built Keras model. Only graphs of layers are optimised. It is not changed.
     """
     calls = Calls(model)
     exchanged: dict[Any, Callable[..., Any]] = {}
@@ -48,5 +48,5 @@ def optimise(model: keras.Model) -> Optimised:
         if found:
             applied[rule.name] = tuple(next(iter(exchange)).name for exchange in found)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Keras has to say about the user's model, it has said
+        warnings.simplefilter("ignore")  # Keras has given its warnings about the user's model already
         return Optimised(calls.with_exchanged(exchanged) if exchanged else model, applied)

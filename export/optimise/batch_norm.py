@@ -25,7 +25,7 @@ _FOR_TRAINING: Final = ("_initializer", "_regularizer", "_constraint")
 
 
 def fold(layer: Any, norm: Any) -> keras.Layer | None:
-    """One layer that gives what `norm` makes of the outputs of `layer`; None where they do not fit."""
+    """One layer that computes `norm` of `layer`; None if they do not fit."""
     if not _fits(layer, norm):
         return None
     mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()

@@ -1,4 +1,4 @@
-"""Which operation takes what, in a functional Keras model and in the models inside it."""
+"""Which operation takes which tensors, in a functional Keras model and its nested models."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Node = Any
 
 
 class Calls:
-    """All calls in a model whose outputs come from its inputs by layers; models inside it are entered.
+    """All calls in a model that is a graph of layers, and in its nested models.
 
     Attributes:
-        of: The calls of each operation. Operations inside layers with code of their own are not seen.
+        of: The calls of each operation, except operations inside custom layers.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -43,7 +43,7 @@ class Calls:
             self._enter(node.operation)
 
     def before(self, operation: Operation) -> Operation | None:
-        """The operation whose output this one alone takes; None where either is called twice, or takes more."""
+        """The operation whose only consumer is this one; None if either is called twice, or takes more."""
         node = self._only(operation)
         if node is None or not takes_one_tensor(node):
             return None
@@ -58,7 +58,7 @@ class Calls:
         return nodes[0] if len(nodes) == 1 else None
 
     def with_exchanged(self, exchanged: Mapping[Operation, Callable[..., Any]]) -> keras.Model:
-        """The model with other operations in the place of some. All others are shared with it, and so are weights."""
+        """The model with some operations replaced. It shares all others, and the weights."""
         made: dict[Operation, Any] = dict(exchanged)
         # The innermost were entered last.
         for model, graph in reversed(self._graphs.items()):
@@ -67,7 +67,7 @@ class Calls:
 
 
 def _graph(model: Operation) -> keras.Model | None:
-    """The model as a graph of layers, not compiled; None for what is no model, or has code of its own."""
+    """The model as a graph of layers, not compiled; None if it is not a model, or has custom code."""
     if not isinstance(model, keras.Model):
         return None
     code = type(model).call
@@ -79,6 +79,6 @@ def _graph(model: Operation) -> keras.Model | None:
 
 
 def takes_one_tensor(node: Node) -> bool:
-    """Whether a call has one tensor beside its mask. Whether it is in training does not matter to a server."""
+    """Whether a call takes one tensor beside its mask. A `training` argument does not matter to a server."""
     args, options = node.arguments.args, node.arguments.kwargs
     return len(args) == 1 and hasattr(args[0], "_keras_history") and options.keys() <= {"mask", "training"}

@@ -1,8 +1,8 @@
 """Weights as constants of the graph: TensorFlow then prepares them once, when a version loads, not at each call.
 
-What it computes from constants alone it computes once, and the matrices of convolutions and dense
-layers are laid out for the processor. The price is memory, as each signature has its constants alone,
-and a graph is one protobuf message, of 2 GB at most: so for small models only.
+What depends only on constants is computed once, and the matrices of convolutions and dense
+layers are laid out for the processor. The price is memory, as each signature has its own constants,
+and a graph is one protobuf message of at most 2 GB: so this is for small models only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 __all__ = ["MOST_BYTES", "Constants"]
 
 MOST_BYTES: Final = 32 << 20
-"""Of all weights that become constants. A server holds them about nine times over while it loads a version:
+"""Upper limit for all weights together. A server holds constants about nine times while it loads a version:
 measured with 400 MB, which took 6.6 GB and minutes, for calls 1.25 times as fast."""
 
 
@@ -34,12 +34,12 @@ class Constants:
         return bool(sum(each.value.dtype.size * math.prod(each.shape) for each in model.variables) <= MOST_BYTES)
 
     def reading(self) -> keras.StatelessScope:
-        """While it is open, the model computes from constants. In a graph only, to be opened once."""
+        """A context manager: inside, the model computes from constants. Enter it once, in a graph."""
         return _Reading(self._values)
 
 
 class _Reading(keras.StatelessScope):  # type: ignore[misc]
-    """Makes each constant once, in the graph where the scope was opened: a loop inside it finds them made."""
+    """Makes each constant once, in the graph where the scope was opened, so a loop inside reuses them."""
 
     def __init__(self, values: Mapping[int, npt.NDArray[Any]]) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""LSTM and Bidirectional LSTM as one operation a direction, or a loop of few where there is much to multiply.
+"""LSTM and Bidirectional LSTM as one operation for each direction, or a lean loop for large products.
 
-Keras runs an LSTM as a loop of a dozen small operations a step, over padding too, and a server
+Keras runs an LSTM as a loop of a dozen small operations for each step, over padding too, and a server
 spends more time on starting them than on computing. `BlockLSTMV2` runs all steps, and stops after
 the longest row of the batch. It has the gates in Keras' order, and reads rows from their first step
-on: where a mask hides steps between others, those that count are moved to the front, in their order.
+on: where a mask hides steps in between, the visible steps are moved to the front, in their order.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["BlockLSTM", "block_lstm"]
 _CLIPS_NOTHING: Final = -1.0
 
 _HEAVY: Final = 500_000
-"""Rows times weights of a gate from which on a loop of matrix products is as fast as `BlockLSTMV2`: products that are
-operations use all instructions of the processor, those inside it do not."""
+"""From this number of rows times weights of a gate on, a loop of matrix products is as fast as `BlockLSTMV2`:
+matrix product operations use all instructions of the processor, those inside `BlockLSTMV2` do not."""
 
 _ANY_BATCH: Final = 48
-"""Rows that are more than a batch of the server has: no graph is made for what begins there."""
+"""More rows than a server's batch has: above, no graph is made."""
 
 
 def block_lstm(layer: keras.Layer) -> keras.Layer | None:
-    """The layer as a `BlockLSTM` with the same weights, inputs, outputs and mask; None where it does not fit."""
+    """The layer as a `BlockLSTM` with the same weights, inputs, outputs and mask; None if it does not fit."""
     if type(layer) is keras.layers.LSTM:
         return BlockLSTM(layer, None, None) if _fits(layer) else None
     if type(layer) is not keras.layers.Bidirectional or layer.compute_dtype != "float32":
@@ -47,21 +47,21 @@ def _fits(layer: keras.Layer) -> bool:
         and not layer.stateful
         and not layer.return_state
         and layer.activity_regularizer is None
-        # The output of the last step, though it is hidden: zeros. Not the last one that counts.
+        # The output of the last step even if it is masked (zeros), not of the last visible step.
         and not (layer.zero_output_for_mask and not layer.return_sequences)
-        # Unrolled, Keras hides the wrong steps of a sequence that it reads from the end.
+        # Unrolled, Keras masks the wrong steps of a sequence that it reads backwards.
         and not (layer.zero_output_for_mask and layer.unroll)
         and {layer.compute_dtype, layer.cell.compute_dtype, layer.cell.kernel.dtype} == {"float32"}
     )
 
 
 class BlockLSTM(keras.Layer):  # type: ignore[misc]
-    """An LSTM, or two of which the second reads from the end.
+    """An LSTM, or two, of which the second reads backwards.
 
     Args:
         forward: A built LSTM whose weights are copied; `go_backwards` as it has it.
-        backward: The one that reads from the end; None where there is one alone.
-        merge_mode: How two outputs are joined, as `keras.layers.Bidirectional` has it.
+        backward: The one that reads backwards; None if there is only one.
+        merge_mode: How two outputs are joined, as in `keras.layers.Bidirectional`.
         name: Of this layer; None takes that of `forward`.
     """
 
@@ -117,11 +117,11 @@ class BlockLSTM(keras.Layer):  # type: ignore[misc]
 
 
 class _Steps:
-    """A batch of sequences, steps first, with those that count at the front of each row.
+    """A batch of sequences, steps first, with the visible steps at the front of each row.
 
     Args:
         sequences: float32 array of shape (batch, steps, features).
-        mask: Of shape (batch, steps): which steps count; None where all do.
+        mask: Of shape (batch, steps): which steps are visible; None: all.
     """
 
     def __init__(self, sequences: tf.Tensor, mask: tf.Tensor | None) -> None:
@@ -133,12 +133,12 @@ class _Steps:
         self.mask = mask = tf.cast(mask, tf.bool)
         counts = tf.cast(mask, tf.int32)
         self.until = tf.cumsum(counts, axis=1)
-        """Steps that count up to each one, itself among them."""
+        """Number of visible steps up to and including each one."""
         self.after = tf.cumsum(counts, axis=1, reverse=True)
         """The same from the end."""
         self.lengths = tf.reduce_sum(counts, axis=1)
         wanted = tf.tile(tf.range(1, self.most + 1)[tf.newaxis], [self.batch, 1])
-        # Where `until` reaches n for the first time is the n-th step that counts.
+        # The first step at which `until` reaches n is the n-th visible step.
         order = tf.minimum(tf.searchsorted(self.until, wanted), self.most - 1)
         flat = tf.reshape(sequences, [-1, sequences.shape[-1]])
         self.forward = tf.gather(flat, tf.transpose(order + self._row()[:, tf.newaxis]))
@@ -148,7 +148,7 @@ class _Steps:
 
     @property
     def backward(self) -> tf.Tensor:
-        """`forward`, each row from its end."""
+        """`forward`, with each row reversed."""
         if self.mask is None:
             return tf.reverse(self.forward, [0])
         return tf.reverse_sequence(self.forward, self.lengths, seq_axis=0, batch_axis=1)
@@ -156,7 +156,7 @@ class _Steps:
     @property
     def longest(self) -> tf.Tensor:
         """Steps to run."""
-        return self.most if self.mask is None else tf.reduce_max(self.lengths)
+        return self.most if self.mask is None else tf.maximum(tf.reduce_max(self.lengths), 0)  # of no rows: negative
 
     def last(self, states: tf.Tensor) -> tf.Tensor:
         """Each row's state after its last step; zeros where it has none."""
@@ -167,7 +167,7 @@ class _Steps:
     def at_each(self, states: tf.Tensor, backwards: bool, zero_elsewhere: bool) -> tf.Tensor:
         """Each row's states at the steps as they came, batch first.
 
-        Where a step does not count, the state before it, or zeros if `zero_elsewhere`.
+        For masked steps, the state before them, or zeros if `zero_elsewhere`.
         """
         if self.mask is None:
             return tf.transpose(tf.reverse(states, [0]) if backwards else states, [1, 0, 2])
@@ -223,7 +223,7 @@ class _Direction:
         ).h
 
     def _loop(self, given: tf.Tensor, steps: _Steps, kernels: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-        """The same as a loop of few operations, with all steps' products of the inputs in one."""
+        """The same as a lean loop, with the input products of all steps in one operation."""
         of_inputs, of_states = tf.split(kernels, [given.shape[-1], self.units])
         inputs = tf.tensordot(given, of_inputs, 1) + bias
 
@@ -235,7 +235,8 @@ class _Direction:
 
         start = tf.zeros([steps.batch, self.units])
         states = tf.TensorArray(tf.float32, steps.most, element_shape=[None, self.units])
+        end = tf.maximum(steps.longest, 1)  # a TensorArray with no entry at all can't be stacked
         *_, states = tf.while_loop(
-            lambda number, *_: number < steps.longest, step, (0, start, start, states), parallel_iterations=1
+            lambda number, *_: number < end, step, (0, start, start, states), parallel_iterations=1
         )
         return tf.ensure_shape(states.stack(), [given.shape[0], given.shape[1], self.units])

@@ -1,4 +1,4 @@
-"""The rules: which layers are exchanged, for what, and when."""
+"""The rules: which layers are replaced, by what, and when."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from export.optimise.lstm import block_lstm
 __all__ = ["RULES", "Exchange", "Rule"]
 
 Exchange = Mapping[Any, Callable[..., Any]]
-"""Layers, and what is called in their place."""
+"""Layers, and their replacements."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """One way to make the graph of a model cheaper without changing what it answers.
+    """One way to make the graph of a model cheaper without changing its answers.
 
     Attributes:
         name: For the card.
-        summary: What it does, for people.
-        find: Where it fits in a model, as exchanges of which each stands for itself.
+        summary: What it does, as text.
+        find: Where it fits in a model, as independent replacements.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Rule:
 
 def _lstms(calls: Calls) -> Iterator[Exchange]:
     for layer, nodes in calls.of.items():
-        if all(takes_one_tensor(node) for node in nodes):  # not a state to start from
+        if all(takes_one_tensor(node) for node in nodes):  # no initial state
             made = block_lstm(layer)
             if made is not None:
                 yield {layer: made}
@@ -55,6 +55,6 @@ def _as_it_is(inputs: Any, **_: Any) -> Any:
 
 
 RULES: Final = (
-    Rule("lstm", "LSTM and Bidirectional LSTM as one BlockLSTMV2 a direction", _lstms),
+    Rule("lstm", "LSTM and Bidirectional LSTM as one BlockLSTMV2 for each direction", _lstms),
     Rule("batch_norm", "batch normalisation folded into the convolution or dense layer before it", _norms),
 )

@@ -1,4 +1,4 @@
-"""Calls a model with the inputs of the contract, tries it, and puts what it answers behind the contract's output."""
+"""Calls a model with the inputs of the contract, tries it, and adapts its output to the contract."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Answer:
         image: The input.
         tokens: The input.
         output: The output.
-        name: Of the output in the model.
-        kind: Of the answer, a key of `duoserve.contract.ANSWERS`.
-        what: What the output is, from `Finish.understood`.
+        name: Name of the output in the model.
+        kind: Kind of answer, a key of `duoserve.contract.ANSWERS`.
+        what: What the output holds, from `Finish.understood`.
         finish: How it becomes the answer of the contract.
-        features: What the layer gives that is to be embedded with; None where none was named.
+        features: Output of the layer for `embed`; None if no layer was named.
     """
 
     image: Tensor
@@ -61,16 +61,16 @@ def find_answer(
     labels: int | None,
     ids: Tokenizer | None,
 ) -> Answer | None:
-    """Calls the model, tries it, and finds out what its output is; None with the reasons why it can't be served.
+    """Calls the model, tries it, and detects what its output holds; None with the reasons if it can't be served.
 
     Args:
         model: Not changed.
-        inputs: How it is called; None where that is not known: then it is only looked at.
-        own: What the user says of its output.
+        inputs: How it is called; None if that is not known: then it is only inspected.
+        own: The user's options for its output.
         reasons: Gets the reasons.
-        kind: Of the answer, as the samples look; one column is a yes or no where they look like one class of two.
-        labels: How many; None where no labels are known.
-        ids: The tokenizer; None where none is known.
+        kind: Kind of answer, detected from the samples; one column of two classes means yes or no.
+        labels: Number of labels; None if unknown.
+        ids: The tokenizer; None if unknown.
     """
     before = len(reasons)
     if inputs is None:
@@ -86,9 +86,9 @@ def find_answer(
     given = inputs.given(pixels, tokens, 0 if ids is None else ids.pad_id)
     try:
         outputs = inputs.call(*given.values())
-    except Exception as error:  # a user's own code may raise anything
-        mend = "call it in Python with keras.Input tensors to see where it fails"
-        reasons.append(reason(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), mend))
+    except Exception as error:  # the user's code may raise anything
+        fix = "call it in Python with keras.Input tensors to see where it fails"
+        reasons.append(reason(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), fix))
         return None
     picked = pick_output(model, outputs, own, reasons)
     if picked is None:
@@ -123,7 +123,7 @@ def _kind(kind: str, own: OwnModel, tensor: Tensor, labels: int | None) -> str:
 
 
 def adapt(answer: Answer) -> keras.Model:
-    """The model of the contract: inputs `image` and `tokens`, as output the answer, and `embedding` if it has one."""
+    """The model of the contract: inputs `image` and `tokens`, outputs the answer and, if there is one, `embedding`."""
     name = ANSWERS[answer.kind].output
     outputs = finished = answer.finish.finish(answer.output, answer.what, name)
     if answer.features is not None:

@@ -1,4 +1,4 @@
-"""What a model file does not hold: labels and held-out pairs."""
+"""What a model file does not hold: labels and held-out rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
         text = own.labels.read_text(encoding="utf-8-sig")
         labels = _from_json(json.loads(text)) if own.labels.suffix == ".json" else text.strip("\n").split("\n")
     except (OSError, ValueError) as error:
-        mend = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
-        reasons.append(reason(expected, f"{own.labels}: {said(error)}", mend))
+        fix = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
+        reasons.append(reason(expected, f"{own.labels}: {said(error)}", fix))
         return None
     labels = [normal_name(label) for label in labels]
     before = len(reasons)
@@ -38,8 +38,8 @@ def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
             reason("a name for every label", f"none at number {empty[0]} in {own.labels}", "name or remove it")
         )
     if repeated := sorted({label for label in labels if label and labels.count(label) > 1}):
-        mend = "a client can't tell them apart: give each another name"
-        reasons.append(reason("distinct labels", f"{', '.join(repeated)} more than once", mend))
+        fix = "a client can't tell them apart: give each another name"
+        reasons.append(reason("distinct labels", f"{', '.join(repeated)} more than once", fix))
     return tuple(labels) if len(reasons) == before else None
 
 
@@ -60,12 +60,12 @@ def _from_json(content: object) -> list[str]:
 
 
 def read_samples(own: OwnModel, reasons: list[str]) -> HeldOut:
-    """The held-out pairs and what they are examples of, or none with the reasons."""
+    """The held-out rows and their kind of answer, or none with the reasons."""
     nothing = HeldOut(own.answer or OneClass.kind, ())
-    expected = "--samples to be a folder with held-out pairs, images and manifest.csv of image,text,label"
+    expected = "--samples to be a folder with held-out rows, images and manifest.csv of image,text,label"
     if own.samples is None:
-        mend = "a dozen pairs that were not trained on show whether a version answers as it should"
-        reasons.append(reason(expected, "none", mend))
+        fix = "a dozen rows outside the training data show whether a version answers correctly"
+        reasons.append(reason(expected, "none", fix))
         return nothing
     try:
         return load_held_out(own.samples, answer=own.answer)
@@ -81,17 +81,17 @@ def read_samples(own: OwnModel, reasons: list[str]) -> HeldOut:
 def check_samples(
     own: OwnModel, rows: Sequence[Row], answer: Answer, labels: tuple[str, ...], reasons: list[str]
 ) -> None:
-    """Adds a reason where the rows have labels or scores that the model does not know."""
+    """Adds a reason if the rows have labels or scores that the model does not have."""
     try:
         targets(rows, answer, labels)
     except DataError as error:
         listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
-        mend = "write the labels as in --labels, letter by letter"
-        reasons.append(reason(f"the labels of {own.samples} to be among the model's", listed, mend))
+        fix = "write the labels exactly as in --labels"
+        reasons.append(reason(f"the labels of {own.samples} to be among the model's", listed, fix))
 
 
 def make_answer(kind: str, labels: tuple[str, ...], reasons: list[str]) -> tuple[Answer, tuple[str, ...]] | None:
-    """The answer of the contract and the names of its columns, units taken off; None with the reason."""
+    """The answer of the contract and the names of its columns, without units; None with the reason."""
     found = TARGETS[kind](labels if kind == Scores.kind else ("label",))
     names = tuple(name for name, _ in found.named.values()) if isinstance(found, ScoreTargets) else labels
     try:

@@ -1,4 +1,4 @@
-"""What a model takes and how it is called, whether it is a graph of layers or Python code."""
+"""The inputs of a model, and how it is called, for graphs of layers and for Python code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Input", "find_calling", "shown"]
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Shape = tuple[int | None, ...]
 Call = Callable[..., Any]
-"""Takes symbolic tensors in the order of the inputs that come with it; gives what the model gives."""
+"""Takes symbolic tensors in the order of the inputs; returns the model's output."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Input:
-    """One input. `shape` and `dtype` are None where the model does not say; `tensor` where it is Python code."""
+    """One input. `shape` and `dtype` are None if unknown; `tensor` is None for Python code."""
 
     name: str
     shape: Shape | None = None
@@ -45,7 +45,7 @@ def shown(shape: Shape) -> str:
 
 
 def find_calling(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[list[Input], Call] | None:
-    """The inputs and how to call with them, or None with the reasons why neither is known."""
+    """The inputs and how to call the model with them, or None with the reasons."""
     graph = functional(model)
     return _of_graph(model, graph) if graph is not None else _of_code(model, own, reasons)
 
@@ -58,7 +58,7 @@ def _of_graph(model: keras.Model, graph: keras.Model) -> tuple[list[Input], Call
     positions = {id(tensor): position for position, tensor in enumerate(graph.inputs)}
 
     def call(*given: Tensor) -> Any:
-        # A list, a dict, or lists in dicts: as the model was built.
+        # A list, a dict, or lists in dicts, as the model was built.
         packed = keras.tree.map_structure(lambda tensor: given[positions[id(tensor)]], graph.input)
         return model(packed, training=False)
 
@@ -66,7 +66,7 @@ def _of_graph(model: keras.Model, graph: keras.Model) -> tuple[list[Input], Call
 
 
 def _of_code(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[list[Input], Call] | None:
-    """A subclass says what it takes by the shapes that it was built with, by its arguments, or not at all."""
+    """Detects the inputs of a subclass from the shapes that it was built with, or from its arguments."""
     parameters = inspect.signature(model.call).parameters
     training = {"training": False} if "training" in parameters else {}
     built = (model.get_build_config() or {}).get("input_shape")

@@ -25,7 +25,7 @@ DERIVED: Final = {
     "token_type_ids": SEGMENTS,
     "input_type_ids": SEGMENTS,
 }
-"""What the inputs are called in KerasHub, by Hugging Face and on TF Hub, alone or ending a longer name."""
+"""The names of these inputs in KerasHub, Hugging Face and TF Hub, whole or as the end of a longer name."""
 
 _NAME: Final = re.compile(rf"(?:.*[^a-z])?({'|'.join(DERIVED)})(?:_\d+)?")
 
@@ -44,12 +44,12 @@ class Derived:
         return keras.ops.cast(found, self.dtype)
 
     def said(self, pad_id: int) -> str:
-        """How it follows, for people."""
+        """How it is computed, as text."""
         return f"1 where the tokens are not {pad_id}" if self.kind == MASK else "0: each row is one text"
 
 
 def find_derived(found: Sequence[Input], own: OwnModel) -> tuple[list[Input], tuple[Derived, ...]]:
-    """The inputs that have to be given, and those that follow from the tokens, by their names and shapes."""
+    """The inputs to be given, and those that follow from the tokens, by their names and shapes."""
     primary, derived = [], []
     for one in found:
         name = _NAME.fullmatch(one.name)

@@ -18,42 +18,42 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 
 def find_features(model: keras.Model, given: Mapping[str, Tensor], own: OwnModel, reasons: list[str]) -> Tensor | None:
-    """What the layer gives for these inputs, a row of numbers for each pair, or None with the reason why it can't.
+    """The layer's output for these inputs, numbers for each row, or None with the reason.
 
     Args:
         model: Not changed.
-        given: What goes into the model, by the names of its inputs.
+        given: The inputs of the model, by name.
         own: Names the layer, as `embed`.
         reasons: Gets the reasons.
     """
     graph = functional(model)
     if graph is None:
-        mend = "build it of layers with keras.Model(inputs, outputs), or leave --embed out"
-        reasons.append(reason("a model that says what its layers are, for --embed", type(model).__name__, mend))
+        fix = "build it of layers with keras.Model(inputs, outputs), or leave --embed out"
+        reasons.append(reason("a model that is a graph of layers, for --embed", type(model).__name__, fix))
         return None
     layer = next((each for each in graph.layers if each.name == own.embed), None)
     joined = ", ".join(repr(each.name) for each in graph.layers if _joins(graph, each))
-    mend = f"layers that give one: {joined or 'none'}"
+    fix = f"use one of the layers that do: {joined or 'none'}"
     expected = "--embed to name a layer that gives a row of numbers made of both inputs"
     if layer is None or not _joins(graph, layer):
-        received = f"{own.embed!r}, which the model has not"
+        received = f"{own.embed!r}, which the model lacks"
         if layer is not None:
             received = f"{own.embed!r}, of {_shape(layer)}"
-        reasons.append(reason(expected, received, mend))
+        reasons.append(reason(expected, received, fix))
         return None
     part = keras.Model(graph.input, layer.output)
     calling = find_calling(part, own, reasons)
-    assert calling is not None  # a graph always says how it is called
+    assert calling is not None  # a graph always has its inputs
     found, call = calling
     try:
         return call(*(given[one.name] for one in found))
-    except Exception as error:  # a user's own layers may raise anything
-        reasons.append(reason(expected, f"{own.embed!r}, which fails: {said(error)}", mend))
+    except Exception as error:  # the user's layers may raise anything
+        reasons.append(reason(expected, f"{own.embed!r}, which fails: {said(error)}", fix))
         return None
 
 
 def _joins(graph: keras.Model, layer: Any) -> bool:
-    """Whether the layer gives one row for each pair, and both inputs are in it."""
+    """Whether the layer gives numbers for each row, made of both inputs."""
     output = _output(layer)
     if output is None or len(output.shape) != 2 or output.shape[1] is None:
         return False
@@ -75,7 +75,7 @@ def _shape(layer: Any) -> str:
 
 
 def _output(layer: Any) -> Tensor | None:
-    """The one tensor that the layer gives; None where it gives several, or is called more than once."""
+    """The one output of the layer; None if it has several, or is called more than once."""
     try:
         output = layer.output
     except (AttributeError, ValueError):

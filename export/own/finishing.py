@@ -1,4 +1,4 @@
-"""What a model's output is, by kind of answer, and what is put behind it to make it the contract's."""
+"""What a model's output holds, by kind of answer, and what is added to make it the contract's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 
 class Finish:
-    """One way in which columns are an answer. Base of the ways.
+    """One kind of output columns. Base class.
 
     Attributes:
-        activation: What makes probabilities of logits.
+        activation: Turns logits into probabilities.
     """
 
     activation = ""
@@ -29,13 +29,13 @@ class Finish:
     def understood(
         self, declared: str | None, given: str | None, tried: Array, rounding: float, reasons: list[str]
     ) -> str | None:
-        """What the output is, PROBABILITIES, LOGITS or "numbers"; None with the reason why it does not fit.
+        """What the output holds: PROBABILITIES, LOGITS or "numbers"; None with the reason if it does not fit.
 
         Args:
-            declared: What the model says: "softmax", "sigmoid", LOGITS, or None.
-            given: What the user says, by --output-is.
+            declared: What the model declares: "softmax", "sigmoid", LOGITS, or None.
+            given: The user's --output-is.
             tried: The output for some rows, float32 array of shape (batch, columns).
-            rounding: By how much a number may be off.
+            rounding: Largest error of a number.
             reasons: Gets the reason.
         """
         raise NotImplementedError
@@ -64,27 +64,27 @@ class Exclusive(Finish):
         adds_up = is_distribution(tried, rounding)
         expected = "the output to be probabilities that add up to 1, or logits"
         if given == LOGITS and adds_up:
-            mend = "leave --output-is out: a second softmax would make every answer less sure"
-            reasons.append(reason("logits, as --output-is says", "rows that are probabilities already", mend))
+            fix = "leave --output-is out: a second softmax would make every answer less sure"
+            reasons.append(reason("logits, as given by --output-is", "rows that are probabilities already", fix))
         elif given is not None or declared in ("softmax", LOGITS):
             if adds_up or (given or declared) == LOGITS:
                 return given or (LOGITS if declared == LOGITS else PROBABILITIES)
             worst = tried.sum(axis=-1)[np.abs(tried.sum(axis=-1) - 1).argmax()]
-            mend = "give --output-is logits if they come before the softmax"
-            reasons.append(reason(expected, f"rows that add up to {worst:.4g}", mend))
+            fix = "give --output-is logits if they come before the softmax"
+            reasons.append(reason(expected, f"rows that add up to {worst:.4g}", fix))
         elif declared == "sigmoid":
-            mend = "give --answer tags if several can be right at once; labels that exclude one another take a softmax"
-            reasons.append(reason(expected, "a sigmoid for each label", mend))
+            fix = "give --answer tags if several can be right at once; labels that exclude one another take a softmax"
+            reasons.append(reason(expected, "a sigmoid for each label", fix))
         elif adds_up:
             return PROBABILITIES
         else:
-            mend = "give --output-is logits if they come before the softmax"
-            reasons.append(reason(expected, "numbers that do not add up to 1, of a layer that says nothing", mend))
+            fix = "give --output-is logits if they come before the softmax"
+            reasons.append(reason(expected, "numbers that do not add up to 1, from a layer without an activation", fix))
         return None
 
 
 class Independent(Finish):
-    """Columns that have a probability each: a sigmoid."""
+    """Columns with a probability each: a sigmoid."""
 
     activation = "sigmoid"
 
@@ -94,22 +94,22 @@ class Independent(Finish):
         between = bool(((tried >= 0) & (tried <= 1)).all())
         expected = "each column of the output to be a probability, or a logit"
         if declared == "softmax" and given is None:
-            mend = "leave --answer out if the labels exclude one another; tags take a sigmoid each"
-            reasons.append(reason(expected, "a softmax over all columns", mend))
+            fix = "leave --answer out if the labels exclude one another; tags take a sigmoid each"
+            reasons.append(reason(expected, "a softmax over all columns", fix))
         elif given == LOGITS and declared == "sigmoid":
-            mend = "leave --output-is out: a second sigmoid would make every answer less sure"
-            reasons.append(reason("logits, as --output-is says", "a sigmoid", mend))
+            fix = "leave --output-is out: a second sigmoid would make every answer less sure"
+            reasons.append(reason("logits, as given by --output-is", "a sigmoid", fix))
         elif LOGITS in (given, declared) and given != PROBABILITIES:
             return LOGITS
         elif between and (given or declared):
             return PROBABILITIES
         elif between:
-            mend = "give --output-is probabilities, or --output-is logits if they come before the sigmoid"
-            reasons.append(reason(expected, "numbers from 0 to 1, of a layer that says nothing", mend))
+            fix = "give --output-is probabilities, or --output-is logits if they come before the sigmoid"
+            reasons.append(reason(expected, "numbers from 0 to 1, from a layer without an activation", fix))
         else:
             worst = tried.flat[np.abs(tried - 0.5).argmax()]
-            mend = "give --output-is logits if they come before the sigmoid"
-            reasons.append(reason(expected, f"{worst:.4g}", mend))
+            fix = "give --output-is logits if they come before the sigmoid"
+            reasons.append(reason(expected, f"{worst:.4g}", fix))
         return None
 
 
@@ -123,14 +123,14 @@ class OneColumn(Independent):
 
 
 class Numbers(Finish):
-    """Scores: taken as they are."""
+    """Scores: used unchanged."""
 
     def understood(
         self, declared: str | None, given: str | None, tried: Array, rounding: float, reasons: list[str]
     ) -> str | None:
         if given is None:
             return "numbers"
-        reasons.append(reason("scores as they are", f"--output-is {given}", "leave --output-is out"))
+        reasons.append(reason("scores, which are used unchanged", f"--output-is {given}", "leave --output-is out"))
         return None
 
 

@@ -1,4 +1,4 @@
-"""Looks into a functional Keras model: who takes a tensor, and who made it. Models inside models are entered."""
+"""Inspects a functional Keras model: which operations take a tensor, and which made it. Nested models are included."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """A tensor in a model; `outer` says where the outputs of an inner model are in the one around it, by id."""
+    """A tensor in a model; `outer` maps the outputs of an inner model to those of the model around it, by id."""
 
     model: keras.Model
     tensor: Tensor
@@ -23,7 +23,7 @@ class Place:
 
 
 def functional(model: Any) -> keras.Model | None:
-    """The model as one that says how its outputs come from its inputs; None where it is no such model."""
+    """The model as a graph from inputs to outputs; None if it is not one."""
     if isinstance(model, keras.Sequential):
         model = getattr(model, "_functional", None)
     return model if getattr(model, "_nodes_by_depth", None) is not None else None
@@ -50,7 +50,7 @@ def consumers(place: Place) -> Iterator[tuple[Any, list[Any], list[Place]]]:
 
 
 def producer(tensor: Tensor) -> tuple[Any, list[Tensor]]:
-    """The operation that made a tensor, and the tensors that it took; None where the model does not say."""
+    """The operation that made a tensor, and the tensors that it took; None if unknown."""
     history = getattr(tensor, "_keras_history", None)
     if history is None or history.operation is None:
         return None, []

@@ -1,4 +1,4 @@
-"""Finds the image and the text among a model's inputs, whatever they are called and in whatever order."""
+"""Finds the image and the text among a model's inputs, whatever their names and order."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from export.own.tokenizers import Tokenizer
 __all__ = ["Inputs", "find_inputs"]
 
 _TOKEN_DTYPES: Final = ("int32", "uint32", "int64", "float32", "float64")
-"""Those that hold any token id."""
+"""Dtypes that hold any token id."""
 
 _EXACT: Final = {"float16": 2048, "bfloat16": 256}
-"""Up to where half precision holds every whole number."""
+"""The largest number up to which half precision holds every whole number."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Inputs:
     """How an image and a text go into a model.
 
     Attributes:
-        call: Takes symbolic tensors in the order of `names`; gives the outputs.
+        call: Takes symbolic tensors in the order of `names`; returns the outputs.
         names: The model's inputs.
         image: Name of the image's input.
         image_dtype: Its dtype.
@@ -56,24 +56,24 @@ class Inputs:
     derived: tuple[Derived, ...] = ()
 
     def given(self, pixels: Any, tokens: Any, pad_id: int) -> dict[str, Any]:
-        """What goes into each input, in the order of `names`.
+        """The value of each input, in the order of `names`.
 
         Args:
-            pixels: The image, as the model takes it.
+            pixels: The image, scaled as the model takes it.
             tokens: int32 token ids.
-            pad_id: Fills a row of them.
+            pad_id: The id of padding.
         """
         of = {each.name: each.of(tokens, pad_id) for each in self.derived}
         of |= {self.image: pixels, self.tokens: keras.ops.cast(tokens, self.tokens_dtype)}
         return {name: of[name] for name in self.names}
 
     def check_padding(self, tokenizer: Tokenizer, reasons: list[str]) -> None:
-        """Adds a reason where padding looks like a part of the text to a mask."""
+        """Adds a reason if a mask can't distinguish padding from the text."""
         masks = [each.name for each in self.derived if each.kind == MASK]
         if masks and tokenizer.pad_id in tokenizer.around:
             received = f"{tokenizer.pad_id} for both, and the input {masks[0]!r}"
-            mend = "give --pad-id N, another id: what is masked does not matter to the model"
-            reasons.append(reason("an id of padding that the tokenizer does not put around texts", received, mend))
+            fix = "give --pad-id N, another id: the model ignores masked tokens"
+            reasons.append(reason("a padding id that the tokenizer does not put around texts", received, fix))
 
 
 def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs | None:
@@ -117,22 +117,22 @@ def find_inputs(model: keras.Model, own: OwnModel, reasons: list[str]) -> Inputs
 def _check_batches(one: Input, reasons: list[str]) -> None:
     if getattr(one.tensor, "ragged", False) or getattr(one.tensor, "sparse", False):
         kind = "ragged" if one.tensor.ragged else "sparse"
-        mend = f"build the model with keras.Input(…, {kind}=False) and texts that are padded to one length"
-        reasons.append(reason(f"a dense input {one.name!r}, as requests have them", f"a {kind} one", mend))
+        fix = f"build the model with keras.Input(…, {kind}=False) and pad texts to one length"
+        reasons.append(reason(f"a dense input {one.name!r}, as requests have them", f"a {kind} one", fix))
     if one.shape and one.shape[0] is not None:
-        mend = "build the model with keras.Input(shape=…), without batch_shape or batch_size"
-        reasons.append(reason(f"any batch size at the input {one.name!r}", f"always {one.shape[0]}", mend))
+        fix = "build the model with keras.Input(shape=…), without batch_shape or batch_size"
+        reasons.append(reason(f"any batch size at the input {one.name!r}", f"only {one.shape[0]}", fix))
 
 
 def _not_two(found: list[Input]) -> str:
     listed = "; ".join(map(str, found)) or "none"
-    mend = "a model of one input needs no contract for two"
+    fix = "a model with one input can't be served under a contract for two"
     if len(found) > 2:
-        mend = (
+        fix = (
             "build a model around it that computes the others from the two; masks of padding and segment ids are"
-            f" computed here, where they are of shape (batch, length) and called {', '.join(DERIVED)}"
+            f" computed here, where they have the shape (batch, length) and a name such as {', '.join(DERIVED)}"
         )
-    return reason("two inputs, an image and token ids", f"{len(found)}: {listed}", mend)
+    return reason("two inputs, an image and token ids", f"{len(found)}: {listed}", fix)
 
 
 def _image(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
@@ -154,8 +154,8 @@ def _image(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
         return 1 - names.index(own.text_input)
     ranks = [len(one.shape) if one.shape is not None else 0 for one in found]
     if ranks[0] == ranks[1]:
-        mend = f"name them with --image-input and --text-input: {', '.join(map(repr, names))}"
-        reasons.append(reason("to tell the image from the text by their shapes", "; ".join(map(str, found)), mend))
+        fix = f"name them with --image-input and --text-input: {', '.join(map(repr, names))}"
+        reasons.append(reason("to identify the image and the text by their shapes", "; ".join(map(str, found)), fix))
         return None
     return ranks.index(max(ranks))
 
@@ -163,30 +163,30 @@ def _image(found: list[Input], own: OwnModel, reasons: list[str]) -> int | None:
 def _image_size(image: Input, own: OwnModel, reasons: list[str]) -> tuple[int, int] | None:
     expected = f"the image's input {image.name!r} to be of shape (batch, height, width, 3)"
     if image.shape is not None and (len(image.shape) != 4 or image.shape[3] not in (3, None)):
-        mend = "build the model, or one around it, on RGB images"
+        fix = "build the model, or one around it, on RGB images"
         if len(image.shape) == 4 and image.shape[1] == 3:
-            mend = "channels go last: keras.config.set_image_data_format('channels_last')"
-        reasons.append(reason(expected, shown(image.shape), mend))
+            fix = "channels go last: keras.config.set_image_data_format('channels_last')"
+        reasons.append(reason(expected, shown(image.shape), fix))
         return None
     height, width = image.shape[1:3] if image.shape is not None else (None, None)
     if own.image_size is not None and (height, width) not in ((None, None), own.image_size):
-        mend = "leave --image-size out: the model has a size of its own"
+        fix = "leave --image-size out: the model has a fixed size"
         given = f"--image-size {own.image_size[0]}x{own.image_size[1]}"
-        reasons.append(reason(f"the image's size, {height}x{width}", given, mend))
+        reasons.append(reason(f"the image's size, {height}x{width}", given, fix))
         return None
     if own.image_size is not None:
         return own.image_size
     if height is None or width is None:
-        mend = "give --image-size HxW, the size that the model was trained on"
-        reasons.append(reason("to know the image's height and width", f"{image}", mend))
+        fix = "give --image-size HxW, the size that the model was trained on"
+        reasons.append(reason("to know the image's height and width", f"{image}", fix))
         return None
     return height, width
 
 
 def _scale(model: keras.Model, image: Input, own: OwnModel, reasons: list[str]) -> str | None:
     if image.dtype not in (None, *IMAGE_DTYPES):
-        mend = "build the model with keras.Input(…, dtype='float32') or 'uint8'"
-        reasons.append(reason(f"pixels from 0 to 255 to go into {image.name!r}", f"{image.dtype}", mend))
+        fix = "build the model with keras.Input(…, dtype='float32') or 'uint8'"
+        reasons.append(reason(f"pixels from 0 to 255 to go into {image.name!r}", f"{image.dtype}", fix))
         return None
     graph = functional(model)
     scaling = find_scaling(Place(graph, image.tensor)) if graph is not None else None
@@ -197,15 +197,15 @@ def _scale(model: keras.Model, image: Input, own: OwnModel, reasons: list[str]) 
         reasons.append(
             reason(
                 "to know how the model takes its pixels",
-                f"{image}, and nothing in the model that scales it",
-                f"give --image-scale, as the model was trained: one of {', '.join(SCALES)}",
+                f"{image}, and no layer that scales it",
+                f"give --image-scale, as in training: one of {', '.join(SCALES)}",
             )
         )
         return None
     if own.image_scale != SCALES[0] and (scaling or whole):
-        why = f"the model's own {scaling!r}, which scales" if scaling else f"an input of {image.dtype}"
-        mend = f"give --image-scale {SCALES[0]}, or leave it out"
-        reasons.append(reason("pixels to be scaled once", f"--image-scale {own.image_scale} and {why}", mend))
+        why = f"the model's layer {scaling!r}, which scales" if scaling else f"an input of {image.dtype}"
+        fix = f"give --image-scale {SCALES[0]}, or leave it out"
+        reasons.append(reason("pixels to be scaled once", f"--image-scale {own.image_scale} and {why}", fix))
         return None
     return own.image_scale
 
@@ -213,44 +213,44 @@ def _scale(model: keras.Model, image: Input, own: OwnModel, reasons: list[str]) 
 def _token_length(tokens: Input, own: OwnModel, reasons: list[str]) -> int | None:
     expected = f"the text's input {tokens.name!r} to be token ids of shape (batch, length)"
     if tokens.dtype == "string":
-        mend = "give the part of the model that follows its tokenizer, and a tokenizer with the same ids"
-        reasons.append(reason(expected, "texts (string)", mend))
+        fix = "give the part of the model that follows its tokenizer, and a tokenizer with the same ids"
+        reasons.append(reason(expected, "texts (string)", fix))
         return None
     if tokens.dtype not in (None, *_TOKEN_DTYPES):
-        mend = "build the model with keras.Input(…, dtype='int32')"
-        reasons.append(reason(f"token ids to go into {tokens.name!r}", f"{tokens.dtype}", mend))
+        fix = "build the model with keras.Input(…, dtype='int32')"
+        reasons.append(reason(f"token ids to go into {tokens.name!r}", f"{tokens.dtype}", fix))
         return None
     if tokens.shape is not None and len(tokens.shape) != 2:
-        mend = "the embedding has to be part of the model"
-        reasons.append(reason(expected, shown(tokens.shape), mend))
+        fix = "the embedding has to be part of the model"
+        reasons.append(reason(expected, shown(tokens.shape), fix))
         return None
-    if getattr(tokens.tensor, "ragged", False):  # said already
+    if getattr(tokens.tensor, "ragged", False):  # reported already
         return None
     said = tokens.shape[1] if tokens.shape is not None else None
     if own.token_length is None:
         if said is None:
-            mend = "give --token-length N, to which shorter texts are padded and longer ones cut"
-            reasons.append(reason("to know the length of a row of tokens", f"{tokens}", mend))
+            fix = "give --token-length N, to which shorter texts are padded and longer ones cut"
+            reasons.append(reason("to know the length of a row of tokens", f"{tokens}", fix))
         return said
     if said not in (None, own.token_length):
-        mend = "leave --token-length out: the model has a length of its own"
-        reasons.append(reason(f"the model's token length, {said}", f"--token-length {own.token_length}", mend))
+        fix = "leave --token-length out: the model has a fixed length"
+        reasons.append(reason(f"the model's token length, {said}", f"--token-length {own.token_length}", fix))
         return None
     return own.token_length
 
 
 def _check_exact(model: keras.Model, tokens: Input, reasons: list[str]) -> None:
-    """Keras casts a float input to a layer's half precision: id 2049 would become 2048, without a word."""
+    """Keras casts a float input to a layer's half precision: id 2049 would silently become 2048."""
     if tokens.dtype not in FLOATS:
         return
     for layer in model._flatten_layers():
         exact = _EXACT.get(layer.compute_dtype)
         if exact is not None and isinstance(layer, keras.layers.Embedding) and layer.input_dim > exact + 1:
-            mend = f"build the model with keras.Input(…, dtype='int32', name={tokens.name!r})"
+            fix = f"build the model with keras.Input(…, dtype='int32', name={tokens.name!r})"
             reasons.append(
                 reason(
                     f"token ids that {layer.compute_dtype} does not round, up to {exact}",
                     f"a {tokens.dtype} input {tokens.name!r} and the layer {layer.name!r} of {layer.input_dim} ids",
-                    mend,
+                    fix,
                 )
             )

@@ -23,7 +23,7 @@ __all__ = ["load"]
 
 
 def load(own: OwnModel, reasons: list[str]) -> keras.Model | None:
-    """The model, or None with the reasons why there is none."""
+    """The model, or None with the reasons."""
     before = len(reasons)
     with _importable(own.folder):
         objects = _custom_objects(own, reasons)
@@ -54,19 +54,19 @@ def _importable(folder: Path) -> Iterator[None]:
 def _import(name: str, reasons: list[str]) -> ModuleType | None:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # the module's own code may raise anything
+    except Exception as error:  # the module's code may raise anything
         reasons.append(
             reason(
                 f"the module {name} to import",
                 f"{_kind(error)}: {said(error)}",
-                "start in the folder that the module is in, with what it imports installed",
+                "run it in the module's folder, and install what the module imports",
             )
         )
         return None
 
 
 def _custom_objects(own: OwnModel, reasons: list[str]) -> dict[str, Any]:
-    """The classes and functions that the modules define, by name: what was registered has registered itself."""
+    """The classes and functions that the modules define, by name. Registered ones register themselves."""
     found: dict[str, Any] = {}
     for name in own.custom_objects:
         module = _import(name, reasons)
@@ -90,9 +90,9 @@ def _call(own: OwnModel, reasons: list[str]) -> Any:
         return None
     try:
         return function(**own.arguments)
-    except Exception as error:  # the function's own code may raise anything
-        mend = "run it in Python to see where; --argument NAME=VALUE gives it arguments"
-        reasons.append(reason(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", mend))
+    except Exception as error:  # the function's code may raise anything
+        fix = "run it in Python to see where it fails; --argument NAME=VALUE passes arguments"
+        reasons.append(reason(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", fix))
         return None
 
 
@@ -103,31 +103,31 @@ def _read(own: OwnModel, objects: dict[str, Any], reasons: list[str]) -> Any:
             reason("arguments for a function only", f"arguments, and the model {path}", "leave the arguments out")
         )
         return None
-    mend = _why_not_a_file(path)
-    if mend:
-        reasons.append(reason("--model to be a .keras file or module:function", path, mend))
+    fix = _why_not_a_file(path)
+    if fix:
+        reasons.append(reason("--model to be a .keras file or module:function", path, fix))
         return None
     try:
         return keras.saving.load_model(path, custom_objects=objects, compile=False)
     except Exception as error:  # KeyError, TypeError, zipfile's, h5py's …
         text = said(error)
-        mend = "save it again with model.save('….keras') of the Keras that is installed here"
+        fix = "save it again with model.save('….keras') and the Keras release that is installed here"
         rebuild = "write a function that builds the model, and give --model module:function and --weights"
         version = _saved_by(path)
         if version.startswith(("1.", "2.")):
-            mend = f"Keras {version} wrote it, and {keras.__version__} reads only its weights: {rebuild} {path}"
+            fix = f"Keras {version} wrote it, and {keras.__version__} reads only its weights: {rebuild} {path}"
         elif "TFSMLayer" in text:
-            mend = f"a TFSMLayer names a SavedModel elsewhere and holds no weights: {rebuild}"
+            fix = f"a TFSMLayer refers to a SavedModel elsewhere and holds no weights: {rebuild}"
         elif "Lambda" in text:
-            mend = f"a Lambda layer is code, which is not run from a file: {rebuild}"
+            fix = f"a Lambda layer is code, and code in a file is not run: {rebuild}"
         elif "locate" in text or "Unknown layer" in text:
-            mend = "give --custom-objects the module that defines it"
-        reasons.append(reason(f"{path} to load", text, mend))
+            fix = "name the module that defines it with --custom-objects"
+        reasons.append(reason(f"{path} to load", text, fix))
         return None
 
 
 def _saved_by(path: Path) -> str:
-    """The version of Keras that wrote a file; empty where the file does not have it."""
+    """The version of Keras that wrote a file; empty if unknown."""
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
@@ -141,13 +141,13 @@ def _saved_by(path: Path) -> str:
 
 
 def _why_not_a_file(path: Path) -> str | None:
-    """How to mend a path that is no model; None where it may be one."""
+    """How to fix a path that is not a model; None if it may be one."""
     if (path / "saved_model.pb").is_file():
-        return "a SavedModel has no layers to look at: save the Keras model with model.save('….keras')"
+        return "a SavedModel has no Keras layers: save the Keras model with model.save('….keras')"
     if path.name.endswith(".weights.h5"):
-        return "these are weights alone: give them as --weights, and a function that builds the model as --model"
+        return "this file has weights only: give it as --weights, and a function that builds the model as --model"
     if not path.is_file():
-        return "there is no such file; a function is given as module:function"
+        return "the file does not exist; give a function as module:function"
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         return "save it with model.save('….keras')"
     return None
@@ -155,13 +155,13 @@ def _why_not_a_file(path: Path) -> str | None:
 
 def _load_weights(model: keras.Model, path: Path, reasons: list[str]) -> None:
     if not path.is_file():
-        reasons.append(reason("--weights to be a file", path, "there is no such file"))
+        reasons.append(reason("--weights to be a file", path, "check the path: the file does not exist"))
         return
     try:
         model.load_weights(path)
     except Exception as error:
-        mend = "the layers have to be those that the weights were saved from, and built"
-        reasons.append(reason(f"the weights in {path} to fit the model", said(error), mend))
+        fix = "build the model with the same layers as when the weights were saved"
+        reasons.append(reason(f"the weights in {path} to fit the model", said(error), fix))
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Finds the answer among a model's outputs, and what the model says of it."""
+"""Finds the answer among a model's outputs, and what the model declares about it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 
 def pick_output(model: keras.Model, outputs: Any, own: OwnModel, reasons: list[str]) -> tuple[str, Tensor] | None:
-    """Name and tensor of the output that has the answer, or None with the reason why there is none.
+    """Name and tensor of the output with the answer, or None with the reason.
 
     Args:
-        model: Names its outputs, where it is a graph of layers.
-        outputs: What it gave for symbolic inputs: a tensor, or a list or dict of them.
+        model: Gives the names of outputs, if it is a graph of layers.
+        outputs: Its outputs for symbolic inputs: a tensor, or a list or dict of tensors.
     """
     named = _named(model, outputs)
     if own.output is None and len(named) == 1:
@@ -32,8 +32,8 @@ def pick_output(model: keras.Model, outputs: Any, own: OwnModel, reasons: list[s
             return name, tensor
     listed = "; ".join(f"{name!r} of {shown(tuple(tensor.shape))}" for name, tensor in named)
     received = f"{len(named)}: {listed}" if own.output is None else f"--output {own.output}"
-    mend = "give --output NAME" if own.output is None else f"they are {listed}"
-    reasons.append(reason("one output with the answer", received, mend))
+    fix = "give --output NAME" if own.output is None else f"they are {listed}"
+    reasons.append(reason("one output with the answer", received, fix))
     return None
 
 
@@ -41,27 +41,27 @@ def check_output(name: str, tensor: Tensor, kind: str, labels: int | None, reaso
     """Adds the reasons why an output is not one row of numbers, one for each label.
 
     Args:
-        name: Of the output.
+        name: Name of the output.
         tensor: The output.
-        kind: Of the answer.
-        labels: How many; None where no labels are known.
+        kind: Kind of answer.
+        labels: Number of labels; None if unknown.
     """
     shape = tuple(tensor.shape)
     columns = ANSWERS[kind].columns
     expected = f"the output {name!r} to be of shape (batch, {labels or columns}), a column for each label"
     if len(shape) != 2:
-        mend = "pool it over the sequence, as a GlobalAveragePooling1D layer does" if len(shape) == 3 else ""
-        reasons.append(reason(expected, shown(shape), mend or "build a model around it that gives a row for each pair"))
+        fix = "pool it over the sequence, as a GlobalAveragePooling1D layer does" if len(shape) == 3 else ""
+        reasons.append(reason(expected, shown(shape), fix or "build a model around it with one answer for each row"))
     elif shape[1] == 1 and kind == OneClass.kind:
-        mend = "give --answer yes-no and two labels, first that of no; or --answer scores if it is a score"
-        reasons.append(reason(expected, f"{shown(shape)}, one column", mend))
+        fix = "give --answer yes-no and two labels, the one for no first; or --answer scores if it is a score"
+        reasons.append(reason(expected, f"{shown(shape)}, one column", fix))
     elif labels is not None and shape[1] not in ((1, 2) if kind == YesNo.kind else (labels,)):
-        mend = "the labels have to be those that the model was trained on, in the order of its columns"
-        reasons.append(reason(expected, f"{shown(shape)} and {labels} labels", mend))
+        fix = "give the labels that the model was trained on, in the order of its columns"
+        reasons.append(reason(expected, f"{shown(shape)} and {labels} labels", fix))
 
 
 def declared_kind(name: str, tensor: Tensor) -> str | None:
-    """What the model says of an output: "softmax", "sigmoid", LOGITS, or None where it says nothing."""
+    """What the model declares about an output: "softmax", "sigmoid", LOGITS, or None."""
     operation, taken = producer(tensor)
     while taken and type(operation).__name__ in ("Activation", "Cast", "Dropout", "Identity"):
         if getattr(operation, "activation", keras.activations.linear) is not keras.activations.linear:

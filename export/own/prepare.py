@@ -1,4 +1,4 @@
-"""Makes of a Keras model of your own what `export_version` takes, or says everything that is in the way."""
+"""Prepares your own Keras model for `export_version`, or lists every reason why it does not fit."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Prepared:
     """A model that fits.
 
     Attributes:
-        trained: The model behind the inputs and the output of the contract, with all that exporting it takes.
-        notes: How it was understood, for people: image, tokens, output, samples.
+        trained: The model with the contract's inputs and output, and everything that exporting it takes.
+        notes: How it was understood, as text: image, tokens, output, samples.
     """
 
     trained: TrainedModel
@@ -49,16 +49,16 @@ class Prepared:
 
 @keras_settings()
 def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
-    """Loads the model with its tokenizer, labels and samples, and puts it behind the contract.
+    """Loads the model with its tokenizer, labels and samples, and adapts it to the contract.
 
     Runs the code that `own.model` and `own.custom_objects` name.
 
     Args:
-        own: What is known about it.
+        own: The user's options.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        MisfitError: Something does not fit: all reasons that could be found.
+        MisfitError: Something does not fit; it lists all reasons that were found.
     """
     reasons: list[str] = []
     tokenizer = read_tokenizer(own, reasons)
@@ -128,7 +128,7 @@ def _spec(
 def _ask(
     model: keras.Model, rows: tuple[Row, ...], spec: PreprocessingSpec, progress: bool | None
 ) -> tuple[Array, Array]:
-    """The answers to the held-out pairs and the right ones: scaled or tokenised wrongly, it would guess."""
+    """The answers to the held-out rows, and the right ones: they reveal wrong scaling or tokenisation."""
     arrays = encode(rows, Preprocessor(spec), progress=progress, description="Preparing held-out rows")
     predict = predictor(model)
     parts = [slice(start, start + _MEASURED_AT_ONCE) for start in range(0, len(rows), _MEASURED_AT_ONCE)]
@@ -151,7 +151,7 @@ def _notes(
     golden = min(len(rows), _GOLDEN)
     embedded: tuple[tuple[str, str], ...] = ()
     if answer.features is not None:
-        embedded = (("embed", f"what the layer {own.embed!r} gives, {answer.features.shape[-1]} numbers"),)
+        embedded = (("embed", f"the output of layer {own.embed!r}, {answer.features.shape[-1]} numbers"),)
     return (
         ("image", f"input {inputs.image!r}, {inputs.image_dtype}, {size}, pixels as {inputs.scale}"),
         ("background", f"{','.join(map(str, spec.background or ()))} under transparent pixels"),
@@ -161,7 +161,7 @@ def _notes(
         *((("raw input", no_bytes),) if no_bytes else ()),
         ("output", f"{answer.name!r}, {answer.what} of {len(spec.labels)} {spec.answer.columns}{follows}"),
         *embedded,
-        ("samples", f"{len(rows)} held-out pairs, {shown(spec.answer, metrics)}; {golden} become golden samples"),
+        ("samples", f"{len(rows)} held-out rows, {shown(spec.answer, metrics)}; {golden} become golden samples"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Why a model does not fit, all of it: what was expected, what was received, and how to mend it."""
+"""The reasons why a model does not fit: what was expected, what was received, and how to fix it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MisfitError", "reason", "said"]
 
 
 class MisfitError(ExportError):
-    """A model of your own does not fit the contract. `findings` has every reason why, one line each."""
+    """Your own model does not fit the contract. `findings` has every reason, one line each."""
 
     def __init__(self, reasons: Iterable[str]) -> None:
         self.findings = tuple(reasons)
@@ -22,14 +22,14 @@ class MisfitError(ExportError):
         super().__init__("\n".join([head, *(f"  - {each}" for each in self.findings)]))
 
 
-def reason(expected: str, received: object, mend: str) -> str:
+def reason(expected: str, received: object, fix: str) -> str:
     """One line."""
-    return f"Expected {expected}. Received: {received}. To mend: {mend}"
+    return f"Expected {expected}. Received: {received}. To fix: {fix}"
 
 
 def said(error: BaseException) -> str:
-    """What an error says, on one line, to stand in a sentence: without TensorFlow's names of nodes, and of an
-    error of Keras about another one that other one."""
+    """The message of an error, on one line, for use in a sentence: without TensorFlow's node names; of a Keras
+    error that wraps another one, the inner message."""
     text = _NODES.sub("", str(error)).rpartition("Exception encountered: ")[2].partition("Full object config: ")[0]
     text = " ".join(text.split()) or type(error).__name__
     return f"{text[:300]}…" if len(text) > 300 else text.rstrip(".")

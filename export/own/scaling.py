@@ -1,4 +1,4 @@
-"""How a model takes its pixels: what it does itself, and what has to be done before it."""
+"""How a model takes its pixels: the scaling inside the model, and the scaling before it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["FLOATS", "IMAGE_DTYPES", "find_scaling", "scale"]
 _MEAN: Final = (0.485, 0.456, 0.406)
 _DEVIATION: Final = (0.229, 0.224, 0.225)
 _CAFFE_MEAN: Final = (103.939, 116.779, 123.68)
-"""Of ImageNet, as `keras.applications.imagenet_utils` has them."""
+"""Of ImageNet, from `keras.applications.imagenet_utils`."""
 
 FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 IMAGE_DTYPES: Final = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", *FLOATS)
-"""Those that hold 0 to 255."""
+"""Dtypes that hold 0 to 255."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
@@ -42,8 +42,8 @@ def scale(image: Tensor, name: str) -> Tensor:
 
 
 def find_scaling(place: Place) -> str | None:
-    """Name of the operation that brings pixels of 0 to 255 to a model's own range, on every way from its image
-    input to its first weights; None where a way has none."""
+    """Name of the operation that scales pixels of 0 to 255, on every path from the image input to the first
+    weights; None if a path has none."""
     names = []
     for operation, arguments, outputs in consumers(place):
         if _scales(operation, arguments):
@@ -56,7 +56,7 @@ def find_scaling(place: Place) -> str | None:
 
 
 def _scales(operation: Any, arguments: list[Any]) -> bool:
-    """Whether an operation's numbers are those for pixels of 0 to 255."""
+    """Whether an operation's constants fit pixels of 0 to 255."""
     kind = type(operation).__name__
     if kind == "Rescaling":
         return bool(np.max(np.abs(operation.scale)) <= 0.1)

@@ -1,4 +1,4 @@
-"""What has to be said about a model of your own: by options, or in a TOML file. Pure data, without TensorFlow."""
+"""The settings for your own model, by options or in a TOML file. Pure data, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCALES: Final[tuple[str, ...]] = get_args(Scale)
 PROBABILITIES: Final = "probabilities"
 LOGITS: Final = "logits"
 Output: TypeAlias = Literal["probabilities", "logits"]
-"""What a model's output is."""
+"""What a model's output holds."""
 
 Kind: TypeAlias = Literal["class", "tags", "yes-no", "scores"]
 """Keys of `duoserve.contract.ANSWERS`."""
@@ -70,9 +70,9 @@ def _option(option: Callable[[str], Any], metavar: str, said: str, default: Any 
 
     Args:
         option: Reads the option's text.
-        metavar: What stands for it in the help.
+        metavar: Its placeholder in the help.
         said: The help.
-        default: Of the field; ... for none.
+        default: Default of the field; ... for none.
         metadata: For `duoserve.settings`.
     """
     metadata["option"] = (option, metavar, said)
@@ -85,9 +85,9 @@ def _option(option: Callable[[str], Any], metavar: str, said: str, default: Any 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OwnModel:
-    """A Keras model that was not made by `export.training.train`, and what is known about it.
+    """A Keras model that was not made by `export.training.train`, with its settings.
 
-    What is None is taken from the model, where the model says it.
+    Settings that are None are detected from the model where possible.
 
     Attributes:
         model: A file (`.keras`, or a whole model in `.h5`), or "module:function" that returns a model.
@@ -96,10 +96,10 @@ class OwnModel:
         custom_objects: Modules to import first; their layers, models and functions are known to the file.
         tokenizer: See `export.own.tokenizer_files.read_file`.
         pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
-        answer: What it answers with; None takes what the samples and the output look like.
-        labels: A file with a class, tag or score a line, or JSON; in the order of the output's columns. Of a yes or no
-            first the no, then the yes; a score perhaps with its unit, as "price [EUR]".
-        samples: A folder with `manifest.csv`, as for training: held-out pairs, of which some become golden samples.
+        answer: The kind of answer; None: detected from the samples and the output.
+        labels: A file with a class, tag or score a line, or JSON, in the order of the output's columns. For yes or no,
+            "no" comes first; a score may have a unit, as in "price [EUR]".
+        samples: A folder with `manifest.csv`, as for training: held-out rows, of which some become golden samples.
         image_input: Name of the input that takes the image.
         text_input: Name of the input that takes the token ids.
         output: Name of the output that has the answer.
@@ -109,52 +109,50 @@ class OwnModel:
         background: Red, green and blue under transparent pixels; None takes white.
         token_length: Length of a row of tokens.
         optional: Which of "image" and "text" may be missing, because the model was trained for it.
-        embed: The layer whose output is what the signature `embed` gives; None: no such signature.
-        folder: Where modules are looked for, beside the current folder.
+        embed: The layer whose output the signature `embed` returns; None: no such signature.
+        folder: The folder of modules, beside the current folder.
     """
 
     model: str = _option(str, "FILE|MODULE:FUNCTION", "a .keras file, or a function that returns the model", ...)
-    arguments: Mapping[str, Any] = _option(_argument, "NAME=VALUE", "for the function; VALUE is JSON or a word", {})
+    arguments: Mapping[str, Any] = _option(_argument, "NAME=VALUE", "argument of it; VALUE is JSON or a word", {})
     weights: Path | None = _option(Path, "FILE", "load these weights into the model")
     custom_objects: tuple[str, ...] = _option(
-        str, "MODULE", "has layers that the file is made of", (), read=lambda text: (text,)
+        str, "MODULE", "module with the file's custom layers", (), read=lambda text: (text,)
     )
     tokenizer: Path | None = _option(Path, "FILE", "a SentencePiece model, tokenizer.json, vocab.txt or vocab.json")
-    pad_id: int | None = _option(
-        count, "N", "fills a row of tokens after the text; default: the tokenizer's own", least=0
-    )
+    pad_id: int | None = _option(count, "N", "id that pads tokens after the text; default: the tokenizer's", least=0)
     answer: Kind | None = _option(
-        _one_of(*get_args(Kind)), "|".join(get_args(Kind)), "default: what samples and output look like"
+        _one_of(*get_args(Kind)), "|".join(get_args(Kind)), "kind of answer; default: detected from samples and output"
     )
     labels: Path | None = _option(
         Path, "FILE", "a class (tag, score) a line, or JSON, in the order of the output's columns"
     )
-    samples: Path | None = _option(Path, "FOLDER", "has manifest.csv, as for training, with held-out pairs")
-    image_input: str | None = _option(str, "NAME", "default: the one of shape (batch, height, width, 3)")
-    text_input: str | None = _option(str, "NAME", "default: the one of shape (batch, length)")
-    output: str | None = _option(str, "NAME", "default: the only one")
+    samples: Path | None = _option(Path, "FOLDER", "folder with manifest.csv, as for training, of held-out rows")
+    image_input: str | None = _option(str, "NAME", "default: the input of shape (batch, height, width, 3)")
+    text_input: str | None = _option(str, "NAME", "default: the input of shape (batch, length)")
+    output: str | None = _option(str, "NAME", "output with the answer; default: the only one")
     output_is: Output | None = _option(
         _one_of(*get_args(Output)),
         "|".join(get_args(Output)),
-        "logits get a softmax or sigmoid; default: as the last layer says",
+        "logits get a softmax or sigmoid; default: from the last layer",
     )
     image_scale: Scale | None = _option(
-        _one_of(*SCALES), "|".join(SCALES), "what the model takes; default: 0..255 if it scales itself"
+        _one_of(*SCALES), "|".join(SCALES), "how the model takes pixels; default: 0..255 if its layers scale them"
     )
     image_size: tuple[int, int] | None = _option(_size, "HxW", "default: the model's", read=_size)
     background: tuple[int, int, int] | None = _option(
-        colour, "R,G,B", "under transparent pixels; default: 255,255,255, white", read=colour
+        colour, "R,G,B", "colour under transparent pixels; default: 255,255,255, white", read=colour
     )
     token_length: int | None = _option(positive, "N", "default: the model's")
     optional: tuple[str, ...] = _option(
-        names, "image,text", "may be missing, one or both: the model was trained for it", (), read=names
+        names, "image,text", "inputs that may be missing, if the model was trained for it", (), read=names
     )
-    embed: str | None = _option(str, "LAYER", "has the joined features, for the signature `embed`; default: none")
+    embed: str | None = _option(str, "LAYER", "layer with the joined features, for `embed`; default: none")
     folder: Path = Path()
 
 
 def is_function(model: str) -> bool:
-    """Whether `model` says "module:function"; a file of that name goes first."""
+    """Whether `model` is "module:function"; a file of that name takes precedence."""
     return bool(_FUNCTION.fullmatch(model)) and not Path(model).exists()
 
 
@@ -163,8 +161,8 @@ def _options() -> dict[str, tuple[Callable[[str], Any], str, str]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m export export` that describe a model of your own."""
-    group = parser.add_argument_group("a Keras model of your own, instead of RUN (export/OWN_MODEL.md)")
+    """The options of `python -m export export` that describe your own model."""
+    group = parser.add_argument_group("your own Keras model, instead of RUN (see export/OWN_MODEL.md)")
     group.add_argument("--settings", type=Path, metavar="TOML", help="the options below in a file, '_' for '-'")
     for name, (read, metavar, said) in _options().items():
         flag = "--argument" if name == "arguments" else f"--{name.replace('_', '-')}"
@@ -176,17 +174,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def own_model(options: argparse.Namespace) -> OwnModel | None:
-    """The model that the options and their settings file describe; None where they don't.
+    """The model that the options and the settings file describe; None if they describe none.
 
     Raises:
-        ExportError: The settings file is wrong, or there are options about a model and no model.
+        ExportError: The settings file is invalid, or there are options for a model but no model.
     """
     given = {name: value for name in _options() if (value := getattr(options, name)) is not None}
     if options.settings is None and not given:
         return None
     content = {**(read_settings(options.settings) if options.settings is not None else {}), **given}
     if "model" not in content:
-        raise ExportError(f"Expected a model, by --model or in the settings. Received: {', '.join(content)}, no model")
+        raise ExportError(f"Expected a model, by --model or in the settings. Received: only {', '.join(content)}")
     if "custom_objects" in given:
         content["custom_objects"] = tuple(given["custom_objects"])
     if "arguments" in given:
@@ -198,7 +196,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The entries of a settings file, checked: fields of `OwnModel`. Paths are relative to the file.
 
     Raises:
-        ExportError: It can't be read, or has entries that are unknown or wrong: all of them are named.
+        ExportError: It can't be read, or has unknown or invalid entries; it lists all of them.
     """
     try:
         values = checked(OwnModel, read_toml(path), path.parent)

@@ -1,4 +1,4 @@
-"""Tokenizers as they lie in folders, recognised by what is in the files: bytes for a spec, or why they are no use."""
+"""Tokenizer files, recognised by their content: the bytes for a spec, or the reason why they can't be used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PADS: Final = ("[PAD]", "<pad>", "<|pad|>")
 
 
 def read_file(path: Path) -> tuple[str, bytes, int | None, str]:
-    """The kind, the bytes for `PreprocessingSpec.tokenizer`, the id of padding where one is known, and a note.
+    """The kind, the bytes for `PreprocessingSpec.tokenizer`, the padding id if known, and a note.
 
     Args:
         path: A SentencePiece model; a `tokenizer.json`; BERT's `vocab.txt`; `vocab.json` with `merges.txt`
@@ -28,7 +28,7 @@ def read_file(path: Path) -> tuple[str, bytes, int | None, str]:
 
     Raises:
         OSError: A file can't be read.
-        ValueError: It is none of these, or says something that is outside the contract.
+        ValueError: It is none of these, or is not supported by the contract.
     """
     if path.is_dir():
         found = [each for name in _NAMES for each in sorted(path.glob(name))]
@@ -59,7 +59,7 @@ def _sentencepiece(data: bytes) -> tuple[str, bytes, int | None, str]:
     try:
         pad_id = sentencepiece.SentencePieceProcessor(model_proto=data).pad_id()
     except RuntimeError as error:
-        raise ValueError(f"a file that is no SentencePiece model, JSON or vocab.txt with [UNK] ({error})") from error
+        raise ValueError(f"a file that is not a SentencePiece model, JSON or vocab.txt with [UNK] ({error})") from error
     return SENTENCEPIECE, data, pad_id if pad_id >= 0 else None, SENTENCEPIECE
 
 
@@ -76,7 +76,7 @@ def _from_json(content: Mapping[str, Any], path: Path, merges: Path) -> tuple[st
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
-    """What `tokenizer_config.json` beside a vocabulary says; nothing where there is none."""
+    """The content of `tokenizer_config.json` beside a vocabulary; empty without one."""
     beside = path.with_name("tokenizer_config.json")
     found = json.loads(beside.read_bytes()) if beside.is_file() else {}
     return found if isinstance(found, dict) else {}
@@ -89,13 +89,13 @@ def _packed(record: Mapping[str, Any], note: str) -> tuple[str, bytes, int | Non
         raise ValueError(f"a tokenizer.json of the type {model.get('type')}, not WordPiece, BPE or Unigram")
     for part in ("padding", "truncation"):
         if (record.get(part) or {}).get("direction") == "Left":
-            raise ValueError(f"a tokenizer.json with {part} at the left; rows are padded and cut at the right")
+            raise ValueError(f"a tokenizer.json with {part} on the left; rows are padded and cut on the right")
     padding = record.get("padding") or {}
     try:
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps({**record, "padding": None, "truncation": None}))
     except Exception as error:  # the library raises Exception itself
         raise ValueError(f"a tokenizer.json that can't be read: {error}") from error
     ids = [padding.get("pad_id"), *map(tokenizer.token_to_id, _PADS)]
-    # As the library writes it: with every key, whatever release wrote the file.
+    # In the library's own form, with every key, whatever release wrote the file.
     text = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
     return kind, pack_tokenizer(text), next((each for each in ids if each is not None), None), note or kind

@@ -1,4 +1,4 @@
-"""A `tokenizer.json` of what older files leave unsaid: BERT's `vocab.txt`, and `vocab.json` with `merges.txt`."""
+"""Builds a `tokenizer.json` from older files: BERT's `vocab.txt`, and `vocab.json` with `merges.txt`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Record = dict[str, Any]
 
 
 def bert(vocabulary: Mapping[str, int], settings: Mapping[str, Any]) -> tuple[Record, str]:
-    """A BertTokenizer's, and a note on what it does with letters.
+    """The one of a BertTokenizer, and a note on how it treats letters.
 
     Args:
         vocabulary: Pieces and their ids.
-        settings: Of `tokenizer_config.json`. What it does not say is found in the pieces: without a capital
+        settings: Content of `tokenizer_config.json`. Missing settings are detected from the pieces: without a capital
             letter among them, texts become lower case; without an accent, they lose theirs.
 
     Raises:
-        ValueError: A piece that every such tokenizer has is missing.
+        ValueError: A required piece is missing.
     """
     missing = [each for each in ("[UNK]", "[CLS]", "[SEP]") if each not in vocabulary]
     if missing:
@@ -53,12 +53,12 @@ def bert(vocabulary: Mapping[str, int], settings: Mapping[str, Any]) -> tuple[Re
         },
     )
     said = "lower case" if lower else "upper and lower case"
-    source = "as tokenizer_config.json says" if "do_lower_case" in settings else "as its pieces are written"
+    source = "from tokenizer_config.json" if "do_lower_case" in settings else "from its pieces"
     return record, f"wordpiece, {said}, {'without' if strip else 'with'} accents, {source}"
 
 
 def byte_level(vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]]) -> tuple[Record, str]:
-    """CLIP's, RoBERTa's or GPT-2's, as the pieces show: "</w>" ends words, "<s>" and "</s>" stand around, or neither.
+    """The one of CLIP, RoBERTa or GPT-2, by the pieces: "</w>" ends words, "<s>" and "</s>" enclose a text, or neither.
 
     Raises:
         ValueError: It is none of the three.
@@ -105,7 +105,7 @@ def byte_level(vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]]) -
             model=model,
         )
         return record, "bpe, as GPT-2's"
-    raise ValueError("a vocab.json that is not CLIP's, RoBERTa's or GPT-2's (the model's tokenizer.json says all)")
+    raise ValueError("a vocab.json that is not CLIP's, RoBERTa's or GPT-2's (use the model's tokenizer.json)")
 
 
 def _record(vocabulary: Mapping[str, int], added: Iterable[str], *, model: Record, **parts: Any) -> Record:

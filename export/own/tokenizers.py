@@ -1,4 +1,4 @@
-"""The tokenizer of a model of your own: its ids in the client, and whether the graph can make them."""
+"""The tokenizer of your own model: its ids in the client, and whether the graph can compute them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Tokenizer:
         data: `PreprocessingSpec.tokenizer`.
         kind: `PreprocessingSpec.tokenizer_kind`.
         ids: One more than the largest id.
-        pad_id: Fills a row of tokens.
+        pad_id: The id of padding.
         around: The ids that it puts before and after every text.
-        note: For people.
+        note: A note as text.
     """
 
     data: bytes
@@ -52,14 +52,14 @@ def read_tokenizer(own: OwnModel, reasons: list[str]) -> Tokenizer | None:
         roomy = PreprocessingSpec(1, 1, 512, data, ("any",), 1, tokenizer_kind=kind)
         loaded = load_tokenizer(roomy)
     except (OSError, ValueError) as error:
-        reasons.append(reason(expected, said(error), "give the file that the training used, as it is"))
+        reasons.append(reason(expected, said(error), "give the unchanged file that the training used"))
         return None
     pad_id = pad_id if own.pad_id is None else own.pad_id
     if pad_id is None:
-        mend = "give --pad-id N, the id that filled the rows in training"
+        fix = "give --pad-id N, the padding id of the training"
         if kind == SENTENCEPIECE:
-            mend += "; XLM-R and its like have other ids than their .model file: give their tokenizer.json"
-        reasons.append(reason("to know the id of padding", "a tokenizer without one", mend))
+            fix += "; models such as XLM-R have other ids than their .model file: give their tokenizer.json"
+        reasons.append(reason("to know the padding id", "a tokenizer without one", fix))
         return None
     if loaded.prefix or loaded.suffix:
         note += f", {[*loaded.prefix]} before a text and {[*loaded.suffix]} after it"
@@ -67,9 +67,9 @@ def read_tokenizer(own: OwnModel, reasons: list[str]) -> Tokenizer | None:
 
 
 def check_tokenizer(spec: PreprocessingSpec, texts: list[str], reasons: list[str]) -> tuple[PreprocessingSpec, str]:
-    """The spec, without `serving_bytes` where the graph can't make the ids, and a note why.
+    """The spec, without `serving_bytes` if the graph can't compute the ids, and a note with the reason.
 
-    Adds a reason where client and graph make other ids of a text: of those given, and of odd ones.
+    Adds a reason if client and graph give different ids for a text, of the given texts or of unusual ones.
     """
     try:
         in_graph = GraphTokenizer(spec)
@@ -77,20 +77,20 @@ def check_tokenizer(spec: PreprocessingSpec, texts: list[str], reasons: list[str
         reasons.append(str(error))
         return spec, ""
     except ExportError as error:
-        return dataclasses.replace(spec, serving_bytes=False), f"none, as no graph makes these ids: {error}"
+        return dataclasses.replace(spec, serving_bytes=False), f"none, as the graph can't compute these ids: {error}"
     draw = np.random.default_rng(0)
     odd = ["".join(chr(each) for each in draw.choice(_CHARACTERS, draw.integers(1, 40))) for _ in range(200)]
     client = Preprocessor(spec)
     every = [*texts[:1000], *(text for _, text in probes(spec)), *odd_texts(spec, 400), *odd, "", " "]
     rows = in_graph(tf.constant([text.encode() for text in every])).numpy()
     for text, ids in zip(every, rows, strict=True):
-        # A missing text is not a text: where one may be missing, no bytes are none.
+        # Empty bytes mean a missing text, not an empty one, where the text may be missing.
         if text and not np.array_equal(client.tokens(text), ids):
-            mend = "train a tokenizer with `export.training.tokenizer.train_tokenizer`, whose options both sides know"
+            fix = "train a tokenizer with `export.training.tokenizer.train_tokenizer`, whose options both sides know"
             if spec.tokenizer_kind != SENTENCEPIECE:
-                mend = "report it, with the tokenizer's file: its ids are meant to be equal for any text"
+                fix = "report it, with the tokenizer's file: its ids should be equal for any text"
             received = f"{client.tokens(text).tolist()} and {ids.tolist()} for {text!r:.60}"
-            reasons.append(reason("the client and the graph to make the same token ids", received, mend))
+            reasons.append(reason("the client and the graph to make the same token ids", received, fix))
             break
     return spec, ""
 

@@ -1,4 +1,4 @@
-"""Runs a model on pictures and token ids of every kind, before anything is written: what no shape tells."""
+"""Runs a model on images and token ids of every kind, before anything is written, to find what shapes don't show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Predict = Callable[[Array, Array], Array]
 """(image, tokens) -> the output, float32 array of shape (batch, classes)."""
 
 ROUNDING: Final = {"float16": 0.02, "bfloat16": 0.1}
-"""By how much, relative to its size, a number computed in half precision may differ; 1e-4 in float32."""
+"""The relative error of a number computed in half precision; 1e-4 in float32."""
 
 
 def try_out(
@@ -30,13 +30,13 @@ def try_out(
     rounding: float,
     reasons: list[str],
 ) -> Array | None:
-    """The output for six odd rows, or None with every reason why the model can't serve them.
+    """The output for six test rows, or None with every reason why the model can't serve them.
 
     Args:
         predict: The model.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         token_length: Of a row of tokens.
-        vocabulary: One more than the largest token id; None where no tokenizer is known.
+        vocabulary: One more than the largest token id; None if no tokenizer is known.
         pad_id: The id after the text.
         rounding: By how much the same number may differ.
         reasons: Gets the reasons.
@@ -53,16 +53,16 @@ def try_out(
     try:
         predict(image[:1], tokens[5:])
     except Exception as error:  # a user's own code may raise anything
-        reasons.append(reason("the model to run", said(error), "call it in Python with one picture and one text"))
+        reasons.append(reason("the model to run", said(error), "call it in Python with one image and one text"))
         return None
     try:
         whole, again = predict(image, tokens), predict(image, tokens)
         alone = np.concatenate([predict(image[row : row + 1], tokens[row : row + 1]) for row in range(6)])
     except Exception as error:
-        mend = "the model has to take any number of rows, every token id and a text without a token"
+        fix = "the model must take any number of rows, every token id and a text without tokens"
         if vocabulary is not None:
-            mend += f"; its embedding needs {vocabulary} ids, as the tokenizer has, and one for padding"
-        reasons.append(reason("the model to run on rows of every kind", said(error), mend))
+            fix += f"; its embedding needs {vocabulary} ids, as the tokenizer has, and one for padding"
+        reasons.append(reason("the model to run on rows of every kind", said(error), fix))
         return None
     before = len(reasons)
     _check_rows(whole, again, alone, rounding, reasons)
@@ -71,24 +71,24 @@ def try_out(
 
 def _check_rows(whole: Array, again: Array, alone: Array, rounding: float, reasons: list[str]) -> None:
     if not np.isfinite(whole).all():
-        what = (*["a usual pair"] * 4, "a black picture", "a text without a token")
+        what = (*["a usual row"] * 4, "a black image", "a text without tokens")
         rows = [name for name, row in zip(what, whole, strict=True) if not np.isfinite(row).all()]
-        mend = "an average over no tokens, or a softmax over masked ones alone, has to be guarded"
-        reasons.append(reason("numbers, whatever the input", f"NaN or infinity for {rows[0]}", mend))
+        fix = "guard averages over no tokens, and softmaxes over masked tokens only"
+        reasons.append(reason("numbers, whatever the input", f"NaN or infinity for {rows[0]}", fix))
         return
     allowed = rounding * max(1.0, float(np.abs(whole).max()))
     if (off := float(np.abs(whole - again).max())) > allowed:
-        mend = "a layer is called with training=True (dropout?): let Keras pass `training` on"
-        reasons.append(reason("the same answer to the same input", f"answers that differ by {off:.2g}", mend))
+        fix = "a layer is called with training=True (dropout?): let Keras pass `training` through"
+        reasons.append(reason("the same answer to the same input", f"answers that differ by {off:.2g}", fix))
     elif (off := float(np.abs(whole - alone).max())) > allowed:
-        mend = (
+        fix = (
             "a layer looks across the batch: BatchNormalization called with training=True, or an operation"
-            " on axis 0; requests of strangers share a batch"
+            " on axis 0; requests of several callers share a batch"
         )
-        received = f"answers that differ by {off:.2g} when it is alone"
-        reasons.append(reason("a row's answer not to depend on the other rows", received, mend))
+        received = f"an answer that differs by {off:.2g} when it is alone"
+        reasons.append(reason("a row's answer not to depend on the other rows", received, fix))
 
 
 def is_distribution(output: Array, rounding: float) -> bool:
-    """Whether every row is probabilities: none below 0, and together 1."""
+    """Whether every row holds probabilities: none below 0, and a sum of 1."""
     return bool((output >= 0).all() and (np.abs(output.sum(axis=-1) - 1) < 10 * rounding).all())

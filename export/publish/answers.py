@@ -1,4 +1,4 @@
-"""What a version computes: a Keras model, made cheaper to serve, as one function that all signatures share."""
+"""The computation of a version: an optimised Keras model as one function that all signatures share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from export.publish.weights import PackedWeights
 __all__ = ["Answer", "Served", "answer_fn", "serve", "tensor_spec"]
 
 Answer = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-"""`(image, tokens)` to ANSWER, and EMBEDDING where the model has features to embed with; a row for each."""
+"""`(image, tokens)` to ANSWER and, if the model has features for `embed`, EMBEDDING; one row each."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Served:
 
     Attributes:
         answer: A `tf.function`, traced once for all signatures, so that weights which are constants are stored once.
-        model: What it computes: after the rules, if they were applied.
+        model: The model, optimised unless this was turned off.
         spec: Its preprocessing, with the model's `embedding_length`.
         facts: For the card: which rules were applied to which layers, and where the weights are.
-        packed: Its weights, where they are stored in fewer bytes.
+        packed: Its weights, if they are stored in fewer bytes.
     """
 
     answer: Answer
@@ -42,10 +42,10 @@ class Served:
 
 
 def answer_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Answer:
-    """The function of a Keras model as it is, checked against the spec.
+    """The function of an unchanged Keras model, checked against the spec.
 
     Raises:
-        ExportError: The model's inputs or outputs are not those of the contract.
+        ExportError: The model's inputs or outputs do not follow the contract.
     """
     model = with_embedding(model)
     wanted = contract.signatures(spec)[contract.SERVING_DEFAULT]
@@ -54,7 +54,7 @@ def answer_fn(model: keras.Model, spec: contract.PreprocessingSpec) -> Answer:
     dtype = keras.backend.standardize_dtype(received.dtype)
     if dtype != expected.dtype or not tf.TensorShape(received.shape).is_compatible_with(expected.shape):
         raise ExportError(
-            f"Expected the model's output to be {expected}, one column a label."
+            f"Expected the model's output to be {expected}, one column for each label."
             f" Received: {dtype} array of shape {tuple(received.shape)}"
         )
 
@@ -76,10 +76,10 @@ def serve(
         model: Inputs `image` and `tokens`, output the answer. It is not changed.
         spec: Its preprocessing.
         weights: "float32", "float16" or "int8".
-        as_is: Whether to leave out every rule.
+        as_is: Whether to apply no rule.
 
     Raises:
-        ExportError: The model's inputs or outputs are not those of the contract, or its weights can't be packed.
+        ExportError: The model's inputs or outputs do not follow the contract, or its weights can't be packed.
     """
     spec = dataclasses.replace(spec, embedding_length=embedding_length(model))
     whole = with_embedding(model)
@@ -105,7 +105,7 @@ def serve(
 
 
 def tensor_spec(spec: contract.TensorSpec) -> tf.TensorSpec:
-    """As TensorFlow has it."""
+    """The spec in TensorFlow's terms."""
     return tf.TensorSpec(spec.shape, spec.dtype, name=spec.name)
 
 

@@ -1,4 +1,4 @@
-"""The model card: how a version came to be, as JSON that people and scripts read."""
+"""The model card: how a version was made, as JSON for people and scripts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def make_card(
     graph: Mapping[str, Any],
     facts: Mapping[str, Any],
 ) -> str:
-    """JSON with the versions of everything, the contract and what the training reported.
+    """JSON with software versions, the contract and the training's report.
 
     Args:
         name: The model's name.
         spec: The spec of this version.
         parameters: Number of weights.
-        weights: How they are stored: `type`, and what that costs, where it costs something.
-        graph: Which rules made it cheaper to serve, and where the weights are.
+        weights: How they are stored: `type`, and its cost, if any.
+        graph: Which optimisation rules were applied, and where the weights are.
         facts: From the training: metrics, data digest, seed, preset … Must be JSON.
     """
     card = {
@@ -71,7 +71,7 @@ def make_card(
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a version's folder; empty where there is none that can be read."""
+    """The card of a version's folder; empty if there is no readable one."""
     try:
         card = json.loads((folder / CARD_PATH).read_bytes())
     except (OSError, ValueError):
@@ -80,7 +80,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code that exports, with "+" where it has changes; None outside a checkout."""
+    """The commit of the exporting code, with "+" if it has changes; None outside a checkout."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],  # noqa: S607  git, wherever it is

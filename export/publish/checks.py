@@ -1,4 +1,4 @@
-"""The checks of the gate: each takes a version and yields what it finds."""
+"""The checks of the gate: each takes a version and yields its findings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["CHECKS", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "co
 
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's; of scores, as a share of the
-largest one among the golden samples."""
+largest score of the golden samples."""
 
 Array = npt.NDArray[Any]
 
@@ -38,12 +38,12 @@ Reference = Callable[[Array, Array], Array]
 """The Keras model: (image, tokens) -> its answer, float32 array of shape (batch, columns)."""
 
 Check = tuple[str, Callable[["Subject"], Iterator[str]], bool]
-"""Name, function, and whether the later ones stand on it."""
+"""Name, function, and whether later checks depend on it."""
 
 
 @dataclasses.dataclass(slots=True)
 class Subject:
-    """A version's folder, and what the checks before have read of it."""
+    """A version's folder, and what earlier checks have read from it."""
 
     folder: Path
     server_version: str
@@ -70,22 +70,22 @@ class Subject:
 
     @property
     def tolerance(self) -> Array:
-        """By how much each column of the answer may differ."""
+        """The tolerance of each column of the answer."""
         expected = np.array([sample.values for sample in self.samples], np.float32)
         return TOLERANCE * self.described.answer.scale(expected)
 
 
-# A check yields its findings and, last, a note on what it looked at.
+# A check yields its findings and, last, a note on what it checked.
 
 
 def _files(subject: Subject) -> Iterator[str]:
     yield from verify_manifest(subject.folder)
-    yield "saved_model.pb, variables and extras are as they were written"
+    yield "saved_model.pb, variables and extras match their checksums"
 
 
 def _signature(subject: Subject) -> Iterator[str]:
     yield from verify_signature(subject.folder, subject.public_keys)
-    yield "signed by a key that is trusted"
+    yield "signed by a trusted key"
 
 
 def _loads(subject: Subject) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _not_newer(subject: Subject) -> Iterator[str]:
     if minor_release(written) > minor_release(subject.server_version):
         yield (
             f"expected an exporter no newer than the server, TensorFlow {subject.server_version}."
-            f" Received: a model written by {written}, whose operations that server may not know"
+            f" Received: a model written by {written}, whose operations that server may lack"
         )
     yield f"written by {written} for a server of {subject.server_version}"
 
@@ -115,7 +115,7 @@ def _contract(subject: Subject) -> Iterator[str]:
         yield f"describe: expected one spec for each of 2 rows. Received: shape {answer.shape}"
     if subject.folder.name.isdigit() and int(subject.folder.name) != subject.spec.version:
         yield (
-            f"describe: expected version {subject.folder.name}, as the folder is called."
+            f"describe: expected version {subject.folder.name}, the name of the folder."
             f" Received: {subject.spec.version}"
         )
     for signature in contract.signatures(subject.spec).values():
@@ -149,7 +149,7 @@ def _golden(subject: Subject) -> Iterator[str]:
 
 def _keras(subject: Subject) -> Iterator[str]:
     if subject.reference is None:
-        yield "left out: the Keras model is not at hand; the golden samples have its answers"
+        yield "skipped: the Keras model is not available; the golden samples have its answers"
         return
     image, tokens = _odd_rows(*_encode(subject), subject.described.pad_id)
     records = read_warmup(subject.folder / WARMUP_PATH)
@@ -160,11 +160,11 @@ def _keras(subject: Subject) -> Iterator[str]:
         expected = subject.reference(image[chosen], tokens[chosen])
         yield from _differences(subject, f"batch of {rows}", expected, subject.ask(image[chosen], tokens[chosen]))
     found = ", ".join(map(str, sizes))
-    yield f"equals the Keras model at batch sizes {found}, without tokens and full of them too, within {TOLERANCE}"
+    yield f"equals the Keras model at batch sizes {found}, also without tokens and full of them, within {TOLERANCE}"
 
 
 def _odd_rows(image: Array, tokens: Array, pad_id: int) -> tuple[Array, Array]:
-    """The rows; and first among them such that make a difference to what reads tokens one by one."""
+    """The rows, with those first that test layers which read tokens one by one."""
     ids = tokens[tokens != pad_id]
     full = np.resize(ids if ids.size else np.int32(pad_id), tokens.shape[1])
     holes = np.where(np.arange(len(full)) % 3 == 1, pad_id, full)
@@ -175,7 +175,7 @@ def _odd_rows(image: Array, tokens: Array, pad_id: int) -> tuple[Array, Array]:
 def _embed(subject: Subject) -> Iterator[str]:
     length = subject.described.embedding_length
     if not length:
-        yield "left out: the version has no such signature"
+        yield "skipped: the version has no such signature"
         return
     image, tokens = _encode(subject)
     expected = np.array([sample.embedding for sample in subject.samples], np.float32)
@@ -191,7 +191,7 @@ def _embed(subject: Subject) -> Iterator[str]:
 
 def _explain(subject: Subject) -> Iterator[str]:
     if subject.described.explain_grid is None:
-        yield "left out: the version has no such signature"
+        yield "skipped: the version has no such signature"
         return
     preprocessor = Preprocessor(subject.described)
     image, tokens = (rows[[0, -1]] for rows in _encode(subject))
@@ -200,15 +200,15 @@ def _explain(subject: Subject) -> Iterator[str]:
     expected = [relevances(subject.ask, preprocessor, *row) for row in zip(image, tokens, strict=True)]
     for name in expected[0]:
         wanted = np.stack([each[name] for each in expected])
-        # Differences of two answers: each is within the tolerance.
+        # These are differences of two answers, each within the tolerance.
         yield from _off("explain", name, wanted, received[name], 2 * subject.tolerance.max())
-    yield "what falls without each patch, word and input is what the model answers without it"
+    yield "relevances equal the change of the model's answer without each patch, word and input"
 
 
 def _parity(subject: Subject) -> Iterator[str]:
     spec = subject.described
     if not spec.serving_bytes:
-        yield f"left out: the version has no such signature, its {spec.tokenizer_kind} tokenizer no equal in the graph"
+        yield f"skipped: no such signature, as the graph has no equivalent of its {spec.tokenizer_kind} tokenizer"
         return
     odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
     pairs = [*((sample.encoded, sample.text) for sample in subject.samples), *odd]
@@ -227,7 +227,7 @@ def _parity(subject: Subject) -> Iterator[str]:
             if received != expected:
                 what = f"{spec.answer.decided} {expected!r}"
                 yield f"serving_bytes, sample {position}: expected {what}. Received: {received!r}"
-    yield f"in-graph and client preprocessing agree on {len(pairs)} pairs, odd ones among them"
+    yield f"in-graph and client preprocessing agree on {len(pairs)} rows, unusual ones included"
 
 
 def _warmup(subject: Subject) -> Iterator[str]:
@@ -250,7 +250,7 @@ def _warmup(subject: Subject) -> Iterator[str]:
 
 
 def cost_check(cost: Cost) -> Check:
-    """Whether a cost that was measured is within its limit."""
+    """Whether a measured cost is within its limit."""
 
     def found(subject: Subject) -> Iterator[str]:
         yield from cost.findings()
@@ -276,7 +276,7 @@ SIGNED: Final[Check] = ("signature", _signature, False)
 
 
 def _encode(subject: Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:
-    """Images and tokens as the client makes them of the pairs, by default the golden samples."""
+    """Images and tokens of the pairs, prepared by the client; by default of the golden samples."""
     if pairs is None:
         pairs = ((sample.encoded, sample.text) for sample in subject.samples)
     return encode_pairs(pairs, Preprocessor(subject.described))
@@ -311,7 +311,7 @@ def _tensor_spec(key: str, info: Any) -> contract.TensorSpec:
 
 
 def minor_release(release: str) -> tuple[int, ...]:
-    """Operations come with minor releases, never with patches."""
+    """Minor releases add operations, patch releases never do."""
     parts = release.split("-")[0].split(".")
     if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
         raise ExportError(f"Expected a TensorFlow release such as 2.20. Received: {release!r}")

@@ -1,4 +1,4 @@
-"""What numbers of fewer bytes cost: how far the answers are from the Keras model's, and what is accepted."""
+"""The cost of smaller number types: how far answers are from the Keras model's, and the limits."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _AT_ONCE: Final = 32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limit:
-    """What a type of number may cost.
+    """The limits for a type of number.
 
     Attributes:
         difference: Of a probability, on any row; of a score, in standard deviations of the Keras model's scores.
-        quality: How much of the figure that models are ranked by (`export.measures`) is lost on rows whose answers
-            are known: of the accuracy, the mean average precision or R².
+        quality: Largest loss of the figure that ranks models (`export.measures`) on rows with known answers:
+            accuracy, mean average precision or R².
     """
 
     difference: float
@@ -47,20 +47,20 @@ LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
         "bfloat16": Limit(difference=0.1, quality=0.005),
     }
 )
-"""By type: of the weights; bfloat16, of what a server with `--mixed_precision=bfloat16` computes with."""
+"""Limits by type of the weights; "bfloat16" is for computing on a server with `--mixed_precision=bfloat16`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """What it cost, beside the Keras model with its own weights.
+    """The measured cost, compared with the Keras model with its own weights.
 
     Attributes:
         kind: Type of the weights.
-        rows: Pairs that both were asked about.
+        rows: Number of rows that both answered.
         difference: Largest difference of a probability; of a score, in standard deviations of the Keras model's.
-        agreement: Share of the rows with the same decision from both: the class, or all tags; None of scores.
-        figure: What `quality` is, a figure of `export.measures`.
-        quality: With these weights; None where the right answers are not known.
+        agreement: Share of the rows with the same decision from both: the class, or all tags; None for scores.
+        figure: The figure of `quality`, one of `export.measures`.
+        quality: With these weights; None if the right answers are not known.
         keras_quality: The same of the Keras model.
     """
 
@@ -80,9 +80,9 @@ class Cost:
         return {name: found[name] for name in ("rows", "difference", "agreement")} | qualities
 
     def findings(self) -> Iterator[str]:
-        """What is over the limit."""
+        """The figures over their limits."""
         limit = LIMITS[self.kind]
-        if not self.difference <= limit.difference:  # not a number is over it
+        if not self.difference <= limit.difference:  # NaN is over it
             yield (
                 f"expected answers within {limit.difference} of the Keras model's. Received: {self.difference:.2g} off"
             )
@@ -114,11 +114,11 @@ def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:
 
     Args:
         folder: Has `manifest.csv`, as for training.
-        facts: Of the training; where they name the data, the folder must hold the same.
+        facts: Facts of the training; if they identify the data, the folder must hold the same data.
 
     Raises:
-        DataError: Something is wrong with the rows.
-        ExportError: Other data than the training's, whose held-out rows may be among those it saw.
+        DataError: Invalid rows.
+        ExportError: Other data than the training's: its held-out rows may have been trained on.
     """
     if "data_digest" not in facts:
         return load_held_out(folder, answer=facts.get("answer"), progress=False).rows
@@ -135,17 +135,17 @@ def measure_cost(
     model: Run,
     packed: Run,
 ) -> Cost:
-    """Asks the model with its own weights and with the packed ones.
+    """Compares the model with its own weights and with the packed ones.
 
     Args:
         kind: Type of the packed weights.
-        spec: Of both.
-        rows: Of a dataset, or encoded images and texts whose right answers are not known; at least one.
+        spec: The spec of both.
+        rows: Rows of a data set, or encoded images and texts without known answers; at least one.
         model: With its own weights.
         packed: With the packed ones.
 
     Raises:
-        DataError: A row's image has changed since it was checked, or its label is none of the model's.
+        DataError: A row's image has changed since it was checked, or its label is not one of the model's.
     """
     preprocessor = Preprocessor(spec)
     expected, received, known = [], [], list[Array]()
@@ -173,7 +173,7 @@ def measure_cost(
 
 
 def _unit(answer: Answer, wanted: Array) -> Any:
-    """What differences are measured in: probabilities as they are, scores in their deviation over the rows."""
+    """The unit of differences: 1 for probabilities, the standard deviation over the rows for scores."""
     return 1.0 if answer.decided else np.maximum(wanted.std(axis=0), 1e-6 * np.abs(wanted).max(axis=0) + 1e-30)
 
 

@@ -1,4 +1,4 @@
-"""What `serving_bytes` has beside the answer, in the graph: the decision as a text, by kind of answer."""
+"""The decision as a text, in the graph, by kind of answer: a further output of `serving_bytes`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["decided"]
 
 
 def decided(spec: PreprocessingSpec, values: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The output that the contract names beside the answer: string, a row each. The twin of `Answer.decision`.
+    """The further output of the contract beside the answer: a string for each row. Twin of `Answer.decision`.
 
     Args:
         spec: Of the model.

@@ -14,40 +14,40 @@ __all__ = ["ANSWER", "EMBEDDING", "embedding_length", "with_embedding"]
 
 ANSWER: Final = "answer"
 EMBEDDING: Final = "embedding"
-"""The answer, whatever its kind, and the features to embed with: names of what `with_embedding` gives."""
+"""The outputs of `with_embedding`: the answer of any kind, and the features for `embed`."""
 
 _ANSWERS: Final = (*sorted({each.output for each in ANSWERS.values()}), ANSWER)
-"""What the answer may be called in a model of several outputs."""
+"""Names of the answer in a model of several outputs."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 
 def embedding_length(model: keras.Model) -> int:
-    """Numbers in a vector; 0 where nothing says which features they are.
+    """Numbers in a vector; 0 if the features are not known.
 
-    They are the model's output `embedding`, else what its layer `fused` gives, as that of every
-    model that was trained here.
+    They are the model's output `embedding`, else the output of its layer `fused`, which every
+    model has that was trained here.
 
     Raises:
-        ExportError: The output `embedding` is not one row of numbers for each pair.
+        ExportError: The output `embedding` is not a vector for each row.
     """
     features = _features(model)
     return 0 if features is None else int(features.shape[-1])
 
 
 def with_embedding(model: keras.Model) -> keras.Model:
-    """The same layers as a model with the outputs ANSWER and, if it has features to embed with, EMBEDDING.
+    """The same layers as a model with the outputs ANSWER and, if it has features for `embed`, EMBEDDING.
 
     Raises:
-        ExportError: Several outputs of which none is called as an answer of the contract is, or one `embedding`
-            of a wrong shape.
+        ExportError: Several outputs, none with the name of an answer in the contract, or an output `embedding`
+            of the wrong shape.
     """
     several = model.output if isinstance(model.output, dict) else {ANSWER: model.output}
     found = [several[name] for name in _ANSWERS if hasattr(several.get(name), "shape")]
     if len(found) != 1:
         received = ", ".join(several) if isinstance(model.output, dict) else f"{len(model.outputs)} outputs"
         raise ExportError(
-            f"Expected the model to have one output, or one that is called {' or '.join(map(repr, _ANSWERS[:-1]))}."
+            f"Expected the model to have one output, or one that is named {' or '.join(map(repr, _ANSWERS[:-1]))}."
             f" Received: {received}"
         )
     features = _features(model)

@@ -1,7 +1,7 @@
-"""Which parts of the input decided, in the graph: each is left out in turn, and the model is asked again.
+"""Explains answers in the graph: each part of the input is left out in turn, and the model runs again.
 
 Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014): it needs
-nothing of a model but its answers, and no operation that the model does not have already. How much each
+only a model's answers, and no further operations. How much each
 of the two inputs counts is their Shapley value (Shapley, "A Value for n-Person Games", 1953).
 """
 
@@ -23,7 +23,7 @@ Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Explain = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 _AT_ONCE: Final = 32
-"""Changed inputs that the model is asked about in one step, whatever the number of rows: bounds the memory."""
+"""Changed inputs that the model runs on in one step, for any number of rows: limits the memory."""
 
 _WHOLE: Final = 3
 """Changes of whole inputs: no image, no text, neither."""
@@ -38,13 +38,12 @@ def explained(spec: PreprocessingSpec, grid: tuple[int, int] = EXPLAIN_GRID) -> 
 def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     """`(image, tokens, class_id) -> outputs` of the signature `explain`.
 
-    A part of an image is left out by painting it in the image's mean colour, a part of a clip by
-    silence, a word by its tokens being taken away and the others moving up. The whole image is left
-    out as a missing one where the model was trained for that, else painted over; the whole text likewise, else
-    replaced by one without words.
+    A patch of an image is painted in the image's mean colour, a part of a clip made silent, and a word's
+    tokens removed, with the following ones moved up. A whole input becomes a missing one if the model was
+    trained for that; otherwise the image is painted over, and the text replaced by one without words.
 
     Args:
-        predict: Gives the answer, float32 of shape (batch, columns).
+        predict: Returns the answer, float32 of shape (batch, columns).
         spec: Of the version, with `explain_grid`.
     """
     assert spec.explain_grid is not None
@@ -61,7 +60,7 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
         values = predict(image, tokens)
         said = f"Expected class_id from -1 to {len(spec.labels) - 1}. Received another"
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(class_id < len(spec.labels)), [said])]):
-            # Scores have units of their own: none of them is the best.
+            # Scores have different units, so none of them is the best.
             best = tf.argmax(values, axis=-1, output_type=tf.int32) if spec.answer.decided else tf.zeros_like(class_id)
             chosen = tf.where(class_id < 0, best, class_id)
         whole = tf.gather(values, chosen, batch_dims=1)
@@ -127,7 +126,7 @@ class _Words:
         return tf.where(there, tf.cumsum(tf.cast(begins & there, tf.int32), axis=1) - 1, -1)
 
     def without(self, tokens: tf.Tensor, left_out: tf.Tensor) -> tf.Tensor:
-        """The rows without some of their tokens: the others move up, padding follows."""
+        """The rows without some of their tokens: the others move up, and padding follows."""
         positions = tf.range(self._length)
         order = tf.argsort(tf.where(left_out, positions + self._length, positions), axis=1)
         kept = self._length - tf.reduce_sum(tf.cast(left_out, tf.int32), axis=1, keepdims=True)

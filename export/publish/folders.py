@@ -16,19 +16,19 @@ __all__ = ["sync", "writing_folder"]
 def writing_folder(target: Path) -> Iterator[Path]:
     """A scratch folder beside `target` that takes its place when the block ends well.
 
-    What was at `target` before stays there until the new folder is complete, and for good if
+    The old content of `target` stays until the new folder is complete, and permanently if
     the block raises. Files are synced before the rename, so a crash leaves no half-written ones.
-    A killed process leaves its scratch folder, whose name starts with a dot, to be deleted by hand.
+    A killed process leaves its scratch folder behind, whose name starts with a dot: delete it by hand.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     old = scratch.with_name(scratch.name + "-old")
     try:
-        scratch.chmod(0o755)  # mkdtemp's folders are for their owner only
+        scratch.chmod(0o755)  # mkdtemp's folders are private to their owner
         yield scratch
         for path in [*scratch.rglob("*"), scratch]:
             sync(path)
-        # A folder can't replace a full one in one step: the old one steps aside first.
+        # A folder can't replace a full one in one step: the old one is renamed first.
         if target.exists():
             target.rename(old)
         try:

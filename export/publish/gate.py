@@ -1,4 +1,4 @@
-"""The gate: nothing that fails one of these checks is published.
+"""The gate: a version is published only if it passes these checks.
 
 The checks load the SavedModel as the server will and compare it with its own contract, with
 the client's preprocessing and with the answers that the Keras model gave. `python -m export
@@ -25,13 +25,13 @@ __all__ = ["SERVER_VERSION", "TOLERANCE", "Array", "CheckResult", "Reference", "
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: Name of the check.
-        findings: What was expected and what received, one line each. Empty when it passed.
+        findings: What was expected and received, one line each. Empty if it passed.
         seconds: How long it took.
-        note: What was looked at, for people.
+        note: What was checked, as text.
     """
 
     name: str
@@ -41,7 +41,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
+        """Whether it has no findings."""
         return not self.findings
 
 
@@ -56,16 +56,15 @@ def check(
 ) -> list[CheckResult]:
     """Runs every check on a version's folder.
 
-    A check whose ground is missing (the model does not load, say) is left out: the one that
-    found that has failed.
+    A check that depends on a failed one (the model does not load, say) is skipped.
 
     Args:
         folder: A SavedModel with its `assets.extra/`.
         server_version: The TensorFlow of the server that it is meant for.
-        reference: The Keras model that it was made from, where it is at hand; with the weights as they are stored.
-        costs: What was measured of numbers in fewer bytes: weights, or what the server computes with.
-        public_keys: PEM files; when there are some, one of them has to have signed it.
-        progress: Called with each result as it comes.
+        reference: The Keras model that it was made from, if available, with the weights as stored.
+        costs: The measured costs of smaller number types, of weights or of the server's computation.
+        public_keys: PEM files; if there are any, one of them must have signed the version.
+        progress: Called with each result.
 
     Raises:
         ExportError: No such folder, or an invalid server version.
@@ -97,7 +96,7 @@ def check(
 
 
 def refuse_unless_passed(results: list[CheckResult], what: str) -> None:
-    """Raises GateError with every finding when a check failed."""
+    """Raises GateError with all findings if a check failed."""
     findings = tuple(f"{result.name}: {finding}" for result in results for finding in result.findings)
     if findings:
         raise GateError(

@@ -1,4 +1,4 @@
-"""What a store holds, for people and scripts."""
+"""The content of a store, for people and scripts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["list_versions", "table"]
 
 
 def list_versions(root: Path, name: str | None = None) -> list[dict[str, Any]]:
-    """One record a version, by model name and number: size, when and from what it was made, how good it is.
+    """A record for each version, by model name and number: size, date, origin and quality.
 
     Raises:
-        StoreError: `root` is no readable folder, or has no model of that name.
+        StoreError: `root` is not a readable folder, or has no model of that name.
     """
     try:
         names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -25,7 +25,7 @@ def list_versions(root: Path, name: str | None = None) -> list[dict[str, Any]]:
         raise StoreError(f"Expected {root} to be a folder with models. Received: {error}") from error
     if name is not None:
         if name not in names:
-            raise StoreError(f"Expected a model called {name} in {root}. Received: {', '.join(names) or 'no models'}")
+            raise StoreError(f"Expected a model named {name} in {root}. Received: {', '.join(names) or 'no models'}")
         names = [name]
     return [
         _record(store, version) for store in (ModelStore(root, each) for each in names) for version in store.versions()
@@ -33,7 +33,7 @@ def list_versions(root: Path, name: str | None = None) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The records as lines with a head."""
+    """The records as a table."""
     cells = [("MODEL", "VERSION", "CREATED", "SIZE", "ACCURACY", "DIGEST")]
     for row in rows:
         accuracy = row["accuracy"]

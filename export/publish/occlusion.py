@@ -1,4 +1,4 @@
-"""What `explain` has to give, worked out row by row from a model's answers alone, for the gate to compare with."""
+"""The expected outputs of `explain`, computed row by row from a model's answers, for the gate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, token
     """The outputs of `explain` for the most probable class (the first score) of one row, without their batch dimension.
 
     Args:
-        answers: Images and tokens to answers, each with a batch dimension.
+        answers: Maps images and tokens to answers, each with a batch dimension.
         preprocessor: Of the version.
         image: uint8 array of shape (height, width, 3).
         tokens: int32 array of shape (token_length,).

@@ -1,4 +1,4 @@
-"""Which operations a signature runs, and which of them a stock CPU server must not."""
+"""The operations that a signature runs, and those that a stock CPU server must not run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NO_KERNEL: Final = {"NoOp", "Placeholder", "PlaceholderWithDefault", "Const", "
 
 
 def forbidden_ops(meta_graph: meta_graph_pb2.MetaGraphDef, signatures: Iterable[str]) -> list[str]:
-    """What the signatures, the start and the restoring run that a stock CPU server must not.
+    """The operations of the signatures, the initialisation and the restore that a stock CPU server must not run.
 
     Returns:
         One line for each operation: its name, where it was found, and why it is refused.
@@ -71,7 +71,7 @@ def ops_of(meta_graph: meta_graph_pb2.MetaGraphDef, signature: str) -> set[str]:
 
 def _reason(op: str) -> str | None:
     if op in _RUNS_PYTHON:
-        return "it runs Python, which the server has not"
+        return "it runs Python, which the server lacks"
     if op in _TOUCHES_FILES:
         return "it reads or writes files or the network"
     if "Cudnn" in op:

@@ -1,4 +1,4 @@
-"""Inputs that preprocessing most easily gets wrong: the gate compares client and graph on them."""
+"""Inputs that preprocessing is most likely to get wrong: the gate compares client and graph on them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _ORIENTATION: Final = 0x0112
 
 
 def probes(spec: PreprocessingSpec) -> list[tuple[bytes, str]]:
-    """Images or recordings and texts.
+    """Images or recordings, and texts.
 
-    Images of odd sizes, a turned JPEG, a shrunk one, alpha, grey, inks, WebP; recordings of other rates, channels and
+    Images of odd sizes, a rotated JPEG, a shrunk one, alpha, grey, CMYK, WebP; recordings of other rates, channels and
     codings, too long, one sample long; texts in many scripts, one that is too long, and `odd_texts`.
     """
     files = _images(spec) if spec.audio is None else _recordings()
@@ -34,7 +34,7 @@ def probes(spec: PreprocessingSpec) -> list[tuple[bytes, str]]:
 
 
 def odd_texts(spec: PreprocessingSpec, count: int) -> list[str]:
-    """Texts of the tokenizer's own pieces, one of them repeated: where several ways to cut a text come close."""
+    """Texts of the tokenizer's own pieces, one of them repeated, which have several similar splits."""
     tokenizer = load_tokenizer(spec)
     draw = np.random.default_rng(0)
     texts = []
@@ -54,7 +54,7 @@ def _images(spec: PreprocessingSpec) -> list[bytes]:
         _encode(64, 50, "PNG", mode="L"),
         _encode(60, 44, "JPEG", mode="CMYK"),
     ]
-    if spec.background is None:  # the version may date from before these were read in the graph
+    if spec.background is None:  # graphs of older versions do not read these
         return images
     return [
         *images,
@@ -75,7 +75,7 @@ def _recordings() -> list[bytes]:
 
 
 def without_one(spec: PreprocessingSpec, image: bytes, text: str) -> list[tuple[bytes, str]]:
-    """The pair without each of the inputs that are optional; an empty one stands for what is missing."""
+    """The pair without each of its optional inputs; an empty input means that it is missing."""
     lacking = {IMAGE: (b"", text), TEXT: (image, "")}
     return [lacking[name] for name in spec.optional]
 
@@ -97,7 +97,7 @@ def wav_file(
         coding: One of `duoserve.preprocessing.wav.CODINGS`.
         extensible: Whether its header is a WAVE_FORMAT_EXTENSIBLE.
         before: Names and contents of chunks before the samples.
-        size: What it says in place of the size of its samples, as what writes into a pipe does: no padding then.
+        size: The size of the samples in its header, as a writer into a pipe would set it, without padding.
     """
     tag, bits = next(key for key, value in CODINGS.items() if value == coding)
     numbers = (
@@ -128,7 +128,7 @@ def wav_file(
 
 
 def _sound(sample_rate: int, channels: int, seconds: float) -> npt.NDArray[np.float64]:
-    """Tones that rise, over noise: something in every band. At least one sample."""
+    """Rising tones over noise, with energy in every band. At least one sample."""
     frames = max(1, round(sample_rate * seconds))
     time = np.arange(frames)[:, None] / sample_rate
     tones = np.sin(2 * np.pi * (200 + 900 * time) * (1 + np.arange(channels)) * time)

@@ -1,7 +1,7 @@
 """Removes old versions from a store, never one that a models.config names.
 
-The config is read with the servers' own proto. It is read again when a version has been moved
-out of sight and before it is deleted: a rollout that names it in that moment gets it back.
+The config is parsed with the servers' own proto. It is read again after a version has been hidden
+and before it is deleted: if a rollout names it by then, it is restored.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Verdict", "judge", "named_versions", "prune"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a version.
+    """Whether to remove a version.
 
     Attributes:
         version: Its number.
-        remove: Whether it goes.
-        reason: Why it stays, or goes.
+        remove: Whether to remove it.
+        reason: Why it is kept or removed.
     """
 
     version: int
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) -> set[int]:
-    """The versions that a server with one of these configs serves, or would.
+    """The versions that a server with one of these configs would serve.
 
     Args:
         configs: Texts of models.config files.
@@ -73,12 +73,12 @@ def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) 
 
 
 def judge(versions: Sequence[int], named: set[int], *, keep: int, only: Sequence[int] = ()) -> list[Verdict]:
-    """What becomes of each version, oldest first.
+    """Whether to remove each version, oldest first.
 
     Args:
-        versions: Those in the store.
-        named: Those that a config names.
-        keep: So many of the newest stay in any case.
+        versions: The versions in the store.
+        named: The versions that a config names.
+        keep: Number of the newest versions to keep in any case.
         only: Remove these and no others, however new.
 
     Raises:
@@ -93,7 +93,7 @@ def judge(versions: Sequence[int], named: set[int], *, keep: int, only: Sequence
 
 
 def prune(store: ModelStore, verdicts: Sequence[Verdict], named_now: Callable[[], set[int]]) -> list[int]:
-    """Deletes what is to go; the versions that went.
+    """Deletes the versions to remove; returns them.
 
     Args:
         store: The model's versions.
@@ -101,7 +101,7 @@ def prune(store: ModelStore, verdicts: Sequence[Verdict], named_now: Callable[[]
         named_now: The versions that the configs name at this moment.
 
     Raises:
-        StoreError: The store can't be changed. What was not returned is still there.
+        StoreError: The store can't be changed. Versions that were not returned are still there.
     """
     return [
         verdict.version

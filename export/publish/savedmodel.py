@@ -1,7 +1,7 @@
 """Writes one version: SavedModel, golden samples, warmup records, card and manifest; then the gate.
 
-All of it happens in a staging folder that servers ignore; only what passes the gate is renamed
-to its version.
+All this happens in a staging folder that servers ignore; only a version that passes the gate is
+renamed to its number.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Published:
 
     Attributes:
         path: Its folder.
-        spec: What it tells its clients.
-        checks: What the gate looked at.
+        spec: The spec for its clients.
+        checks: The results of the gate.
     """
 
     path: Path
@@ -77,31 +77,31 @@ def export_version(
     """Writes a Keras model as the next version, runs the gate and publishes it.
 
     Args:
-        model: Inputs `image` and `tokens`, output the answer. Where it has features to embed
-            with (`export.publish.embedding`), the version gets the signature `embed`.
+        model: Inputs `image` and `tokens`, output the answer. If it has features for `embed`
+            (`export.publish.embedding`), the version gets the signature `embed`.
         spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
             `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
         samples: Encoded images (WAV files, where the model takes audio) and texts that become the
-            golden samples; a dozen held-out ones do.
+            golden samples; a dozen held-out ones are enough.
             Where an input is optional, the first one becomes a sample without it too.
-        store: Where to.
-        version: The number, if not the next one.
+        store: The store to publish to.
+        version: The number; None: the next one.
         batch_sizes: For the warmup records: the server's `allowed_batch_sizes`.
         server_version: The TensorFlow of the server it is meant for.
-        weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8". The card has what
-            the latter cost, and the gate refuses more than `export.publish.cost.LIMITS`.
-        as_is: Whether to write the model's layers as they are, without the rules of `export.optimise`.
-        bfloat16: Whether it is for servers with `--mixed_precision=bfloat16`: the card then has what that costs,
+        weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8". The card has
+            the cost of the latter, and the gate refuses more than `export.publish.cost.LIMITS`.
+        as_is: Whether to write the model's layers unchanged, without the rules of `export.optimise`.
+        bfloat16: Whether it is for servers with `--mixed_precision=bfloat16`: the card then has the cost,
             and the gate refuses more than `export.publish.cost.LIMITS`.
         held_out: Rows to measure these costs on; without any, they are measured on the samples.
-        facts: What the card should keep about the training: metrics, data digest, seed …
+        facts: Facts about the training for the card: metrics, data digest, seed …
         sign_key: PEM file with an elliptic curve private key, to sign the version with.
         progress: Called with each result of the gate.
 
     Raises:
         SigningError: The key can't be used; nothing is published.
         ExportError: The model does not fit the contract, there are no samples, or its weights can't be
-            stored as it was asked for.
+            stored in this type.
         DataError: A held-out row has changed since it was checked.
         GateError: A check failed; nothing is published.
         StoreError: The store can't take the version; nothing is published.
@@ -109,8 +109,8 @@ def export_version(
     if not samples:
         raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
     keras_model = _runner(answer_fn(model, spec))
-    served = serve(model, spec, weights=weights, as_is=as_is)  # what does not fit is refused before a version is taken
-    # What is stored gives the golden answers; the cost is how far they are from the model's own.
+    served = serve(model, spec, weights=weights, as_is=as_is)  # before a version number is taken
+    # The stored weights give the golden answers; the cost is their distance from the model's own.
     reference = keras_model if served.packed is None else _runner(served.answer)
     with store.writing(version) as staging:
         spec = dataclasses.replace(served.spec, version=staging.version)
@@ -161,7 +161,7 @@ def _alone(run: Run) -> Reference:
 
 
 def _answered(spec: PreprocessingSpec, samples: Sequence[tuple[bytes, str]], run: Run) -> list[GoldenSample]:
-    """The samples with the tokens that the client makes and the model's answers."""
+    """The samples with the client's tokens and the model's answers."""
     image, tokens = encode_pairs(samples, Preprocessor(spec))
     answers = run(image, tokens)
     embedded = answers.get(EMBEDDING, np.zeros((len(samples), 0)))
@@ -202,7 +202,7 @@ def _write_graph(served: Served, spec: PreprocessingSpec, folder: Path) -> None:
     try:
         build_archive(served, spec).write_out(str(folder), verbose=False)
     except tf.errors.OpError as error:
-        # Where a write fails, TensorFlow's message carries the operating system's reason.
+        # If a write fails, TensorFlow's message has the operating system's reason.
         raise OSError(f"the SavedModel could not be written: {error.message}") from error
 
 

@@ -25,7 +25,7 @@ __all__ = ["SessionModel", "start_runtime"]
 
 
 class SessionModel:
-    """A SavedModel in a Session of its own. A context manager.
+    """A SavedModel in its own Session. A context manager.
 
     Args:
         folder: The SavedModel.
@@ -70,12 +70,12 @@ class SessionModel:
         """Runs one signature; arrays by output name.
 
         Raises:
-            ExportError: No such signature, other inputs than it has, or a failure of the graph.
+            ExportError: No such signature, wrong inputs, or a failure of the graph.
         """
         return self._run(signature, inputs)
 
     def computes_in(self, dtype: tf.DType, signature: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether an operation of the graph that TensorFlow runs for a signature, after it is optimised, has a dtype.
+        """Whether the optimised graph that TensorFlow runs for a signature has an operation of a dtype.
 
         Raises:
             ExportError: As `run`.
@@ -101,16 +101,16 @@ class SessionModel:
 
 
 def start_runtime() -> None:
-    """Starts what TensorFlow needs for any model, threads above all: for who measures what one model needs."""
+    """Starts what TensorFlow needs for any model, mainly threads, so that a measurement covers one model only."""
     with _quiet(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(1) + 1)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps two notes from the user that no setting turns off: that the v1 loader is deprecated in
-    Python (the server's twin of it is not), and the C++ runtime's greeting on the first Session.
-    What fails is raised, not written."""
+    """Hides two messages that no setting turns off: that the v1 loader is deprecated in Python (the
+    server's equivalent is not), and the C++ runtime's greeting on the first Session. Failures are
+    raised, not printed."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")
@@ -127,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """The line that says why: TensorFlow puts a title before it and node names after it."""
+    """The line with the reason: TensorFlow puts a title before it and node names after it."""
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
     lines = [line for line in text.splitlines() if line.strip() and line != "Graph execution error:"]
     return lines[0] if lines else type(error).__name__

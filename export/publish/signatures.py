@@ -1,6 +1,6 @@
 """The contract as a graph: a Keras model and a spec become the signatures of a SavedModel.
 
-Names, dtypes and shapes come from `duoserve.contract`, never from Keras, which would call an
+Names, dtypes and shapes come from `duoserve.contract`, never from Keras, which would name an
 input `keras_tensor_3` and send token ids as float32.
 """
 
@@ -27,12 +27,12 @@ __all__ = ["build_archive"]
 def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.export.ExportArchive:
     """Every signature of the contract, ready for `write_out`.
 
-    `ExportArchive`, because what `tf.saved_model.save` makes of a Keras 3 model loads in Python
-    but not in a Session, which is what TensorFlow Serving uses.
+    Uses `ExportArchive`, because a Keras 3 model from `tf.saved_model.save` loads in Python
+    but not in a Session, which TensorFlow Serving uses.
 
     Args:
-        served: What it computes.
-        spec: Of the version.
+        served: The computation.
+        spec: The spec of the version.
     """
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
@@ -60,14 +60,28 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     if spec.explain_grid is not None:
         functions[contract.EXPLAIN] = explain_fn(predict, spec)
     archive = keras.export.ExportArchive()
-    # Tables and assets are found through a module: of a model itself, Keras would store every
+    # A module tracks tables and assets: if a model tracked them, Keras would store every
     # variable a second time, beside those that the signatures read.
     resources = tf.Module()
     resources.all = tracked
     archive.track(resources)
     for name, signature in contract.signatures(spec).items():
-        archive.add_endpoint(name, functions[name], input_signature=[tensor_spec(each) for each in signature.inputs])
+        inputs = [tensor_spec(each) for each in signature.inputs]
+        archive.add_endpoint(name, _of_shapes(functions[name], inputs), input_signature=inputs)
     return archive
+
+
+def _of_shapes(function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> Callable[..., Any]:
+    """The function, with an error for tensors of another shape.
+
+    TensorFlow Serving does not compare shapes. Without this it answers images of a wrong size, and a
+    convolution of a tensor with too few dimensions ends the process of the server.
+    """
+
+    def checked(*tensors: tf.Tensor) -> Any:
+        return function(*[tf.ensure_shape(each, spec.shape) for each, spec in zip(tensors, inputs, strict=True)])
+
+    return checked
 
 
 def _bytes_fn(

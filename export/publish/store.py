@@ -1,9 +1,9 @@
-"""The model store: `ROOT/NAME/N/`, one folder a version, as TensorFlow Serving polls it.
+"""The model store: `ROOT/NAME/N/`, one folder for each version, which TensorFlow Serving polls.
 
-A version is written into `.staging-N`, a name that servers ignore, and renamed when it is whole
-and synced, so a server never sees half of one. Creating that folder also takes the number: two
-exports at once get two versions. The folder is locked while its writer lives, so what a killed
-writer left behind is told from one at work, and swept.
+A version is written into `.staging-N`, a name that servers ignore, and renamed when it is complete
+and synced, so a server never sees half a version. Creating that folder also reserves the number: two
+parallel exports get two versions. The folder is locked while its writer lives, so the remains of a
+killed writer can be recognised and removed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ModelStore:
     """The versions of one model under a root folder.
 
     Args:
-        root: Folder of all models. Made when the first version is written.
-        name: The model's name, which is also the name that clients ask for.
+        root: Folder of all models. It is created with the first version.
+        name: The model's name, which clients use too.
     """
 
     def __init__(self, root: str | os.PathLike[str], name: str) -> None:
@@ -52,11 +52,11 @@ class ModelStore:
             return []
         except OSError as error:
             raise StoreError(f"Expected {self.path} to be a readable folder. Received: {error}") from error
-        # "007" is version 7 to the server: it counts, so that no second 7 is written beside it.
+        # "007" is version 7 to the server, so it counts as taken.
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def path_of(self, version: int) -> Path:
-        """The folder of a version, whether it is there or not. The one that is there may be called 007."""
+        """The folder of a version, whether it exists or not. An existing one may be named 007."""
         path = self.path / str(version)
         if not path.exists():
             for padded in sorted(self.path.glob(f"0*{version}")):
@@ -65,13 +65,13 @@ class ModelStore:
         return path
 
     def remove(self, version: int, still: Callable[[int], bool] = lambda version: True) -> bool:
-        """Deletes a version; whether it did.
+        """Deletes a version; returns whether it did.
 
-        It is moved out of the servers' sight first, in one step, so none sees half of it.
+        It is hidden from servers first, in one step, so none sees half of it.
 
         Args:
             version: Its number.
-            still: Asked when it is out of sight; False brings it back.
+            still: Called when it is hidden; False restores it.
 
         Raises:
             StoreError: There is no such version, or it can't be removed.
@@ -99,7 +99,7 @@ class ModelStore:
             return goes
 
     def _settle(self) -> None:
-        """Ends what killed removals began: undecided ones come back, decided ones go."""
+        """Completes killed removals: undecided ones are restored, decided ones deleted."""
         for path in self.path.glob(f"{_LEAVING}*"):
             path.rename(self.path / path.name.removeprefix(_LEAVING))
         for path in self.path.glob(f"{_REMOVED}*"):
@@ -107,13 +107,13 @@ class ModelStore:
 
     @contextlib.contextmanager
     def writing(self, version: int | None = None) -> Iterator[Staging]:
-        """Takes a version number and gives a staging folder for it; publishes nothing by itself.
+        """Reserves a version number and returns a staging folder for it; publishes nothing by itself.
 
-        Whatever happens inside, the store is left without the staging folder, and with the new
-        version only if `Staging.publish` returned.
+        In any case the staging folder is removed in the end, and the new version exists only if
+        `Staging.publish` returned.
 
         Args:
-            version: The number; None takes the one after the largest that is there or being written.
+            version: The number; None: the one after the largest that exists or is being written.
 
         Raises:
             StoreError: The version exists or is being written, the folder can't be written, or
@@ -133,7 +133,7 @@ class ModelStore:
                 os.close(lock)
 
     def check_target(self, version: int | None = None) -> None:
-        """Takes a version as `writing` will, and gives it back: what would fail then is found before any work.
+        """Reserves a version as `writing` will, and releases it, to find failures before any work.
 
         Raises:
             StoreError: As `writing`.
@@ -142,7 +142,7 @@ class ModelStore:
             pass
 
     def _take(self, version: int | None) -> tuple[int, int]:
-        """Makes the staging folder; returns the version and the descriptor that holds its lock."""
+        """Creates the staging folder; returns the version and the descriptor of its lock."""
         with self._guard():
             self._sweep()
             taken = {*self.versions(), *self._staged()}
@@ -152,7 +152,7 @@ class ModelStore:
             if number in taken:
                 state = "is being written by another export" if number in self._staged() else "exists"
                 raise StoreError(
-                    f"Expected a version of {self.name} that is free. Received: {number}, which {state}"
+                    f"Expected a free version number of {self.name}. Received: {number}, which {state}"
                     f" (versions are never overwritten; the next free one is {max(taken) + 1})"
                 )
             path = self.path / f"{_STAGING}{number}"
@@ -175,7 +175,7 @@ class ModelStore:
         return [int(name) for name in names if name.isdigit()]
 
     def _sweep(self) -> None:
-        """Removes what killed writers left: staging folders that nobody has locked."""
+        """Removes the remains of killed writers: staging folders without a lock."""
         for number in {*self._staged(), *self._locked()}:
             path = self.path / f"{_STAGING}{number}"
             with contextlib.suppress(FileNotFoundError):
@@ -191,7 +191,7 @@ class ModelStore:
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
-        """One writer at a time for the short moments in which names are made or removed."""
+        """One writer at a time while names are created or removed."""
         descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -204,7 +204,7 @@ class Staging:
     """A version that is being written.
 
     Attributes:
-        version: The number that it will have.
+        version: Its future number.
         path: The folder to write into.
     """
 
@@ -223,7 +223,7 @@ class Staging:
             _sync(self.path)
             target = self._store.path_of(self.version)
             with self._store._guard():
-                if target.exists():  # by another tool: a rename would replace an empty folder
+                if target.exists():  # made by another tool; a rename would replace an empty folder
                     raise StoreError(f"Expected {target} to be free. Received: a folder that appeared meanwhile")
                 self.path.rename(target)
             sync(self._store.path)
@@ -246,7 +246,7 @@ _REASONS: Final = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EACCES: "no permission to write",
     errno.EROFS: "the file system is read-only",
-    errno.ENOTDIR: "it is no folder",
+    errno.ENOTDIR: "it is not a folder",
 }
 
 
@@ -259,5 +259,5 @@ def _explained(path: Path, wish: str = "take a new version") -> Iterator[None]:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StoreError(
-            f"Expected {path} to {wish}. Received: {reason} ({error}). Nothing that was published has changed"
+            f"Expected {path} to {wish}. Received: {reason} ({error}). Published versions are unchanged"
         ) from error

@@ -1,9 +1,9 @@
 """Warmup records: requests that a server runs before a version serves.
 
-They make the first real call as fast as the later ones, and they are a gate that the server
-itself keeps: a record that fails ends the load, and the version before it goes on serving.
+They make the first real call as fast as later ones, and they are a check by the server itself:
+a record that fails ends the load, and the previous version keeps serving.
 Every signature is run at every batch size that the batching configuration allows; `explain`, which
-asks the model a hundred times for each row, at the smallest alone.
+runs the model a hundred times for each row, only at the smallest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Inputs = dict[str, npt.NDArray[Any]]
 def _requests(
     spec: contract.PreprocessingSpec, samples: Sequence[GoldenSample], sizes: Sequence[int]
 ) -> Iterator[tuple[str, Inputs]]:
-    """For each batch size a request of each signature that is warmed up at it: its name, and arrays by input name."""
+    """For each batch size, the requests to warm up: name of the signature, and arrays by input name."""
     samples = samples[: max(sizes)]
     image, tokens = encode_pairs(((sample.encoded, sample.text) for sample in samples), Preprocessor(spec))
     encoded = np.array([sample.encoded for sample in samples], object)
@@ -59,7 +59,7 @@ def _requests(
 
 
 def warmed_up(signature: str, batch_sizes: Iterable[int]) -> list[int]:
-    """The batch sizes that a signature has records of, of those that the server allows."""
+    """The batch sizes of a signature's records, among those that the server allows."""
     sizes = sorted(set(batch_sizes))
     return sizes[:1] if signature == contract.EXPLAIN else sizes
 
@@ -96,7 +96,7 @@ def read_warmup(path: Path) -> list[predict_pb2.PredictRequest]:
     """The Predict requests in a file of warmup records.
 
     Raises:
-        ExportError: The file is not whole, or holds a record that is no Predict request.
+        ExportError: The file is incomplete, or holds a record that is not a Predict request.
     """
     requests = []
     try:
@@ -112,7 +112,7 @@ def read_warmup(path: Path) -> list[predict_pb2.PredictRequest]:
 
 def _record(name: str, signature: str, inputs: Inputs) -> prediction_log_pb2.PredictionLog:
     request = predict_pb2.PredictRequest()
-    # No version: the server fills in the one that it loads.
+    # Without a version: the server fills in the one that it loads.
     request.model_spec.name = name
     request.model_spec.signature_name = signature
     for key, array in inputs.items():

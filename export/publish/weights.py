@@ -1,11 +1,11 @@
-"""Weights stored in fewer bytes than float32, and what that costs.
+"""Weights stored in fewer bytes than float32, and the cost.
 
 float16 halves the matrices of a model; int8 makes them a quarter: every output channel has a
 scale, and its weights are multiples of it from -127 to 127 (the symmetric scheme of
 Jacob et al. 2018, https://arxiv.org/abs/1712.05877, for weights alone). The graph computes in
-float32: it makes the float32 weights of a layer when the layer is its turn, and forgets them
-after. Plain reads, casts and products, which every server has, around any Keras layer. Vectors
-(biases, statistics) and small matrices stay float32: they are a thousandth of the bytes.
+float32: it makes the float32 weights of a layer when it runs that layer, and drops them
+afterwards. It needs only reads, casts and products, which every server has, around any Keras layer.
+Vectors (biases, statistics) and small matrices stay float32: they are a thousandth of the bytes.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ __all__ = ["PackedWeights"]
 
 Array = npt.NDArray[Any]
 _LEAST: Final = 1024
-"""Elements of the smallest matrix that is worth it."""
+"""Elements of the smallest matrix that is packed."""
 
 
 class PackedWeights:
-    """The matrices of a model in another type. The model itself is left as it is.
+    """The matrices of a model in another type. The model itself is not changed.
 
     Args:
         model: Its float32 weights are packed, those of other types are not.
         kind: "float16" or "int8".
 
     Attributes:
-        kind: As given.
-        parameters: How many weights are packed.
-        stored: Bytes of all weights as they are stored, scales among them.
+        kind: The type.
+        parameters: Number of packed weights.
+        stored: Bytes of all stored weights, including scales.
 
     Raises:
         ExportError: Another type, no weights to pack, or weights that the type can't hold.
@@ -74,12 +74,12 @@ class PackedWeights:
         return {"packed_parameters": self.parameters, "bytes": self.stored}
 
     def reading(self) -> keras.StatelessScope:
-        """While it is open, the model computes from the packed weights. In a graph only, to be opened once."""
+        """A context manager: inside, the model computes from the packed weights. Enter it once, in a graph."""
         return _Unpacking(self._packed, self._embeddings)
 
 
 class _Packed:
-    """One matrix: `stored * scale`, or `stored` alone."""
+    """One matrix: `stored * scale`, or only `stored`."""
 
     def __init__(self, values: Array, scale: Array | None) -> None:
         self.stored = values.nbytes + (0 if scale is None else scale.nbytes)
@@ -91,7 +91,7 @@ class _Packed:
         return values if self._scale is None else values * self._scale
 
     def look_up(self, rows: tf.Tensor) -> tf.Tensor:
-        """The same rows as of `unpack`, without the others."""
+        """Some rows of the result of `unpack`."""
         values = tf.cast(tf.gather(self._values, rows), tf.float32)
         return values if self._scale is None else values * tf.gather(self._scale, rows)
 
@@ -101,7 +101,7 @@ def _pack(variable: keras.Variable, kind: str, layer: keras.Layer | None) -> _Pa
     largest = float(np.abs(values).max())
     if kind == "float16":
         most = float(np.finfo(np.float16).max)
-        if not largest <= most:  # NaN is none either
+        if not largest <= most:  # also refuses NaN
             raise ExportError(f"Expected {variable.path} to hold numbers up to {most:.0f}. Received: {largest:g}")
         return _Packed(values.astype(np.float16), None)
     if not np.isfinite(largest):
@@ -114,7 +114,7 @@ def _pack(variable: keras.Variable, kind: str, layer: keras.Layer | None) -> _Pa
 
 
 def _channels(values: Array, layer: keras.Layer | None) -> set[int]:
-    """Axes whose every index has a scale of its own: what is not added up."""
+    """The axes along which each index has its own scale: those that are not summed over."""
     last = values.ndim - 1
     if isinstance(layer, keras.layers.Embedding):
         return {0}  # rows are looked up one by one, and frequent words have larger numbers
@@ -124,11 +124,11 @@ def _channels(values: Array, layer: keras.Layer | None) -> set[int]:
 
 
 class _Unpacking(keras.StatelessScope):  # type: ignore[misc]
-    """While it is open, a layer that reads a packed variable gets float32 made of it.
+    """A context manager: inside, a layer that reads a packed variable gets float32.
 
-    Made when the layer asks: behind a control dependency on what the graph did before, so that
-    a call never holds the float32 of all layers at once; and in the graph where the scope was
-    opened, so that a loop over tokens does not make its weights anew for each.
+    The conversion has a control dependency on the preceding operations, so that a call never holds
+    the float32 weights of all layers at once. It runs in the graph where the scope was opened, so
+    that a loop over tokens does not repeat it for each token.
     """
 
     def __init__(self, packed: Mapping[int, _Packed], embeddings: list[tuple[keras.Layer, _Packed]]) -> None:

@@ -1,1 +1,1 @@
-"""Which model to choose: candidates trained or loaded, measured as they are served, and compared."""
+"""Model selection: candidates are trained or loaded, measured as they are served, and compared."""

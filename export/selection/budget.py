@@ -1,4 +1,4 @@
-"""Time for trainings, and whether another one fits."""
+"""The time budget of trainings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Budget:
     """Counts the seconds of trainings.
 
     Args:
-        seconds: For all of them; None is without end.
+        seconds: For all of them; None: no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -22,11 +22,11 @@ class Budget:
         return float("inf") if self._left is None else max(0.0, self._left)
 
     def fits(self, share: float = 1.0) -> bool:
-        """Whether a training of this share of the longest so far would fit. The first always does."""
+        """Whether a training with this share of the longest time so far would fit. The first always does."""
         return self._longest * share <= self.left
 
     def spend(self, seconds: float, share: float = 1.0) -> None:
-        """Takes off what a training took, of which the whole would have been `1 / share` times as long."""
+        """Subtracts the time of a training, which was this share of a full one."""
         self._longest = max(self._longest, seconds / share)
         if self._left is not None:
             self._left -= seconds

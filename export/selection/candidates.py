@@ -1,4 +1,4 @@
-"""What is compared: names of models to train, folders of runs, folders of exported versions."""
+"""The candidates: names of models to train, folders of runs, folders of exported versions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from export.training.train import train
 __all__ = ["DEFAULT", "Candidate", "Prepared", "parse_candidates", "prepare"]
 
 DEFAULT: Final = (*BASELINES, *FUSIONS)
-"""What is compared when nobody said: each input alone, and every way to join them."""
+"""The default candidates: each input alone, and every fusion."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
-    """One of the models to compare: `path` is there already, `preset` and `fusion` are to be trained."""
+    """One of the models to compare: either `path` exists, or `preset` and `fusion` are to be trained."""
 
     name: str
     path: Path | None = None
@@ -40,11 +40,11 @@ class Prepared:
     """A candidate as a SavedModel.
 
     Attributes:
-        name: The candidate's.
+        name: The candidate's name.
         folder: The SavedModel.
-        parameters: Number of weights; None where nobody wrote it down.
-        facts: What its training reported; empty where nothing is known.
-        same_data: Whether it was trained on this data with this split; None where nothing is known.
+        parameters: Number of weights; None if unknown.
+        facts: The facts of its training; empty if unknown.
+        same_data: Whether it was trained on this data with this split; None if unknown.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Prepared:
 
 
 def parse_candidates(texts: Sequence[str], *, preset: str) -> list[Candidate]:
-    """Candidates from what the user wrote: `FUSION`, `PRESET/FUSION` or a folder.
+    """Parses candidates: `FUSION`, `PRESET/FUSION` or a folder.
 
     Raises:
-        ExportError: Neither, or one twice.
+        ExportError: None of these, or the same one twice.
     """
     if repeated := sorted({text for text in texts if texts.count(text) > 1}):
         raise ExportError(f"Expected every candidate once. Received twice: {', '.join(repeated)}")
@@ -89,16 +89,16 @@ def prepare(
     budget: Budget,
     progress: bool | None,
 ) -> Prepared | None:
-    """Trains or loads a candidate, and writes its SavedModel where it has none.
+    """Trains or loads a candidate, and writes its SavedModel if it has none.
 
     Args:
         candidate: Which one.
-        dataset: To train it on.
+        dataset: The training data.
         scratch: An existing folder for SavedModels.
-        runs: Where to keep trained models; one that is there with the same settings isn't trained again.
-        seed: Of the training.
-        epochs: Of the training; None takes the preset's.
-        budget: What a training is taken off.
+        runs: Folder for trained models; one with the same settings isn't trained again.
+        seed: Seed of the training.
+        epochs: Epochs of the training; None: the preset's.
+        budget: The time budget of trainings.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Returns:
@@ -133,7 +133,7 @@ def prepare(
 def _kept(
     target: Path | None, candidate: Candidate, preset: Preset, dataset: Dataset, seed: int
 ) -> TrainedModel | None:
-    """What a comparison before this one has trained on the same data with the same settings."""
+    """The model that an earlier comparison trained on the same data with the same settings."""
     if target is None or not (target / RUN_FILE).is_file():
         return None
     kept = TrainedModel.load(target)
@@ -144,7 +144,7 @@ def _kept(
         "data_digest": dataset.digest,
         "answer": dataset.answer.kind,
     }
-    facts = {"answer": OneClass.kind, **kept.facts}  # runs of before there were others
+    facts = {"answer": OneClass.kind, **kept.facts}  # older runs had no other kind
     return kept if all(facts.get(key) == value for key, value in wanted.items()) else None
 
 

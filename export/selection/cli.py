@@ -16,13 +16,13 @@ __all__ = ["add_compare"]
 
 _CANDIDATES = """\
 a candidate is
-  one of {models}   to be trained, of the preset
-  PRESET/FUSION                                                 the same, of another preset
+  one of {models}   to be trained, with the preset
+  PRESET/FUSION                                                 the same, with another preset
   a run that `train --out` wrote
   the folder of an exported version, such as models/emoji/3
 
 Quality (accuracy; of tags mean average precision, of scores R²), calibration and speed are those
-of the exported SavedModel, asked by the signature that clients use. The table has 95 % intervals;
+of the exported SavedModel, by the signature that clients use. The table has 95 % intervals;
 AGAINST is the difference to the better single input on the same rows.
 """
 
@@ -34,16 +34,16 @@ def add_compare(commands: Any) -> None:
     )
     compare.formatter_class = argparse.RawDescriptionHelpFormatter
     compare.epilog = _CANDIDATES.format(models=" ".join((*BASELINES, *FUSIONS)))
-    compare.add_argument("folder", type=Path, help="the data: has manifest.csv")
+    compare.add_argument("folder", type=Path, help="data folder with manifest.csv")
     compare.add_argument(
         "candidates", nargs="*", metavar="CANDIDATE", help="default: each input alone, and every fusion"
     )
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="keep the trained models, compare.json and .png")
     compare.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
-    compare.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
-    compare.add_argument("--seed", type=int, default=0, help="of split and trainings (default: %(default)s)")
+    compare.add_argument("--epochs", type=positive, metavar="N", help="default: the preset's")
+    compare.add_argument("--seed", type=int, default=0, help="seed of split and trainings (default: %(default)s)")
     compare.add_argument(
-        "--budget", type=duration, metavar="TIME", help="for all trainings, such as 10m; what does not fit is left out"
+        "--budget", type=duration, metavar="TIME", help="for all trainings, such as 10m; the rest is skipped"
     )
     add_answer(compare)
     add_json(compare)

@@ -1,4 +1,4 @@
-"""Compares candidates on the held-out rows, each as it is served: right or wrong, how sure, how fast, how large."""
+"""Compares candidates on the held-out rows, each as it is served: quality, calibration, speed and size."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from export.training.presets import BASELINES
 __all__ = ["Comparison", "Measured", "choose", "compare"]
 
 _ROUNDS: Final = 5
-_SLICE: Final = 0.3  # seconds of calls in a row, before it is another candidate's turn
+_SLICE: Final = 0.3  # seconds of consecutive calls before the next candidate's turn
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """What was found out about one candidate.
+    """The measurements of one candidate.
 
     Attributes:
         name: The candidate's.
         quality: The comparison's figure on the held-out rows.
-        gain: By how much it is higher than the yardstick's on the same rows; None for the yardstick itself.
+        gain: How much higher it is than the baseline's on the same rows; None for the baseline itself.
         without: The figure without an optional input, by its name.
-        loss: As `export.measures.measure` gives it.
-        calibration_error: Expected calibration error, of tags over all decisions; None of scores.
-        bins: What the calibration error is made of.
-        parameters: Number of weights; None where nobody wrote it down.
+        loss: The loss of `export.measures.measure`.
+        calibration_error: Expected calibration error, for tags over all decisions; None for scores.
+        bins: The bins of the calibration error.
+        parameters: Number of weights; None if unknown.
         size: Bytes of the SavedModel on disk, without `assets.extra`.
         memory: Bytes of resident memory when it is loaded and answers.
-        load_seconds: To load it.
-        latency: Milliseconds of a call, "p50" and "p95", by rows a call.
-        throughput: Rows a second in batches of 32, as many callers as cores.
-        train_seconds: How long its training took, if that is known.
+        load_seconds: Seconds to load it.
+        latency: Milliseconds of a call, "p50" and "p95", by rows of a call.
+        throughput: Rows a second in batches of 32, with as many callers as cores.
+        train_seconds: Seconds of its training, if known.
         same_data: Whether it was trained on this data with this split. If not, it may have seen the held-out
-            rows; None where nothing is known.
+            rows; None if unknown.
     """
 
     name: str
@@ -75,13 +75,13 @@ class Comparison:
     """All candidates, the best first.
 
     Attributes:
-        figure: What they are ranked by: a key of `export.measures.FIGURES`.
-        models: What was measured.
-        yardstick: The name that `gain` is against: the better single input, or else the first candidate.
-        choice: The name of the fastest among those that are within one standard error of the best.
+        figure: The figure that ranks them: a key of `export.measures.FIGURES`.
+        models: The measurements.
+        yardstick: Name of the baseline of `gain`: the better single input, or else the first candidate.
+        choice: Name of the fastest among those within one standard error of the best.
         left_out: Candidates that the budget had no time for.
         rows: Number of held-out rows.
-        data_digest: Of the data and its split.
+        data_digest: Digest of the data and its split.
     """
 
     figure: str
@@ -115,20 +115,20 @@ def compare(
     progress: bool | None = None,
     report: Callable[[str], Any] = lambda line: None,
 ) -> Comparison:
-    """Trains or loads every candidate and measures it in a process of its own.
+    """Trains or loads every candidate and measures each in a separate process.
 
     Args:
-        dataset: Its held-out rows are what is measured on.
+        dataset: The candidates are measured on its held-out rows.
         candidates: From `parse_candidates`, at least one.
-        runs: Where to keep trained models, so that they are not trained again.
-        seed: Of the trainings.
-        epochs: Of the trainings; None takes the preset's.
+        runs: Folder for trained models, so that they are not trained again.
+        seed: Seed of the trainings.
+        epochs: Epochs of the trainings; None: the preset's.
         budget: Seconds for the trainings. One that would not fit, going by the longest so far, is left out.
         progress: Whether to draw progress bars; None draws them on a terminal only.
-        report: Called with a line for people whenever the next step begins.
+        report: Called with a progress line at the beginning of each step.
 
     Raises:
-        ExportError: No candidates, one that can't be loaded or run, or one that knows other labels.
+        ExportError: No candidates, one that can't be loaded or run, or one with other labels.
     """
     if not candidates:
         raise ExportError("Expected at least one candidate. Received: none")
@@ -141,7 +141,7 @@ def compare(
             found = prepare(candidate, dataset, Path(scratch), budget=time_left, **options)
             if found is None:
                 left_out.append(candidate.name)
-                report(f"{candidate.name} is left out: {time_left.left:.0f} s of the budget are left")
+                report(f"{candidate.name} is skipped: {time_left.left:.0f} s of the budget are left")
             else:
                 prepared.append(found)
         served = [stack.enter_context(ServedModel(each.folder)) for each in prepared]
@@ -154,7 +154,7 @@ def compare(
 
 
 def _speeds(served: Sequence[ServedModel], progress: bool | None) -> list[dict[Any, Any]]:
-    """Latency by rows a call, and the throughput; the candidates take turns."""
+    """Latency by rows of a call, and throughput; the candidates take turns."""
     calls: list[dict[Any, list[float]]] = [{1: [], BATCH: [], "throughput": []} for _ in served]
     with tqdm(total=_ROUNDS * len(served), desc="Timing", unit="turn", disable=_disable(progress)) as bar:
         for _ in range(_ROUNDS):
@@ -223,15 +223,15 @@ def _compared(
 
 
 def choose(near: Sequence[bool], milliseconds: Sequence[float]) -> int:
-    """The position of the fastest among those that are within one standard error of the best.
+    """The position of the fastest among those within one standard error of the best.
 
     The rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees" (1984).
-    "Not clearly worse" would not do: where rows are few even nine points are not clear, and a
-    faster model would win by ignorance.
+    "Not significantly worse" would be too weak: with few rows even nine points are not significant,
+    and a faster but worse model would win.
 
     Args:
-        near: For each model whether it is.
-        milliseconds: How long a call of each takes.
+        near: For each model, whether it is within one standard error.
+        milliseconds: Time of a call of each model.
     """
     return min((position for position, here in enumerate(near) if here), key=lambda position: milliseconds[position])
 

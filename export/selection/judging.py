@@ -1,4 +1,4 @@
-"""How good candidates are on the same held-out rows, with intervals, by the figure of the kind of answer."""
+"""The quality of candidates on the same held-out rows, with intervals, by the figure of the kind of answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Array = npt.NDArray[Any]
 
 
 class Judge:
-    """Holds answers against the right ones.
+    """Compares answers with the right ones.
 
     Args:
-        answer: What the rows are examples of.
-        targets: Of each candidate the right answers, float32 array of shape (rows, labels): its labels may be in
-            another order.
+        answer: The kind of answer.
+        targets: The right answers for each candidate, float32 array of shape (rows, labels), in the order of its
+            labels.
         groups: The group of each row.
     """
 
@@ -37,7 +37,7 @@ class Judge:
         """The figure of a candidate on some rows.
 
         Args:
-            position: Which candidate.
+            position: Position of the candidate.
             values: Its answers.
             rows: Their positions.
         """
@@ -50,7 +50,7 @@ class Judge:
         return bootstrap(lambda rows: self.figure(position, values, rows), self._groups)
 
     def gain(self, values: Sequence[Array], one: int, other: int) -> Interval:
-        """By how much the figure of one candidate is higher than that of another on the same rows.
+        """How much higher the figure of one candidate is than that of another on the same rows.
 
         Args:
             values: Answers of every candidate.
@@ -65,7 +65,7 @@ class Judge:
         )
 
     def calibration(self, position: int, values: Array) -> tuple[float | None, list[Bin]]:
-        """See `statistics.calibration`; of tags over every decision, of scores none."""
+        """See `statistics.calibration`; for tags over every decision, for scores empty."""
         targets = self._targets[position]
         if self._answer.decided is None:
             return None, []

@@ -16,7 +16,7 @@ __all__ = ["keep", "summary", "table"]
 
 
 def table(comparison: Comparison) -> str:
-    """One line a candidate, the best first."""
+    """One line for each candidate, the best first."""
     optional = sorted({name for model in comparison.models for name in model.without})
     head = [
         "MODEL",
@@ -29,20 +29,20 @@ def table(comparison: Comparison) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """What the figures say, and what to mind about them."""
+    """Notes on the figures."""
     lines = [
-        f"On {comparison.rows} held-out rows, the rows of a group counted as one where they go together.",
-        f"Fastest of those that are within one standard error of the best: {comparison.choice}",
+        f"On {comparison.rows} held-out rows; rows of a group are not independent, and the intervals allow for that.",
+        f"Fastest of those within one standard error of the best: {comparison.choice}",
     ]
     for model in comparison.models:
         if model.same_data is False:
             lines.append(
-                f"Note: {model.name} was trained on other data or another split; it may know the held-out rows."
+                f"Note: {model.name} was trained on other data or another split; it may have seen the held-out rows."
             )
         elif model.same_data is None:
-            lines.append(f"Note: what {model.name} was trained on is not known; it may know these rows.")
+            lines.append(f"Note: the training data of {model.name} is unknown; it may have seen these rows.")
     if comparison.left_out:
-        lines.append(f"The budget had no time for {', '.join(comparison.left_out)}.")
+        lines.append(f"Skipped, as the budget was used up: {', '.join(comparison.left_out)}.")
     return "\n".join(lines)
 
 
@@ -70,7 +70,7 @@ def _interval(figure: str, interval: Interval) -> str:
 
 
 def _points(figure: str, interval: Interval) -> str:
-    """Differences of shares in points of per cent, others as they are."""
+    """Differences of shares in percentage points, others unchanged."""
     value, low, high = (f"{each * 100:+.1f}" if figure == "accuracy" else f"{each:+.3f}" for each in interval)
     return f"{value} ({low} to {high})"
 
@@ -79,7 +79,7 @@ def keep(comparison: Comparison, folder: Path) -> None:
     """Writes `compare.json` and `compare.png`.
 
     Raises:
-        OSError: They can't be written; what was there before is untouched.
+        OSError: They can't be written; older files are unchanged.
     """
     figures = json.dumps(comparison.to_json(), ensure_ascii=False, indent=1) + "\n"
     for name, data in (("compare.json", figures.encode("utf-8")), ("compare.png", _draw(comparison))):
@@ -110,7 +110,7 @@ def _draw(comparison: Comparison) -> bytes:
     figure_name = FIGURES[comparison.figure]
     bars.set_xlabel(f"{figure_name} on {comparison.rows} held-out rows, 95 % interval")
     bars.grid(axis="x", alpha=0.3)
-    speed.set(xlabel="milliseconds a call of one row (p50)", ylabel=figure_name, xscale="log")
+    speed.set(xlabel="milliseconds for one row (p50)", ylabel=figure_name, xscale="log")
     speed.xaxis.set_major_formatter("{x:g}")
     speed.xaxis.set_minor_formatter("{x:g}")
     speed.grid(alpha=0.3)

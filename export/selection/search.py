@@ -1,8 +1,8 @@
 """A small search for good settings, by successive halving.
 
-Every setting is trained a little, the better ones longer, the best one fully and on all training
-rows. What is better is decided on rows taken out of the training rows, group by group: the
-held-out rows take no part, so the figures on them are still those of rows nobody has seen.
+Every setting is trained briefly, the better ones longer, the best one fully and on all training
+rows. Settings are ranked on validation rows, which are taken from the training rows group by group;
+the held-out rows are not used, so figures on them stay valid.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = MappingProxyType(
         "dropout": lambda usual: (usual, min(usual + 0.15, 0.8)),
     }
 )
-"""Fields of `Preset` that are tried, and the values; the preset's own first."""
+"""Fields of `Preset` to try, and their values; the preset's own comes first."""
 
 _RUNGS: Final = (1 / 4, 1 / 2)
-"""The share of the epochs that a setting is trained for, before a third of them continue."""
+"""The share of the epochs that a setting is trained for before the best third continues."""
 
 _VALIDATION: Final = 0.2
 
 
 @dataclasses.dataclass(slots=True)
 class Setting:
-    """One way to train, and how good it was on validation rows after each of its trainings, by `RANKED_BY`."""
+    """One setting, and its figure by `RANKED_BY` on validation rows after each of its trainings."""
 
     fusion: str
     preset: Preset
@@ -51,11 +51,11 @@ class Setting:
 
     @property
     def rank(self) -> tuple[int, float, float]:
-        """What sorts settings, the best first: how far it came, then the figure, then loss."""
+        """The sort key of settings, the best first: rounds completed, then figure, then loss."""
         return -len(self.qualities), -self.qualities[-1] if self.qualities else 0.0, self.loss
 
     def to_json(self) -> dict[str, Any]:
-        """What was tried and what came of it."""
+        """The settings that were tried, with their results."""
         knobs = {name: getattr(self.preset, name) for name in KNOBS}
         return {"fusion": self.fusion, **knobs, "qualities": self.qualities}
 
@@ -88,23 +88,23 @@ def search(
     Args:
         dataset: Its training rows give the validation rows too.
         settings: From `grid`, at least one.
-        seed: Of the trainings and of the choice of validation rows.
+        seed: Seed of the trainings and of the choice of validation rows.
         optional: Inputs that may be missing, as in `train`.
         background: Under transparent pixels, as in `train`.
-        budget: Seconds for everything. The search ends when no more than the last training fits;
-            one setting is tried whatever it takes.
+        budget: Seconds for everything. The search ends when only the last training still fits;
+            one setting is tried in any case.
         progress: Whether to draw progress bars; None draws them on a terminal only.
-        report: Called with a line for people whenever the next training begins.
+        report: Called with a progress line at the beginning of each training.
 
     Raises:
-        ExportError: No settings, no validation rows to be had, or a training that `train` refuses.
+        ExportError: No settings, no possible validation rows, or a training that `train` refuses.
     """
     if not settings:
         raise ExportError("Expected at least one setting to try. Received: none")
     begin, figure = time.monotonic(), RANKED_BY[dataset.answer.kind]
     inner = dataclasses.replace(dataset, rows=dataset.select("train")).resplit(_VALIDATION, salt=f"validation {seed} ")
     if not inner.select("test"):
-        raise ExportError("Expected training rows of which some can be set aside. Received: one group for every label")
+        raise ExportError("Expected enough training rows to set some aside. Received: one group for every label")
     left, remaining = Budget(budget), list(settings)
     options: dict[str, Any] = {"seed": seed, "optional": optional, "background": background, "progress": progress}
     for number, share in enumerate(_RUNGS, 1):
@@ -134,7 +134,7 @@ def search(
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """What was tried, the best first: from the facts of a search."""
+    """A table of the settings of a search, the best first."""
     head = ["FUSION", *(name.replace("_", " ").upper() for name in KNOBS)]
     lines = [[*head, *(f"ROUND {number}" for number in range(1, len(_RUNGS) + 1))]]
     for each in found["tried"]:

@@ -1,7 +1,7 @@
-"""A SavedModel measured in a process of its own, by the loader and the signature that a server uses.
+"""Measures a SavedModel in a separate process, with the loader and the signature that a server uses.
 
-A process each, so that memory is the model's alone, and all of them alive together, so that the
-calls of one can alternate with those of the others: what else the machine does then hits all alike.
+Each model has its own process, so that memory is that of the model only. All processes run at the same
+time, so that the models can take turns and other load on the machine affects them equally.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from export.errors import ExportError
 __all__ = ["BATCH", "Answers", "ServedModel"]
 
 BATCH: Final = 32
-"""Rows a call where many are asked for."""
+"""Rows of a call with many rows."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answers:
-    """What a served model answered, and what it takes to serve it.
+    """The answers of a served model, and its load time and memory.
 
     Attributes:
-        spec: What the model says of itself.
+        spec: The model's spec.
         values: float32 array of shape (rows, labels): the answers.
         without: The same without an optional input, by its name.
         targets: float32 array of shape (rows, labels): the right answers.
-        load_seconds: To load it.
-        memory: Bytes of resident memory that the loaded model and its first batches take.
+        load_seconds: Seconds to load it.
+        memory: Bytes of resident memory of the loaded model and its first batches.
     """
 
     spec: PreprocessingSpec
@@ -55,7 +55,7 @@ class Answers:
 
 
 class ServedModel:
-    """A SavedModel in a process of its own. A context manager."""
+    """A SavedModel in a separate process. A context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,10 +71,10 @@ class ServedModel:
         self._process.shutdown(cancel_futures=True)
 
     def answers(self, rows: Sequence[Row]) -> Answers:
-        """Loads the model and asks it about every row; once.
+        """Loads the model and predicts for every row. Call it once.
 
         Raises:
-            ExportError: It can't be loaded or run, knows other labels than the rows, or its process died.
+            ExportError: It can't be loaded or run, has other labels than the rows, or its process died.
         """
         return self._run(_answers, self._folder, tuple(rows))  # type: ignore[no-any-return]
 
@@ -95,13 +95,13 @@ class ServedModel:
             ) from error
 
 
-# What follows runs in the process.
+# The following code runs in the process.
 
 _loaded: dict[str, Any] = {}
 
 
 def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
-    # TensorFlow is for the process alone to load.
+    # Only this process loads TensorFlow.
     from duoserve.preprocessing.preprocessor import Preprocessor
     from export.dataset.data import DataError, encode
     from export.publish.session import SessionModel, start_runtime
@@ -149,7 +149,7 @@ def _throughput(seconds: float) -> float:
 
 
 def _caller(batch_size: int) -> Callable[[], Any]:
-    """One call with as many rows, the first ones again and again where there are fewer."""
+    """One call with this number of rows, repeating the first ones if there are fewer."""
     positions = np.arange(batch_size) % len(_loaded["tokens"])
     inputs = {name: np.ascontiguousarray(_loaded[name][positions]) for name in ("image", "tokens")}
     return lambda: _loaded["model"].run(SERVING_DEFAULT, inputs)

@@ -1,5 +1,5 @@
-"""How sure a figure is. Rows of one group (variants of one emoji, say) are right or wrong together, so they count as
-less than as many rows that have nothing to do with each other.
+"""Confidence intervals. Rows of one group (variants of one emoji, say) tend to be right or wrong together, so they
+count for less than independent rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 _Z: Final = 1.959964  # of the normal distribution, two-sided 95 %
 _DRAWS: Final = 10_000
-_FIGURE_DRAWS: Final = 1000  # of figures that take longer than a sum
+_FIGURE_DRAWS: Final = 1000  # for figures that take longer to compute than a sum
 _BINS: Final = 10
 
 
@@ -34,7 +34,7 @@ class Interval(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Answers of about one probability: how sure they were on average, how many were right, how many there are."""
+    """A bin of answers of similar probability: mean probability, share that is right, number of rows."""
 
     confidence: float
     accuracy: float
@@ -44,7 +44,7 @@ class Bin(NamedTuple):
 def proportion(right: Array, groups: Sequence[str]) -> Interval:
     """The share that is right, with Wilson's interval.
 
-    For as many rows as the groups are worth: the variance over groups decides how many that is.
+    It uses the effective number of rows, which follows from the variance over groups.
 
     Args:
         right: bool array of shape (rows,), at least one row.
@@ -66,7 +66,7 @@ def proportion(right: Array, groups: Sequence[str]) -> Interval:
 
 
 def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence[str]], *, seed: int = 0) -> Interval:
-    """By how much more often `one` is right than `other`, on the same rows: a paired bootstrap.
+    """How much more often `one` is right than `other`, on the same rows: a paired bootstrap.
 
     Every draw takes runs at random, then groups at random, so the interval covers the chance in
     the training and the chance in what was held out.
@@ -74,8 +74,8 @@ def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence
     Args:
         one: A bool array of shape (rows,) for each run.
         other: The same rows in the same runs.
-        groups: The group of each row, for each run. A group that several runs held out is one.
-        seed: Of the draws.
+        groups: The group of each row, for each run. A group of several runs counts as one group.
+        seed: Seed of the draws.
     """
     codes, count = _codes([group for run in groups for group in run])
     ends = np.cumsum([len(run) for run in groups])[:-1]
@@ -87,7 +87,7 @@ def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence
     draw = np.random.default_rng(seed)
     runs = draw.multinomial(len(one), np.full(len(one), 1 / len(one)), _DRAWS)
     members = draw.multinomial(count, np.full(count, 1 / count), _DRAWS)
-    # A run of a draw whose every group was left out says nothing; the others stand for it.
+    # A run without any drawn group has no value; the other runs replace it.
     drawn_rows = ((members @ rows.T) * runs).sum(axis=1)
     drawn = ((members @ differences.T) * runs).sum(axis=1)[drawn_rows > 0] / drawn_rows[drawn_rows > 0]
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -95,12 +95,12 @@ def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence
 
 
 def bootstrap(figure: Callable[[Array], float], groups: Sequence[str], *, seed: int = 0) -> Interval:
-    """A figure that is no share of rows, with the interval of a bootstrap over groups.
+    """A figure other than a share of rows, with the interval of a bootstrap over groups.
 
     Args:
-        figure: Of rows, given their positions, where one may be several times.
+        figure: Computes it from positions of rows, which may repeat.
         groups: The group of each row.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     codes, count = _codes(groups)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
@@ -116,13 +116,13 @@ def bootstrap(figure: Callable[[Array], float], groups: Sequence[str], *, seed: 
 def resampled(values: Sequence[float], share: float) -> Interval:
     """The mean over splits of one data set, with the corrected resampled t interval.
 
-    Splits share most of their rows, so what was found on them varies less than on data sets of their own. The
-    correction makes up for it: the variance counts 1/n + test/train times, not 1/n times (Nadeau and Bengio,
+    Splits share most of their rows, so their results vary less than those of separate data sets. The
+    correction multiplies the variance by 1/n + test/train instead of 1/n (Nadeau and Bengio,
     "Inference for the Generalization Error", Machine Learning 52, 2003).
 
     Args:
-        values: What was found on each split, at least two.
-        share: Of the rows, what each split holds out, above 0 and below 1.
+        values: The result of each split, at least two.
+        share: The share of the rows that each split holds out, above 0 and below 1.
     """
     mean = float(np.mean(values))
     variance = float(np.var(values, ddof=1)) * (1 / len(values) + share / (1 - share))
@@ -141,9 +141,9 @@ def _student(freedom: int) -> float:
 
 
 def calibration(probabilities: Array, classes: Array) -> tuple[float, list[Bin]]:
-    """Expected calibration error, and what it is made of.
+    """Expected calibration error, and its bins.
 
-    The error is the distance between how sure the model says it is and how often it is right,
+    The error is the distance between the mean probability of the answers and the share that is right,
     averaged over the rows, in ten bins of equal width.
 
     Args:

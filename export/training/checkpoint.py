@@ -1,8 +1,8 @@
-"""The state of a training in one file, so that it continues after a kill as if nothing had happened.
+"""The state of a training in one file, so that it resumes exactly after a kill.
 
-Everything that the next step depends on is in it: weights, moments of the optimizer, gradients
-that are being added up, scale of the loss, state of the random generators, running averages of
-the metrics. The batches need no state: they depend on the seed and the number of the step.
+It holds everything that the next step depends on: weights, moments of the optimizer, accumulated
+gradients, loss scale, state of the random generators, running averages of the metrics.
+Batches need no state: they depend on the seed and the number of the step.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _FORMAT: Final = 1
 
 
 class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
-    """Writes the state of the model that it is a callback of, and puts it back.
+    """A callback that writes the state of its model, and restores it.
 
     Args:
-        path: The file, which keeps its old state until the new one is complete; None counts and writes nothing.
-        training: What makes this training another one than others, as JSON.
+        path: The file, which keeps its old state until the new one is complete; None: only counts steps.
+        training: Identifies this training, as JSON.
         steps: Steps of an epoch.
         every: Seconds between two writes.
 
     Attributes:
-        step: Steps that are done, of all epochs.
-        history: The logs of every epoch that is done, by name.
+        step: Completed steps, over all epochs.
+        history: The logs of every completed epoch, by name.
 
     Raises:
         ExportError: The file is damaged, or of another training.
@@ -69,20 +69,20 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         if different:
             received = "; ".join(f"{key} {found.get(key)!r}, now {self._training.get(key)!r}" for key in different)
             raise ExportError(
-                f"Expected {path} to be of this training (another FILE starts anew). Received: {received}"
+                f"Expected {path} to be of this training (another FILE starts a new one). Received: {received}"
             )
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Puts the state back: not before, because Keras has just set the averages to 0."""
+        """Restores the state. Not earlier, because Keras has just set the averages to 0."""
         if self._arrays is None:
             return
         self._assign(self._variables(), self._arrays)
         self._arrays = None
-        if self.step % self._steps == 0:  # written after an epoch: its averages are not the next one's
+        if self.step % self._steps == 0:  # written after an epoch, so the next one starts with fresh averages
             self.model.reset_metrics()
 
     def finish(self, model: keras.Model) -> None:
-        """Puts the weights back of a training that was done, where nothing builds the rest any more."""
+        """Restores the weights of a completed training, where no optimizer is built any more."""
         assert self._arrays is not None
         self._assign(model.variables, self._arrays[: len(model.variables)])
 
@@ -106,7 +106,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.new")
         with new.open("wb") as file:
-            # As they are: NumPy copies each when its turn comes, and they are never in memory twice.
+            # Not copied here: NumPy copies one at a time, so they are never all in memory twice.
             arrays = {f"arrays/{number}": variable for number, variable in enumerate(variables)}
             np.savez(file, record=np.array(json.dumps(record)), **arrays)
             file.flush()

@@ -29,12 +29,12 @@ def add_train(commands: Any) -> None:
         help="has manifest.csv: columns image (or audio),text,label and maybe split; in place of label a column for"
         " each score, such as 'price [EUR]'",
     )
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="where to keep the trained model")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for the trained model")
     train.add_argument("--preset", choices=PRESETS, default="compact", help="architecture (default: %(default)s)")
     train.add_argument(
         "--fusion", choices=FUSIONS, help="how the two inputs meet (default: concat; with --search, all are tried)"
     )
-    train.add_argument("--epochs", type=positive, metavar="N", help="default: what suits the preset")
+    train.add_argument("--epochs", type=positive, metavar="N", help="default: the preset's")
     train.add_argument("--seed", type=int, default=0, help="same seed, same model (default: %(default)s)")
     add_answer(train)
     train.add_argument(
@@ -42,14 +42,14 @@ def add_train(commands: Any) -> None:
         type=names,
         metavar="image,text",
         default=(),
-        help="inputs that callers may leave out, one or both: the model learns to answer without",
+        help="inputs that callers may leave out, one or both: the model learns to answer without them",
     )
     train.add_argument(
         "--background",
         type=colour,
         metavar="R,G,B",
         default=BACKGROUND,
-        help="what transparent pixels are composited on, in training and in serving (default: 255,255,255, white)",
+        help="colour under transparent pixels, in training and serving (default: 255,255,255, white)",
     )
     train.add_argument(
         "--search", action="store_true", help="try a few settings on part of the training rows, then train the best"
@@ -73,7 +73,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.budget and not options.search:
         options.wrong_usage("argument --budget: expected with --search only")
     if options.search and run != Running():
-        options.wrong_usage("expected --search alone: it does not know precision, devices, streams and checkpoints")
+        options.wrong_usage("expected --search without precision, devices, streams and checkpoints")
     check_target(options.out)  # before the work, not after it
     dataset = load_dataset(options.folder, answer=options.answer, seed=options.seed, background=options.background)
     if dataset.note:
@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace) -> int:
             say(table(trained.facts["search"]))
         answer = trained.spec.answer
         good = shown(answer, trained.facts["metrics"])
-        say(f"Trained in {trained.facts['seconds']:.0f} s; {good} on held-out pairs; in {options.out}")
+        say(f"Trained in {trained.facts['seconds']:.0f} s; {good} on held-out rows; in {options.out}")
         for name, metrics in trained.facts["missing"].items():
             missing = trained.spec.medium if name == IMAGE else name
             say(f"Without the {missing}: {shown(answer, metrics)}")

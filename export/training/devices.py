@@ -1,4 +1,4 @@
-"""Several devices for one training: each takes its share of every batch, all have the same weights."""
+"""Several devices for one training: each takes a share of every batch, all have the same weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["share_statistics", "strategy"]
 
 
 def strategy(devices: int) -> tf.distribute.Strategy:
-    """One device, or so many replicas: GPUs where there are as many, else parts of the CPU.
+    """One device, or this number of replicas: GPUs if there are enough, otherwise parts of the CPU.
 
     Raises:
-        ExportError: More than one, and TensorFlow is at work already in this process.
+        ExportError: More than one, but TensorFlow has already started in this process.
     """
     if devices == 1:
         return tf.distribute.get_strategy()

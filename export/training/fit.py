@@ -26,7 +26,7 @@ __all__ = ["computing_in", "fit"]
 
 @contextlib.contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Layers that are made here compute in this precision, and keep their weights in float32."""
+    """A context manager: layers made inside compute in this precision, and keep their weights in float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
     try:
@@ -49,7 +49,7 @@ def fit(
     run: Running,
     training: Mapping[str, Any],
 ) -> dict[str, list[float]]:
-    """Trains a model of `build_model` in place; the loss, and the accuracy where there is one, of every epoch.
+    """Trains a model of `build_model` in place; returns the loss, and any accuracy, of every epoch.
 
     Call it under the strategy and the precision that the model was built with.
 
@@ -58,13 +58,13 @@ def fit(
         arrays: The training rows.
         texts: Their texts, in the same order.
         spec: The model's preprocessing.
-        preset: Epochs, rates and what regularises.
-        fusion: The model's; a baseline has one branch only, and no loss of its own for each.
-        head: The model's: its loss.
+        preset: Epochs, rates and regularisation.
+        fusion: The model's fusion; a baseline has one branch only, without branch losses.
+        head: The model's head, with its loss.
         seed: Decides the order of rows and how they are varied.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
         run: How it runs.
-        training: What makes this training another one than others: a checkpoint of another is refused.
+        training: Identifies this training: the checkpoint of another one is refused.
 
     Raises:
         ExportError: The checkpoint is damaged or of another training.
@@ -79,14 +79,14 @@ def fit(
         shift=round(preset.shift * preset.image_size),
         segmentations=segmentations(texts, spec, preset.segmentations),
         seed=seed,
-        least=run.devices,  # a replica without a row would divide by none
+        least=run.devices,  # a replica without a row would divide by zero
     )
     steps = len(batches)
     _compile(trainer, preset, head, steps=preset.epochs * steps, accumulate=run.accumulate)
     checkpoint = Checkpoint(run.checkpoint, training, steps=steps, every=run.checkpoint_every)
     done = checkpoint.step
     if 0 < done < preset.epochs * steps:
-        # Keras makes these variables in the first step, which is too late to put their values back.
+        # Keras creates these variables in the first step, which is too late to restore their values.
         trainer.optimizer.build(trainer.trainable_variables)
         trainer.test_on_batch(*batches.batch(0, 0))
     bar = ProgressBar(progress, epochs=preset.epochs, steps=preset.epochs * steps, done=done)
@@ -110,7 +110,7 @@ def fit(
         checkpoint.finish(trainer)
     else:
         checkpoint.write()
-    # Keras puts an output's name before its metrics, where the model has more than one output.
+    # Keras prefixes metrics with the output's name if the model has several outputs.
     keys = {"loss": "loss", **{key: name for name in head.metrics for key in (name, f"{head.name}_{name}")}}
     return {
         keys[key]: [round(value, 4) for value in values] for key, values in checkpoint.history.items() if key in keys
@@ -122,14 +122,14 @@ def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, head: H
     outputs = {head.name: model.output}
     if preset.branch_loss and fusion not in BASELINES:
         # Fused alone, the branch that learns faster (the text, which it memorises) leaves the other nothing
-        # to learn. A loss of its own keeps each branch learning; its head is thrown away after.
+        # to learn. A separate loss keeps each branch learning; its head is discarded afterwards.
         for name in (IMAGE_FEATURES, TEXT_FEATURES):
             outputs[f"{name}_alone"] = head.build(model.get_layer(name).output, f"{name}_alone")
     return keras.Model(model.input, outputs)
 
 
 def _parts(done: int, steps: int, epochs: int) -> Iterator[tuple[int, int]]:
-    """First and last step, without the last, of what is still to do: an epoch that was broken off, and the others."""
+    """First and last step (exclusive) of the remaining epochs, beginning with an interrupted one."""
     if rest := done % steps:
         yield done, done - rest + steps
         done += steps - rest

@@ -16,27 +16,27 @@ from keras import layers
 __all__ = ["FUSE", "FUSED", "Alone", "Fusion", "WeightedSum"]
 
 FUSED: Final = "fused"
-"""The layer that gives the vector which has both inputs in it."""
+"""The layer whose output vector contains both inputs."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Fusion = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 def concat(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
-    """Both vectors, one after the other."""
+    """Both vectors, concatenated."""
     return layers.Concatenate(name=FUSED)([image, text])
 
 
 def weighted_sum(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
-    """Both vectors brought to one width and added with learned weights that add up to 1."""
+    """Both vectors projected to one width and added with learned weights that sum to 1."""
     image, text = layers.Dense(width, name="image_in_sum")(image), layers.Dense(width, name="text_in_sum")(text)
     return WeightedSum(name=FUSED)([image, text])
 
 
 def attention(regions: Tensor, image: Tensor, text: Tensor, width: int) -> Tensor:
-    """The text asks, the regions of the image answer; the answer beside both vectors.
+    """Attention of the text over the regions of the image; the result is concatenated with both vectors.
 
-    `image` stays in, so that what the text does not ask for still counts.
+    `image` is included, so that regions without attention still count.
     """
     regions = layers.Reshape((-1, regions.shape[-1]), name="regions")(regions)
     query = layers.Reshape((1, width), name="query")(layers.Dense(width, name="query_of_text")(text))
@@ -66,7 +66,7 @@ class WeightedSum(layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="duoserve")
 class Alone(layers.Layer):  # type: ignore[misc]
-    """The first of its inputs. The others don't count: a saved model has to have every input in use."""
+    """The first of its inputs. It takes the others too because a saved model has to use every input."""
 
     def call(self, inputs: Any) -> Any:
         return inputs[0]

@@ -1,4 +1,4 @@
-"""The last layers of a model and what trains them, by kind of answer."""
+"""The last layers of a model and their losses, by kind of answer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Tensor = Any  # keras.KerasTensor: keras has no types to check against
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Head:
-    """What follows the features.
+    """The layers after the features.
 
     Attributes:
-        name: Of the output.
-        build: `(features, name) -> output`, of shape (batch, columns), float32 whatever the policy.
+        name: Name of the output.
+        build: `(features, name) -> output`, of shape (batch, columns), float32 under any policy.
         loss: `(label_smoothing) -> loss` on the targets.
-        metrics: What an epoch reports beside the loss.
+        metrics: The metrics of an epoch beside the loss.
     """
 
     name: str
@@ -41,7 +41,7 @@ def head(answer: Answer, targets: Targets) -> Head:
     """The head of a model with this answer.
 
     Args:
-        answer: What it answers with.
+        answer: The kind of answer.
         targets: Of the training rows: float array of shape (rows, columns). Their mean and deviation matter for scores.
     """
     return _HEADS[answer.kind](targets)
@@ -55,7 +55,7 @@ def _classes(targets: Targets) -> Head:
 
 
 def _yes_no(targets: Targets) -> Head:
-    """One sigmoid, and what is left of it as the column of "no"."""
+    """One sigmoid for "yes", and its complement for "no"."""
 
     def build(features: Tensor, name: str) -> Tensor:
         yes = layers.Dense(1, activation="sigmoid", dtype="float32", name=f"{name}_yes")(features)
@@ -75,7 +75,7 @@ def _tags(targets: Targets) -> Head:
 
 
 def _scores(targets: Targets) -> Head:
-    """Numbers in their own units; what is trained is their distance in standard deviations of the training rows."""
+    """Numbers in their own units; the loss is in standard deviations of the training rows."""
     mean, deviation = targets.mean(axis=0, dtype=np.float64), targets.std(axis=0, dtype=np.float64)
 
     def build(features: Tensor, name: str) -> Tensor:

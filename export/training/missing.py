@@ -1,10 +1,9 @@
-"""A model that answers when one of its inputs is missing, because it has learned to.
+"""Layers of a model that learns to answer when one of its inputs is missing.
 
-A missing image is all zeros, a missing text all padding: what the contract sends for them. The
-features that a branch makes of such an input are replaced by learned ones, the best guess of a
-model that sees nothing there. In training, rows lose an optional input at random; the branches
-themselves never see zeros then, so what they learn (the batch normalisation above all) is not
-disturbed.
+By the contract, a missing image is all zeros, a missing text all padding. A branch's features of
+such an input are replaced by learned ones. In training, rows lose an optional input at random; the
+branches themselves still see the real input, so that their statistics (batch normalisation above
+all) are not disturbed.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def check_optional(names: Sequence[str], *, dropout: float) -> tuple[str, ...]:
 
 
 def without(arrays: Arrays, name: str, pad_id: int) -> Arrays:
-    """The rows as they are sent without their image or without their text; takes no memory."""
+    """The rows without their image or without their text; takes no memory."""
     images, tokens = arrays.images, arrays.tokens
     if name == IMAGE:
         images = np.broadcast_to(np.zeros((), images.dtype), images.shape)
@@ -53,10 +52,10 @@ def without(arrays: Arrays, name: str, pad_id: int) -> Arrays:
 
 @keras.saving.register_keras_serializable(package="duoserve")
 class MissingInputs(layers.Layer):  # type: ignore[misc]
-    """Learned features in the place of those of a missing input.
+    """Replaces the features of a missing input by learned ones.
 
     Takes [image, tokens, regions, seen, read]: both inputs, the image as features of shape (batch, height,
-    width, channels) and as one vector, the text as one vector. Gives the last three.
+    width, channels) and as one vector, the text as one vector. Returns the last three.
 
     Args:
         optional: Which inputs may be missing.
@@ -86,7 +85,7 @@ class MissingInputs(layers.Layer):  # type: ignore[misc]
             missing = ops.all(image == 0, axis=(1, 2, 3))
             if draw is not None:
                 missing = ops.logical_or(missing, draw < share)
-            # Zeros do: what attends to regions has a bias that it can learn for them.
+            # Zeros are enough: attention over regions has a bias that it can learn for them.
             regions = _replaced(regions, missing, 0.0)
             seen = _replaced(seen, missing, self.no_image)
         if TEXT in self.optional:

@@ -1,6 +1,6 @@
-"""The architectures, by name: uint8 `image` and int32 `tokens` in, the answer out, by `export.training.heads`.
+"""The architectures, by name: from uint8 `image` and int32 `tokens` to the answer of `export.training.heads`.
 
-Both read the tokens with an LSTM that skips padding; a text without a token leaves it in its
+Both read the tokens with an LSTM that skips padding; a text without tokens leaves it in its
 initial state, zeros. `use_cudnn=False` everywhere: a cuDNN kernel does not load on a CPU server.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["BUILDERS", "IMAGE_FEATURES", "TEXT_FEATURES", "build_model"]
 
 IMAGE_FEATURES: Final = "image_features"
 TEXT_FEATURES: Final = "text_features"
-"""The layers where each branch ends: what training may give a loss of its own."""
+"""The last layers of the branches, which training may give their own loss."""
 
 Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Branches = tuple[Tensor, Tensor, Tensor]
@@ -35,11 +35,11 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
     """A model without training.
 
     Args:
-        preset: Its sizes; `preset.name` picks the architecture.
-        spec: Gives the shapes of the inputs, and which of them may be missing.
+        preset: Its sizes; `preset.name` selects the architecture.
+        spec: The shapes of the inputs, and which of them may be missing.
         fusion: One of FUSIONS, or of BASELINES.
         vocabulary: One more than the largest token id.
-        head: Makes the answer of the joined features.
+        head: Makes the answer from the joined features.
 
     Raises:
         ExportError: No such architecture or fusion, or an image too small for the convolutions.
@@ -71,10 +71,10 @@ def build_model(preset: Preset, spec: PreprocessingSpec, *, fusion: str, vocabul
 def reference(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
     """The published architecture: two convolutions and a pooling; embedding and LSTM.
 
-    As published it can't run: it joins a 4-D tensor with a 2-D one. Flattened, the image would
+    As published it can't run: it concatenates a 4-D tensor with a 2-D one. Flattened, the image would
     be 774,400 numbers against the text's 128, and a Dense layer on them 30 times the rest of the
-    model; so the regions are averaged into one vector of 64. The price: where something is in
-    the image counts for attention alone.
+    model; so the regions are averaged into one vector of 64. The price: only
+    attention uses positions in the image.
     """
     regions = layers.Rescaling(1 / 255, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):
@@ -89,7 +89,7 @@ def reference(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) ->
 
 
 def compact(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> Branches:
-    """A deeper CNN and a bidirectional LSTM, regularised; small for a few thousand pairs, large for many."""
+    """A deeper CNN and a bidirectional LSTM, regularised; small for a few thousand rows, large for many."""
     regions = layers.Rescaling(1 / 127.5, offset=-1, name="scaled")(image)
     for number, filters in enumerate(preset.filters, 1):
         if number > 1:
@@ -114,7 +114,7 @@ def compact(preset: Preset, image: Tensor, tokens: Tensor, vocabulary: int) -> B
 
 
 def _checked(regions: Tensor) -> Tensor:
-    """Keras pools a single pixel to none without a word, and the average of none is not a number."""
+    """Keras silently pools a single pixel to none, and an average over nothing is NaN."""
     if 0 in regions.shape[1:3]:
         raise ValueError("no pixel is left after the last pooling")
     return regions

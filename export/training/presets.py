@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["BASELINES", "FUSIONS", "PRESETS", "Preset"]
 
 FUSIONS: Final = ("concat", "weighted_sum", "attention")
-"""How the two inputs meet. `export.training.fusion` has one function for each."""
+"""How the two inputs are joined. `export.training.fusion` has one function for each."""
 
 BASELINES: Final = ("image_only", "text_only")
 """Not fusions: one branch alone, to measure what a fusion adds."""
@@ -30,18 +30,18 @@ class Preset:
         embedding: Width of the token embedding.
         text_units: Units of the LSTM, in each direction where there are two.
         filters: Filters of the convolutions, first to last.
-        width: Width in which the branches meet.
-        dropout: Share of the features that training hides.
+        width: Common width of the branches.
+        dropout: Share of the features that training drops.
         epochs: Passes over the training rows.
-        batch_size: Rows a step.
-        learning_rate: Of Adam; where it starts, if it decays.
-        decay: Whether the learning rate goes down to zero, along a cosine.
+        batch_size: Rows of a step.
+        learning_rate: Learning rate of Adam, at the start if it decays.
+        decay: Whether the learning rate falls to zero along a cosine.
         weight_decay: Decoupled weight decay; 0 is plain Adam.
-        label_smoothing: Share of the target that is spread over all classes; not of tags and scores.
+        label_smoothing: Share of the target that is spread over all classes; not for tags and scores.
         branch_loss: Weight of the loss of each branch alone, beside that of the fused output.
-        shift: By how much images are moved in training, as a share of their size.
+        shift: By how much images are shifted in training, as a share of their size.
         modality_dropout: Share of the rows that lose an input in training, where inputs are optional.
-        segmentations: From how many ways to cut a text into tokens training draws; 1 is the usual one.
+        segmentations: Number of tokenisations of a text that training draws from; 1: only the usual one.
     """
 
     name: str
@@ -90,7 +90,7 @@ PRESETS: Final = MappingProxyType(
     {
         # For a laptop's CPU, and the default.
         "compact": _COMPACT,
-        # 100 million parameters or more whatever the vocabulary: to be measured, and for data that earn it.
+        # 100 million parameters or more for any vocabulary: for measurements, and for large data.
         "large": dataclasses.replace(
             _COMPACT,
             name="large",
@@ -103,7 +103,7 @@ PRESETS: Final = MappingProxyType(
             epochs=10,
             learning_rate=2e-4,
         ),
-        # As published: nothing that its description does not say.
+        # As published, without additions.
         "reference": Preset(
             name="reference",
             image_size=224,

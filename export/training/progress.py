@@ -16,9 +16,9 @@ class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         progress: Whether to draw it; None draws on a terminal only.
-        epochs: Of the whole training.
-        steps: Of the whole training.
-        done: Steps that are done already.
+        epochs: Epochs of the whole training.
+        steps: Steps of the whole training.
+        done: Steps that are completed already.
     """
 
     def __init__(self, progress: bool | None, *, epochs: int, steps: int, done: int = 0) -> None:

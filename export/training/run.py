@@ -1,4 +1,4 @@
-"""What a training leaves behind, in memory and as a folder, so that exporting is a step of its own."""
+"""The result of a training, in memory and as a folder, so that exporting is a separate step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,12 +29,12 @@ RUN_FILE: Final = "run.json"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A trained model with all that exporting it takes.
+    """A trained model with everything that exporting it takes.
 
     Attributes:
         model: Inputs `image` and `tokens`, output `probabilities`.
         spec: Its preprocessing, as version 1; exporting sets the version.
-        samples: Held-out pairs, an encoded image and a text, at least one where there is a held-out row.
+        samples: Held-out rows, an encoded image and a text each; at least one if any row is held out.
         facts: For the model card, JSON: preset, fusion, seed, settings, data_digest, rows, metrics,
             history, seconds.
     """
@@ -44,11 +45,11 @@ class TrainedModel:
     facts: dict[str, Any]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `model.keras`, `run.json` and `samples/`. A run that is there already is replaced.
+        """Writes `model.keras`, `run.json` and `samples/`. Replaces an existing run.
 
         Raises:
             ExportError: The folder holds something that is not a run.
-            OSError: It can't be written; a run that was there is untouched.
+            OSError: It can't be written; an older run is unchanged.
         """
         target = check_target(folder)
         with writing_folder(target) as scratch:
@@ -79,7 +80,7 @@ class TrainedModel:
             if record["format"] != _FORMAT:
                 raise ExportError(f"Expected a run of format {_FORMAT} in {root}. Received: {record['format']!r}")
             if record["model_sha256"] != _sha256(root / _MODEL):
-                raise ExportError(f"Expected {root / _MODEL} as it was saved. Received: other bytes")
+                raise ExportError(f"Expected {root / _MODEL} to be unchanged since it was saved. Received: other bytes")
             return cls(
                 model=keras.saving.load_model(root / _MODEL, compile=False),
                 spec=PreprocessingSpec.from_json(json.dumps(record["spec"])),
@@ -105,8 +106,10 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     if target.exists() and not (target / RUN_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"Expected the folder of a run to be new, empty or a run. Received: {target}")
     parent = next(each for each in target.parents if each.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ExportError(f"Expected the folder of a run where it can be written. Received: {target}")
+    try:  # not os.access, which finds everything writable as root
+        tempfile.TemporaryDirectory(prefix=".writable-", dir=parent).cleanup()
+    except OSError as error:
+        raise ExportError(f"Expected a writable folder for the run. Received: {error}") from error
     return target
 
 

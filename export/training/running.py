@@ -1,4 +1,4 @@
-"""How a training runs, which is not what is trained: precision, devices, memory, checkpoints. Without TensorFlow."""
+"""How a training runs: precision, devices, memory, checkpoints. Without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from export.options import duration, positive
 __all__ = ["PRECISIONS", "Running", "add_running", "running"]
 
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
-"""What the layers compute in. Weights, the output and the losses are float32 in each."""
+"""The precision of the layers' computation. Weights, output and losses are float32 in each."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class Running:
     """How a training runs.
 
     Attributes:
-        precision: One of PRECISIONS. float16 scales its loss, as Keras does it.
+        precision: One of PRECISIONS. float16 scales its loss, as in Keras.
         accumulate: Batches whose gradients are added up before the weights change.
-        devices: Replicas that share each batch: GPUs where there are as many, else parts of the CPU.
-        stream: Decode the pictures anew in every epoch, and never hold all of them.
-        checkpoint: A file that keeps the state of the training; one that is there is continued.
+        devices: Replicas that share each batch: GPUs if there are enough, otherwise parts of the CPU.
+        stream: Decode the images again in every epoch, instead of keeping them all in memory.
+        checkpoint: A file with the state of the training; an existing one is resumed.
         checkpoint_every: Seconds between two writes of it.
 
     Raises:
@@ -51,17 +51,17 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m export train` about how it runs."""
     group = parser.add_argument_group("for large models and data (export/LARGE.md)")
     group.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="what layers compute in (default: %(default)s)"
+        "--precision", choices=PRECISIONS, default="float32", help="precision of the layers (default: %(default)s)"
     )
     group.add_argument(
-        "--accumulate", type=positive, default=1, metavar="N", help="batches that make one step of the optimizer"
+        "--accumulate", type=positive, default=1, metavar="N", help="batches for each step of the optimizer"
     )
     group.add_argument("--devices", type=positive, default=1, metavar="N", help="replicas that share each batch")
     group.add_argument(
-        "--stream", action="store_true", help="decode pictures anew in every epoch, for data larger than memory"
+        "--stream", action="store_true", help="decode images again in every epoch, for data larger than memory"
     )
     group.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="keep the state there; after a kill, the same command resumes"
+        "--checkpoint", type=Path, metavar="FILE", help="keep the state in this file; the same command resumes from it"
     )
     group.add_argument(
         "--checkpoint-every", type=duration, default=300.0, metavar="TIME", help="how often, such as 30s (default: 5m)"
@@ -69,5 +69,5 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def running(options: argparse.Namespace) -> Running:
-    """What the options say."""
+    """The settings from the options."""
     return Running(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Running)})

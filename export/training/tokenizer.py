@@ -4,8 +4,8 @@ The options are chosen so that `sentencepiece` in the client and `tensorflow_tex
 give the same ids for any text, and so that any text gives useful ones:
 
 - byte fallback: a character that training never saw becomes its UTF-8 bytes, not "unknown";
-- NFKC with case folding: full-width, half-width, upper and lower case are one;
-- id 0 is padding and never comes out of a text, so a mask can tell the two apart.
+- NFKC with case folding: full-width, half-width, upper and lower case are the same;
+- id 0 is padding and never stands for text, so a mask can distinguish the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sentencepiece
 __all__ = ["LARGEST_VOCABULARY", "PAD_ID", "SMALLEST_VOCABULARY", "TokenizerError", "train_tokenizer"]
 
 PAD_ID: Final = 0
-"""The id that fills a row of tokens after the text."""
+"""The id that pads tokens after the text."""
 
 LARGEST_VOCABULARY: Final = 10_000
 """Upper limit of the vocabulary, and the size of the reference model's embedding."""
@@ -40,7 +40,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = LARGEST_VOCABULAR
     Args:
         texts: The training texts, and only these: a tokenizer that saw the held-out texts
             would leak them.
-        vocabulary: Upper limit of the vocabulary. Few texts support fewer pieces, and get fewer.
+        vocabulary: Upper limit of the vocabulary. Few texts get fewer pieces.
 
     Returns:
         The serialised model, for `PreprocessingSpec.tokenizer`.
@@ -72,7 +72,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = LARGEST_VOCABULAR
             unk_id=1,
             bos_id=-1,
             eos_id=-1,
-            num_threads=1,  # sums in one order: the same bytes every time
+            num_threads=1,  # sums in one order, so the same bytes every time
             minloglevel=4,
         )
     except RuntimeError as error:

@@ -1,8 +1,8 @@
 """Trains a model on a dataset. The same seed on the same machine gives the same weights.
 
-What makes it so: every draw (weights, dropout, order of rows, moved images, ways to cut a
-text) comes from the seed, SentencePiece learns in one thread, and TensorFlow is told to add up
-in one order. That last switch can't be undone: it stays on for the process.
+For this, every draw (weights, dropout, order of rows, shifted images, tokenisations) comes from
+the seed, SentencePiece trains in one thread, and TensorFlow's deterministic operations are enabled.
+That last switch can't be undone: it stays on for the process.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ def train(
     run: Running | None = None,
     progress: bool | None = None,
 ) -> TrainedModel:
-    """Trains on the training rows and measures on the held-out ones, which nothing else looks at.
+    """Trains on the training rows and measures on the held-out ones, which are used for nothing else.
 
     Args:
         dataset: From `load_dataset`.
-        preset: Name of a preset, or one of your own.
+        preset: Name of a preset, or your own preset.
         fusion: "concat", "weighted_sum" or "attention"; "image_only" and "text_only" for comparison.
         seed: The same seed gives the same model.
-        epochs: Passes over the training rows; None takes the preset's.
-        optional: Inputs that may be missing when the model is asked: "image", "text", or both (never
+        epochs: Passes over the training rows; None: the preset's.
+        optional: Inputs that may be missing in a call: "image", "text", or both (never
             in one row). The facts then have the figures without each under `missing`.
         background: Red, green and blue, 0-255, on which transparent pixels are composited.
-        run: How it runs: precision, devices, checkpoints … None: in float32 on one device, without.
+        run: Precision, devices, checkpoints … None: float32 on one device, without checkpoints.
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
@@ -136,7 +136,7 @@ def train(
             training=settings,
         )
     if run.precision != "float32" or run.devices > 1:
-        # Served in float32 on one device, whatever it was trained in and on.
+        # Served in float32 on one device, however it was trained.
         weights, model = model.get_weights(), build()
         model.set_weights(weights)
     values = _ask(model, tests)

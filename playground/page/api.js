@@ -1,4 +1,4 @@
-// The playground's own server. Answers are JSON, a picture is { blob }, an error is { error: { kind, message } }.
+// The playground's own server. Answers are JSON, an image is { blob }, an error is { error: { kind, message } }.
 
 async function call(path, options) {
   let reply;

@@ -23,7 +23,7 @@ export function drawing(changed) {
   palette();
 
   function blank() {
-    pen.fillStyle = "#fff"; // a picture without alpha, as the models see it
+    pen.fillStyle = "#fff"; // an image without alpha, as the models see it
     pen.fillRect(0, 0, canvas.width, canvas.height);
   }
 
@@ -99,7 +99,7 @@ export function drawing(changed) {
   });
   canvas.addEventListener("focus", show);
 
-  // The keyboard's pen, as a dot over the paper: it is no part of the picture.
+  // The keyboard's pen, as a dot over the paper: it is not part of the image.
   function show() {
     const easel = canvas.parentElement;
     easel.classList.toggle("keyed", canvas.matches(":focus-visible"));

@@ -1,4 +1,4 @@
-// Held-out pairs of the data folder, some at a time. `taken` gets the promise of a picture or clip with
+// Held-out rows of the data folder, some at a time. `taken` gets the promise of an image or clip with
 // its words; `clips` says whether they are clips.
 
 import { get } from "./api.js";

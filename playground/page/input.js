@@ -1,4 +1,4 @@
-// What is given: the file (a picture or a clip) and the words, and how the page shows them.
+// The input: the file (an image or a clip) and the words, and how the page shows them.
 
 import { base64, post } from "./api.js";
 import { byId } from "./dom.js";
@@ -20,7 +20,7 @@ export async function present(file, medium, target) {
     element.hidden = true;
   }
   byId("no-picture").hidden = !file;
-  byId("picture-name").textContent = file?.name ?? (medium === "audio" ? "no clip" : "no picture");
+  byId("picture-name").textContent = file?.name ?? (medium === "audio" ? "no clip" : "no image");
   if (file?.example === undefined) for (const thumb of byId("example-grid").children) thumb.removeAttribute("aria-pressed");
   if (!file) return;
   preview.alt = file.name;

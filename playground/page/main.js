@@ -93,7 +93,7 @@ function show(answers) {
 
 function nothing() {
   if (state.file || state.words.trim()) return "Choose whom to ask.";
-  return `Take a ${state.medium === "audio" ? "clip" : "picture"}, or type words.`;
+  return `Take ${state.medium === "audio" ? "a clip" : "an image"}, or type words.`;
 }
 
 // The true class, while the pair is still the data's own.

@@ -22,14 +22,14 @@ function shares({ image_share: image, text_share: text }, medium) {
   const bar = make("span", { class: "split", "aria-hidden": "true" }, make("span", { class: "of-image" }), make("span", { class: "of-text" }));
   bar.firstChild.style.width = `${image * 100}%`;
   bar.lastChild.style.width = `${text * 100}%`;
-  const name = medium === "audio" ? "clip" : "picture";
+  const name = medium === "audio" ? "clip" : "image";
   const title = "How much each input adds: its Shapley value";
   return make("p", { class: "shares", title }, make("span", {}, `${name} ${percent(image)}`), bar, make("span", {}, `words ${percent(text)}`));
 }
 
 function heat(found, medium) {
   const bytes = Uint8Array.from(atob(found.heat_map), (character) => character.charCodeAt(0));
-  const over = medium === "audio" ? "spectrogram" : "picture";
+  const over = medium === "audio" ? "spectrogram" : "image";
   const picture = make("img", { class: "heat", alt: `Heat map over the ${over}: orange speaks for ${found.label}, blue against it` });
   picture.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
   picture.addEventListener("load", () => URL.revokeObjectURL(picture.src), { once: true });

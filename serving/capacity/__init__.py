@@ -1,4 +1,4 @@
-"""How many replicas, how large, and with which settings: measured on a running server, or from numbers.
+"""Plans the number, size and settings of replicas, from measurements of a running server or from numbers.
 
     python -m serving.capacity --server HOST:8500 --model emoji --rate 400
     python -m serving.capacity --rate 400 --latency-ms 13.5 --cpus 2 --model-mb 90

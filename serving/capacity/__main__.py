@@ -17,7 +17,7 @@ from duoserve.console import guarded, put, say
 from serving.capacity import CapacityPlan, Load, Measured, PlanError, plan
 
 _EPILOG = """\
-measure a running server for 40 seconds, with nothing else calling it:
+measure a running server for 40 seconds, without other callers:
   python -m serving.capacity --server HOST:8500 --model emoji --cpus 2 --store models --rate 400
 
 try settings of embedded servers on this machine, and plot throughput against p99:
@@ -78,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--rate", type=float, help="calls of one row a second at the peak (default: what one replica carries)"
     )
-    group.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second when it is quietest (default: 0)")
-    group.add_argument("--target-ms", type=float, default=200.0, help="limit of nearly every call (default: 200)")
-    group.add_argument("--utilization", type=float, default=0.6, help="share to plan with (default: 0.6)")
+    group.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second at the quietest time (default: 0)")
+    group.add_argument("--target-ms", type=float, default=200.0, help="time limit for nearly every call (default: 200)")
+    group.add_argument("--utilization", type=float, default=0.6, help="planned share of the throughput (default: 0.6)")
     group.add_argument("--spare", type=int, default=1, help="replicas that may be missing (default: 1)")
     group = parser.add_argument_group("measure")
     group.add_argument("--server", metavar="HOST:PORT", help="measure this server, under its CPU limit")
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
             help=argparse.SUPPRESS if name != "ca" else "for TLS, with --cert and --key for mutual TLS",
         )
     group = parser.add_argument_group("numbers, in place of measuring")
-    group.add_argument("--latency-ms", type=float, help="median of one caller, in milliseconds")
+    group.add_argument("--latency-ms", type=float, help="median latency with one caller, in milliseconds")
     group.add_argument("--throughput", type=float, help="calls of one row a second from many callers")
     group.add_argument("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
     group.add_argument("--cpus", type=int, help="CPU limit of the server (default for a server here: this machine's)")

@@ -1,4 +1,4 @@
-"""What one replica does, measured through its gRPC API: one caller, many callers, and requests of many rows."""
+"""Measures one replica through its gRPC API: one caller, many callers, and requests of many rows."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CALLERS: Final = (1, 2, 4, 8, 16, 32, 64)
 SIZES: Final = (1, 2, 4, 8, 16, 32)
 """The batch sizes that an export warms up."""
 
-_GROWTH = 1.05  # more callers that bring less than this have filled the CPUs
+_GROWTH = 1.05  # if more callers bring less than this, the CPUs are full
 _TEXT = "a photo of a small red heart and three grinning faces over the green sea " * 64
 
 Progress = Callable[[str, float], None]
-"""Is told what is measured now, and the share of the time that has passed."""
+"""Called with the current measurement, and the share of the time that has passed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Level:
-    """What a number of callers got, each with one call of one row at a time.
+    """The result for a number of callers, each with one call of one row at a time.
 
     Attributes:
-        callers: How many.
-        calls: Calls that were answered.
-        throughput: Of these, by the second.
+        callers: Number of callers.
+        calls: Answered calls.
+        throughput: Answered calls a second.
         p50: Median latency in milliseconds.
         p99: 99th percentile in milliseconds.
         errors: Calls that failed.
@@ -50,15 +50,15 @@ class Level:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a running server did.
+    """The measurements of a running server.
 
     Attributes:
         version: The version that answered.
-        levels: By number of callers, until more of them brought no more.
+        levels: Results by number of callers, until more callers brought no more throughput.
         curve: Milliseconds of a request by its rows, one request at a time; never falling.
         empty_calls: Calls a second that run no graph, from as many callers as fill the server.
-        client_busy: Share of a core that this program used meanwhile: near 1, it is what was measured.
-        seconds: Time that it took.
+        client_busy: Share of a core that this program used; near 1, this program was the bottleneck.
+        seconds: Time of the measurement.
     """
 
     version: int
@@ -70,7 +70,7 @@ class Measurement:
 
     @property
     def full(self) -> Level:
-        """The fewest callers that get nearly the highest throughput."""
+        """The smallest number of callers with nearly the highest throughput."""
         most = max(level.throughput for level in self.levels)
         return next(level for level in self.levels if level.throughput * _GROWTH >= most)
 
@@ -94,7 +94,7 @@ class Rows:
         self._client = client
 
     def ask(self, rows: int = 1) -> int:
-        """One request; the version that answered."""
+        """Sends one request; returns the version that answered."""
         inputs: dict[str, Any] = {
             "image": np.broadcast_to(self._image, (rows, *self._image.shape)),
             "tokens": np.broadcast_to(self._tokens, (rows, *self._tokens.shape)),
@@ -142,8 +142,8 @@ def measure(client: Client, seconds: float, progress: Progress = lambda what, sh
 
     Args:
         client: Of the model, pinned to a version or a label.
-        seconds: About how long it may take: half for the callers, the rest for empty calls and the curve.
-        progress: Is told what is measured now.
+        seconds: Approximate time: half for the callers, the rest for empty calls and the curve.
+        progress: Called with the current measurement.
 
     Raises:
         DuoserveError: The server does not answer, or the model has other inputs.
@@ -171,7 +171,7 @@ def measure(client: Client, seconds: float, progress: Progress = lambda what, sh
 def saturation(
     rows: Rows, seconds: float, report: Callable[[str], None] = lambda what: None, most: int = CALLERS[-1]
 ) -> tuple[Level, ...]:
-    """More and more callers, until two steps in turn brought no more throughput."""
+    """More and more callers, until two successive steps brought no more throughput."""
     levels: list[Level] = []
     for callers in (count for count in CALLERS if count <= most):
         report(f"{callers} callers")
@@ -183,7 +183,7 @@ def saturation(
 
 
 def _curve(rows: Rows, end: float, report: Callable[[str], None]) -> dict[int, float]:
-    """Median milliseconds by rows, sizes in turn so that other load affects all alike; at least one round."""
+    """Median milliseconds by rows; sizes take turns, so that other load affects all equally; at least one round."""
     times: dict[int, list[float]] = {size: [] for size in SIZES}
     while time.perf_counter() < end or not all(times.values()):
         for size in list(times):
@@ -200,6 +200,6 @@ def _curve(rows: Rows, end: float, report: Callable[[str], None]) -> dict[int, f
             times[size].append((time.perf_counter() - begin) * 1000)
     curve: dict[int, float] = {}
     for size, found in times.items():
-        # A larger batch takes no less time; where it seems to, other load did it.
+        # A larger batch takes no less time; where it seems to, other load is the cause.
         curve[size] = max([round(statistics.median(found), 3), *curve.values()])
     return curve

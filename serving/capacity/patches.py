@@ -28,7 +28,7 @@ def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:
     Args:
         made: The plan.
         cpus: CPUs of a replica.
-        folder: Where; it is made.
+        folder: The folder to create.
 
     Returns:
         The files.
@@ -39,7 +39,7 @@ def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Texts of several lines as they are."""
+        """Texts of several lines in block style."""
 
     Dumper.add_representer(
         str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" * ("\n" in text))

@@ -1,4 +1,4 @@
-"""From what one replica does and the load to a plan; every assumption is named where it is used."""
+"""Computes a plan from one replica's performance and the load; assumptions are stated where they are used."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _LARGEST_ROW_MB = 1024
 
 
 class PlanError(ValueError):
-    """Numbers that no plan fits."""
+    """Numbers without a possible plan."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """What one replica did, measured under its CPU limit.
+    """The performance of one replica, measured under its CPU limit.
 
     Attributes:
         latency_ms: Median time of a call of one row from one caller, in the server.
-        cpus: The CPU limit that it was measured with.
+        cpus: The CPU limit of the measurement.
         model_mb: Size of a version on disk, in megabytes; None: memory is not planned.
         curve: Time of a run in ms by rows in the batch, in their order, one run at a time; empty without batching.
         row_mb: Memory that one row takes while it is computed, in megabytes; at most 1024.
-        throughput: Calls of one row a second from many callers, when the CPUs are full; None takes that of one caller.
-        overhead_ms: What a call costs beside the run of the graph, which batching does not save; 0: not known.
+        throughput: Calls of one row a second from many callers, when the CPUs are full; None: that of one caller.
+        overhead_ms: Time of a call beside the run of the graph, which batching does not save; 0: not known.
 
     Raises:
         PlanError: A number out of its range, rows that do not increase, or times that fall as they do.
@@ -60,7 +60,7 @@ class Measured:
         return self.throughput or 1000 / self.latency_ms
 
     def batched(self, rows: int) -> float:
-        """Calls a second with batches of so many rows."""
+        """Calls a second with batches of this number of rows."""
         return 1000 / (self.overhead_ms + self.curve[rows] / rows)
 
     def __post_init__(self) -> None:
@@ -87,12 +87,12 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked of all replicas.
+    """The load on all replicas.
 
     Attributes:
-        rate: Calls of one row a second at the peak; None: what one replica carries, with the spare ones beside it.
-        quiet_rate: The same when it is quietest; 0 keeps the smallest size.
-        target_ms: Time that nearly every call has to be answered in.
+        rate: Calls of one row a second at the peak; None: what one replica carries, beside the spare ones.
+        quiet_rate: The same at the quietest time; 0 keeps the smallest size.
+        target_ms: Time limit for nearly every call.
         utilization: Share of a replica's throughput to plan with, 0.1 to 0.9.
         spare: Replicas that may be missing at the peak: a node, a roll, a zone's worth.
     """
@@ -117,11 +117,11 @@ class Load:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CapacityPlan:
-    """What to set.
+    """The settings.
 
     Attributes:
         rate: Calls a second at the peak.
-        per_replica: Calls a second that one replica can answer when it is full.
+        per_replica: Calls a second that one full replica answers.
         replicas: Replicas at the peak, spare ones included.
         minimum: `minReplicas` of the autoscaler.
         maximum: `maxReplicas`: half again as many as the peak needs.
@@ -130,7 +130,7 @@ class CapacityPlan:
         memory_mb: Request and limit of a replica, a multiple of 256; None when the size of a version is not known.
         flags: Flags of the server.
         batching: batching.config; empty when batching does not pay.
-        notes: What to know about these numbers.
+        notes: Remarks on these numbers.
     """
 
     rate: float
@@ -160,7 +160,7 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
     plain = measured.plain
     size = _batch(measured, load)
     batched = measured.batched(size) if size else 0.0
-    # 10 %: less is lost again in waiting for batches to fill.
+    # Less than 10 % is lost again in waiting for batches to fill.
     use_batching = batched > 1.1 * plain
     per_replica = batched if use_batching else plain
     rate = load.rate or per_replica * load.utilization
@@ -193,9 +193,9 @@ def _positive(name: str, value: float) -> None:
 
 
 def _batch(measured: Measured, load: Load) -> int:
-    """The smallest batch size with nearly the most rows a second whose calls stay in time; 0 without one.
+    """The smallest batch size with nearly the most rows a second whose calls meet the time limit; 0 without one.
 
-    A call may come just after a run began: it waits for that run, and then for its own.
+    A call that arrives just after a run began waits for that run, and then for its own.
     """
     good = [rows for rows, time in measured.curve.items() if 2 * time + time / 2 <= load.target_ms]
     most = max(map(measured.batched, good), default=0.0)
@@ -230,7 +230,7 @@ def _batching(measured: Measured, load: Load, size: int, timeout: int) -> dict[s
     return {
         "max_batch_size": size,
         "batch_timeout_micros": timeout,
-        # What waits longer than the target is refused instead.
+        # Calls that would wait longer than the target are refused.
         "max_enqueued_batches": max(1, int((load.target_ms - run) / run)),
         # The curve was measured one run at a time, with all CPUs.
         "num_batch_threads": 1,
@@ -242,15 +242,15 @@ def _notes(
     measured: Measured, load: Load, use_batching: bool, batched: float, plain: float, expected: float
 ) -> tuple[str, ...]:
     notes = [
-        f"One replica has {measured.cpus} CPUs, as it was measured with: measure again to plan with another number.",
-        "Calls of one row. A call of many rows counts as many.",
-        "Arrivals are independent; clients that all wait for each other come in bursts: plan with a lower utilization.",
+        f"One replica has {measured.cpus} CPUs, as in the measurement: measure again to plan with another number.",
+        "Calls of one row each. A call with more rows counts as that many calls.",
+        "Arrivals are independent; for clients that call in bursts, plan with a lower utilization.",
         f"{load.spare} replica{'s' if load.spare != 1 else ''} may be missing at the peak.",
     ]
     if use_batching:
-        notes.append(f"Batching on: {batched:.0f} rows a second a replica against {plain:.0f} without.")
+        notes.append(f"Batching on: {batched:.0f} rows a second for each replica, {plain:.0f} without.")
     elif measured.curve:
-        notes.append(f"Batching off: at most {batched:.0f} rows a second in time, against {plain:.0f} without.")
+        notes.append(f"Batching off: at most {batched:.0f} rows a second within the time limit, {plain:.0f} without.")
     if expected > load.target_ms:
         notes.append(f"The mean at the peak, {expected:.0f} ms, is over the target: lower the utilization.")
     return tuple(notes)

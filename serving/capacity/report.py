@@ -1,4 +1,4 @@
-"""What the command prints: measurements, plans and settings, as text."""
+"""The command's output: measurements, plans and settings, as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from serving.capacity.plan import CapacityPlan
 
-if TYPE_CHECKING:  # they load gRPC, which a plan from numbers does without
+if TYPE_CHECKING:  # they load gRPC, which a plan from numbers does not need
     from serving.capacity.measuring import Level, Measurement
     from serving.capacity.tuning import Tuned
 

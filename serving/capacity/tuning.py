@@ -26,7 +26,7 @@ class Setting:
 
     Attributes:
         intra: Threads of one operation.
-        inter: Operations that run at once.
+        inter: Operations that run in parallel.
         batching: Entries of batching.config; empty: off.
     """
 
@@ -46,7 +46,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tuned:
-    """What a setting did, by number of callers."""
+    """The results of a setting, by number of callers."""
 
     setting: Setting
     levels: tuple[Level, ...]
@@ -58,7 +58,7 @@ class Tuned:
 
 
 def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
-    """The settings that are tried: threads of the CPUs or one, batching off and on.
+    """The settings to try: as many threads as CPUs or one, batching off and on.
 
     Args:
         cpus: CPUs of a replica.
@@ -73,7 +73,7 @@ def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
             "num_batch_threads": threads,
             "allowed_batch_sizes": sorted(sizes),
         }
-        # Batches that run at once share the CPUs.
+        # Parallel batches share the CPUs.
         found.append(Setting(max(1, cpus // threads), cpus, queue))
     return found
 
@@ -87,8 +87,8 @@ def tune(
         store: Root of the model store.
         model: The model's name; its newest version is served.
         tried: The settings.
-        seconds: Time for the load in all; the starts come on top.
-        progress: Is told which setting runs.
+        seconds: Total time under load, without the starts.
+        progress: Called with the current setting.
 
     Raises:
         ServerDiedError: A server did not start.
@@ -135,7 +135,7 @@ def best(found: Sequence[Tuned], target_ms: float) -> Tuned | None:
 
 
 def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
-    """Plots throughput against p99, a line a setting and a mark a number of callers."""
+    """Plots throughput against p99: a line for each setting, a mark for each number of callers."""
     import matplotlib as mpl
 
     mpl.use("Agg")

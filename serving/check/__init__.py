@@ -4,7 +4,7 @@
     for finding in check(load("k8s/overlays/production")):
         print(finding)
 
-`findings` has the rules' form, `manifests` reads, `rules` has a module for each family, and RULES.md lists them all.
+`findings` defines rules and findings, `manifests` reads, `rules` has a module for each family; RULES.md lists them.
 Needs no cluster and no TensorFlow.
 """
 
@@ -53,8 +53,8 @@ def check(
         for_apply: Also refuse the placeholders that the overlays ship with.
         warmed_up: Batch sizes that the exports warm up.
         client_batch: Most rows that clients send in one request, when known.
-        kubernetes: The version whose schemas count, as "1.34"; None for the newest.
-        ignore: Ids of rules that do not count.
+        kubernetes: The version whose schemas apply, as "1.34"; None for the newest.
+        ignore: Ids of rules to leave out.
         with_ignored: Also the findings that an annotation silences, with its reason in `ignored`.
     """
     found = [*fields.check(manifests, kubernetes or schemas.newest())]

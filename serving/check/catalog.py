@@ -1,6 +1,6 @@
 """The rules as a list, one by one, and as the page RULES.md.
 
-python -m serving.check.catalog     writes the page anew
+python -m serving.check.catalog     rewrites the page
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def listed() -> str:
 
 
 def explained(rule: Rule) -> str:
-    """All that there is about a rule."""
+    """Everything about a rule."""
     return (
         f"{rule.id} ({rule.family})\n  Expected {_expected(rule)}.\n"
         f"  Why: {_plain(rule.why)}\n  Fix: {_plain(rule.fix)}\n  Read: {rule.doc}"

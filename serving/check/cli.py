@@ -35,7 +35,7 @@ exit codes: 0 nothing found, 1 findings, 2 wrong usage or unreadable input
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Checks what the command line names; returns the exit code."""
+    """Runs the checks of the command line; returns the exit code."""
     return guarded(lambda: _run(arguments))
 
 
@@ -49,14 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", nargs="*", help="a YAML file, a kustomize folder, or - for standard input; several count as one set"
     )
-    parser.add_argument("--list", action="store_true", help="print all rules, and end")
-    parser.add_argument("--explain", type=_rule, metavar="RULE", help="print what a rule is about, and end")
+    parser.add_argument("--list", action="store_true", help="print all rules and exit")
+    parser.add_argument("--explain", type=_rule, metavar="RULE", help="explain a rule and exit")
     parser.add_argument(
         "--ignore", type=_rule, action="append", default=[], metavar="RULE", help="leave a rule out; may be repeated"
     )
-    parser.add_argument("--models", type=Path, action="append", default=[], metavar="FILE", help="also a models.config")
     parser.add_argument(
-        "--batching", type=Path, action="append", default=[], metavar="FILE", help="also a batching.config"
+        "--models", type=Path, action="append", default=[], metavar="FILE", help="also a models.config to check"
+    )
+    parser.add_argument(
+        "--batching", type=Path, action="append", default=[], metavar="FILE", help="also a batching.config to check"
     )
     parser.add_argument(
         "--for-apply", action="store_true", help="also refuse the overlays' placeholders: images, storage class"
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=schemas.versions(),
         default=schemas.newest(),
         metavar="VERSION",
-        help="whose schemas count: %(choices)s (default: %(default)s)",
+        help="version of the schemas: %(choices)s (default: %(default)s)",
     )
     parser.add_argument(
         "--warmup-sizes",

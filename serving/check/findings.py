@@ -13,7 +13,7 @@ __all__ = ["RULES", "Finding", "Place", "Rule", "Subject", "finding"]
 
 
 class Subject(Protocol):
-    """What a finding is about: an object of the manifests, or a file."""
+    """The subject of a finding: an object of the manifests, or a file."""
 
     def ignores(self, rule: str) -> str | None:
         """The reason that its annotation gives for silencing a rule; None without one."""
@@ -40,7 +40,7 @@ class Finding:
         expected: What should be there.
         received: What is there.
         why: What happens if it stays.
-        fix: How to mend it.
+        fix: How to fix it.
         doc: Where to read more.
         ignored: The reason given by an annotation that silences it; None when it counts.
     """
@@ -70,12 +70,12 @@ class Rule:
 
     Attributes:
         id: Its name, for reports, `--ignore` and annotations.
-        family: What it is about, as "probes".
+        family: Its topic, such as "probes".
         expected: What should be there.
         why: What happens otherwise.
-        fix: How to mend it.
+        fix: How to fix it.
         doc: An address, or a file of this repository.
-        field: What `expected` is about, for lists of rules; "" where that is plain.
+        field: The subject of `expected`, for lists of rules; "" if that is obvious.
     """
 
     id: str
@@ -106,7 +106,7 @@ def _load() -> dict[str, Rule]:
 
 
 RULES: Final[Mapping[str, Rule]] = _load()
-"""Every rule by its id: what rules.yaml declares."""
+"""Every rule of rules.yaml, by its id."""
 
 
 def finding(rule: str, place: Place, field: str, received: object, **values: Any) -> Finding:
@@ -117,7 +117,7 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         place: What it is about.
         field: Where, below the place.
         received: What is there.
-        values: What the rule's templates name.
+        values: Values for the rule's templates.
     """
     texts = RULES[rule]
     dot = "." if place.path and field and field[0] not in "[:" else ""

@@ -16,7 +16,7 @@ START_FAILED = 255
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal ends it; the exit code."""
+    """Serve until a signal ends it; return the exit code."""
     flags = parse(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     _raise_file_limit()
-    # SIGTERM is caught before TensorFlow is there: imports take seconds.
+    # SIGTERM is caught before TensorFlow is imported, which takes seconds.
     stop = threading.Event()
     if not flags.stock_sigterm:
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raise_file_limit() -> None:
-    """Take as many open files, and so connections, as the system grants: the usual limit is 1,024."""
+    """Allow as many open files, and so connections, as the system permits: the usual limit is 1,024."""
     if sys.platform != "win32":
         import resource
 

@@ -1,4 +1,4 @@
-"""Until when a call has to be answered."""
+"""The deadline of a call."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class Deadline:
     def milliseconds(self) -> int:
         """Milliseconds left, for `RunOptions.timeout_in_ms`, where 0 is no limit.
 
-        A deadline that has passed counts as none, as in the stock server.
+        A deadline that has passed counts as no limit, as in the stock server.
         """
         return 0 if self.at is None else max(0, int((self.at - time.monotonic()) * 1000))

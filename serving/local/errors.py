@@ -1,4 +1,4 @@
-"""The error that every failed call is answered with: a status code and a message."""
+"""The error of every failed call: a status code and a message."""
 
 from __future__ import annotations
 

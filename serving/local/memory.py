@@ -1,7 +1,7 @@
-"""Gives memory back to the system after the two things that need a lot of it for a moment.
+"""Returns memory to the system after the two operations that briefly need much of it.
 
-An unloaded graph is a web of cycles, which only the garbage collector frees; and what a huge
-message took, the C library keeps for the next one. Neither is a leak, but both look like one.
+Only the garbage collector frees an unloaded graph, which is full of reference cycles; and the C
+library keeps the memory of a huge message for the next one. Both look like leaks but are not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from typing import Final
 
 BIG_MESSAGE: Final = 32 << 20
-"""Bytes of a message from which giving memory back is worth the few milliseconds it takes."""
+"""From this message size on, returning memory is worth the few milliseconds it takes."""
 
 _DELAY_SECONDS: Final = 1.0
 
@@ -22,7 +22,7 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 
 
 def give_back_soon() -> None:
-    """Free unused memory in a moment: the caller still holds some of it now."""
+    """Free unused memory a little later, as the caller still holds some of it."""
     global _planned
     with _lock:
         if _planned:

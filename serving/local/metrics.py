@@ -15,7 +15,7 @@ from typing import Final
 Labels = tuple[str, ...]
 
 MAX_CELLS: Final = 1000
-"""Combinations of label values. Further ones, such as invented model names, share one with empty labels."""
+"""Most combinations of label values. Further ones, such as invented model names, share one with empty labels."""
 
 
 def exponential(scale: float, factor: float, count: int) -> list[float]:

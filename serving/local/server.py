@@ -75,13 +75,13 @@ class Server:
 
     def _build_grpc(self) -> grpc.Server:
         threads = settings.grpc_threads(self._flags)
-        # One thread of the stock server always waits for the next call, so it answers one call less.
+        # One thread of the stock server always waits for the next call, so it answers one call fewer.
         limiter = CallLimiter(max(1, threads - 1))
         offered = handlers(self.service, limiter)
         if self._flags.enable_grpc_healthcheck_service:
             offered.append(self._health.handler(limiter))
         offered.append(UnknownMethods())
-        # A few threads more, so that a call too many is refused at once.
+        # A few more threads, so that an excess call is refused at once.
         pool = concurrent.futures.ThreadPoolExecutor(threads + 4, "grpc")
         return grpc.server(pool, handlers=offered, options=settings.channel_arguments(self._flags))
 
@@ -149,7 +149,7 @@ class Server:
                 self._rest.bind(flags.host, flags.rest_api_port)
             except OSError as error:
                 raise settings.busy(f"{flags.host}:{flags.rest_api_port}") from error
-        # What lives now lives long: the collector need not look at it after each unload.
+        # Existing objects are long-lived: exclude them from garbage collection after each unload.
         gc.collect()
         gc.freeze()
         self._grpc.start()

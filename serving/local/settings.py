@@ -1,4 +1,4 @@
-"""The flags, and the files that they name, as values that the parts of the server take."""
+"""Turns the flags, and the files that they name, into values for the parts of the server."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
 
 
 def allow_xla(allowed: bool) -> None:
-    """Let this process compile functions that ask for XLA (`jit_compile=True`), or make each of them fail.
+    """Let this process compile functions that request XLA (`jit_compile=True`), or make each of them fail.
 
     The stock server calls the same functions of TensorFlow, which Python has no name for.
     """
@@ -84,7 +84,7 @@ def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
 
 
 def batching(flags: Flags) -> Batching | None:
-    """How all models are batched; None when they are not."""
+    """The batching of all models; None without batching."""
     if not flags.enable_batching:
         if flags.batching_parameters_file:
             raise invalid_argument(
@@ -100,7 +100,7 @@ def batching(flags: Flags) -> Batching | None:
 
 
 def batching_of(flags: Flags, shared: Batching | None, export_dir: pathlib.Path) -> Batching | None:
-    """How one version is batched: as all, or by its own file and not at all without one."""
+    """The batching of one version: that of all models, or by its own file and none without one."""
     if shared is None or not flags.enable_per_model_batching_parameters:
         return shared
     path = export_dir / PER_MODEL_BATCHING
@@ -114,7 +114,7 @@ def batching_of(flags: Flags, shared: Batching | None, export_dir: pathlib.Path)
 
 
 def metrics_path(flags: Flags) -> str:
-    """Where the Prometheus page is; empty without one."""
+    """Path of the Prometheus page; empty without one."""
     if not flags.monitoring_config_file:
         return ""
     prometheus = _read(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
@@ -131,7 +131,7 @@ def check_ports(flags: Flags) -> None:
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(flags.host, port, type=socket.SOCK_STREAM):
                 with socket.socket(family, kind, protocol) as probe:
-                    # A port whose last server has just ended is free, as it is for the server itself.
+                    # A port whose last server has just ended counts as free, as for the server itself.
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(address)
         except OSError as error:

@@ -13,7 +13,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_FILLED_BYTES: Final = 1 << 31
-"""Largest tensor that a few repeated values may be stretched to: what one message could carry."""
+"""Largest tensor that repeated values may fill: the size of a message."""
 
 _INT_VAL = ("DT_INT32", "DT_INT16", "DT_INT8", "DT_UINT8", "DT_UINT16", "DT_QINT8", "DT_QUINT8", "DT_QINT16",
             "DT_QUINT16", "DT_QINT32")  # fmt: skip
@@ -35,7 +35,7 @@ _NUMPY: Final[dict[int, np.dtype[Any]]] = {enum: np.dtype(tf.as_dtype(enum).as_n
 _ENUMS: Final[dict[np.dtype[Any], int]] = {
     dtype: enum for enum, dtype in reversed(_NUMPY.items()) if not tf.as_dtype(enum).is_quantized
 }
-# Quantised types share int_val but have numpy struct dtypes of their own.
+# Quantised types share int_val but have their own numpy struct dtypes.
 _ENUMS.update({_NUMPY[enum]: enum for enum in _NUMPY if tf.as_dtype(enum).is_quantized})
 # On the wire a packed float, double or complex field is the array's own memory (little-endian).
 _PACKED: Final = {

@@ -24,11 +24,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class ServerDiedError(RuntimeError):
-    """The server ended before it served.
+    """The server exited before it served.
 
     Attributes:
         code: Its exit code.
-        log: What it wrote.
+        log: Its output.
     """
 
     def __init__(self, code: int, log: str) -> None:
@@ -60,7 +60,7 @@ class LocalServer:
 
     Args:
         flags: As on the command line. `--port`, and `--rest_api_port` when `rest` is set,
-            are added unless they are there.
+            are added if they are missing.
         rest: Also open the REST port.
         wait: Return only when the ports are open. Off, call `wait_until_ready` yourself.
         timeout: Longest time to wait for that, in seconds.
@@ -73,7 +73,7 @@ class LocalServer:
         process: The process, for signals and its `pid`.
 
     Raises:
-        ServerDiedError: It ended instead of serving.
+        ServerDiedError: It exited instead of serving.
         TimeoutError: Its ports stayed closed.
     """
 
@@ -116,7 +116,7 @@ class LocalServer:
 
     @property
     def rest_url(self) -> str:
-        """Where the REST API is, without a slash at its end."""
+        """URL of the REST API, without a slash at its end."""
         return f"http://127.0.0.1:{self.rest_port}"
 
     @property

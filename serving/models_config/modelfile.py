@@ -1,10 +1,10 @@
-"""`models.config` as a file that people wrote: comments and all that is not touched stay as they are.
+"""Edits `models.config` in place: comments and everything else stay unchanged.
 
     config = parse(text)
     text = edit(text, "duo", versions=[7, 8])
     text = edit(text, "duo", labels={"stable": 8})
 
-Needs no TensorFlow. What an edit wrote is read again before it is returned.
+Needs no TensorFlow. The result of an edit is parsed again before it is returned.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ModelConfig:
     """One model of the file.
 
     Attributes:
-        name: What clients ask for.
+        name: The name that clients use.
         base_path: Folder of its versions.
         platform: "tensorflow".
         policy: Which versions are served.
@@ -76,7 +76,7 @@ def parse(text: str) -> tuple[ModelConfig, ...]:
     """The models of a `ModelServerConfig` in text form, in the order of the file.
 
     Raises:
-        TextProtoError: No text proto, a field that is not known, or a value of the wrong kind.
+        TextProtoError: Not a text proto, an unknown field, or a value of the wrong kind.
     """
     return tuple(_read(field, config) for field, config in _configs(textproto.parse(text)))
 
@@ -201,7 +201,7 @@ def _set_versions(text: str, model: str, wanted: tuple[int, ...]) -> str:
     for field in present:
         seen.add(textproto.integer(field))
     added = [f"versions: {version}" for version in wanted if version not in seen]
-    for line in reversed(added):  # each goes right behind the last one that was there
+    for line in reversed(added):  # each goes right after the last existing one
         text = _insert(text, specific[1], present[-1:], line)
     for field in reversed(present):
         if textproto.integer(field) not in wanted:
@@ -232,7 +232,7 @@ def _set_label(text: str, model: str, label: str, version: int | None) -> str:
 
 
 def _insert(text: str, inside: Message, after: list[Field], line: str) -> str:
-    """Puts `line` behind the field `after`, or at the end of the message, laid out as its neighbours are."""
+    """Inserts `line` after the field `after`, or at the end of the message, laid out like its neighbours."""
     anchor = (after or list(inside.fields[-1:]))[-1:]
     if not anchor:
         return f"{text[: inside.start]} {line} {text[inside.start :].lstrip(' ')}"
@@ -249,7 +249,7 @@ def _insert(text: str, inside: Message, after: list[Field], line: str) -> str:
 
 
 def _remove(text: str, field: Field) -> str:
-    """Takes a field out; its line too when nothing else is on it."""
+    """Removes a field, and its line if nothing else is on it."""
     start, end = field.start, field.end
     begin_of_line = text.rfind("\n", 0, start) + 1
     end_of_line = text.find("\n", end)

@@ -51,17 +51,17 @@ def read(path: str | pathlib.Path) -> config_pb2.ModelServerConfig:
 
 
 def single_model(name: str, base_path: str) -> config_pb2.ModelServerConfig:
-    """The config that --model_name and --model_base_path stand for."""
+    """The config for --model_name and --model_base_path."""
     config = config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
     return config
 
 
 def validate(models: config_pb2.ModelConfigList) -> None:
-    """What the stock server checks of a list of models before it touches anything.
+    """The stock server's checks of a list of models, before it changes anything.
 
     Raises:
-        ConfigError: A name twice, a relative path, no platform or one that is not supported.
+        ConfigError: A repeated name, a relative path, no platform or an unsupported one.
     """
     names = set()
     for model in models.config:

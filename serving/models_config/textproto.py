@@ -1,8 +1,8 @@
-"""Text protos as a tree that knows where in the text every part is, comments untouched.
+"""Text protos as a tree with the position of every part; comments are kept.
 
-`google.protobuf.text_format` reads values and forgets the text. The checks want the line of a
-mistake, and the rollout changes one number in a file that people wrote: both need positions. The
-checks also do without protobuf, which its tokenizer would bring along.
+`google.protobuf.text_format` reads values without positions. The checks report the line of a
+mistake, and the rollout changes one number in a hand-written file: both need positions. The
+checks also must not need protobuf.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TextProtoError(ValueError):
     """The text is not a text proto, or not one of the expected message.
 
     Attributes:
-        line: Where, counted from 1; 0 when it is no one place.
+        line: The line, counted from 1; 0 if there is no single one.
     """
 
     def __init__(self, message: str, line: int = 0) -> None:
@@ -58,13 +58,13 @@ class Scalar:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Field:
-    """One entry of a message. A list `name: [1, 2]` is one field an element, as protobuf reads it.
+    """One entry of a message. A list `name: [1, 2]` is one field for each element, as in protobuf.
 
     Attributes:
         name: As written.
-        value: What it holds.
+        value: Its value.
         start: First character of the name; that of the element, after the first of a list.
-        end: The one after its last character, a `,` or `;` behind it included.
+        end: The one after its last character, including a following `,` or `;`.
         line: Counted from 1.
         listed: It is written as an element of a list.
     """
@@ -107,7 +107,7 @@ class Message:
         """The one field of this name with its message; None without one.
 
         Raises:
-            TextProtoError: It is there twice, or does not hold a message.
+            TextProtoError: It occurs twice, or does not hold a message.
         """
         field = self._single(name)
         return None if field is None else (field, _message(field))
@@ -116,7 +116,7 @@ class Message:
         """The string of this name.
 
         Raises:
-            TextProtoError: It is there twice, or is not a string.
+            TextProtoError: It occurs twice, or is not a string.
         """
         field = self._single(name)
         if field is None:
@@ -129,7 +129,7 @@ class Message:
         """The integer of this name.
 
         Raises:
-            TextProtoError: It is there twice, or is not an integer.
+            TextProtoError: It occurs twice, or is not an integer.
         """
         field = self._single(name)
         return default if field is None else integer(field)
@@ -264,7 +264,7 @@ class _Parser:
     def _braces(self, opened: _Token) -> Message:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise self._wrong(f"at most {_DEEPEST} braces in one another", opened)
+            raise self._wrong(f"at most {_DEEPEST} nested braces", opened)
         fields = self._fields()
         closing = self._take("}" if opened.text == "{" else ">")
         if closing is None:
@@ -284,7 +284,7 @@ class _Parser:
         if token.kind != "string" or minus:
             raise self._wrong(f"a value for {name}", token)
         parts, end = [token.text], token.end
-        while self._peek().kind == "string":  # as in C: strings side by side are one
+        while self._peek().kind == "string":  # as in C, adjacent strings are joined
             following = self._next()
             parts.append(following.text)
             end = following.end

@@ -29,13 +29,13 @@ _INTERRUPTED = (
 _EPILOG = """\
 a version goes to production:
   python -m serving.rollout plan 8          what would be edited
-  python -m serving.rollout run 8           all of it, and a rollback by itself when 8 is worse; or step by step:
+  python -m serving.rollout run 8           everything, with a rollback if 8 is worse; or step by step:
   python -m serving.rollout canary 8        load, check, move the canary label
   python -m serving.rollout promote         watch, check again, move the stable label, watch
   python -m serving.rollout retire 7        unload the old one, days later
-  python -m serving.rollout rollback        at any time: one edit, and 7 is stable again
+  python -m serving.rollout rollback        at any time: one edit makes 7 stable again
 
-Every command can be run again after it was interrupted: it continues from the state of the
+Every command can be run again after an interruption: it continues from the state of the
 file and the replicas. The settings are explained in serving/config/rollout.toml.
 
 exit codes: 0 done; 1 an error; 2 wrong usage or settings; 3 stopped and rolled back, because
@@ -89,7 +89,7 @@ def _fail(options: argparse.Namespace, error: RolloutError) -> int:
 
 
 def _print(text: str) -> bool:
-    """Prints a result. False when it could not; a closed pipe is not an error."""
+    """Prints a result; returns whether it could. A closed pipe is not an error."""
     error = put(sys.stdout, f"{text}\n")
     if error is None or isinstance(error, BrokenPipeError):
         return True
@@ -105,14 +105,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    newest, current = "default: the one that is being rolled out", "default: the canary's"
+    newest, current = "default: the version being rolled out", "default: the canary's version"
     _command(commands, "status", _status, "every replica: versions, labels, and whether it is in sync with the file")
     _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing", newest)
-    adopt = _command(commands, "adopt", _adopt, "name what serves now: the way in from the policies latest and all")
+    adopt = _command(commands, "adopt", _adopt, "name what serves, to start from the policies latest and all")
     canary = _command(commands, "canary", _change, "load a version, check it, move the canary label", "")
     promote = _command(commands, "promote", _change, "watch, check again, move the stable label, watch", current)
     run = _command(commands, "run", _change, "canary and promote, unattended", "")
-    summary = "roll a version back in one edit, whatever state the replicas are in"
+    summary = "roll a version back in one edit, in any state of the replicas"
     back = _command(commands, "rollback", _change, summary, f"{newest}, or else the stable one")
     retire = _command(commands, "retire", _change, "unload an old version that no label uses", "")
     history = _command(commands, "history", _history, "who did what, when, and with which figures")
@@ -137,7 +137,7 @@ def _command(
 
     Args:
         commands: Where it is added.
-        name: Of the command, and of the method of `Rollout` that `_change` calls.
+        name: Name of the command, and of the method of `Rollout` that `_change` calls.
         function: Runs it.
         summary: For the help.
         version: None: it takes no version; empty: it needs one; else the help of an optional one.

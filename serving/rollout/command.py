@@ -1,4 +1,4 @@
-"""One command of the rollout: the config as it was read, the edits made over it, history and progress."""
+"""One command of the rollout: its config, edits, history and progress."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Outcome:
     """How a command ended.
 
     Attributes:
-        text: For people.
+        text: The result as text.
         edits: The edits that were made, or in a dry run would be: name and diff.
         checks: The checks that were passed.
-        warnings: What was left behind, such as replicas that did not answer.
+        warnings: Remaining problems, such as replicas that did not answer.
         dry_run: Nothing was changed.
     """
 
@@ -44,19 +44,19 @@ class Command:
     """A command of the rollout: its config, history and progress.
 
     Args:
-        settings: What, where, and how good.
+        settings: The settings.
         storage: The config, its lock and its history.
         fleet: The replicas.
-        reporter: Is told of progress.
-        name: Of the command, for the history.
-        version: What the command is about, for the history.
+        reporter: Receives the progress.
+        name: Name of the command, for the history.
+        version: The version of the command, for the history.
         dry_run: Edits are made in memory only.
         allow_contract: Don't look at the contract.
 
     Attributes:
-        watcher: Looks at the replicas.
-        version: What the command is about, for the history.
-        inputs: The inputs that the settings name, once they are read.
+        watcher: Watches the replicas.
+        version: The version of the command, for the history.
+        inputs: The inputs of the settings, once they are read.
         checks: The checks that were passed.
         warnings: What was left behind.
     """
@@ -128,13 +128,13 @@ class Command:
         return self._storage.records(self.settings.model)
 
     def state(self) -> State:
-        """What the file says now. The next edit is made over this and nothing newer."""
+        """The current content of the file. The next edit applies to this and nothing newer."""
         if self._pretended is None:
             self._seen = self._storage.config.read()
         return self.known()
 
     def known(self) -> State:
-        """What the file said when it was last read or written: this does not read it, so it can't fail."""
+        """The content of the file when it was last read or written. Does not read it, so it can't fail."""
         return read_state(self._text(), self.settings.model, self.settings.labels)[0]
 
     @property
@@ -151,18 +151,18 @@ class Command:
         """The version's folder, checked.
 
         Raises:
-            Refused: It lacks files, was tampered with, or is not signed as the policy asks.
+            Refused: It lacks files, was tampered with, or is not signed as the policy requires.
         """
         self.reporter.report("store", f"checking every file of version {version}")
         return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
 
     def against(self, version: int) -> int | None:
-        """What a version is compared with: the stable one, or the one before when it is that itself."""
+        """The version to compare with: the stable one, or the previous one if it is stable itself."""
         state = self.state()
         return state.previous if state.stable == version else state.stable
 
     def write(self, edit: Edit, *, urgent: bool = False, **facts: Any) -> None:
-        """Makes an edit, over the config as `state` read it last.
+        """Makes an edit of the config that `state` read last.
 
         Args:
             edit: The edit.

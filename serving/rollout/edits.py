@@ -1,6 +1,6 @@
 """The edits of models.config that make up a rollout: pure functions; None when there is nothing to do.
 
-    adopt   name what serves                        a file that left it to the servers
+    adopt   name the serving versions              where the file left the choice to the servers
     load    name the new version                    labels stay
     canary  `canary` goes to it                     it serves everywhere by then
     stable  `stable` goes to it, `previous` stays   one edit back: `withdraw`
@@ -50,12 +50,12 @@ class Edit:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """What the file says about one model, and the edits from there.
+    """The state of one model in the file, and the edits from there.
 
     Attributes:
         versions: The versions that are named; None while the policy is not `specific`.
         labels: Version by label.
-        names: What the labels are called.
+        names: The names of the labels.
     """
 
     versions: tuple[int, ...] | None
@@ -69,7 +69,7 @@ class State:
 
     @property
     def previous(self) -> int | None:
-        """Where a rollback of `stable` goes; None when it has nowhere to go."""
+        """The version that a rollback of `stable` restores; None without one."""
         found = self.labels.get(self.names.previous)
         loaded = self.versions is None or found in self.versions
         return found if loaded and found != self.stable else None
@@ -89,13 +89,13 @@ class State:
         return self.versions is not None and self.stable is not None
 
     def adopt(self, serving: tuple[int, ...]) -> Edit | None:
-        """Names what serves now and gives it the stable label, where the file leaves either to the server.
+        """Names the serving versions and gives the stable label, where the file leaves either to the server.
 
         Args:
-            serving: What serves on every replica.
+            serving: The versions that serve on every replica.
 
         Raises:
-            Refused: Nothing does.
+            Refused: There is none.
         """
         if self.complete:
             return None
@@ -106,7 +106,7 @@ class State:
         return Edit("adopt", None if self.versions is not None else named, {self.names.stable: stable})
 
     def load(self, version: int, most: int) -> Edit | None:
-        """Names a version. Older ones that only `previous` uses make room.
+        """Names a version. Older ones that only `previous` uses are unnamed to make room.
 
         Args:
             version: The one to name.
@@ -144,7 +144,7 @@ class State:
         return Edit("canary", None, {self.names.canary: version})
 
     def move_stable(self, version: int) -> Edit | None:
-        """Sends production to a version, and keeps the one before as `previous`."""
+        """Sends production traffic to a version, and keeps the earlier one as `previous`."""
         if self.stable == version:
             return None
         labels: dict[str, int | None] = {self.names.stable: version}
@@ -153,7 +153,7 @@ class State:
         return Edit("stable", None, labels)
 
     def withdraw(self, version: int) -> Edit | None:
-        """Rolls a version back: its labels go to where they came from, and it is unnamed. One edit.
+        """Rolls a version back in one edit: its labels return to their earlier versions, and it is unnamed.
 
         Raises:
             Refused: It is the stable one and there is no previous one.
@@ -173,10 +173,10 @@ class State:
         return Edit("withdraw", kept, labels)
 
     def restore(self, versions: Sequence[int], most: int) -> Edit | None:
-        """Names versions again that were unloaded for one that was rolled back.
+        """Names versions again that were unloaded for a version that was rolled back.
 
         Args:
-            versions: Those that were unloaded.
+            versions: The unloaded versions.
             most: Versions that may be loaded at once.
         """
         missing = [version for version in versions if version not in (self.versions or ())]
@@ -217,7 +217,7 @@ class State:
 
 
 def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig]:
-    """What a models.config says about one model.
+    """The state of one model in a models.config.
 
     Raises:
         Refused: The file has no such model, or cannot be read.

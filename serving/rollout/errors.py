@@ -1,4 +1,4 @@
-"""What can go wrong in a rollout: one tree, each with the exit code that pipelines see."""
+"""The errors of a rollout: one tree, each with its exit code."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class RolloutError(Exception):
 
     Attributes:
         findings: What was expected and what received, one line each.
-        undone: Whether the version was rolled back after it; None when it need not be.
-        advice: What to do where it was not.
+        undone: Whether the version was rolled back afterwards; None if that was not necessary.
+        advice: What to do if it was not.
     """
 
     exit_code: ClassVar[int] = 1
@@ -28,7 +28,7 @@ class RolloutError(Exception):
 
 
 class Away(RolloutError):
-    """A file or the cluster's API did not answer. It may do so in a moment."""
+    """A file or the cluster's API did not answer, perhaps temporarily."""
 
 
 class SettingsError(RolloutError):
@@ -38,7 +38,7 @@ class SettingsError(RolloutError):
 
 
 class Stopped(RolloutError):
-    """A step failed: the version is worse, does not load, or not everywhere in time.
+    """A step failed: the version is worse, does not load, or does not load everywhere in time.
 
     Attributes:
         step: "rehearse", "load", "check", "canary", "bake", "stable" or "watch".
@@ -53,7 +53,7 @@ class Stopped(RolloutError):
 
 
 class Refused(RolloutError):
-    """The command makes no sense, or is dangerous, now. Nothing was changed.
+    """The command is not possible, or is dangerous, in the present state. Nothing was changed.
 
     Attributes:
         reason: A code for scripts: "not-available", "label-in-use", "contract", "manifest", …

@@ -23,14 +23,14 @@ _NEEDED: Final = ("saved_model.pb", MANIFEST_PATH, GOLDEN_PATH, _CARD, "assets.e
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contract:
-    """What a client has to know of a version.
+    """The contract of a version with its clients.
 
     Attributes:
         signatures: Tensors by signature and then by "input NAME" or "output NAME", each as dtype and shape.
         labels: The classes, in their order.
-        digest: Of the whole preprocessing, tokenizer included.
+        digest: Digest of the whole preprocessing, tokenizer included.
         optional: The inputs that a caller may leave out.
-        answer: What it answers with, as `duoserve.contract.Answer.record` has it.
+        answer: The kind of answer, from `duoserve.contract.Answer.record`.
     """
 
     signatures: Mapping[str, Mapping[str, str]]
@@ -49,7 +49,7 @@ class Package:
         path: The folder.
         samples: Its golden samples.
         contract: From its card.
-        signed: "yes", "no", or "not checked" where no key is known.
+        signed: "yes", "no", or "not checked" without a key.
     """
 
     version: int
@@ -78,7 +78,7 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
         raise Refused("missing-files", f"expected every file of an export in {path}. Missing:", missing)
     findings = verify_manifest(path)
     if findings:
-        raise Refused("manifest", f"expected {path} to be as it was exported. Received:", findings)
+        raise Refused("manifest", f"expected {path} to be unchanged since its export. Received:", findings)
     signed = _check_signature(path, policy)
     try:
         card = json.loads((path / _CARD).read_bytes())
@@ -115,8 +115,8 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
     """Why clients of the old version would fail on the new one, one line each. Empty when they would not.
 
     Args:
-        old: What is served.
-        new: What shall be.
+        old: The served contract.
+        new: The new contract.
         clients: "follow": clients ask each version for its spec, so sizes and tokenizer may
             change; names, dtypes and the classes that they know may not. "fixed": nothing may.
     """
@@ -170,7 +170,7 @@ def _contract(card: Mapping[str, Any]) -> Contract:
 
 
 def _gives(contract: Contract) -> tuple[str, ...]:
-    """What clients read of its answers; nothing of a kind that this release does not know."""
+    """The parts of an answer that clients read; none for a kind that this release does not know."""
     known = ANSWERS.get(str(contract.answer["kind"]))
     return () if known is None else known.gives
 

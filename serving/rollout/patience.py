@@ -1,4 +1,4 @@
-"""Calls again what fails for a moment."""
+"""Repeats calls that fail temporarily."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FIRST, _LONGEST = 0.05, 1.0
 
 
 def patiently(attempt: Callable[[], T], seconds: float) -> T:
-    """What `attempt` returns, which is made again while it raises `Away`.
+    """The result of `attempt`, which is repeated while it raises `Away`.
 
     Args:
-        attempt: Has to be safe to repeat: the reply to an attempt that did its work may be lost.
+        attempt: Must be safe to repeat: the reply to a successful attempt may be lost.
         seconds: No attempt begins later than this after the first one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is refused, with a reason, before anything is changed."""
+"""Checks that refuse a command, with a reason, before anything is changed."""
 
 from __future__ import annotations
 

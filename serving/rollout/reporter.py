@@ -14,13 +14,13 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class Reporter(Protocol):
-    """Is told what happens."""
+    """Receives what happens."""
 
     def report(self, step: str, text: str) -> None:
         """Something happened."""
 
     def progress(self, step: str, done: int, total: int, text: str) -> None:
-        """How much of a step is done; called often."""
+        """Progress of a step; called often."""
 
 
 class SilentReporter:

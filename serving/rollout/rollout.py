@@ -1,7 +1,7 @@
-"""The commands: each looks at the file and the replicas, does what is left to do, and can be run again.
+"""The commands: each reads the state of the file and the replicas, does the remaining steps, and can be repeated.
 
-Nothing is remembered between two runs except the file and the history, so it does not matter where
-an earlier run ended, or why.
+Only the file and the history carry over between runs, so it does not matter where or why
+an earlier run ended.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Rollout:
     """Rolls out one model. A context manager.
 
     Args:
-        settings: What, where, and how good.
-        reporter: Is told of progress.
+        settings: The settings.
+        reporter: Receives the progress.
         allow_contract: Continue although clients may not be able to follow.
         dry_run: Check and show what would be done, change nothing.
 
@@ -82,10 +82,10 @@ class Rollout:
         """The edits of a whole rollout from here, each with its name and as a diff.
 
         Args:
-            version: The version; None takes the one that is under way.
+            version: The version; None: the one being rolled out.
 
         Raises:
-            Refused: Nothing is under way, or the file leaves no room.
+            Refused: No rollout is in progress, or there is no room in the file.
         """
         command = self._new_command("plan", version, dry_run=True)
         prepare(command)
@@ -102,11 +102,11 @@ class Rollout:
         return list(command.outcome("").edits)
 
     def adopt(self) -> Outcome:
-        """Names the versions that serve now and labels the newest stable: the way in from `latest` or `all`.
+        """Names the versions that serve now and labels the newest stable, to start from `latest` or `all`.
 
         Raises:
             Refused: A replica does not answer, or nothing serves everywhere.
-            Busy: Another rollout is at work.
+            Busy: Another rollout is running.
         """
         with self._locked("adopt", None) as command:
             steps.adopt(command)
@@ -118,7 +118,7 @@ class Rollout:
         Raises:
             Refused: A precondition is not met. Nothing was changed.
             Stopped: A step failed; the version was rolled back.
-            Busy: Another rollout is at work.
+            Busy: Another rollout is running.
         """
         with self._locked("canary", version) as command:
             self._to_canary(command, self._package(command, version))
@@ -128,13 +128,13 @@ class Rollout:
         """Watches the canary, checks the version again, moves `stable`, watches that.
 
         Args:
-            version: None takes the one that `canary` is at.
+            version: The version; None: the one that `canary` names.
 
         Raises:
             Refused: "not-available", "no-canary" or "contract", among others. Nothing was changed.
             Stopped: A step failed; the version was rolled back.
-            OutOfSync: It is stable already, and a replica is behind. Nothing was changed.
-            Busy: Another rollout is at work.
+            OutOfSync: It is stable already, but a replica is out of sync. Nothing was changed.
+            Busy: Another rollout is running.
         """
         with self._locked("promote", version) as command:
             state = command.state()
@@ -149,13 +149,13 @@ class Rollout:
             return command.outcome(f"version {version} is {self._settings.labels.stable}")
 
     def run(self, version: int) -> Outcome:
-        """All of it: `canary`, then `promote`.
+        """The whole rollout: `canary`, then `promote`.
 
         Raises:
             Refused: A precondition is not met. Nothing was changed.
             Stopped: A step failed; the version was rolled back.
-            OutOfSync: It is stable already, and a replica is behind. Nothing was changed.
-            Busy: Another rollout is at work.
+            OutOfSync: It is stable already, but a replica is out of sync. Nothing was changed.
+            Busy: Another rollout is running.
         """
         with self._locked("run", version) as command:
             if self._settled(command, version):
@@ -167,17 +167,17 @@ class Rollout:
             return command.outcome(f"version {version} is {self._settings.labels.stable}")
 
     def rollback(self, version: int | None = None) -> Outcome:
-        """Rolls a version back in one edit, whatever state the replicas are in.
+        """Rolls a version back in one edit, in any state of the replicas.
 
-        Then the version that was unloaded for it is loaded again, so that `previous` is where it was.
+        Then the version that was unloaded for it is loaded again, and `previous` is restored.
 
         Args:
-            version: The version to roll back. None takes the one under way, or else the one
-                that `stable` is at, which goes back to `previous`.
+            version: The version to roll back. None: the one being rolled out, or else the stable
+                one, which goes back to `previous`.
 
         Raises:
-            Refused: There is nothing to go back to.
-            Busy: Another rollout is at work.
+            Refused: There is no version to go back to.
+            Busy: Another rollout is running.
         """
         with self._locked("rollback", version, urgent=True) as command:
             state = command.state()
@@ -202,7 +202,7 @@ class Rollout:
 
         Raises:
             Refused: A label uses it, or models.config does not name it.
-            Busy: Another rollout is at work.
+            Busy: Another rollout is running.
         """
         with self._locked("retire", version) as command:
             steps.retire(command, version)
@@ -214,7 +214,7 @@ class Rollout:
 
     @staticmethod
     def _settled(command: Command, version: int) -> bool:
-        """Whether the version is stable and its trial is over: then only `rollback` may roll it back."""
+        """Whether the version is stable and its trial is over, so that only `rollback` may roll it back."""
         return command.state().stable == version and not is_under_way(command.records(), version)
 
     def _confirmed(self, command: Command, version: int) -> Outcome:
@@ -224,7 +224,7 @@ class Rollout:
 
     @staticmethod
     def _package(command: Command, version: int) -> Package:
-        """The version, once everything that its trial needs was found."""
+        """The version, after everything that its trial needs was checked."""
         prepare(command)
         return command.package(version)
 
@@ -267,7 +267,7 @@ class Rollout:
         if self._dry_run:
             yield command
             return
-        self._storage.config.read()  # a missing one is an error before a lock and a history are made beside it
+        self._storage.config.read()  # so that a missing one is an error before a lock and a history are created
         with self._storage.lock.held(operator(), f"{name} {version or ''} of {self._settings.model}".strip()):
             command.log("started", urgent=urgent)
             try:

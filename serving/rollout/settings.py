@@ -1,4 +1,4 @@
-"""The settings file, `rollout.toml`: what is rolled out, where, and the limits that a version has to keep."""
+"""The settings file, `rollout.toml`: the model, the replicas, and the limits for a new version."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Labels", "Limits", "Settings", "Signatures", "Tls", "Waits", "read_s
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Labels:
-    """What the labels are called.
+    """The names of the labels.
 
     Attributes:
         stable: Where production traffic goes.
         canary: Where the share of traffic goes that tries a new version. Equals `stable`
             between rollouts, so clients that ask for it always get an answer.
-        previous: What `stable` was before: where a rollback goes. Kept by this tool.
+        previous: The previous stable version, which a rollback restores. Maintained by this tool.
     """
 
     stable: str = "stable"
@@ -34,15 +34,15 @@ class Waits:
     """Times, all in seconds.
 
     Attributes:
-        step: Longest time for an edit to show on every replica: loading, and in a cluster
+        step: Longest time until an edit has arrived on every replica: loading, and in a cluster
             up to 120 until kubelet has written the file.
         missing: Longest time that a replica (it restarts), its discovery, the cluster's API or
-            models.config may be away before that is an error.
-        poll: Between two looks at the replicas.
+            models.config may be missing before that is an error.
+        poll: Between two polls of the replicas.
         call: For one call to a replica.
         bake: How long the canary label is watched before `stable` moves.
         watch: How long `stable` is watched after it moved.
-        hook: Longest run of the command `hook`.
+        hook: Longest time of the command `hook`.
     """
 
     step: float = 300.0
@@ -62,18 +62,18 @@ class Limits:
         golden_tolerance: Largest difference of a probability from the golden sample's; of a score as a share of
             the largest one.
         latency_calls: Calls to each version on each replica, in turn.
-        median_ratio: New median latency over the old one, at most.
-        p99_ratio: New 99th percentile over the old one, at most.
-        slack_ms: Milliseconds that are always allowed on top, so that a fast model isn't
-            condemned for noise.
-        latency_tries: A latency over its limit is measured again, this often in all.
-        accuracy_drop: By how much the accuracy on labelled inputs may fall; of tags the mean F1, of scores R².
-        agreement: Share of the inputs with the same class from both versions, at least; of tags the mean overlap,
-            of scores the share that is within half a standard deviation. Judged where no input has a label.
-        drift: Total variation between the mean probabilities of the classes on the inputs, at most: 0 no drift,
-            1 nothing in common. Of tags the largest change of a mean probability, of scores the distance of
-            Kolmogorov and Smirnov.
-        inputs: Most inputs that are used.
+        median_ratio: Largest ratio of the new median latency to the old one.
+        p99_ratio: Largest ratio of the new 99th percentile to the old one.
+        slack_ms: Milliseconds that are always allowed in addition, so that a fast model isn't
+            rejected because of noise.
+        latency_tries: A latency over its limit is measured again, up to this number of times in all.
+        accuracy_drop: Largest loss of accuracy on labelled inputs; for tags the mean F1, for scores R².
+        agreement: Least share of the inputs with the same class from both versions; for tags the mean overlap,
+            for scores the share within half a standard deviation. Checked if no input has a label.
+        drift: Largest total variation between the mean probabilities of the classes on the inputs: 0 no drift,
+            1 nothing in common. For tags the largest change of a mean probability, for scores the
+            Kolmogorov-Smirnov distance.
+        inputs: Largest number of inputs.
     """
 
     golden_tolerance: float = 1e-3
@@ -99,7 +99,7 @@ class Signatures:
 
     Attributes:
         required: Refuse a version without a signature by one of the keys.
-        public_keys: PEM files. When there are some, a signature that is there has to fit.
+        public_keys: PEM files. If there are any, an existing signature must match one.
     """
 
     required: bool = False
@@ -108,7 +108,7 @@ class Signatures:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tls:
-    """How the replicas are asked. Nothing set: plain text."""
+    """The encryption of calls to replicas. Without it: plain text."""
 
     ca: Path | None = None
     cert: Path | None = None
@@ -124,21 +124,21 @@ class Settings:
         model: Its name in models.config.
         config: Path of models.config, or "configmap:NAMESPACE/NAME[/KEY]".
         replicas: "HOST:PORT", "dns:NAME:PORT" (all its addresses) or "pods:NAMESPACE/SELECTOR:PORT".
-        store: Root of the model store, as seen from here.
+        store: Root of the model store on this machine.
         state: Folder for the lock and the history; default: `.rollout` beside models.config.
-        min_replicas: Fewer is an error; default: as many as the first look finds.
-        loaded_versions: Most versions loaded at once: what the replicas' memory is made for. The one
-            before the last makes room, and is loaded again when the new one is rolled back.
+        min_replicas: Fewer is an error; default: as many as are found first.
+        loaded_versions: Most versions loaded at once, by the replicas' memory. The one before
+            the last is unloaded to make room, and loaded again if the new one is rolled back.
         clients: "follow": they ask each version for its spec, as the Duoserve client does, so
             image size and tokenizer may change. "fixed": they send tensors of one shape.
         rehearsal: "auto" loads the version in a separate server on this machine first, if
             TensorFlow is installed; "off"; or the command of another server.
         inputs: CSV file with the columns image and text (paths relative to it), perhaps label and
             split: the inputs to compare versions on. Default: the golden samples of both.
-        hook: Command that has the last word in each check, for instance one that asks
+        hook: Command that decides each check in the end, for instance by asking
             Prometheus: exit code 0 passes. It gets DUOSERVE_MODEL, _VERSION, _AGAINST, _STEP.
-        context: kubeconfig context; default: the current one, or the pod's own account.
-        parallel: Replicas that are asked at once.
+        context: kubeconfig context; default: the current one, or the pod's account.
+        parallel: Replicas that are asked in parallel.
     """
 
     model: str
@@ -188,10 +188,10 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
 
     Args:
         path: The file; None takes everything from `overrides`, relative to the current folder.
-        overrides: As in the file. Entries that are None don't count.
+        overrides: Entries as in the file. Those that are None are ignored.
 
     Raises:
-        SettingsError: The file can't be read, or has an unknown entry, a wrong value, or lacks one.
+        SettingsError: The file can't be read, has an unknown entry or an invalid value, or lacks an entry.
     """
     try:
         content = {} if path is None else _renamed(read_toml(path))
@@ -208,7 +208,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
 
 
 def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """The entries that had another name before."""
+    """The entries that were renamed."""
     for table, old in ((content, "shadow"), (content.get("limits"), "shadow_inputs")):
         if isinstance(table, dict) and old in table:
             table["inputs"] = table.pop(old)

@@ -1,4 +1,4 @@
-"""The steps of a rollout. Each does nothing when it is done already, and ends with proof from the replicas."""
+"""The steps of a rollout. Each does nothing if it is done already, and ends with confirmation by the replicas."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def adopt(command: Command) -> None:
-    """Names what serves everywhere now, and labels it stable."""
+    """Names the versions that serve everywhere now, and labels the newest stable."""
     state = command.state()
     views = command.watcher.look(state)
     silent = [f"{view.address}: {view.error}" for view in views if not view.up]
@@ -202,7 +202,7 @@ def undoing(command: Command, version: int) -> Iterator[None]:
         _undo(command, version, error)
         raise
     except Busy as error:
-        if command.edited:  # somebody else is at work
+        if command.edited:  # somebody else is making changes
             error.undone = False
             error.advice = "see `status`, then run the same command again, or `rollback`"
         raise
@@ -229,7 +229,7 @@ def _undo(command: Command, version: int, error: RolloutError) -> None:
 
 
 def _make(command: Command, step: str, edit: Edit | None, version: int, **facts: Any) -> None:
-    """Writes an edit, unless it is there already, and waits until it has arrived."""
+    """Writes an edit, unless it was made already, and waits until it has arrived."""
     before = () if edit is None or command.dry_run else command.fleet.look(())
     if edit is not None:
         command.write(edit, **facts)

@@ -54,7 +54,7 @@ def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Dif
 
 
 def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One line an entry; findings below it."""
+    """One line for each entry, with findings below it."""
     lines = []
     for record in records:
         facts = [str(record.get("event", "?"))]

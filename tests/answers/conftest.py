@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import pytest
 
 from export.dataset.data import load_dataset
@@ -87,27 +85,12 @@ def published(trained: dict[str, TrainedModel], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
-def moved(published: dict[str, Published], trained: dict[str, TrainedModel]) -> Published:
-    """Version 2 of "moved", whose version 1 is the one of "scores": every price is 300 higher."""
-    first, model = published["scores"].path, trained["scores"]
-    shutil.copytree(first, first.parents[1] / "moved" / "1")
-    higher = keras.layers.Rescaling([1.0, 1.0], offset=[300.0, 0.0])(model.model.output)
-    store = ModelStore(first.parents[1], "moved")
-    return export_version(
-        keras.Model(model.model.input, higher), model.spec, model.samples, store, version=2, batch_sizes=(1,)
-    )
-
-
-@pytest.fixture(scope="session")
-def server(
-    published: dict[str, Published], moved: Published, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalServer]:
-    """Serves a model of each kind, called by the name of the kind, and both versions of "moved"."""
+def server(published: dict[str, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """Serves a model of each kind, called by the name of the kind."""
     config = tmp_path_factory.mktemp("config") / "models.config"
     entries = "".join(
-        f'config {{ name: "{kind}" base_path: "{each.path.parent}" model_platform: "tensorflow"'
-        " model_version_policy { all {} } }"
-        for kind, each in {**published, "moved": moved}.items()
+        f'config {{ name: "{kind}" base_path: "{each.path.parent}" model_platform: "tensorflow" }}'
+        for kind, each in published.items()
     )
     config.write_text(f"model_config_list {{ {entries} }}")
     flags = f"--model_config_file={config}", "--enable_model_warmup=false"

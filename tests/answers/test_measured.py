@@ -1,4 +1,4 @@
-"""What weights in fewer bytes cost, and how candidates are compared, for answers other than one class."""
+"""The cost of smaller weights, and the comparison of candidates, for answers other than one class."""
 
 from __future__ import annotations
 

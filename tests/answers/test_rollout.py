@@ -1,47 +1,71 @@
-"""The check of live replicas looks at tags and scores by what they are."""
+"""The check of live replicas compares tags as tags and scores as scores."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from duoserve.artifact.samples import GoldenSample
+from duoserve.contract import Scores
+from duoserve.preprocessing.preprocessor import Preprocessor
 from export.publish.savedmodel import Published
 from serving.local.testing import LocalServer
-from serving.rollout.package import incompatible, open_package
+from serving.rollout.package import Package, contract_of, incompatible, open_package
 from serving.rollout.replicas.fleet import Fleet
 from serving.rollout.settings import Limits, Settings
 from serving.rollout.settings import Signatures as Policy
-from serving.rollout.trial.comparison import read_inputs
+from serving.rollout.trial.comparison import Input, read_inputs
 from serving.rollout.trial.live_check import CheckReport, LiveCheck
+from tests.client.conftest import encoded
+from tests.client.fake import FakeServer, Version
+from tests.client.test_answers import BASE
 
 
-def checked(server: LocalServer, folder: Path, inputs: Path, against: int) -> CheckReport:
-    """The check of a version's folder against another version of the same model."""
-    model, version = folder.parent.name, int(folder.name)
+def checked(address: str, model: str, package: Package, inputs: Sequence[Input]) -> CheckReport:
+    """The check of a version against version 1 of the same model."""
     limits = Limits(latency_calls=4, median_ratio=100, p99_ratio=100)
-    settings = Settings(model, "none", (server.address,), folder.parents[1], limits=limits)
-    package = open_package(settings.store, model, version, Policy())
-    with Fleet(lambda: (server.address,), model, timeout=30, parallel=1) as fleet:
-        given = read_inputs(inputs / "manifest.csv", 100)
-        return LiveCheck(fleet, settings, package, against, given, allow_contract=True).run("check")
+    settings = Settings(model, "none", (address,), package.path.parents[1], limits=limits)
+    with Fleet(lambda: (address,), model, timeout=30, parallel=1) as fleet:
+        return LiveCheck(fleet, settings, package, 1, inputs).run("check")
 
 
 def test_a_version_is_as_good_as_itself(
     server: LocalServer, published: dict[str, Published], manifests: dict[str, Path]
 ) -> None:
     for kind, measure in (("tags", "mean F1 1.000 -> 1.000"), ("scores", "R² 0.9"), ("yes-no", "accuracy 100.0%")):
-        report = checked(server, published[kind].path, manifests[kind], 1)
+        package = open_package(published[kind].path.parents[1], kind, 1, Policy())
+        report = checked(server.address, kind, package, read_inputs(manifests[kind] / "manifest.csv", 100))
         assert report.findings == () and report.comparison.inputs == report.comparison.labelled == 9
         assert (report.comparison.agreement, report.comparison.drift) == (1.0, 0.0)
         assert measure in report.summary() and report.replicas[0].golden_worst < 1e-4
 
 
-def test_scores_that_are_worse_are_found(server: LocalServer, moved: Published, manifests: dict[str, Path]) -> None:
-    report = checked(server, moved.path, manifests["scores"], 1)
+class Prices(Version):
+    """The mean brightness of an image is its price; version 2 is 300 too high."""
+
+    def probabilities(self, image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        return (image.mean(axis=(1, 2, 3))[:, None] + 300 * (self.spec.version - 1)).astype(np.float32)
+
+
+def test_scores_that_are_worse_are_found() -> None:
+    old = dataclasses.replace(BASE, labels=("price",), answer=Scores(("EUR",)))
+    new = dataclasses.replace(old, version=2)
+    pictures = [encoded(Image.new("RGB", (16, 16), (5 * number,) * 3), "PNG") for number in range(40)]
+    tokens = tuple(Preprocessor(old).tokens("red cat").tolist())
+    samples = tuple(GoldenSample(each, "red cat", tokens, (300.0 + 5 * n,), "") for n, each in enumerate(pictures[:3]))
+    package = Package(2, Path("store/pairs/2"), samples, contract_of(new), "no")
+    inputs = [Input(each, "red cat", {"price": 5.0 * number}) for number, each in enumerate(pictures)]
+    with FakeServer(Prices(old), Prices(new)) as fake:
+        report = checked(fake.address, "pairs", package, inputs)
     assert [finding.partition(". Received")[0] for finding in report.findings] == [
         "inputs: expected the R² to fall by at most 0.02",
         "inputs: expected the answers to drift by at most 0.2",
     ]
-    assert report.replicas[0].golden_worst < 1e-4, "it answers as it did at export"
+    assert report.replicas[0].golden_worst < 1e-6, "it answers as it did at export"
 
 
 def test_a_change_of_kind_is_a_change_of_the_contract(published: dict[str, Published]) -> None:

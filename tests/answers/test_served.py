@@ -1,4 +1,4 @@
-"""Each kind of answer as its user meets it: from manifest.csv over the gate to Python, the command line and REST."""
+"""Each kind of answer from manifest.csv through the gate to Python, the command line and REST."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_scores(ask: Any, server: LocalServer, manifests: dict[str, Path]) -> No
         assert found == [pytest.approx(list(answer.scores.values()), rel=1e-4)]  # one output has no name in REST
 
 
-def test_ready_made_tensors(server: LocalServer, manifests: dict[str, Path]) -> None:
+def test_prepared_tensors(server: LocalServer, manifests: dict[str, Path]) -> None:
     for kind in ("tags", "scores"):
         with Client(server.address, model=kind) as client:
             preprocessor = client.preprocessor()
@@ -122,7 +122,7 @@ def test_the_command_line(server: LocalServer, manifests: dict[str, Path], capsy
     assert json.loads(run(server, capsys, "describe", "tags", "--json"))["answer"]["kind"] == "tags"
 
 
-def test_what_decided(server: LocalServer, manifests: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain(server: LocalServer, manifests: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     with Client(server.address, model="scores") as client:
         price = client.explain(manifests["scores"] / BLUE, TEXT[BLUE])
         weight = client.explain(manifests["scores"] / BLUE, TEXT[BLUE], label="weight")
@@ -137,7 +137,9 @@ def test_what_decided(server: LocalServer, manifests: dict[str, Path], capsys: p
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_published(published: dict[str, Published], trained: dict[str, TrainedModel], kind: str) -> None:
+def test_the_content_of_a_published_version(
+    published: dict[str, Published], trained: dict[str, TrainedModel], kind: str
+) -> None:
     spec = published[kind].spec
     assert spec.answer == trained[kind].spec.answer and json.loads(spec.to_json())["format"] == 3
     samples = load_samples((published[kind].path / GOLDEN_PATH).read_bytes())

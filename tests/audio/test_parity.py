@@ -1,4 +1,4 @@
-"""The graph of a model of clips makes the very image that the client makes, and refuses the same files."""
+"""The graph of a model of clips makes the same image as the client, and refuses the same files."""
 
 from __future__ import annotations
 

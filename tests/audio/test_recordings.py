@@ -1,4 +1,4 @@
-"""What counts as a recording: each kind of file gives its samples, and each broken one is refused by name."""
+"""Recordings: each kind of file gives its samples, and each broken one is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_whole_recording_is_refused_by_name(spec: PreprocessingSpec, name: str) -> None:
+def test_an_incomplete_recording_is_refused(spec: PreprocessingSpec, name: str) -> None:
     data, said = BAD[name]
     with pytest.raises(InvalidInput) as caught:
         Preprocessor(spec).audio(data)
@@ -162,7 +162,7 @@ def test_a_wav_that_is_too_long_is_refused(spec: PreprocessingSpec) -> None:
         (7, "Expected audio to be a path, bytes, a file object or a Clip(samples, sample_rate). Received: int"),
     ],
 )
-def test_what_is_no_source_is_refused_by_name(spec: PreprocessingSpec, source: object, said: str) -> None:
+def test_an_invalid_source_is_refused(spec: PreprocessingSpec, source: object, said: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         Preprocessor(spec).audio(source)
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""A model of clips from the gate to the client: one answer by every way, and a refusal of what does not belong."""
+"""A model of clips from the gate to the client: the same answer in every way, and unsuitable input is refused."""
 
 from __future__ import annotations
 
@@ -114,25 +114,23 @@ def test_silence_explains_nothing_and_the_rest_is_drawn_on_the_spectrogram(
         assert heat.size == (330, 220), "the spectrogram, enlarged"
 
 
-def test_an_image_and_a_clip_are_refused_by_name_where_they_do_not_belong(
-    server: LocalServer, spec: PreprocessingSpec
-) -> None:
+def test_an_image_and_a_clip_are_refused_where_they_do_not_belong(server: LocalServer, spec: PreprocessingSpec) -> None:
     with Client(server.address, model=NAME) as client:
         with pytest.raises(
-            UnsupportedModel, match=r"Expected audio: this version takes that and text\. Received: image"
+            UnsupportedModel, match=r"Expected audio \(and text\), which this version takes\. Received: image"
         ):
             client.predict(PICTURE, TEXT)
         with pytest.raises(UnsupportedModel, match=r"Expected audio and text: .* Received: no audio"):
             client.predict(text=TEXT)
         with pytest.raises(InvalidInput, match=r"Expected an image or audio\. Received: both"):
             client.predict(PICTURE, TEXT, audio=wav())
-        with pytest.raises(InvalidInput, match=r"Expected audio, as the model takes that\. Received: image"):
+        with pytest.raises(InvalidInput, match=r"Expected audio, which the model takes\. Received: image"):
             client.preprocessor().image(PICTURE)
         with pytest.raises(RequestRejected, match="Expected audio_bytes to be a whole WAV"):
             client.run(SERVING_BYTES, {"audio_bytes": np.array([PICTURE], object), "text": np.array([TEXT], object)})
     images = Version(dataclasses.replace(spec, audio=None))
     refused = pytest.raises(
-        UnsupportedModel, match=r"Expected image: this version takes that and text\. Received: audio"
+        UnsupportedModel, match=r"Expected image \(and text\), which this version takes\. Received: audio"
     )
     with FakeServer(images) as fake, Client(fake.address, model="pairs") as client, refused:
         client.predict(audio=wav(), text=TEXT)
@@ -171,7 +169,7 @@ def test_golden_samples_and_shadow_inputs_are_clips(published: Published, tmp_pa
     assert [type(one.image) for one in read_inputs(tmp_path / "shadow.csv", 10)] == [Clip]
 
 
-def test_a_graph_that_draws_otherwise_is_not_published(
+def test_a_graph_with_another_spectrogram_is_not_published(
     spec: PreprocessingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = AudioDecoder._draw

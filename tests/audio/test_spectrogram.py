@@ -1,4 +1,4 @@
-"""What the image of a clip shows."""
+"""The image of a clip."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_loudness_does_not_count_but_silence_is_black(spec: PreprocessingSpec) -
     assert preprocessor.audio(Clip(hiss, 16_000)).max() < 200  # the last bit alone is no loud sound
 
 
-def test_what_follows_a_short_clip_is_silence_and_a_long_one_is_cut(spec: PreprocessingSpec) -> None:
+def test_short_clips_are_padded_with_silence_and_long_ones_cut(spec: PreprocessingSpec) -> None:
     preprocessor = Preprocessor(spec)
     length = spec.audio.clip_samples(spec.image_width)
     long = melody(seconds=1.0)

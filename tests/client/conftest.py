@@ -1,4 +1,4 @@
-"""Specs of versions that prepare their input differently, scripted servers for them, and both clients over one face."""
+"""Specs of versions that prepare their input differently, scripted servers for them, and both clients as one."""
 
 from __future__ import annotations
 

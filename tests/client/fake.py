@@ -45,7 +45,7 @@ class Version:
         return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def embedding(self, image: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Vectors of length 1, likewise."""
+        """Vectors of length 1."""
         numbers = np.arange(1, self.spec.embedding_length + 1)
         seed = image.reshape(len(image), -1).astype(np.int64).sum(axis=1) + 7 * tokens.astype(np.int64).sum(axis=1)
         found = 1 + np.outer(seed, numbers) % 13

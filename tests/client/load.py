@@ -1,4 +1,4 @@
-"""Callers that go on while a test does harm, and count."""
+"""Callers that keep calling during a fault, and count."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Load:
             time.sleep(0.002)
 
     def run_until(self, condition: Callable[[], bool], within: float = 20.0) -> None:
-        """Goes on until the condition holds; fails when it does not in time."""
+        """Keeps calling until the condition holds; fails if it does not in time."""
         end = time.monotonic() + within
         while not condition():
             assert time.monotonic() < end, f"not within {within} s: {self}"
             time.sleep(0.01)
 
     def more(self, calls: int) -> None:
-        """Goes on for this many further calls."""
+        """Keeps calling for this many further calls."""
         target = self.calls + calls
         self.run_until(lambda: self.calls >= target)
 

@@ -1,4 +1,4 @@
-"""What misbehaves on a network: changing names, a hostile proxy, certificates, replicas that can be killed."""
+"""Network faults: changing names, a hostile proxy, certificates, replicas that can be killed."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Proxy:
 
 
 class Replica:
-    """A FakeServer in a process of its own, to be killed."""
+    """A FakeServer in a separate process, which can be killed."""
 
     def __init__(self, spec: PreprocessingSpec, port: int = 0) -> None:
         self._spec = spec

@@ -21,7 +21,7 @@ SCORES = dataclasses.replace(BASE, answer=Scores(("EUR", "", "kg")), version=2)
 PAIRS = [(np.full((16, 16, 3), value, np.uint8), f"red cat {value}") for value in range(7)]
 
 
-def test_a_batch_has_the_answers_of_its_items() -> None:
+def test_a_batch_has_the_answers_of_its_rows() -> None:
     with FakeServer(Version(TAGS)) as server, Client(server.address, model="pairs", max_batch_size=3) as client:
         batch = client.predict_batch([*PAIRS, (b"broken", "x")])
         assert list(batch.errors) == [7]
@@ -81,7 +81,7 @@ def test_a_kind_from_the_future_asks_for_an_update() -> None:
     assert "update duoserve" in str(caught.value)
 
 
-def test_a_score_that_is_no_number_is_a_bad_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_that_is_not_a_number_is_a_bad_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Version, "probabilities", lambda *_: np.array([[1.0, np.nan, 2.0]], np.float32))
     with (
         FakeServer(Version(SCORES)) as server,
@@ -118,7 +118,7 @@ def test_a_shadow_is_compared_by_what_it_decides(answer: Tags | Scores, monkeypa
     [
         (YesNo(), ("a", "b", "c"), "Expected two labels of a yes or no. Received: 3"),
         (Tags((0.5, 0.5)), ("a", "b", "c"), "Expected as many thresholds as labels, 3. Received: 2"),
-        (Tags((0.5, 0.5)), ("a", "b|c"), r"Expected tags without '|', which stands between them. Received: 'b|c'"),
+        (Tags((0.5, 0.5)), ("a", "b|c"), r"Expected tags without '|', which separates them. Received: 'b|c'"),
         (Scores(("EUR",)), ("a", "b"), "Expected as many units as labels, 2. Received: 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Any number of items: split to what the server takes, in order, and one bad item fails alone."""
+"""Any number of rows: split to the server's batch size, in order, and one bad row fails alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_batch_answers_like_single_calls(make_client: MakeClient, server: Fake
         np.testing.assert_allclose(answer.probabilities, alone.probabilities, rtol=1e-6)
 
 
-def test_nothing_is_sent_for_no_items(make_client: MakeClient, server: FakeServer) -> None:
+def test_nothing_is_sent_for_no_rows(make_client: MakeClient, server: FakeServer) -> None:
     assert list(make_client(server.address).predict_batch([])) == []
     assert not server.calls
 
@@ -48,7 +48,7 @@ def test_pairs_tuples_and_generators(make_client: MakeClient, server: FakeServer
     assert len(found) == 3 and len(found[1:]) == 2 and isinstance(found[-1], Prediction)
 
 
-def test_items_that_are_wrong_fail_alone(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_invalid_rows_fail_alone(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     bad = [(b"", "x"), (None, None), ("missing.jpg", "x"), jpeg, (jpeg, "x", "y"), (jpeg[:-100], "x"), None]
     found = make_client(server.address, max_batch_size=4).predict_batch([(jpeg, "a"), *bad, (jpeg, "b")])
     assert set(found.errors) == set(range(1, 8)) and len(found.outcomes) == 9
@@ -62,7 +62,7 @@ def test_items_that_are_wrong_fail_alone(make_client: MakeClient, server: FakeSe
 
 
 @pytest.mark.parametrize("bad", [{0}, {3, 4}, {7}, set(range(8))])
-def test_items_that_the_model_fails_on_fail_alone(make_client: MakeClient, server: FakeServer, bad: set[int]) -> None:
+def test_rows_that_the_model_fails_on_fail_alone(make_client: MakeClient, server: FakeServer, bad: set[int]) -> None:
     def reject(request: Any, context: Any) -> None:
         for text in texts(request):
             if text.startswith(b"bad"):
@@ -93,7 +93,7 @@ def test_a_row_that_is_not_finite_fails_alone(
     assert set(found.errors) == {1}
 
 
-def test_a_smaller_limit_of_the_server_is_learned(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_a_smaller_limit_of_the_server_is_detected(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     def limit(request: Any, context: Any) -> None:
         if rows(request) > 8:
             size = rows(request)
@@ -107,7 +107,7 @@ def test_a_smaller_limit_of_the_server_is_learned(make_client: MakeClient, serve
     assert [rows(request) for request in server.predictions()] == [8] * 5
 
 
-def test_a_model_that_fails_on_everything_is_not_asked_for_every_item(
+def test_a_model_that_fails_on_everything_is_not_asked_for_every_row(
     make_client: MakeClient, server: FakeServer, jpeg: bytes
 ) -> None:
     def broken(request: Any, context: Any) -> None:
@@ -160,6 +160,6 @@ def test_large_files_are_not_put_into_one_message(make_client: MakeClient, serve
     assert [rows(request) for request in server.predictions("serving_bytes")] == [2, 2]
 
 
-def test_the_error_of_an_item_says_what_to_expect(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_the_error_of_a_row_says_what_was_expected(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     found = make_client(server.address).predict_batch([(jpeg, 5)])
     assert re.search("Expected text to be a str. Received: int", str(found.errors[0]))

@@ -1,4 +1,4 @@
-"""`duoserve` from a shell: what it prints, as text and as JSON, and how it exits."""
+"""`duoserve` from a shell: its output, as text and as JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_describe(server: FakeServer, spec2: PreprocessingSpec, capsys: pytest.C
     assert main(["describe", *where(server, "canary")]) == 0
     text = capsys.readouterr().out
     assert "24 x 20 pixels" in text and "dog, bee, cat, elk" in text
-    assert "uint8 array of shape (batch, 24, 20, 3)" in text and "not as the contract says" not in text
+    assert "uint8 array of shape (batch, 24, 20, 3)" in text and "does not follow the contract" not in text
     assert main(["describe", *where(server, "canary"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["digest"] == spec2.digest and record["follows_contract"] is True and record["version"] == 2
@@ -140,7 +140,7 @@ def run(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_reader_that_has_gone_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
+def test_a_closed_stdout_ends_it_quietly(server: FakeServer, image: str, command: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

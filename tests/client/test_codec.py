@@ -97,7 +97,7 @@ def test_views_of_any_layout_are_sent_as_what_they_show(array: np.ndarray, rando
 
 @given(st.binary(max_size=200))
 @settings(max_examples=400)
-def test_bytes_that_are_no_tensor_are_refused_and_nothing_else_is_raised(data: bytes) -> None:
+def test_bytes_that_are_not_a_tensor_are_refused_and_nothing_else_is_raised(data: bytes) -> None:
     for decode in (decode_tensor, _messages.decode_predict):
         with contextlib.suppress(CodecError):
             decode(data)
@@ -153,7 +153,7 @@ def test_a_reply_of_a_few_bytes_can_not_claim_gigabytes() -> None:
         decode_tensor(proto.SerializeToString())
 
 
-def test_shapes_that_are_none_are_refused() -> None:
+def test_invalid_shapes_are_refused() -> None:
     negative = wire.TensorProto(dtype=1, float_val=[1.0])
     negative.tensor_shape.dim.add(size=-1)
     unknown = wire.TensorProto(dtype=1, float_val=[1.0])
@@ -163,7 +163,7 @@ def test_shapes_that_are_none_are_refused() -> None:
             decode_tensor(proto.SerializeToString())
 
 
-def test_dtypes_without_a_place_are_refused_by_name() -> None:
+def test_unsupported_dtypes_are_refused() -> None:
     with pytest.raises(CodecError, match="datetime64"):
         encode_tensor(np.array(["2026-01-01"], "datetime64[D]"))
     with pytest.raises(CodecError, match="DataType 20"):

@@ -1,4 +1,4 @@
-"""TensorFlow itself reads what we write, and we read what it writes."""
+"""TensorFlow reads our tensors, and we read TensorFlow's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`embed`, of both clients: as its version wants the input, through a rollout, or refused by our own error."""
+"""`embed`, of both clients: with the input of its version, through a rollout, or refused by our own error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_follows_a_label_to_another_version(
 
 
 @pytest.mark.parametrize("lacks", [3, 4], ids=["prepares otherwise", "prepares alike"])
-def test_a_version_without_it_is_refused_by_name(
+def test_a_version_without_the_signature_is_refused(
     make_client: MakeClient, server: FakeServer, jpeg: bytes, lacks: int
 ) -> None:
     client = make_client(server.address, label="stable")
@@ -80,7 +80,7 @@ def test_versions_that_prepare_alike_are_not_asked_twice(
     assert client.describe().embedding_length == 0
 
 
-def test_a_batch_keeps_its_order_and_one_bad_item_fails_alone(
+def test_a_batch_keeps_its_order_and_one_bad_row_fails_alone(
     make_client: MakeClient, server: FakeServer, specs: dict[int, PreprocessingSpec], jpeg: bytes
 ) -> None:
     client = make_client(server.address, label="stable", max_batch_size=3)
@@ -160,7 +160,9 @@ def test_bad_input_is_refused_before_anything_is_sent(make_client: MakeClient, s
     assert not server.predictions("embed")
 
 
-def test_what_the_server_refuses_is_not_asked_forever(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_a_refused_request_is_not_repeated_indefinitely(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
     def refuse(request: Any, context: Any) -> None:
         if request.model_spec.signature_name == "embed":
             raise Abort(grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "embed" not found.')
@@ -185,7 +187,7 @@ def test_the_command(server: FakeServer, jpeg: bytes, tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["error"] == "UnsupportedModel"
 
 
-def test_an_item_that_can_not_be_read_fails_alone(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_a_row_that_can_not_be_read_fails_alone(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     file = io.BytesIO(jpeg)
     file.close()
     found = make_client(server.address, label="stable").embed_batch([(jpeg, "a"), (file, "x"), (jpeg, "b")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import shutil
 import threading
 import time
@@ -168,8 +170,8 @@ def test_one_server_many_ways(make_client: Callable[..., Any], deployment: Deplo
     }
 
 
-def test_the_server_says_no_and_the_client_says_why(
-    make_client: Callable[..., Any], deployment: Deployment, jpeg: bytes
+def test_the_client_reports_why_the_server_refuses(
+    make_client: Callable[..., Any], deployment: Deployment, exported: Any, jpeg: bytes
 ) -> None:
     address = deployment.server.address
     for options in ({"version": 9}, {"label": "nope"}, {"model": "nope"}):
@@ -183,8 +185,19 @@ def test_the_server_says_no_and_the_client_says_why(
     damaged = with_right_checksums(png[:100] + bytes(40) + png[140:])
     found = client.predict_batch([(jpeg, "red heart"), (damaged, "red heart"), (png, "red heart")])
     assert set(found.errors) == {1} and isinstance(found.errors[1], RequestRejected)
+    client = make_client(address, version=1)
     with pytest.raises(InvalidInput, match="datetime64"):
-        make_client(address, version=1).run("serving_default", {"image": np.zeros(1, "M8[D]")})
+        client.run("serving_default", {"image": np.zeros(1, "M8[D]")})
+    # Of a wrong size, or with so few dimensions that a convolution would end the server's process.
+    for name, signature in signatures(exported[1][1]).items():
+        dtypes = {each.name: "S1" if each.dtype == "string" else each.dtype for each in signature.inputs}
+        row = {each.name: np.zeros([size or 1 for size in each.shape], dtypes[each.name]) for each in signature.inputs}
+        with contextlib.suppress(RequestRejected):  # no rows: answered or refused; BlockLSTM ended the process
+            client.run(name, {each: tensor[:0] for each, tensor in row.items()})
+        for wrong, shape in itertools.product(row, [(), (0,), (1, 1), (24, 32, 3), (1, 5, 5, 3), (1, 1, 24, 32, 3)]):
+            if len(shape) != 1 or row[wrong].ndim != 1:
+                with pytest.raises(RequestRejected, match=r"Shape of tensor .* is not compatible"):
+                    client.run(name, row | {wrong: np.zeros(shape, dtypes[wrong])})
 
 
 def test_many_more_callers_than_the_server_has_threads(
@@ -211,7 +224,8 @@ def test_a_transparent_turned_image_has_one_answer_however_it_is_sent(
     clients = {
         send: make_client(deployment.server.address, version=2, send=send) for send in ("tensors", "bytes", "auto")
     }
-    until(lambda: {s.version for s in clients["auto"].status() if s.state == "AVAILABLE"} == {1, 2})
+    latest = make_client(deployment.server.address)
+    until(lambda: {s.version for s in latest.status() if s.state == "AVAILABLE"} == {1, 2})
     for client in clients.values():
         found = client.predict(data, TEXTS[0]).probabilities
         np.testing.assert_allclose(found, expected(exported, 2, data, TEXTS[0]), atol=1e-4)

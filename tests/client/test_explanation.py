@@ -1,4 +1,4 @@
-"""`explain`, of both clients: words and patches in their places, drawn, through a rollout, or refused by name."""
+"""`explain`, of both clients: words and patches in their places, drawn, through a rollout, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_another_class_can_be_asked_for_by_its_name_in_that_version(
         client.explain(jpeg, "red heart", label=3)
 
 
-def test_a_version_without_it_is_refused_by_name(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_a_version_without_the_signature_is_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     with pytest.raises(UnsupportedModel, match=r"a version with the signature explain\. Received: one that was expor"):
         make_client(server.address, version=3).explain(jpeg, "red heart")
     assert not server.predictions("explain")
@@ -136,7 +136,7 @@ def test_the_heat_map_is_orange_where_it_speaks_for_the_class_and_blue_where_aga
 
 
 @pytest.mark.parametrize("kind", ["bytes", "array", "pil"])
-def test_it_is_drawn_on_the_picture_itself_upright(kind: str) -> None:
+def test_it_is_drawn_on_the_image_itself_upright(kind: str) -> None:
     image = photo(90, 120)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""With a healthy replica left, a network that misbehaves costs no call and gives no wrong answer."""
+"""With a healthy replica left, network faults fail no call and give no wrong answer."""
 
 from __future__ import annotations
 

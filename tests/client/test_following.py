@@ -144,7 +144,7 @@ def test_a_rejected_call_is_settled_by_asking_the_version_once_more(
     assert [call.model_spec.version.value for call in server.predictions()] == [0, 1]
 
 
-def test_ready_tensors_of_an_old_version_are_never_answered(
+def test_prepared_tensors_of_an_old_version_are_never_answered(
     make_client: MakeClient, server: FakeServer, jpeg: bytes
 ) -> None:
     client = make_client(server.address, label="stable")

@@ -168,7 +168,7 @@ def test_a_pil_image_is_turned_as_its_file_is_however_it_was_handled(data: bytes
 
 
 @pytest.mark.parametrize("kind", ["xmp alone", "of type LONG"])
-def test_an_orientation_that_is_no_exif_of_type_short_turns_nothing(kind: str) -> None:
+def test_an_orientation_of_another_exif_type_is_ignored(kind: str) -> None:
     if kind == "xmp alone":
         note = b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation='6'/>"
     else:
@@ -281,7 +281,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("data", "named"), WRONG.values(), ids=WRONG.keys())
-def test_bytes_that_are_no_still_image_are_refused_with_the_reason(data: bytes, named: str) -> None:
+def test_bytes_that_are_not_a_still_image_are_refused_with_the_reason(data: bytes, named: str) -> None:
     with pytest.raises(InvalidInput, match=named) as caught:
         preprocessor().image(data)
     assert "Expected" in str(caught.value) and "Received" in str(caught.value)
@@ -290,7 +290,7 @@ def test_bytes_that_are_no_still_image_are_refused_with_the_reason(data: bytes, 
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        (None, "trained with it always. Received: None"),
+        (None, "always trained with it. Received: None"),
         (3, "int"),
         ("no/such/file.jpg", "No such file"),
         (".", "directory"),
@@ -312,7 +312,7 @@ def test_bytes_that_are_no_still_image_are_refused_with_the_reason(data: bytes, 
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_sources_that_are_no_image_are_refused_with_the_reason(source: Any, named: str) -> None:
+def test_sources_that_are_not_images_are_refused_with_the_reason(source: Any, named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         preprocessor().image(source)
 

@@ -59,7 +59,7 @@ assert messages.decode_metadata(metadata.SerializeToString())[0]["s"].inputs[0].
 
 
 @pytest.mark.slow
-def test_the_wheel_works_in_an_environment_of_its_own(tmp_path: Path) -> None:
+def test_the_wheel_works_in_a_fresh_environment(tmp_path: Path) -> None:
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT / "client")
     (wheel,) = tmp_path.glob("duoserve-*.whl")
     names = zipfile.ZipFile(wheel).namelist()

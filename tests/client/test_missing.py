@@ -115,7 +115,7 @@ def test_in_a_batch_only_what_lacks_an_input_is_refused(
     assert found[0].version == found[4].version == BOTH
 
 
-def test_ready_tensors_with_neither_are_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_prepared_tensors_with_neither_are_refused(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     client = make_client(server.address, label="stable")
     preprocessor = client.preprocessor()
     images = np.stack([preprocessor.image(jpeg), preprocessor.image(None)])
@@ -127,9 +127,9 @@ def test_ready_tensors_with_neither_are_refused(make_client: MakeClient, server:
 
 def test_a_preprocessor_makes_nothing_of_none_unless_the_spec_says_so(spec1: PreprocessingSpec) -> None:
     needing = Preprocessor(spec1)
-    with pytest.raises(InvalidInput, match=r"Expected image: the model was trained with it always\. Received: None"):
+    with pytest.raises(InvalidInput, match=r"Expected image: the model was always trained with it\. Received: None"):
         needing.image(None)
-    with pytest.raises(InvalidInput, match=r"Expected text: the model was trained with it always\. Received: None"):
+    with pytest.raises(InvalidInput, match=r"Expected text: the model was always trained with it\. Received: None"):
         needing.tokens(None)
     padded = Preprocessor(dataclasses.replace(spec1, pad_id=5, optional=("image", "text")))
     assert padded.tokens(None).tolist() == [5] * spec1.token_length

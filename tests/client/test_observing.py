@@ -20,7 +20,7 @@ from tests.client.fake import FakeServer
 MakeClient = Callable[..., Any]
 
 
-def test_metrics_tell_versions_and_labels_apart(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_metrics_distinguish_versions_and_labels(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
     client = make_client(server.address, label="stable", observers=[metrics])

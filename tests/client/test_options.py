@@ -1,4 +1,4 @@
-"""Whatever is given in the place of an option or an argument is refused by name, as InvalidInput, before the wire."""
+"""Invalid options and arguments are refused as InvalidInput, with their name, before anything is sent."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_channel_of_the_other_kind_is_refused(kind: Any, other: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_one_too_few_and_one_too_many_are_told_apart(kind: Any) -> None:
+def test_missing_and_conflicting_options_are_refused(kind: Any) -> None:
     async def channel() -> Any:
         return (grpc if kind is Client else grpc.aio).insecure_channel(ADDRESS)
 
@@ -127,7 +127,7 @@ def test_an_argument_of_another_kind_is_refused(
 
 
 @pytest.mark.parametrize(("value", "kind"), [(["a"], "list"), (5, "int"), ({}, "dict"), (None, "NoneType")])
-def test_an_input_of_run_that_is_no_array_is_named(
+def test_an_input_of_run_that_is_not_an_array_is_named(
     make_client: MakeClient, server: FakeServer, value: Any, kind: str
 ) -> None:
     with pytest.raises(InvalidInput, match=f"Expected input key to be a numpy array. Received: {kind}"):
@@ -146,7 +146,7 @@ def test_a_signature_that_the_model_lacks_is_named(make_client: MakeClient, serv
 
 
 @pytest.mark.parametrize("k", ["x", None, 1.5])
-def test_a_number_of_classes_that_is_none_is_refused(
+def test_an_invalid_number_of_classes_is_refused(
     make_client: MakeClient, server: FakeServer, jpeg: bytes, k: Any
 ) -> None:
     answer = make_client(server.address).predict(jpeg, "x")

@@ -113,7 +113,9 @@ def test_a_client_asks_for_the_spec_once(make_client: MakeClient, server: FakeSe
     assert len(server.predictions("describe")) == 1 and len(server.predictions()) == 5
 
 
-def test_ready_tensors(make_client: MakeClient, server: FakeServer, spec1: PreprocessingSpec, jpeg: bytes) -> None:
+def test_prepared_tensors_are_predicted(
+    make_client: MakeClient, server: FakeServer, spec1: PreprocessingSpec, jpeg: bytes
+) -> None:
     client = make_client(server.address, label="stable")
     preprocessor = client.preprocessor()
     image, tokens = preprocessor.image(jpeg), preprocessor.tokens("red heart")
@@ -350,7 +352,7 @@ def test_a_tokenizer_that_can_not_be_loaded_is_the_models_fault(
         make_client(server.address, version=4).predict(jpeg, "x")
 
 
-def test_a_closed_client_says_so(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_a_closed_client_raises_client_closed(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     client = make_client(server.address)
     client.predict(jpeg, "x")
     client.close()
@@ -395,7 +397,7 @@ def test_the_public_surface_is_sorted_documented_and_complete() -> None:
         assert getattr(duoserve, name).__doc__
 
 
-def test_a_token_that_is_none_is_refused_and_not_shown(make_client: MakeClient, server: FakeServer) -> None:
+def test_an_invalid_token_is_refused_and_not_shown(make_client: MakeClient, server: FakeServer) -> None:
     with pytest.raises(InvalidInput, match="authorization") as caught:
         make_client(server.address, token=lambda: "secret\n").predict(photo(), "x")
     assert "secret" not in str(caught.value) and not server.calls

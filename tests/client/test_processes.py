@@ -22,7 +22,7 @@ from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, Invali
 from tests.client.fake import FakeServer, Hold
 from tests.client.net import ROOT, Replica
 
-# Run in a process of its own: a fork copies the threads' locks of everything that this one has loaded.
+# Run in a separate process: a fork copies the locks of all threads of this one.
 PRE_FORK = """
 import os, sys
 from duoserve import Client
@@ -138,7 +138,7 @@ def test_a_channel_that_was_handed_in_stays_in_its_event_loop(server: FakeServer
 
     own = asyncio.new_event_loop()
     client, channel = own.run_until_complete(make())
-    with pytest.raises(InvalidInput, match="the event loop that the channel was made in"):
+    with pytest.raises(InvalidInput, match="in the event loop of the channel"):
         asyncio.run(client.predict(jpeg, "x"))
     own.run_until_complete(channel.close())
     own.close()
@@ -153,7 +153,7 @@ def test_calls_of_one_loop_run_side_by_side(server: FakeServer, jpeg: bytes) -> 
     assert asyncio.run(all_at_once()) == [3] * 50
 
 
-def test_a_cancelled_call_is_gone_and_the_client_goes_on(server: FakeServer, jpeg: bytes) -> None:
+def test_after_a_cancelled_call_the_client_still_works(server: FakeServer, jpeg: bytes) -> None:
     async def run() -> int:
         async with AsyncClient(server.address, model="pairs") as client:
             await client.predict(jpeg, "x")

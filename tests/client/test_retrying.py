@@ -1,4 +1,4 @@
-"""A call ends by its deadline, is sent again only where that is safe and useful, and never floods a sick server."""
+"""A call ends by its deadline, is sent again only where that is safe and useful, and never floods a failing server."""
 
 from __future__ import annotations
 
@@ -85,8 +85,10 @@ def test_attempts_are_counted_once_whoever_retries(
     assert hook.calls == 3
 
 
-def test_a_call_without_a_thread_for_it_is_no_failure(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
-    """It was turned away before any work: it goes on asking, and neither attempts nor budget are spent."""
+def test_a_call_refused_for_lack_of_threads_is_not_a_failure(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
+    """It was refused before any work: the call is repeated, at no cost to attempts or budget."""
     server.on_predict = hook = Failing(30, *BUSY)
     client = make_client(server.address, retry=Retry(attempts=2, budget=3, initial_backoff=0.001, max_backoff=0.002))
     assert client.predict(jpeg, "x").version == 3 and hook.calls == 31
@@ -94,7 +96,7 @@ def test_a_call_without_a_thread_for_it_is_no_failure(make_client: MakeClient, s
     assert client.predict(jpeg, "x").version == 3 and hook.calls == 2, "the budget is whole"
 
 
-def test_a_call_without_a_thread_for_it_asks_until_its_deadline_and_waits_between(
+def test_a_call_refused_for_lack_of_threads_is_repeated_until_its_deadline(
     make_client: MakeClient, server: FakeServer, jpeg: bytes
 ) -> None:
     client = make_client(server.address, retry=Retry(initial_backoff=0.1))
@@ -113,7 +115,9 @@ def test_without_retries_a_busy_server_is_asked_once(make_client: MakeClient, se
     assert hook.calls == 1
 
 
-def test_copies_for_a_shadow_give_way(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_copies_for_a_shadow_are_not_repeated_on_a_full_server(
+    make_client: MakeClient, server: FakeServer, jpeg: bytes
+) -> None:
     busy = Failing(10_000, *BUSY)
 
     def only_copies(request: Any, context: Any) -> None:
@@ -179,7 +183,7 @@ def test_a_server_that_hangs_ends_the_call_at_its_deadline(
     assert isinstance(caught.value, TimeoutError) and caught.value.retryable
 
 
-def test_the_server_is_told_the_deadline(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_the_server_gets_the_deadline(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     left: list[float] = []
     server.on_predict = lambda request, context: left.append(context.time_remaining())
     make_client(server.address, timeout=7).predict(jpeg, "x")

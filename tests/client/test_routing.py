@@ -1,4 +1,4 @@
-"""A canary takes its share and keeps its callers; a shadow is compared off the caller's path."""
+"""A canary takes its share and keeps its callers; a shadow is compared in the background."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_batch_follows_the_canary_as_a_whole(make_client: MakeClient, server: 
         assert {answer.version for answer in client.predict_batch([(jpeg, "x")] * 5, key=str(i))} == {wanted}
 
 
-def test_what_a_canary_fails_on_in_a_batch_is_answered_by_the_main_version(
+def test_rows_that_a_canary_fails_on_are_answered_by_the_main_version(
     make_client: MakeClient, server: FakeServer, jpeg: bytes
 ) -> None:
     def broken(request: Any, context: Any) -> None:
@@ -84,7 +84,7 @@ def test_what_a_canary_fails_on_in_a_batch_is_answered_by_the_main_version(
     assert {answer.version for answer in gone.predict_batch([(jpeg, "x")] * 3)} == {1}
 
 
-def test_a_batch_is_shadowed_item_by_item(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+def test_a_batch_is_shadowed_row_by_row(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     client = make_client(server.address, label="stable", shadow=Shadow(label="canary"), max_batch_size=4)
     assert len(client.predict_batch([(jpeg, f"text {i}") for i in range(10)])) == 10
     wait_until(lambda: client.shadow_report().compared == 10)
@@ -109,7 +109,9 @@ def test_a_shadow_is_compared(make_client: MakeClient, server: FakeServer, jpeg:
     assert report.agreement == report.agreed / 10 and report.largest_difference > 0
 
 
-def test_a_twin_agrees(make_client: MakeClient, server: FakeServer, spec1: PreprocessingSpec, jpeg: bytes) -> None:
+def test_an_equal_shadow_agrees(
+    make_client: MakeClient, server: FakeServer, spec1: PreprocessingSpec, jpeg: bytes
+) -> None:
     server.versions[5] = Version(PreprocessingSpec(16, 16, 8, spec1.tokenizer, spec1.labels, 5))
     client = make_client(server.address, label="stable", shadow=Shadow(version=5))
     for i in range(5):
@@ -151,7 +153,7 @@ def test_a_broken_shadow_is_counted_and_nothing_else(make_client: MakeClient, se
     wait_until(lambda: client.shadow_report().failed == 5)
 
 
-def test_a_shadow_that_is_the_main_version_is_told_apart(
+def test_a_shadow_on_the_main_version_is_counted_separately(
     make_client: MakeClient, server: FakeServer, jpeg: bytes
 ) -> None:
     client = make_client(server.address, label="stable", shadow=Shadow(version=1))

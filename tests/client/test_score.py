@@ -94,7 +94,7 @@ def test_a_killed_run_is_resumed_and_asks_about_no_row_twice(server: FakeServer,
 def test_a_part_of_another_run_is_refused(server: FakeServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "out.csv.part").write_text('{"table": "other"}\n')
     assert score(server, folder / "pairs.csv", "--out", folder / "out.csv") == 2
-    assert "another run's (remove it to begin anew)" in capsys.readouterr().err
+    assert "another run's (remove it to start again)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_part_of_another_run_is_refused(server: FakeServer, folder: Path, caps
         ("t.csv", "image,text\n", "none/out.csv", "--out to be a file that can be written"),
     ],
 )
-def test_what_can_not_be_read_or_written_is_named(
+def test_unreadable_and_unwritable_files_are_named(
     server: FakeServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

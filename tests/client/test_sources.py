@@ -1,4 +1,4 @@
-"""A file, a file object or a path that can't be read is refused as an error of ours, and fails no other item."""
+"""A file, a file object or a path that can't be read is refused with our own error, and fails no other row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text becomes the ids that the tokenizer in the model's graph makes of it, whatever the text."""
+"""Any text gets the same ids as in the model's graph."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_rows_have_one_length(spec1: PreprocessingSpec) -> None:
 
 
 @pytest.mark.parametrize("text", [None, b"bytes", 3, "\ud800 alone"])
-def test_what_is_no_text_is_refused(spec1: PreprocessingSpec, text: object) -> None:
+def test_an_invalid_text_is_refused(spec1: PreprocessingSpec, text: object) -> None:
     with pytest.raises(InvalidInput, match="text"):
         Preprocessor(spec1).tokens(text)  # type: ignore[arg-type]
 
 
-def test_a_tokenizer_that_is_none_is_a_contract_error() -> None:
+def test_an_invalid_tokenizer_is_a_contract_error() -> None:
     with pytest.raises(ContractError, match="SentencePiece"):
         Preprocessor(PreprocessingSpec(1, 1, 4, b"not a model", ("a",), 1)).tokens("x")
 

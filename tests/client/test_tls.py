@@ -1,4 +1,4 @@
-"""Encrypted, with certificates on one side or both; rotated files are picked up and a bad rotation harms nothing."""
+"""Encrypted, with certificates on one side or both; rotated files are reloaded, and a bad rotation is harmless."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_mutual_tls(make_client: MakeClient, spec1: PreprocessingSpec, authority
         assert known.predict(jpeg, "x").version == 1
 
 
-def test_files_that_are_missing_are_named(make_client: MakeClient, jpeg: bytes, tmp_path: Path) -> None:
+def test_missing_files_are_named(make_client: MakeClient, jpeg: bytes, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"TLS ca.*missing\.pem"):
         make_client("127.0.0.1:1", tls=TLS(ca=tmp_path / "missing.pem")).predict(jpeg, "x")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
 @pytest.mark.parametrize("part", ["ca", "cert", "key"])
-def test_files_that_are_no_pem_are_refused(
+def test_files_that_are_not_pem_are_refused(
     make_client: MakeClient, server: FakeServer, authority: Authority, jpeg: bytes, part: str, content: bytes
 ) -> None:
     """gRPC itself ends the whole process on some of them."""

@@ -1,4 +1,4 @@
-"""Versions whose tokenizer is not SentencePiece: the package that they need, and those that take no bytes."""
+"""Versions whose tokenizer is not SentencePiece: the package that they need, and those that accept no bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving's own end-to-end suite (tensorflow_model_server_test.py) asks of the binary.
+"""The checks of TensorFlow Serving's own end-to-end suite (tensorflow_model_server_test.py).
 
 Its checks, against the launcher with the binary's name: started by its flags, models of the
 kinds that suite has, the same Unix socket for every server.

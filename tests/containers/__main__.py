@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
             where, marks = ["tests/containers"], "docker"
             if bases.real(bases.SERVING):
                 where, marks = [*where, "tests/conformance", "tests/rollout"], "docker or stock"
-            command = [sys.executable, "-m", "pytest", *where, "-m", marks, "--timeout=900", *arguments]
+            command = [sys.executable, "-m", "pytest", *where, "-m", marks, "--timeout=1800", *arguments]
             tests = subprocess.Popen(command, cwd=ROOT)
             try:
                 return tests.wait()

@@ -52,7 +52,7 @@ def real(image: str) -> bool:
 def build(file: str, tag: str, *arguments: str, context: Path = ROOT) -> str:
     """Builds an image of this repository, or of a copy of it; returns its tag."""
     where = ["-f", str(context / file), "-t", tag, LABEL]
-    docker("build", *where, *_proxies(), *arguments, str(context), **_builder())
+    docker("build", *where, *_proxies(), *arguments, str(context), **builder())
     return tag
 
 
@@ -82,7 +82,7 @@ def serving_arguments() -> tuple[str, ...]:
     name, _, version = SERVING.partition(":")
     folder = Path(__file__).with_name("standin")
     export = f"--build-arg=EXPORT={tools('export')}"
-    docker("build", "-t", f"{STANDIN}/{name}:{version}", LABEL, export, str(folder), **_builder())
+    docker("build", "-t", f"{STANDIN}/{name}:{version}", LABEL, export, str(folder), **builder())
     return (f"--build-arg=SERVING_IMAGE={STANDIN}/{name}",)
 
 
@@ -93,7 +93,7 @@ def serving() -> str:
 
 
 @functools.cache
-def _builder() -> dict[str, str]:
+def builder() -> dict[str, str]:
     """The first command line on the PATH with BuildKit: built in up to version 20, as the plugin buildx since 23.
 
     The old builder does too, but is slow with large layers.

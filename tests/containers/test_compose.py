@@ -37,8 +37,13 @@ def _base(arguments: tuple[str, ...], name: str) -> str:
 @pytest.fixture(scope="module")
 def compose(readable: Path) -> Iterator[Callable[..., str]]:
     """Runs a command of compose; everything is gone in the end."""
+    # Version 1 asks the first `docker` on the PATH to build, and shares no cache with it otherwise.
+    builder = bases.builder()
     environment = {
         **os.environ,
+        **{name: value for name, value in builder.items() if name != "program"},
+        "COMPOSE_DOCKER_CLI_BUILD": str(len(builder) and 1),
+        "PATH": os.pathsep.join([str(Path(builder.get("program", "/usr/bin/docker")).parent), os.environ["PATH"]]),
         "DUOSERVE_MODELS": str(readable / "models"),
         "DUOSERVE_GRPC_PORT": str(free_port()),
         "DUOSERVE_REST_PORT": str(free_port()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,5 +78,5 @@ def test_a_version_goes_out_and_comes_back(
         assert "version 2 is stable" in rollout("run", "2")
         assert answering() == {2}
         rollout("rollback")
-        state = json.loads(rollout("status", "--json"))
-        assert state["drift"] == [] and answering() == {1}
+        rollout("status")  # ends with 6 where a replica differs from the file
+        assert answering() == {1}

@@ -1,4 +1,4 @@
-"""What is written comes back, and what is no contract is refused by name."""
+"""The contract survives JSON, and anything else is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_the_digest_is_of_the_preprocessing_not_of_the_version(spec: Preprocessi
         ({"labels": ("cat", "dog", "cat")}, "Expected labels to be distinct. Received twice: cat"),
         ({"optional": ("image", "tokens")}, "Expected optional to be a tuple of 'image', 'text' or both"),
         ({"optional": "text"}, "Expected optional to be a tuple of 'image', 'text' or both. Received: 'text'"),
-        ({"background": (1, 2)}, "Expected background to be (red, green, blue), of images alone. Received: (1, 2)"),
+        ({"background": (1, 2)}, "Expected background to be (red, green, blue), for images only. Received: (1, 2)"),
         (
             {"background": (0, 0, 256)},
             "each colour of background to be an integer from 0 to 255. Received: 256",
         ),
-        ({"background": (0, 0, 0), "audio": AudioSpec()}, "of images alone"),
+        ({"background": (0, 0, 0), "audio": AudioSpec()}, "for images only"),
         ({"explain_grid": (25, 4)}, "Expected rows of explain_grid to be an integer from 1 to 24. Received: 25"),
         ({"explain_grid": (4, 0)}, "Expected columns of explain_grid to be an integer from 1 to 32. Received: 0"),
         ({"explain_grid": [4, 4]}, "Expected explain_grid to be (rows, columns). Received: [4, 4]"),
@@ -117,7 +117,7 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
         ({"image_width": None}, "Expected image_width of type int in the PreprocessingSpec. Received: None"),
     ],
 )
-def test_json_that_is_no_spec_is_refused(change: dict[str, object], said: str) -> None:
+def test_json_that_is_not_a_spec_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ContractError) as caught:
         PreprocessingSpec.from_json(json.dumps({**json.loads(SPEC.to_json()), **change}))
     assert said in str(caught.value)
@@ -174,7 +174,7 @@ def test_an_audio_spec_that_makes_no_sense_is_refused(change: dict[str, object],
         AudioSpec.from_record({**dataclasses.asdict(AudioSpec()), "hop": None})
 
 
-def test_a_signature_more_is_no_reason_to_prepare_otherwise_or_to_update() -> None:
+def test_an_additional_signature_changes_neither_preprocessing_nor_format() -> None:
     spec = dataclasses.replace(SPEC, embedding_length=8, explain_grid=(8, 4))
     assert json.loads(spec.to_json())["format"] == 1
     assert spec.digest == SPEC.digest and spec != SPEC

@@ -1,4 +1,4 @@
-"""The spoken demo data: the same every time, whole or not there; without espeak-ng a line that says what to do."""
+"""The spoken demo data: the same every time, complete or absent; without espeak-ng a clear error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestWithEspeak:
         assert contents(one) == contents(two) and len(contents(one)) == len(read_emoji()[::60]) + 2
         before = (one / "manifest.csv").stat().st_mtime_ns
         make_spoken_dataset(one, progress=False)
-        assert (one / "manifest.csv").stat().st_mtime_ns == before, "made anew although it was there"
+        assert (one / "manifest.csv").stat().st_mtime_ns == before, "made again although it existed"
 
     def test_they_are_data_to_train_on(self, tmp_path: Path) -> None:
         dataset = load_dataset(make_spoken_dataset(tmp_path / "data", progress=False), progress=False)
@@ -79,7 +79,7 @@ def test_an_espeak_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch:
     command.write_text("#!/bin/sh\necho 'no such voice' >&2\nexit 1\n", encoding="utf-8")
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
-    with pytest.raises(SpeechError, match=r"Expected espeak-ng to say .*\. Received: no such voice"):
+    with pytest.raises(SpeechError, match=r"Expected espeak-ng to speak .*\. Received: no such voice"):
         make_spoken_dataset(tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists() and [path.name for path in tmp_path.iterdir()] == ["bin"]
 

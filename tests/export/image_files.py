@@ -84,7 +84,7 @@ def png(
     split: int | None = None,
     more: int = 0,
 ) -> bytes:
-    """A PNG of random pixels. `more`: so many bytes of pixels too many, or too few."""
+    """A PNG of random pixels. `more`: this number of bytes of pixels too many, or too few."""
     height, width = size
     rows = b""
     for row, column, down, across in ADAM7 if interlaced else ((0, 0, 1, 1),):

@@ -1,4 +1,4 @@
-"""`python -m export` as its user meets it: outcomes, exit codes, JSON."""
+"""`python -m export`: results, exit codes, JSON."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_list_finds_a_version_whose_folder_has_leading_zeros(
         (["train", "no/such", "--out", "run"], "no/such"),
     ],
 )
-def test_what_is_not_there_is_named_and_ends_with_1(
+def test_a_missing_file_is_reported_with_exit_code_1(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Nothing wrong gets published: what the gate refuses, and what it says."""
+"""No faulty version is published: the gate's checks and their messages."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from export.errors import ExportError, GateError
 from export.publish import answers
+from export.publish.embedding import ANSWER
 from export.publish.gate import check
 from export.publish.ops import forbidden_ops
 from export.publish.savedmodel import Published
@@ -77,7 +78,7 @@ def test_an_exporter_newer_than_the_server_is_refused(published: Published) -> N
     assert findings(published.path, server_version="2.19.1") == {
         "not newer": (
             f"expected an exporter no newer than the server, TensorFlow 2.19.1. Received: a model written by"
-            f" {tf.__version__}, whose operations that server may not know"
+            f" {tf.__version__}, whose operations that server may lack"
         )
     }
     assert not findings(published.path, server_version="2.20"), "a patch release brings no operations"
@@ -132,12 +133,12 @@ def test_an_operation_that_runs_python_is_refused(
         def answer(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
             row = np.array([[0.2, 0.3, 0.5]], np.float32)
             found = tf.numpy_function(lambda ids: np.repeat(row, len(ids), 0), [tokens], tf.float32)
-            return {"probabilities": tf.ensure_shape(found, [None, 3])}
+            return {ANSWER: tf.ensure_shape(found, [None, 3])}
 
         return answer
 
     monkeypatch.setattr(answers, "answer_fn", pythonic)
-    with pytest.raises(GateError, match=r"runs Python, which the server has not"):
+    with pytest.raises(GateError, match=r"runs Python, which the server lacks"):
         export()
 
 
@@ -174,7 +175,7 @@ def test_a_signature_of_another_shape_is_named(copied: Path) -> None:
 
 def test_a_version_in_the_wrong_folder_is_named(copied: Path) -> None:
     moved = copied.rename(copied.with_name("7"))
-    assert "expected version 7, as the folder is called. Received: 1" in findings(moved)["contract"]
+    assert "expected version 7, the name of the folder. Received: 1" in findings(moved)["contract"]
 
 
 def test_other_answers_than_recorded_are_refused(copied: Path) -> None:
@@ -254,7 +255,7 @@ def test_warmup_records_that_are_cut_off_are_refused(copied: Path) -> None:
         ("tokens", "float32", r"input 'tokens' to be int32 array of shape \(batch, 6\)\. Received: float32"),
     ],
 )
-def test_a_model_with_other_inputs_is_refused_by_name(
+def test_a_model_with_other_inputs_is_refused(
     export: Callable[..., Published], name: str, dtype: str, said: str
 ) -> None:
     image, other = keras.Input((24, 32, 3), dtype="uint8", name="image"), keras.Input((6,), dtype=dtype, name=name)

@@ -32,6 +32,7 @@ from tests.export.image_files import (
     any_png,
     any_webp,
     chunk,
+    chunks,
     damaged,
     exif,
     png,
@@ -197,7 +198,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_formats_are_refused_with_what_is_taken(sides, name: str) -> None:
+def test_other_formats_are_refused_with_the_supported_ones(sides, name: str) -> None:
     reason = sides.reason(OTHERS[name])
     assert "a JPEG, PNG or WebP. Received: a" in reason and f"{name} file" in reason
 
@@ -261,6 +262,19 @@ def test_large_pngs_of_every_kind_are_read_alike(sides) -> None:
     blank_end = smooth("RGB", 900, 1100)
     blank_end.paste((0, 0, 0), (0, 500, 1100, 900))
     assert sides.pixels(saved(blank_end, "PNG", compress_level=1)) is not None
+
+
+@pytest.mark.parametrize("size", [(40, 300), (200, 300)])  # small and large: read in two ways
+def test_pixels_that_refer_beyond_their_window_are_refused_by_both(sides, size: tuple[int, int]) -> None:
+    noise = np.tile(np.random.default_rng(1).integers(0, 256, (1, size[1], 3), np.uint8), (size[0], 1, 1))
+    head, *_, end = [chunk(*each) for each in chunks(saved(Image.fromarray(noise), "PNG"))]
+    rows = b"".join(b"\0" + row.tobytes() for row in noise)
+    whole = zlib.compress(rows)
+    packer = zlib.compressobj(wbits=9)
+    declares_less = SIGNATURE + head + chunk(b"IDAT", b"\x18\x19" + whole[2:]) + end
+    assert sides.pixels(declares_less) is None
+    has_less = SIGNATURE + head + chunk(b"IDAT", packer.compress(rows) + packer.flush()) + end
+    assert sides.pixels(has_less) is not None
 
 
 def test_transparent_palettes_give_no_warning(sides) -> None:

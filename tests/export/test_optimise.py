@@ -1,4 +1,4 @@
-"""The rules of `export.optimise`: the same answers from fewer operations, and nothing touched that does not fit."""
+"""The rules of `export.optimise`: the same answers from fewer operations, and layers that do not fit stay unchanged."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_weights_too_large_to_scale_stay_as_they_are() -> None:
 
 @pytest.fixture(scope="module")
 def nested() -> keras.Model:
-    """A backbone in a model of its own, called twice; a Sequential reader; stacked LSTMs under dropout; a subclass."""
+    """A backbone in a nested model, called twice; a Sequential reader; stacked LSTMs under dropout; a subclass."""
     pixels = keras.Input((12, 12, 3))
     backbone = keras.Model(pixels, layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, name="seen")(pixels))))
     backbone.compile(loss=lambda true, found: 0.0)
@@ -268,7 +268,7 @@ def test_as_is_leaves_everything_out(export: Callable[..., Published]) -> None:
     assert read_card(published.path)["graph"] == {"rules": {}, "weights_in": "variables"}
 
 
-def test_what_a_server_in_bfloat16_costs_is_on_the_card(export: Callable[..., Published]) -> None:
+def test_the_cost_of_bfloat16_is_on_the_card(export: Callable[..., Published]) -> None:
     if "avx512f" in Path("/proc/cpuinfo").read_text():
         published = export(bfloat16=True)
         cost = read_card(published.path)["graph"]["bfloat16"]

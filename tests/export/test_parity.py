@@ -68,7 +68,7 @@ def test_a_jpeg_is_turned_alike(spec, decode, turn: int) -> None:
         assert not np.array_equal(Preprocessor(spec).image(data), flat), "the image was not turned at all"
 
 
-def test_every_demo_pair_is_prepared_alike(tmp_path: Path) -> None:
+def test_every_demo_row_is_prepared_alike(tmp_path: Path) -> None:
     """Same pixels, same token ids, hence the same top class by either signature."""
     rows = load_dataset(make_emoji_dataset(tmp_path / "data", progress=False)).rows
     demo = PreprocessingSpec(64, 64, 16, train_tokenizer(row.text for row in rows), ("any",), 1)

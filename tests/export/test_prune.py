@@ -1,4 +1,4 @@
-"""Old versions go; one that a models.config names never does, whatever happens meanwhile."""
+"""Old versions are removed, but never one that a models.config names, even if that changes meanwhile."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def prune(store: ModelStore, tmp_path: Path, text: str, *options: str) -> int:
     )
 
 
-def test_what_is_named_newer_or_among_the_newest_stays(store: ModelStore, tmp_path: Path) -> None:
+def test_versions_that_are_named_newer_or_among_the_newest_stay(store: ModelStore, tmp_path: Path) -> None:
     assert prune(store, tmp_path, config(), "--keep", "1") == 0
     assert store.versions() == [3, 4, 5, 6, 7]
     assert sorted(path.name for path in store.path.iterdir()) == [".lock", "3", "4", "5", "6", "7"]
@@ -68,7 +68,7 @@ def test_every_policy_and_label_protects(text: str, named: set[int]) -> None:
     assert named_versions([text], "pets", range(1, 8)) == named
 
 
-def test_a_dry_run_tells_and_removes_nothing(
+def test_a_dry_run_reports_and_removes_nothing(
     store: ModelStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prune(store, tmp_path, config(), "--dry-run", "--json") == 0
@@ -88,12 +88,12 @@ def test_a_dry_run_tells_and_removes_nothing(
     ],
     ids=["named", "not there", "another model's config", "broken config"],
 )
-def test_what_is_refused_removes_nothing(store: ModelStore, tmp_path: Path, text: str, options: list[str]) -> None:
+def test_a_refused_prune_removes_nothing(store: ModelStore, tmp_path: Path, text: str, options: list[str]) -> None:
     assert prune(store, tmp_path, text, *options) == 1
     assert store.versions() == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_version_that_is_named_in_that_moment_comes_back(store: ModelStore) -> None:
+def test_a_version_that_is_named_during_the_removal_comes_back(store: ModelStore) -> None:
     assert store.remove(1, lambda version: version not in {1}) is False
     assert (store.path / "1" / "saved_model.pb").read_bytes() == b"model"
 

@@ -1,4 +1,4 @@
-"""What a version carries beside its graph."""
+"""The content of a version beside its graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's snippets do what it says, pasted as they are."""
+"""The README's snippets work unchanged."""
 
 from __future__ import annotations
 

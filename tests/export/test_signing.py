@@ -46,13 +46,13 @@ def test_a_signed_version_is_verified_and_a_tampered_one_is_not(
     assert main(["check", str(folder), "--public-key", str(public)]) == 1
 
 
-def test_an_unsigned_version_is_no_signed_one(published: Published, tmp_path: Path) -> None:
+def test_an_unsigned_version_does_not_pass_as_signed(published: Published, tmp_path: Path) -> None:
     _, public = make_key(tmp_path, "release")
     assert "none" in verify_signature(published.path, [public])[0]
     assert main(["check", str(published.path), "--public-key", str(public)]) == 1
 
 
-def test_a_key_that_is_none_publishes_nothing(export: Callable[..., Published], tmp_path: Path) -> None:
+def test_an_invalid_key_publishes_nothing(export: Callable[..., Published], tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.key"
     wrong.write_text("no key")
     with pytest.raises(SigningError, match=r"wrong\.key"):

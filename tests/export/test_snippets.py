@@ -1,4 +1,4 @@
-"""The playground's request to copy does what the page did, pasted as it is: Python, curl, and grpcurl."""
+"""The playground's snippets give the page's answer unchanged: Python, curl, and grpcurl."""
 
 from __future__ import annotations
 

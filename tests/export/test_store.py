@@ -36,7 +36,7 @@ def test_versions_count_up_from_one(tmp_path: Path) -> None:
 def test_an_existing_version_is_refused_and_untouched(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, "pets")
     publish(store, "first")
-    with pytest.raises(StoreError, match=r"Expected a version of pets that is free\. Received: 1, which exists.*2"):
+    with pytest.raises(StoreError, match=r"Expected a free version number of pets\. Received: 1, which exists.*2"):
         publish(store, "second", version=1)
     assert (store.path_of(1) / "saved_model.pb").read_text() == "first"
 
@@ -49,7 +49,7 @@ def test_a_server_never_sees_a_version_that_is_being_written(tmp_path: Path) -> 
         assert not any(path.name.isdigit() for path in store.path.iterdir())
 
 
-def test_exports_at_once_get_versions_of_their_own(tmp_path: Path) -> None:
+def test_parallel_exports_get_different_versions(tmp_path: Path) -> None:
     store, barrier, taken = ModelStore(tmp_path, "pets"), threading.Barrier(8), []
 
     def export() -> None:
@@ -75,7 +75,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert publish(store) == 2
 
 
-def test_what_a_killed_export_left_is_swept_and_its_number_free_again(tmp_path: Path) -> None:
+def test_remains_of_a_killed_export_are_removed_and_its_number_is_free(tmp_path: Path) -> None:
     program = """
         import sys, time
         from export.publish.store import ModelStore
@@ -100,7 +100,7 @@ def test_what_a_killed_export_left_is_swept_and_its_number_free_again(tmp_path: 
 
 
 @pytest.mark.parametrize("bad", ["", ".hidden", "a/b"])
-def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, bad: str) -> None:
+def test_an_invalid_folder_name_is_refused(tmp_path: Path, bad: str) -> None:
     with pytest.raises(StoreError, match="Expected a model name"):
         ModelStore(tmp_path, bad)
 
@@ -111,20 +111,20 @@ def test_a_version_that_no_server_reads_is_refused(tmp_path: Path, bad: int) -> 
         publish(ModelStore(tmp_path, "pets"), version=bad)
 
 
-def test_a_file_in_the_place_of_the_store_is_said(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_store_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file/pets to take a new version\. Received"):
         publish(ModelStore(tmp_path / "file", "pets"))
 
 
 def run(program: str, store: Path) -> str:
-    """What a process of its own prints that works on `store`."""
+    """The output of a separate process that works on `store`."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(store)], capture_output=True, text=True, check=True
     ).stdout
 
 
-def test_a_read_only_store_is_said_and_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_read_only_store_is_reported_and_unchanged(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, "pets")
     publish(store)
     store.path.chmod(0o555)
@@ -150,7 +150,7 @@ def test_a_read_only_store_is_said_and_stays_as_it_was(tmp_path: Path) -> None:
     assert names(store) == {"1"}
 
 
-def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_store_unchanged(tmp_path: Path) -> None:
     """A file size limit stands in for the full disk: the same failing write, without a disk to fill."""
     said = run(
         """
@@ -168,5 +168,5 @@ def test_a_full_disk_is_said_and_leaves_the_store_as_it_was(tmp_path: Path) -> N
         """,
         tmp_path,
     )
-    assert "Nothing that was published has changed" in said
+    assert "Published versions are unchanged" in said
     assert names(ModelStore(tmp_path, "pets")) == set()

@@ -1,4 +1,4 @@
-"""WordPiece: client and graph make the same ids of any text, whatever Unicode has in store."""
+"""WordPiece: client and graph give the same ids for any text in Unicode."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_any_text_has_the_same_ids(settings: dict[str, Any]) -> None:
     check(spec, [*hostile(20_000, 2), *edges])
 
 
-def test_bytes_that_are_no_utf8_are_left_out_as_what_stands_for_them_is() -> None:
+def test_bytes_that_are_not_utf8_are_dropped_like_replacement_characters() -> None:
     spec = spec_of(bert(vocabulary(), {})[0])
     broken = [b"the\xff the", b"\xed\xa0\x80a", b"\xf4\x90\x80\x80", b"e\xcc", b"\xc0\x80"]
     expected = [Preprocessor(spec).tokens(data.decode(errors="replace")) for data in broken]
@@ -129,7 +129,7 @@ def test_the_marks_stay_where_a_text_is_cut_and_a_missing_one_is_padding() -> No
     assert rows.tolist() == [[9, 9, 9, 9], [cls, sep, 9, 9], [cls, the, sep, 9], [cls, the, the, sep]]
     client = Preprocessor(spec)
     np.testing.assert_array_equal(rows, [client.tokens(text) for text in (None, " ", "the", "the the the the")])
-    with pytest.raises(ValueError, match="Expected token_length over 2, as the tokenizer adds so many ids"):
+    with pytest.raises(ValueError, match="Expected token_length over 2 for the ids that the tokenizer adds"):
         GraphTokenizer(spec_of(record, 2))
 
 
@@ -170,7 +170,7 @@ def test_a_vocabulary_with_holes_and_odd_pieces() -> None:
         (lambda record: record["added_tokens"][0].update(content="[CLS]["), "can overlap"),
     ],
 )
-def test_what_the_graph_would_do_otherwise_is_refused(change: Callable[[Any], None], said: str) -> None:
+def test_tokenizers_that_the_graph_can_not_reproduce_are_refused(change: Callable[[Any], None], said: str) -> None:
     record, _ = bert({piece: number for number, piece in enumerate([*SPECIAL, "[CLS][", "a"])}, {})
     change(record)
     with pytest.raises(ExportError, match=said.replace("[", r"\[")):

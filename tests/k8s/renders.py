@@ -1,4 +1,4 @@
-"""What is rendered: every overlay, and every component on top of the base.
+"""Renders every overlay, and every component on top of the base.
 
 python -m tests.k8s.renders     writes the golden files and compose/rules.yml again
 """

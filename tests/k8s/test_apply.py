@@ -36,7 +36,7 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
     return ((path, value) for path, value in everywhere() if isinstance(value, dict) and "containers" in value)
 
 
-def test_there_is_nothing_that_the_server_drops() -> None:
+def test_the_manifests_have_no_field_that_the_server_drops() -> None:
     """Else `kubectl diff -k` is never empty. `podSelector: {}` and `emptyDir: {}` are kept: they mean something."""
     empty = {path for path, value in everywhere() if value in ([], {}, None) or (value == "" and ".env." in path)}
     assert {path for path in empty if not path.endswith(("podSelector", "emptyDir"))} == set()

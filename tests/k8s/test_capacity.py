@@ -209,6 +209,6 @@ def test_settings_are_tried_and_plotted(store: Path, tmp_path: Path) -> None:
         (["--server=127.0.0.1:1", "--seconds=1"], 2, "Expected --seconds between 2 and 3600"),
     ],
 )
-def test_what_can_not_be_measured_is_an_error(arguments: list[str], code: int, says: str) -> None:
+def test_a_failed_measurement_is_an_error(arguments: list[str], code: int, says: str) -> None:
     done = capacity(*arguments)
     assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr

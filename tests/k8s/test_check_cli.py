@@ -1,4 +1,4 @@
-"""The doctor's command line: what it reads, prints and returns."""
+"""The doctor's command line: input, output and exit codes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_folder_is_rendered_and_checked() -> None:
-    """As a user runs it, in a process of its own."""
+    """As a user runs it, in a separate process."""
     command, environment = (
         [sys.executable, "-m", "serving.check"],
         {"PATH": "/usr/bin:/bin", "KUBECTL": tool("kubectl")},
@@ -77,7 +77,7 @@ def test_rules_are_listed_explained_and_ignored(run: Run) -> None:
     assert code == 2 and "did you mean flag-unknown?" in error
 
 
-def test_what_an_annotation_silences_is_a_note(run: Run) -> None:
+def test_a_finding_silenced_by_an_annotation_is_a_note(run: Run) -> None:
     broken = yaml.safe_load_all(renders.overlay("local").replace("--enable_model_warmup", "--enable_model_warmpu"))
     documents = list(broken)
     server = next(d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == "duoserve")

@@ -1,6 +1,6 @@
-"""The doctor about manifests as others write them: it reads how the server is started, and claims nothing false.
+"""The doctor on manifests by others: it detects how the server is started, and reports nothing false.
 
-The shapes are those of public manifests, written anew.
+Their structures are those of public manifests, rewritten.
 """
 
 from __future__ import annotations

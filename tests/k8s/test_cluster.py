@@ -1,4 +1,4 @@
-"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain; as often as you like.
+"""The overlay for kind in a real cluster: apply, predict, roll out, roll back, drain; repeatable.
 
 Needs the images loaded into the cluster, and DUOSERVE_CLUSTER to name its kubectl context, so that
 no production cluster is used by accident. `.github/workflows/kubernetes.yml` has the commands.

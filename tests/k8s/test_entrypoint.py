@@ -169,7 +169,7 @@ def test_a_server_that_is_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
     assert container.end() == 137
 
 
-def test_there_is_no_moment_that_loses_a_signal(tmp_path: Path, pid1: bool) -> None:
+def test_no_signal_is_lost_at_any_moment(tmp_path: Path, pid1: bool) -> None:
     """From the first line of the server on, in steps of half a millisecond: each is answered at once."""
     for step in range(30):
         container = Container(tmp_path, pid1=pid1, DUOSERVE_SERVER=str(QUICK), DUOSERVE_DRAIN_SECONDS="0")
@@ -179,7 +179,7 @@ def test_there_is_no_moment_that_loses_a_signal(tmp_path: Path, pid1: bool) -> N
         assert container.end(within=10) == 0, step
 
 
-def test_there_is_no_moment_that_loses_a_second_signal(tmp_path: Path, pid1: bool) -> None:
+def test_no_second_signal_is_lost_at_any_moment(tmp_path: Path, pid1: bool) -> None:
     """From the word on the first one on, in steps of a quarter of a millisecond."""
     for step in range(30):
         container = Container(tmp_path, pid1=pid1, DUOSERVE_SERVER=str(QUICK), DUOSERVE_DRAIN_SECONDS="60")

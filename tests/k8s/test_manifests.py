@@ -1,4 +1,4 @@
-"""The manifests: what is applied is what was reviewed, and every schema and linter takes it."""
+"""The manifests equal the reviewed golden files, and every schema and linter accepts them."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def custom(document: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
     return lost(document, parsed.model_dump(mode="json", by_alias=True, exclude_unset=True))
 
 
-# Every call reads and parses its schema anew, 30 MB of them in all.
+# Every call reads and parses its schema again, 30 MB in all.
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 

@@ -27,7 +27,7 @@ def predict(node: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("text", ["red cat", "犬 🎈"])
 @pytest.mark.parametrize("options", [[], ["--label", "stable"]])
-def test_it_answers_as_the_python_client(
+def test_it_gives_the_python_clients_answers(
     node: Path, served: LocalServer, tmp_path: Path, text: str, options: list[str]
 ) -> None:
     image = tmp_path / "image.png"

@@ -1,4 +1,4 @@
-"""`client/openapi.yaml` describes what the REST port does, for good requests and bad ones."""
+"""`client/openapi.yaml` describes the REST API's replies to valid and invalid requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`client/proto` says what `tensorflow-serving-api` says: the same bytes, message by message, the same gRPC paths."""
+"""`client/proto` equals `tensorflow-serving-api`: the same bytes, message by message, and the same gRPC paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user has beside a model of his own: a tokenizer, labels and held-out pairs."""
+"""A user's files beside the model: a tokenizer, labels and held-out rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of your own that answers with tags, yes or no, or scores: recognised, or refused with what mends it."""
+"""Your own model that answers with tags, yes or no, or scores: recognised, or refused with the fix."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Given = Callable[..., Prepared]
 
 @pytest.fixture
 def given(prepared: Callable[..., Prepared], samples: dict[str, Path], tmp_path: Path) -> Given:
-    """Prepares a model of so many columns with the samples of a kind, and labels."""
+    """Prepares a model with this number of columns, the samples of a kind, and labels."""
 
     def run(kind: str, labels: str, columns: int, activation: str | None, **changes: Any) -> Prepared:
         (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
@@ -93,7 +93,7 @@ def test_scores_are_taken_as_they_are(given: Given) -> None:
 @pytest.mark.parametrize(
     ("kind", "labels", "columns", "activation", "changes", "said"),
     [
-        ("tags", TAGS, 6, "softmax", {}, "a softmax over all columns. To mend: leave --answer out"),
+        ("tags", TAGS, 6, "softmax", {}, "a softmax over all columns. To fix: leave --answer out"),
         ("tags", TAGS, 5, "sigmoid", {}, "Received: shape (batch, 5) and 6 labels"),
         ("tags", TAGS.replace("red", "pink"), 6, "sigmoid", {}, "label 'red'"),
         ("tags", TAGS, 6, "sigmoid", {"output_is": "logits"}, "a second sigmoid would make every answer less sure"),
@@ -106,12 +106,12 @@ def test_scores_are_taken_as_they_are(given: Given) -> None:
             {},
             "Expected a column for the score 'size'. Received scores: price,",
         ),
-        ("scores", "price\nweight\n", 2, None, {"output_is": "logits"}, "To mend: leave --output-is out"),
+        ("scores", "price\nweight\n", 2, None, {"output_is": "logits"}, "To fix: leave --output-is out"),
         ("scores", "price\nweight\n", 3, None, {}, "Received: shape (batch, 3) and 2 labels"),
         ("scores", "price\nweight\n", 2, None, {"answer": "tags"}, "Received: image,text,price [EUR],weight,split"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_mends_it(
+def test_what_does_not_fit_is_reported_with_its_fix(
     given: Given, kind: str, labels: str, columns: int, activation: str | None, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(MisfitError) as caught:

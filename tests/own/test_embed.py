@@ -1,4 +1,4 @@
-"""A layer that the user names becomes the signature `embed`; one that is no use is refused with those that are."""
+"""A layer that the user names becomes the signature `embed`; an unsuitable one is refused with suitable ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_named_layer_is_embedded_with(
     found = prepared(name, embed="both", **CASES[name][0])
     model = found.trained.model
     assert embedding_length(model) == 12
-    assert dict(found.notes)["embed"] == "what the layer 'both' gives, 12 numbers"
+    assert dict(found.notes)["embed"] == "the output of layer 'both', 12 numbers"
     given = rows((20, 24), 7)
     part = keras.Model(made[0].input, made[0].get_layer("both").output)
     order = [given["image"], given["tokens"]] if name == "plain" else [given["tokens"], floats(given["image"])]
@@ -46,14 +46,14 @@ def test_without_a_name_there_is_none(prepared: Callable[..., Prepared]) -> None
         (
             "plain",
             {"embed": "nope"},
-            "Received: 'nope', which the model has not. To mend: layers that give one: 'both'",
+            "Received: 'nope', which the model lacks. To fix: use one of the layers that do: 'both'",
         ),
         ("plain", {"embed": "photo"}, "Received: 'photo', of shape (batch, 20, 24, 3)"),
         ("nested_dict", {"embed": "mood", "output": "answer"}, "'mood', of shape (batch, 2), made of one input"),
-        ("code", {"embed": "both"}, "Expected a model that says what its layers are, for --embed. Received: "),
+        ("code", {"embed": "both"}, "Expected a model that is a graph of layers, for --embed. Received: "),
     ],
 )
-def test_a_layer_that_is_no_use_is_named(
+def test_an_unsuitable_layer_is_named(
     prepared: Callable[..., Prepared], model: str, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(MisfitError) as caught:

@@ -1,4 +1,4 @@
-"""Whatever its inputs are called and however it takes them, the adapted model answers as the model itself does."""
+"""For inputs of any name and structure, the adapted model gives the model's own answers."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_model_may_say_which_input_may_be_missing(prepared: Callable[..., Prep
     assert prepared("plain", optional=("text",)).trained.spec.optional == ("text",)
 
 
-def test_samples_are_held_out_pairs_and_facts_say_where_the_model_came_from(
+def test_samples_are_held_out_rows_and_facts_name_the_models_files(
     prepared: Callable[..., Prepared], tmp_path: Path
 ) -> None:
     zoo.plain().save(tmp_path / "mine.keras")

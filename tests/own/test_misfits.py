@@ -19,7 +19,7 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
     with pytest.raises(MisfitError) as caught:
         prepared(model, **changes)
     for finding in caught.value.findings:
-        assert "Expected" in finding and "Received" in finding and "To mend: " in finding
+        assert "Expected" in finding and "Received" in finding and "To fix: " in finding
         assert finding in str(caught.value)
     return "\n".join(caught.value.findings)
 
@@ -28,31 +28,34 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
     ("model", "said"),
     [
         ("one_input", "Expected two inputs, an image and token ids. Received: 1: 'photo', uint8 array"),
-        ("three_inputs", "masks of padding and segment ids are computed here, where they are of shape (batch, length)"),
+        (
+            "three_inputs",
+            "masks of padding and segment ids are computed here, where they have the shape (batch, length)",
+        ),
         ("two_pictures", "name them with --image-input and --text-input: 'photo', 'other'"),
         ("ragged", "Expected a dense input 'words', as requests have them. Received: a ragged one"),
-        ("fixed_batch", "Expected any batch size at the input 'photo'. Received: always 4"),
+        ("fixed_batch", "Expected any batch size at the input 'photo'. Received: only 4"),
         ("four_classes", "to be of shape (batch, 3), a column for each label. Received: shape (batch, 4) and 3 labels"),
-        ("one_probability", "Received: shape (batch, 1), one column. To mend: give --answer yes-no and two labels"),
+        ("one_probability", "Received: shape (batch, 1), one column. To fix: give --answer yes-no and two labels"),
         (
             "several_at_once",
-            "Received: a sigmoid for each label. To mend: give --answer tags",
+            "Received: a sigmoid for each label. To fix: give --answer tags",
         ),
-        ("a_sequence", "Received: shape (batch, 7, 3). To mend: pool it over the sequence"),
-        ("two_outputs_in_a_list", "'mood' of shape (batch, 3); 'classes' of shape (batch, 3). To mend: give --output"),
-        ("bare", "give --image-scale, as the model was trained: one of 0..255, 0..1, tf, torch, caffe"),
+        ("a_sequence", "Received: shape (batch, 7, 3). To fix: pool it over the sequence"),
+        ("two_outputs_in_a_list", "'mood' of shape (batch, 3); 'classes' of shape (batch, 3). To fix: give --output"),
+        ("bare", "give --image-scale, as in training: one of 0..255, 0..1, tf, torch, caffe"),
         ("any_size", "give --image-size HxW, the size that the model was trained on"),
         ("any_size", "give --token-length N, to which shorter texts are padded and longer ones cut"),
         ("never_called", "takes one argument, 'inputs', and that was never called"),
         ("few_ids", "is not in [0, 100)"),
-        ("no_words_no_answer", "Received: NaN or infinity for a text without a token"),
+        ("no_words_no_answer", "Received: NaN or infinity for a text without tokens"),
         ("rounded_ids", "float16 does not round, up to 2048"),
         ("fails", "Received: RuntimeError: no GPU"),
         ("not_a_model", "Expected a keras.Model. Received: dict"),
         ("no_such_function", "Expected a function no_such_function in tests.own.zoo"),
     ],
 )
-def test_a_misfit_is_named_with_what_mends_it(prepared: Callable[..., Prepared], model: str, said: str) -> None:
+def test_a_misfit_is_reported_with_its_fix(prepared: Callable[..., Prepared], model: str, said: str) -> None:
     assert said in findings(prepared, model)
 
 
@@ -63,7 +66,7 @@ def test_a_misfit_is_named_with_what_mends_it(prepared: Callable[..., Prepared],
         ("dicing", "Expected the same answer to the same input"),
     ],
 )
-def test_what_only_running_shows_is_found(prepared: Callable[..., Prepared], model: str, said: str) -> None:
+def test_misfits_that_only_running_shows_are_found(prepared: Callable[..., Prepared], model: str, said: str) -> None:
     assert said in findings(prepared, model, image_scale="0..255")
 
 
@@ -80,9 +83,9 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
         "none.model",
         "none at number 2",
         "red more than once",
-        "--samples to be a folder with held-out pairs, images and manifest.csv of image,text,label. Received: none",
+        "--samples to be a folder with held-out rows, images and manifest.csv of image,text,label. Received: none",
         "shape (batch, 20, 24, 1)",
-        "nothing in the model that scales it",
+        "no layer that scales it",
         "'words' to be token ids of shape (batch, length). Received: texts (string)",
         "Expected one output with the answer. Received: 2",
     ):
@@ -95,7 +98,7 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
     [
         ("plain", {"image_size": (32, 32)}, "Expected the image's size, 20x24. Received: --image-size 32x32"),
         ("plain", {"token_length": 9}, "Expected the model's token length, 7. Received: --token-length 9"),
-        ("plain", {"image_scale": "tf"}, "--image-scale tf and the model's own 'rescaling"),
+        ("plain", {"image_scale": "tf"}, "--image-scale tf and the model's layer 'rescaling"),
         ("plain", {"output_is": "logits"}, "rows that are probabilities already"),
         ("plain", {"image_input": "picture"}, "--image-input to name an input of the model. Received: 'picture'"),
         ("plain", {"image_input": "words"}, "'words' to be of shape (batch, height, width, 3)"),
@@ -108,7 +111,7 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
         ("plain", {"weights": Path("no.weights.h5")}, "Expected --weights to be a file"),
     ],
 )
-def test_what_is_said_of_a_model_is_held_against_it(
+def test_options_are_checked_against_the_model(
     prepared: Callable[..., Prepared], model: str, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(MisfitError) as caught:
@@ -116,7 +119,7 @@ def test_what_is_said_of_a_model_is_held_against_it(
     assert said in str(caught.value)
 
 
-def test_files_that_are_no_models_are_told_apart(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+def test_files_that_are_not_models_get_their_own_error(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
     model = zoo.plain()
     model.save_weights(tmp_path / "plain.weights.h5")
     model.export(tmp_path / "saved", verbose=False)
@@ -133,14 +136,14 @@ def test_files_that_are_no_models_are_told_apart(prepared: Callable[..., Prepare
         archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {}}))
         archive.writestr("model.weights.h5", b"")
     for name, said in (
-        ("plain.weights.h5", "give them as --weights"),
-        ("saved", "a SavedModel has no layers to look at"),
+        ("plain.weights.h5", "give it as --weights"),
+        ("saved", "a SavedModel has no Keras layers"),
         ("old.h5", f"give --model module:function and --weights {tmp_path / 'old.h5'}"),
         ("old.keras", "Keras 2.20.1 wrote it, and 3."),
         ("cut.keras", "to load"),
-        ("none.keras", "there is no such file"),
-        ("lambda.keras", "a Lambda layer is code, which is not run from a file"),
-        ("unregistered.keras", "give --custom-objects the module that defines it"),
+        ("none.keras", "the file does not exist"),
+        ("lambda.keras", "a Lambda layer is code, and code in a file is not run"),
+        ("unregistered.keras", "name the module that defines it with --custom-objects"),
     ):
         assert said in findings(prepared, tmp_path / name), name
 
@@ -183,7 +186,7 @@ def test_a_tokenizer_without_padding_needs_one(prepared: Callable[..., Prepared]
         ),
     ],
 )
-def test_labels_that_are_none_are_refused(
+def test_invalid_labels_are_refused(
     prepared: Callable[..., Prepared], tmp_path: Path, name: str, text: str, said: str
 ) -> None:
     (tmp_path / name).write_text(text)

@@ -1,4 +1,4 @@
-"""Text encoders that people have, with their own tokenizers: from a file to an answer over the wire."""
+"""Common text encoders with their own tokenizers: from a file to an answer over the wire."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_masks_and_segments_follow_from_the_tokens(shelf: Path, files: Path, bac
 
 
 def test_a_pad_that_ends_every_text_can_not_be_masked(shelf: Path, files: Path) -> None:
-    with pytest.raises(MisfitError, match="an id of padding that the tokenizer does not put around texts") as caught:
+    with pytest.raises(MisfitError, match="a padding id that the tokenizer does not put around texts") as caught:
         prepare(own(shelf, "bert", files / "bert", pad_id=3))
     assert len(caught.value.findings) == 1
 
@@ -180,15 +180,15 @@ def test_a_version_without_raw_input_is_served_and_says_so(
         where = ["--server", server.address, "--model", "bytes"]
         assert duoserve(["describe", *where]) == 0
         said = capsys.readouterr().out
-        assert "tokenizer     bpe" in said and "not taken (no serving_bytes)" in said
+        assert "tokenizer     bpe" in said and "not accepted (no serving_bytes)" in said
     card = json.loads((store / "bytes" / "1" / "assets.extra" / "card.json").read_text())
-    assert card["training"]["understood"]["raw input"].startswith("none, as no graph makes these ids")
+    assert card["training"]["understood"]["raw input"].startswith("none, as the graph can't compute these ids")
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "around", "note"),
     [
-        ("bert", "wordpiece", ("[CLS]", "[SEP]"), "wordpiece, lower case, without accents, as its pieces are written"),
+        ("bert", "wordpiece", ("[CLS]", "[SEP]"), "wordpiece, lower case, without accents, from its pieces"),
         ("bert/vocab.txt", "wordpiece", ("[CLS]", "[SEP]"), "wordpiece, lower case"),
         ("roberta", "bpe", ("<s>", "</s>"), "bpe, as RoBERTa's"),
         ("gpt2/vocab.json", "bpe", (), "bpe, as GPT-2's"),

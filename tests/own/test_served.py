@@ -54,7 +54,7 @@ def test_it_is_published_served_and_right(
     assert main(export(home)) == 0
     said = capsys.readouterr().out
     assert "input 'photo', float32, 20x24, pixels as 0..255" in said
-    assert "9 held-out pairs, 100.0% right" in said
+    assert "9 held-out rows, 100.0% right" in said
     assert "Published version 1 of mine" in said
     card = json.loads((home / "store" / "mine" / "1" / "assets.extra" / "card.json").read_text())
     assert card["training"]["understood"]["output"] == "'classes', logits of 3 classes; a softmax follows"
@@ -79,7 +79,7 @@ def test_a_dry_run_checks_all_and_publishes_nothing(home: Path, capsys: pytest.C
     assert main(export(home, "--dry-run", "--explain", "--embed", "both")) == 0
     said = capsys.readouterr().out
     assert "5 signatures" in said and "vectors of 12 numbers equal the Keras model's" in said
-    assert "what falls without each patch, word and input is what the model answers" in said
+    assert "relevances equal the change of the model's answer without each patch" in said
     assert sorted(home.rglob("*")) == there
 
 
@@ -89,7 +89,7 @@ def test_a_misfit_ends_with_1_and_a_list_and_publishes_nothing(home: Path, capsy
     said = capsys.readouterr()
     record = json.loads(said.out)
     assert record["error"] == "MisfitError" and len(record["findings"]) == 4
-    assert said.err.count("To mend") == 4
+    assert said.err.count("To fix") == 4
     assert sorted(home.rglob("*")) == there
 
 

@@ -1,4 +1,4 @@
-"""A settings file says what the options say, relative to itself, and every wrong entry is named."""
+"""A settings file has the same settings as the options, with paths relative to it; every invalid entry is named."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def test_options_go_before_the_file(tmp_path: Path) -> None:
     assert own is not None and (own.model, own.pad_id, own.image_scale) == ("zoo:build", 3, "caffe")
 
 
-def test_a_function_is_no_path(tmp_path: Path) -> None:
+def test_a_function_is_not_read_as_a_path(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('model = "package.module:build"')
     assert read_settings(tmp_path / "mine.toml")["model"] == "package.module:build"
 
 
-def test_nothing_said_is_no_model() -> None:
+def test_without_options_there_is_no_model() -> None:
     assert parsed() is None
 
 
 def test_options_without_a_model_are_refused() -> None:
-    with pytest.raises(ExportError, match=r"Expected a model, by --model or in the settings\. Received: pad_id"):
+    with pytest.raises(ExportError, match=r"Expected a model, by --model or in the settings\. Received: only pad_id"):
         parsed("--pad-id", "3")
 
 
@@ -98,7 +98,7 @@ def test_every_wrong_entry_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["model = ", "\xff"])
-def test_what_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_toml_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ExportError, match="to be a readable TOML file"):
         read_settings(tmp_path / "mine.toml")

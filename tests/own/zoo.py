@@ -1,4 +1,4 @@
-"""Models as people have them: other names, orders, dtypes, structures and layers than the contract's, and misfits."""
+"""Typical models: other names, orders, dtypes, structures and layers than the contract's, and misfits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def swapped_logits() -> Model:
 
 
 def nested_dict() -> Model:
-    """Inputs in a structure of their own, ids as floats (what keras.Input makes by default), two outputs."""
+    """Inputs in a nested structure, ids as floats (keras.Input's default), two outputs."""
     tokens, image = words(dtype="float32"), photo(dtype="float32")
     seen, read = scaled(image), reading(tokens)
     outputs = {"mood": layers.Dense(2, name="mood")(read), "answer": joined(seen, read)}

@@ -1,4 +1,4 @@
-"""A real Chromium, and what a person sees on the page."""
+"""A real Chromium, and the visible content of the page."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Eyes:
         expect(self.page.locator("#answers")).to_have_attribute("aria-busy", "false")
 
     def answer(self, name: str) -> dict[str, Any]:
-        """What a card says: version, label, classes by name, and the error if it is one."""
+        """The content of a card: version, label, classes by name, and the error, if any."""
         self.answered()
         card = self.page.locator(f".card[data-target={name}]")
         if card.locator(".error").count():
@@ -104,7 +104,7 @@ class Eyes:
         self.answered()
 
     def saved(self) -> bytes:
-        """The picture, by the link that offers to save it, which is renewed with the answers."""
+        """The image, by the link that offers to save it, which is renewed with the answers."""
         self.answered()
         with self.page.expect_download() as download:
             self.page.locator("#save").click()

@@ -26,7 +26,7 @@ WORDS = ("red cat", "green tree", "hot air balloon", "blue car")
 
 
 class Playground:
-    """`python -m playground` in a process of its own.
+    """`python -m playground` in a separate process.
 
     Attributes:
         url: Where the page is, without a slash at its end.
@@ -78,7 +78,7 @@ class Playground:
 
 
 def make_data(folder: Path, medium: str, suffix: str, files: list[bytes]) -> Path:
-    """A data folder of held-out pairs, but the last, which training had."""
+    """A data folder of held-out rows, except the last, which is a training row."""
     (folder / "images").mkdir()
     rows = []
     for number, file in enumerate(files):
@@ -93,7 +93,7 @@ def make_data(folder: Path, medium: str, suffix: str, files: list[bytes]) -> Pat
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight held-out pictures with words, and one that training had."""
+    """Eight held-out images with words, and one that training had."""
     files = [encoded(photo(64, 64, seed=seed), "PNG") for seed in range(9)]
     return make_data(tmp_path_factory.mktemp("data with 'quotes'"), "image", "png", files)
 

@@ -1,4 +1,4 @@
-"""What the page gets is what the production client says: its answers, and its errors."""
+"""The page shows the production client's answers and errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_answer_is_the_clients(playground: Playground, server: FakeServer, la
 @pytest.mark.parametrize(
     ("image", "text"), [(b"GIF89a", "red cat"), (PICTURE, ""), (None, "red cat"), (PICTURE[:50], "red cat")]
 )
-def test_an_error_is_said_as_the_client_says_it(
+def test_an_error_is_shown_in_the_clients_words(
     playground: Playground, server: FakeServer, image: bytes | None, text: str
 ) -> None:
     status, found = playground.post("/api/predict", body(image, text))
@@ -54,7 +54,7 @@ def test_an_error_is_said_as_the_client_says_it(
     assert found["error"] == {"kind": type(raised.value).__name__, "message": str(raised.value), "retryable": False}
 
 
-def test_an_explanation_is_the_clients_and_drawn_by_it(playground: Playground, server: FakeServer) -> None:
+def test_an_explanation_is_the_clients_own(playground: Playground, server: FakeServer) -> None:
     large = encoded(photo(700, 960, seed=1), "PNG")
     status, found = playground.post("/api/explain", body(large, "red cat!"))
     with Client(server.address, model="pairs", label="stable") as client:
@@ -71,9 +71,7 @@ def test_an_explanation_is_the_clients_and_drawn_by_it(playground: Playground, s
         assert playground.post("/api/explain", refused)[1]["error"]["kind"] == kind
 
 
-def test_what_the_version_sees_is_the_clients_preparation(
-    playground: Playground, specs: dict[int, PreprocessingSpec]
-) -> None:
+def test_the_version_sees_the_clients_preparation(playground: Playground, specs: dict[int, PreprocessingSpec]) -> None:
     for label, version in (("stable", 1), ("canary", 2)):
         png = playground.post("/api/seen", body(target=label))[1]
         with Image.open(io.BytesIO(png)) as seen:
@@ -118,7 +116,7 @@ def test_the_targets_follow_a_rollout(playground: Playground, server: FakeServer
     assert versions() == [1, 2, 2]
 
 
-def test_the_examples_are_the_held_out_pairs(playground: Playground, data: Path) -> None:
+def test_the_examples_are_the_held_out_rows(playground: Playground, data: Path) -> None:
     found = playground.get("/api/examples")
     assert len(found) == 8 and found[5] == {"text": "green tree 5", "label": "plant"}
     assert playground.raw("/api/examples/5") == (data / "images/5.png").read_bytes()
@@ -139,7 +137,7 @@ def test_the_examples_are_the_held_out_pairs(playground: Playground, data: Path)
         ({**body(), "data": 5}, "Expected data to be base64 or null. Received: int"),
     ],
 )
-def test_a_request_that_is_none_is_refused(playground: Playground, wrong: Any, said: str) -> None:
+def test_an_invalid_request_is_refused(playground: Playground, wrong: Any, said: str) -> None:
     status, found = playground.post("/api/predict", wrong)
     assert status == 400 and said in found["error"]["message"]
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: a picture and words in, the classes of each version out, by mouse and keyboard."""
+"""The page in a real browser: an image and words in, the classes of each version out, by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_example_is_classified_by_stable_and_canary(eyes: Eyes) -> None:
     eyes.screenshot("desktop")
 
 
-def test_what_decided_is_drawn_where_the_version_can_say_it(eyes: Eyes, site: Playground, tmp_path: Path) -> None:
+def test_explanations_are_drawn_where_the_version_has_them(eyes: Eyes, site: Playground, tmp_path: Path) -> None:
     picture = tmp_path / "mine.png"
     picture.write_bytes(encoded(photo(70, 50, seed=3), "PNG"))
     eyes.page.locator("#file").set_input_files(picture)
@@ -85,8 +85,8 @@ def test_what_decided_is_drawn_where_the_version_can_say_it(eyes: Eyes, site: Pl
     why = eyes.explained("stable")
     assert why.locator(".spoken").inner_text() == "🌳 a <b>red</b> car"
     assert why.locator("mark").all_inner_texts() == [word.text for word in wanted.words]
-    assert why.locator(".shares").inner_text().split("\n")[0] == f"picture {wanted.image_share * 100:.1f} %"
-    heat = why.get_by_alt_text("Heat map over the picture")
+    assert why.locator(".shares").inner_text().split("\n")[0] == f"image {wanted.image_share * 100:.1f} %"
+    heat = why.get_by_alt_text("Heat map over the image")
     assert heat.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [50, 70]
     strongest = max(wanted.words, key=lambda word: abs(word.relevance))
     colours = why.locator("mark").evaluate_all("marks => marks.map(mark => getComputedStyle(mark).backgroundColor)")
@@ -173,7 +173,7 @@ def test_a_drawing_is_classified_stroke_by_stroke(eyes: Eyes, site: Playground) 
     assert drawn() == wheels[0]
     eyes.page.get_by_role("button", name="Clear").click()
     eyes.answered()
-    expect(eyes.page.locator("#picture-name")).to_have_text("no picture")
+    expect(eyes.page.locator("#picture-name")).to_have_text("no image")
 
 
 def test_by_keyboard_alone(eyes: Eyes) -> None:
@@ -244,7 +244,7 @@ def test_a_phone_has_no_sideways_scrolling(visit: Callable[..., Eyes]) -> None:
     eyes.screenshot("phone")
 
 
-def test_what_is_copied_runs_and_says_the_same(eyes: Eyes, tmp_path: Path) -> None:
+def test_a_copied_snippet_runs_and_gives_the_same_answer(eyes: Eyes, tmp_path: Path) -> None:
     picture = tmp_path / "my photo.png"
     picture.write_bytes(encoded(photo(80, 80, seed=2), "PNG"))
     eyes.page.locator("#file").set_input_files(picture)
@@ -320,7 +320,7 @@ def test_a_rollout_and_an_outage_are_seen(eyes: Eyes, server: FakeServer, specs:
 
 
 @pytest.mark.skipif(UPDATE, reason="stops the scripted server")
-def test_a_server_that_is_gone_is_said_and_its_return_is_seen(
+def test_a_lost_server_and_its_return_are_shown(
     visit: Callable[..., Eyes], specs: dict[int, PreprocessingSpec], data: Path
 ) -> None:
     versions = [Version(spec) for spec in specs.values()]

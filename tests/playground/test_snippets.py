@@ -1,4 +1,4 @@
-"""The request to copy: no text and no name gets out of its quotes, and grpcurl's descriptors are upstream's."""
+"""The snippets: no text and no name escapes its quotes, and grpcurl's descriptors are upstream's."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None: ...
 
 
-def test_what_is_missing_is_left_out_or_empty() -> None:
+def test_a_missing_input_is_left_out_or_empty() -> None:
     assert 'predict(text="red cat")' in python(asked_for(file=None))
     assert 'predict(image="photo.png")' in python(asked_for(text=""))
     assert '"image_bytes": {"b64": ""}' in curl(asked_for(file=None))

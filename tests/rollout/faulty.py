@@ -1,4 +1,4 @@
-"""The embedded server with a fault in one version: what can't be had from a real model at will.
+"""The embedded server with a fault in one version, for faults that real models don't have on demand.
 
 DUOSERVE_TEST_FAULT is KIND:VERSION, or several between commas:
     refuse   the load fails, as on a broken disk

@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API server as the rollout asks: resourceVersions, conflicts, patches; and its outages."""
+"""The part of a Kubernetes API server that the rollout uses: resourceVersions, conflicts, patches; and outages."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class FakeCluster:
         return thread
 
     def touch(self) -> None:
-        """New metadata for every object, by somebody else: what they say stays."""
+        """New metadata for every object, by somebody else: their content stays."""
         with self._lock:
             for found in self.objects.values():
                 version = str(next(self._versions))

@@ -1,4 +1,4 @@
-"""Constant load from the production client: what users would have seen during a rollout."""
+"""Constant load from the production client, to see what users would see during a rollout."""
 
 from __future__ import annotations
 

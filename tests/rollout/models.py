@@ -55,7 +55,7 @@ def build(spec: PreprocessingSpec, *, turned: int = 0, slow: bool = False) -> ke
 
     Args:
         spec: Sizes and classes.
-        turned: Shifts the classes by so many: answers that are wrong.
+        turned: Shifts the classes by this number, for wrong answers.
         slow: Adds work that changes nothing.
     """
     keras.utils.set_random_seed(7)

@@ -26,7 +26,7 @@ class Act:
         seconds: How long it took, the replicas' proof included.
         ended: "out", "back", or where it was stopped or refused.
         findings: Why it was stopped.
-        undone: Seconds from the decision to the proof of every replica, where it was taken back.
+        undone: Seconds from the decision to the confirmation by every replica, if it was rolled back.
     """
 
     name: str

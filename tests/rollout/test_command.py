@@ -184,7 +184,7 @@ def test_wrong_settings_are_a_clear_error(tmp_path: Path, text: str, said: str) 
         ("[tls]\ncert = 'gap.csv'", "cert and key"),
     ],
 )
-def test_what_a_trial_lacks_is_reported_before_any_edit(
+def test_missing_parts_of_a_trial_are_reported_before_any_edit(
     tmp_path: Path, command: str, text: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gap.csv").write_text("image,text\ngone.png,a cat\n")

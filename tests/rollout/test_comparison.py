@@ -1,4 +1,4 @@
-"""Two versions on the same inputs: what is worse is seen, and what is as good is not condemned by chance."""
+"""Two versions on the same inputs: a worse one is detected, and an equal one is not rejected by chance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def said(label: str) -> Prediction:
 
 
 def answers(both: int, lost: int, gained: int, neither: int = 0) -> Comparison:
-    """So many labelled inputs that both versions, only the old, only the new, and no version have right."""
+    """Numbers of labelled inputs that both versions, only the old, only the new, and no version have right."""
     return compare(
         [Answers(said("cat"), said("cat"), "cat")] * both
         + [Answers(said("cat"), said("dog"), "cat")] * lost

@@ -69,7 +69,7 @@ def test_a_whole_rollout_is_read_by_protobuf_and_keeps_every_comment() -> None:
     ]
 
 
-def test_an_edit_that_was_made_already_is_none() -> None:
+def test_an_edit_is_not_made_twice() -> None:
     done = state((7, 8), stable=8, canary=8, previous=7)
     assert done.load(8, 2) is None
     assert done.move_canary(8) is None

@@ -1,4 +1,4 @@
-"""What goes wrong on one replica, or in the folder: stopped at the right step, and undone. More: test_five.py."""
+"""Faults on one replica, or in the folder: stopped at the right step, and rolled back. More: test_five.py."""
 
 from __future__ import annotations
 

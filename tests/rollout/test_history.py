@@ -1,4 +1,4 @@
-"""What the audit log tells a command that runs again."""
+"""The audit log, read by a command that runs again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tool is killed at every step and run again: it goes on, and no user notices."""
+"""The tool is killed at every step and run again: it continues, and no user notices."""
 
 from __future__ import annotations
 

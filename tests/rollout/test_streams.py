@@ -1,4 +1,4 @@
-"""Whatever becomes of its output, and at SIGTERM: a command ends as it should, and says so where it can."""
+"""A command ends properly, with a message if possible, when its output fails and at SIGTERM."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_big_messages_that_the_model_refuses_leave_no_memory_behind(server: Loca
 
 
 @pytest.mark.slow
-def test_a_gigabyte(server: LocalServer) -> None:
+def test_a_tensor_of_a_gigabyte(server: LocalServer) -> None:
     size, process = 1 << 30, psutil.Process(server.process.pid)
     before = process.memory_info().rss
     assert refused(server, big_message(size, "nobody")) is grpc.StatusCode.NOT_FOUND

@@ -1,4 +1,4 @@
-"""Whatever keeps the server from starting ends it with one clear line."""
+"""Any error at the start ends the server with one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorProto to array and back: what TensorFlow writes is read, and what is written TensorFlow reads."""
+"""TensorProto to array and back: the server reads TensorFlow's tensors, and TensorFlow the server's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_strings_survive_a_round_trip(texts: list[bytes], as_content: bool) -> N
 
 
 @given(ARRAYS)
-def test_what_tensorflow_writes_is_read(array: np.ndarray) -> None:
+def test_tensors_written_by_tensorflow_are_read(array: np.ndarray) -> None:
     np.testing.assert_array_equal(to_array(tf.make_tensor_proto(array)), array)
 
 

@@ -1,4 +1,4 @@
-"""Editing models.config: the real proto reads what was meant, and everything else is as it was."""
+"""Editing models.config: the real proto reads the intended edit, and everything else is unchanged."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_other_policies_become_named_versions() -> None:
         ("a: @", "Expected a text proto"),
         ("model_config_list { config { version_labels { key: 'a' value: 'b' } } }", "value to be an integer"),
         ("model_config_list {} model_config_list {}", "model_config_list once"),
-        ("a { " * 200, "at most 100 braces"),
+        ("a { " * 200, "at most 100 nested braces"),
         (
             "model_config_list { config { model_version_policy { all {} latest {} } } }",
             "one of latest, all and specific",

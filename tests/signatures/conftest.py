@@ -1,4 +1,4 @@
-"""A version that can do without either input, beside one that needs both, on one embedded server."""
+"""A version where either input is optional, beside one that needs both, on one embedded server."""
 
 from __future__ import annotations
 

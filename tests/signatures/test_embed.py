@@ -1,4 +1,4 @@
-"""The joined features as vectors: those of the Keras model, whoever shares the batch, or a refusal by name."""
+"""The joined features as vectors: those of the Keras model in any batch, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_it_is_the_keras_models_whoever_shares_the_batch(
     assert not found[0].vector.flags.writeable
 
 
-def test_a_file_an_array_and_a_picture_of_the_same_pixels_have_the_same_vector(server: LocalServer) -> None:
+def test_a_file_an_array_and_a_pil_image_of_the_same_pixels_have_the_same_vector(server: LocalServer) -> None:
     data, text = PAIRS[0]
     with Image.open(io.BytesIO(data)) as picture, Client(server.address, model=NAME, version=WITH) as client:
         vectors = [client.embed(image, text).vector for image in (data, picture, np.asarray(picture))]
@@ -106,7 +106,7 @@ def test_one_input_alone_has_a_vector_where_the_version_can_do_without_the_other
         assert all(product < 0.9999 for product in products)
 
 
-def test_a_version_without_is_refused_by_name_and_predicts(server: LocalServer) -> None:
+def test_a_version_without_embed_is_refused_and_predicts(server: LocalServer) -> None:
     with Client(server.address, model=NAME, version=WITHOUT) as client:
         with pytest.raises(UnsupportedModel, match=r"Expected a version with the signature embed\. Received: one that"):
             client.embed(*PAIRS[0])
@@ -114,7 +114,7 @@ def test_a_version_without_is_refused_by_name_and_predicts(server: LocalServer) 
         assert EMBED not in client.signatures()
 
 
-def test_what_prepares_alike_has_one_digest_with_or_without(versions: dict[int, Published]) -> None:
+def test_equal_preprocessing_has_one_digest_with_or_without_it(versions: dict[int, Published]) -> None:
     assert versions[WITH].spec.digest == versions[WITHOUT].spec.digest
     assert versions[WITH].spec.embedding_length == 48 and versions[WITHOUT].spec.embedding_length == 0
 

@@ -1,4 +1,4 @@
-"""`explain` finds the part of the input that decides, and what it says is what the model answers without that part."""
+"""`explain` finds the part of the input that decides, and its relevances are the model's answers without each part."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from duoserve.contract import DESCRIBE, EXPLAIN
 from export.errors import GateError
 from export.publish import signatures
 from export.publish.answers import answer_fn
+from export.publish.embedding import ANSWER
 from export.publish.explain import explain_fn, explained
 from export.publish.occlusion import relevances
 from export.publish.savedmodel import Published, export_version
@@ -153,7 +154,7 @@ def test_the_graph_refuses_a_class_that_there_is_not(client: Client, spec: Prepr
         client.run(EXPLAIN, feeds)
 
 
-def test_a_version_that_was_exported_without_refuses_by_name(server: LocalServer) -> None:
+def test_a_version_without_explain_is_refused(server: LocalServer) -> None:
     with (
         Client(server.address, model=NAME, version=WITHOUT) as client,
         pytest.raises(UnsupportedModel, match="Expected a version with the signature explain"),
@@ -204,7 +205,7 @@ def test_it_is_what_the_model_answers_without_each_part(spec: PreprocessingSpec,
     answer = answer_fn(build_model(spec), spec)
 
     def predict(image: Any, tokens: Any) -> tf.Tensor:
-        return answer(image, tokens)["probabilities"]
+        return answer(image, tokens)[ANSWER]
 
     preprocessor = Preprocessor(spec)
     draw = np.random.default_rng(0)

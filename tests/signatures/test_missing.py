@@ -1,4 +1,4 @@
-"""A missing input, from the graph to the client: the same answer by every way, or a refusal by name."""
+"""A missing input, from the graph to the client: the same answer in every way, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_way_gives_the_same_answer(server: LocalServer, image: bytes | Non
     assert by_rest["label"] == answers[0].label
 
 
-def test_a_version_that_needs_both_refuses(server: LocalServer) -> None:
+def test_a_version_that_needs_both_inputs_refuses_one(server: LocalServer) -> None:
     with Client(server.address, model=NAME, version=BOTH) as client:
         for pair in ((None, TEXT), (PICTURE, None)):
             with pytest.raises(UnsupportedModel, match="without modality dropout"):

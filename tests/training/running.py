@@ -1,4 +1,4 @@
-"""Trains the coloured squares in a process of its own: `python -m tests.training.running FOLDER OUT OPTIONS-AS-JSON`.
+"""Trains the coloured squares in a separate process: `python -m tests.training.running FOLDER OUT OPTIONS-AS-JSON`.
 
 Writes the weights and the history to OUT. The option `kill_in_write` kills the process, for
 good, in the middle of that write of its checkpoint.

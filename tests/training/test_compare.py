@@ -1,4 +1,4 @@
-"""`python -m export compare`: every candidate is measured as it is served, whatever it is."""
+"""`python -m export compare`: every kind of candidate is measured as it is served."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_single_input_is_the_yardstick_and_the_order_is_by_accuracy(figures:
         )
 
 
-def test_a_faster_model_is_chosen_where_it_is_as_accurate_and_not_where_nobody_can_tell() -> None:
+def test_a_faster_model_is_chosen_only_if_it_is_as_accurate() -> None:
     groups = [str(row) for row in range(100)]
     best = np.arange(100) < 75
     nearly = (np.arange(100) < 70) | (np.arange(100) >= 96)  # 1 point behind: 5 rows lost, 4 won
@@ -141,7 +141,7 @@ def test_a_model_of_other_data_is_marked(run: Path, squares: Path, tmp_path: Pat
     assert found is not None and found.same_data is False
 
 
-def test_people_are_told_what_to_mind() -> None:
+def test_the_report_has_notes() -> None:
     def model(name: str, accuracy: float, **changes: Any) -> Measured:
         known: dict[str, Any] = {
             "quality": Interval(accuracy, accuracy - 0.1, accuracy + 0.1),
@@ -174,8 +174,8 @@ def test_people_are_told_what_to_mind() -> None:
         assert figure in first
     assert last.startswith("image_only") and "+" not in last
     said = summary(comparison)
-    assert "Note: old was trained on other data" in said and "Note: what found was trained on is not known" in said
-    assert "both" in said and "no time for attention" in said
+    assert "Note: old was trained on other data" in said and "Note: the training data of found is unknown" in said
+    assert "both" in said and "the budget was used up: attention" in said
 
 
 def test_a_budget_is_spent_once() -> None:
@@ -189,7 +189,7 @@ def test_a_budget_is_spent_once() -> None:
     assert budget.left == 0 and not budget.fits(0.01)
 
 
-def test_what_is_no_candidate_is_refused(dataset: Dataset, run: Path) -> None:
+def test_an_invalid_candidate_is_refused(dataset: Dataset, run: Path) -> None:
     assert parse_candidates(["concat", "reference/concat", str(run)], preset="compact") == [
         Candidate("concat", preset="compact", fusion="concat"),
         Candidate("reference/concat", preset="reference", fusion="concat"),
@@ -204,7 +204,7 @@ def test_what_is_no_candidate_is_refused(dataset: Dataset, run: Path) -> None:
         compare(dataset, [])
 
 
-def test_what_goes_wrong_in_its_process_is_told(published_optional: Published, squares: Path, tmp_path: Path) -> None:
+def test_an_error_in_the_process_is_reported(published_optional: Published, squares: Path, tmp_path: Path) -> None:
     changed = load_dataset(relabelled(squares, tmp_path / "data", ",red,", ",scarlet,"))
     with ServedModel(published_optional.path) as served:
         with pytest.raises(ExportError, match=r"Expected .* to fit the data. Received: (.|\n)*label 'scarlet'"):

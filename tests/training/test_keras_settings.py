@@ -1,4 +1,4 @@
-"""What KERAS_BACKEND and keras.json say is no reason for a training or an export to fail, or to be another."""
+"""KERAS_BACKEND and keras.json neither break nor change a training or an export."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_a_long_list_is_cut_in_the_text_and_whole_in_the_error(folder: Make) -> 
     with pytest.raises(DataError, match="and 480 more") as caught:
         load_dataset(root)
     assert len(caught.value.problems) == 500 and str(caught.value).count("\n") < 25
-    assert "Received 500 bad" in str(caught.value)
+    assert "Received 500 invalid" in str(caught.value)
 
 
 @pytest.mark.parametrize("header", ["image,text", "image,text,label,splt", "image,text,label,label", "", "a,b,c"])
@@ -106,7 +106,7 @@ def test_a_text_over_two_lines_does_not_shift_the_line_numbers(folder: Make) -> 
     assert [line for line, _ in problems(root)] == [4]
 
 
-def test_bytes_that_are_no_text_are_named(folder: Make) -> None:
+def test_bytes_that_are_not_text_are_named(folder: Make) -> None:
     root = folder(GOOD, SPLIT)
     good = (root / "manifest.csv").read_bytes()
     (root / "manifest.csv").write_bytes(good + b"good.png,caf\xe9,a,train\ngood.png,nu\0l,a,train\n")
@@ -129,7 +129,7 @@ def test_data_that_nothing_can_be_learned_from_is_refused(folder: Make, tmp_path
         load_dataset(folder([["good.png", "x", "a", "train"], ["also.png", "x", "a", "test"]], SPLIT))
     with pytest.raises(DataError, match="at least two labels"):
         load_dataset(folder([]))
-    with pytest.raises(DataError, match="at least one row to test on"):
+    with pytest.raises(DataError, match="at least one test row"):
         load_dataset(folder([row[:3] for row in GOOD]))
 
 
@@ -155,7 +155,7 @@ def test_a_group_is_never_divided_and_every_class_keeps_one(rows: list[tuple[str
     assert not rows or not all(held_out)
 
 
-def test_rows_with_one_picture_stay_together(folder: Make) -> None:
+def test_rows_with_one_image_stay_together(folder: Make) -> None:
     rows = [[f"{number % 10}.png", f"text {number}", "ab"[number % 2]] for number in range(60)]
     root = folder(rows)
     for number in range(10):

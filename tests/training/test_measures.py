@@ -21,7 +21,7 @@ def test_the_figures_of_a_known_example() -> None:
     assert r2(np.array([2.5, 0.0, 2.0, 8.0]), np.array([3.0, -0.5, 2.0, 7.0])) == pytest.approx(0.948608, abs=1e-6)
 
 
-def test_the_figures_where_nothing_can_be_told_apart() -> None:
+def test_the_figures_of_a_constant_answer() -> None:
     same = np.full(4, 0.5)
     assert average_precision(same, TRUTH) == 0.5
     assert roc_auc(same, TRUTH) == 0.5

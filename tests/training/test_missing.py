@@ -34,7 +34,7 @@ def test_it_is_right_without_either(trained: TrainedModel) -> None:
         assert metrics["accuracy"] > 0.8
 
 
-def test_what_is_measured_is_what_a_caller_gets_without_it(dataset: Dataset, trained: TrainedModel) -> None:
+def test_missing_inputs_are_measured_as_callers_send_them(dataset: Dataset, trained: TrainedModel) -> None:
     arrays = encode(dataset.select("test"), Preprocessor(trained.spec))
     for name in ("image", "text"):
         rows = without(arrays, name, trained.spec.pad_id)
@@ -92,7 +92,7 @@ def test_training_hides_a_share_of_the_rows_and_never_both_inputs(optional: tupl
         ({"optional": ["image"], "modality_dropout": 0.0}, "Expected modality_dropout above 0"),
     ],
 )
-def test_what_can_not_be_trained_is_refused(
+def test_a_training_that_can_not_run_is_refused(
     dataset: Dataset, small: Preset, wrong: dict[str, object], message: str
 ) -> None:
     preset = dataclasses.replace(small, modality_dropout=wrong.pop("modality_dropout", 0.3))

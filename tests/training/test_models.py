@@ -114,7 +114,7 @@ def test_large_has_a_hundred_million_parameters() -> None:
     assert model.get_layer("embedding").count_params() < 100_000
 
 
-def test_what_can_not_be_built_is_refused() -> None:
+def test_a_model_that_can_not_be_built_is_refused() -> None:
     compact = PRESETS["compact"]
     with pytest.raises(ExportError, match=r"Expected preset .* 'huge'"):
         make(dataclasses.replace(compact, name="huge"), "concat")

@@ -1,4 +1,4 @@
-"""How a training runs does not change what it learns: not a kill, not streaming, not devices, not adding up."""
+"""A kill, streaming, devices and accumulation do not change the result of a training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def whole(dataset: Dataset) -> TrainedModel:
     return train(dataset, preset=FEW_EPOCHS, seed=3)
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(squares: Path, whole: TrainedModel, tmp_path: Path) -> None:
+def test_a_killed_training_resumes_to_the_same_weights(squares: Path, whole: TrainedModel, tmp_path: Path) -> None:
     state, out = tmp_path / "state", tmp_path / "weights.npz"
     options = {"checkpoint": str(state)}
     assert in_another_process(squares, out, **options, kill_in_write=9) == -signal.SIGKILL
@@ -66,7 +66,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(squares: Path, whole: Tra
     ],
     ids=["after-an-epoch", "while-gradients-add-up"],
 )
-def test_it_goes_on_wherever_it_was_stopped(
+def test_it_resumes_wherever_it_was_stopped(
     dataset: Dataset,
     whole: TrainedModel,
     tmp_path: Path,
@@ -93,7 +93,7 @@ def test_it_goes_on_wherever_it_was_stopped(
     assert went_on.facts["history"] == in_one_go.facts["history"]
 
 
-def test_what_is_done_is_not_done_again_and_another_training_is_refused(
+def test_a_completed_training_is_not_repeated_and_another_is_refused(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Running(checkpoint=tmp_path / "state")
@@ -131,7 +131,7 @@ def test_two_devices_learn_what_one_learns(squares: Path, dataset: Dataset, tmp_
     np.testing.assert_allclose(history["loss"], one.facts["history"]["loss"], atol=1e-2)
 
 
-def test_a_picture_that_changed_under_a_stream_is_named(tmp_path: Path) -> None:
+def test_an_image_that_changed_under_a_stream_is_named(tmp_path: Path) -> None:
     dataset = load_dataset(make_squares(tmp_path / "squares"))
     (row,) = [row for row in dataset.select("train") if row.image.name == "red-7.png"]
     row.image.write_bytes(b"")

@@ -24,7 +24,7 @@ PRESET = PRESETS["compact"]
 
 
 class Trainings:
-    """Stands in for `train`: accuracy as a function of the setting, seconds on a clock of its own."""
+    """Stands in for `train`: accuracy as a function of the setting, seconds on its own clock."""
 
     def __init__(self, accuracy: Callable[[str, Preset], float], seconds_an_epoch: float) -> None:
         self.calls: list[tuple[Dataset, str, Preset, int | None]] = []
@@ -50,7 +50,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     return found
 
 
-def test_the_best_goes_on_and_is_trained_on_all_rows(trainings: Trainings, dataset: Dataset) -> None:
+def test_the_best_continues_and_is_trained_on_all_rows(trainings: Trainings, dataset: Dataset) -> None:
     settings = grid(PRESET, FUSIONS)
     facts = search(dataset, settings).facts["search"]
     assert len(settings) == 12
@@ -92,12 +92,12 @@ def test_nothing_to_choose_by_is_refused(trainings: Trainings, dataset: Dataset)
     one = dataclasses.replace(
         dataset, rows=tuple(dataclasses.replace(row, group=row.label + row.split) for row in dataset.rows)
     )
-    with pytest.raises(ExportError, match="can be set aside"):
+    with pytest.raises(ExportError, match="to set some aside"):
         search(one, grid(PRESET, ["concat"]))
 
 
 @pytest.mark.slow
-def test_the_command_searches_tells_and_keeps_the_best(
+def test_the_command_searches_reports_and_keeps_the_best(
     squares: Path, small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(export.cli, "PRESETS", {"compact": small})

@@ -1,4 +1,4 @@
-"""The intervals mean what they say: right about as often as they claim, and not fooled by rows that go together."""
+"""The intervals cover the truth about as often as they claim, also for rows that are not independent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest says of the answer: classes, tags, yes or no, scores; and every bad row of it by its line."""
+"""The answer in a manifest: classes, tags, yes or no, scores; and every bad row with its line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_bad_tags_are_named(folder: Make) -> None:
     root = folder([row("red|"), row("a|b|a"), row("red|blue"), row("red|green", split="test")], LABELS)
     said = refused(root)
     assert "line 2: expected a tag on each side of every '|', received 'red|'" in said
-    assert "line 3: tag 'a' is there twice" in said
+    assert "line 3: tag 'a' occurs twice" in said
     assert "line 5: label 'green' is in no training row" in said
 
 
@@ -59,7 +59,7 @@ def test_columns_in_place_of_label_are_scores(folder: Make) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "cat", "1,5", "nan", "inf", "1e39", "1_000", "٣", "0x10", "1.5 EUR"])
-def test_a_score_that_is_no_number_is_named(folder: Make, value: str) -> None:
+def test_a_score_that_is_not_a_number_is_named(folder: Make, value: str) -> None:
     root = folder([row("1", "2"), row("3", value), row("5", "6", split="test")], SCORES)
     assert f"line 3: expected age to be a number such as -1.5, received {value!r}" in refused(root)
 
@@ -81,7 +81,7 @@ def test_columns_that_fit_no_answer_are_refused(folder: Make, header: str, answe
 
 def test_a_score_that_never_changes_is_refused(folder: Make) -> None:
     root = folder([row("1", "2"), row("3", "2"), row("4", "5", split="test")], SCORES)
-    assert "Expected age to differ between training rows. Received in all of them: 2.0" in refused(root)
+    assert "Expected age to differ between training rows. Received: 2.0 in all of them" in refused(root)
 
 
 def test_a_yes_or_no_has_two_labels(folder: Make) -> None:

@@ -55,7 +55,7 @@ def test_no_text_has_padding_or_unknown_ids(text: str) -> None:
     corpus=st.lists(st.text(max_size=30), min_size=1, max_size=8),
     texts=st.lists(st.text(max_size=40), min_size=1, max_size=8),
 )
-def test_whatever_it_was_trained_on_client_and_graph_agree(corpus: list[str], texts: list[str]) -> None:
+def test_client_and_graph_agree_for_any_training_texts(corpus: list[str], texts: list[str]) -> None:
     try:
         model = train_tokenizer(corpus)
     except TokenizerError:

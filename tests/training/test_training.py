@@ -1,4 +1,4 @@
-"""Training learns, gives the same model for the same seed, and leaves a folder that exports as it was."""
+"""Training learns, gives the same model for the same seed, and leaves a folder that can be exported."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from export.errors import ExportError
 from export.publish.savedmodel import export_version
 from export.publish.store import ModelStore
 from export.training.presets import FUSIONS, Preset
+from export.training.run import check_target
 from export.training.tokenizer import train_tokenizer
 from export.training.train import TrainedModel, train
 
@@ -98,7 +99,7 @@ def test_the_token_length_fits_the_texts(dataset: Dataset, small: Preset, traine
     assert cut.spec.token_length == 4
 
 
-def test_samples_are_held_out_pairs_of_every_class(dataset: Dataset, trained: TrainedModel) -> None:
+def test_samples_are_held_out_rows_of_every_class(dataset: Dataset, trained: TrainedModel) -> None:
     label_of = {(row.image.read_bytes(), row.text): row.label for row in dataset.select("test")}
     assert [label_of[sample] for sample in trained.samples[:3]] == ["red", "green", "blue"]
 
@@ -156,11 +157,17 @@ def test_a_failed_save_leaves_the_old_run(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_folder_that_is_no_run_is_left_alone(trained: TrainedModel, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_left_alone(trained: TrainedModel, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ExportError, match="new, empty or a run"):
         trained.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system that refuses even root")
+def test_a_folder_that_can_not_be_written_is_found_before_the_training() -> None:
+    with pytest.raises(ExportError, match="a writable folder"):
+        check_target("/proc/runs/first")
 
 
 def test_a_damaged_run_is_refused(trained: TrainedModel, tmp_path: Path) -> None:
@@ -192,7 +199,7 @@ def test_a_damaged_run_is_refused(trained: TrainedModel, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_demo_learns_from_real_pictures_and_words(tmp_path: Path) -> None:
+def test_the_demo_learns_from_real_images_and_words(tmp_path: Path) -> None:
     """A third of the usual epochs: far better than always saying the largest class."""
     dataset = load_dataset(make_emoji_dataset(tmp_path / "emoji"))
     metrics = train(dataset, epochs=6).facts["metrics"]

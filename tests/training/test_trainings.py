@@ -62,7 +62,7 @@ def test_models_of_a_seed_share_their_rows_and_seeds_do_not(trained: list[Any], 
     assert [each["seed"] for each in found.trainings["both"]] == [0, 1, 2]
 
 
-def test_a_run_that_is_stopped_goes_on(trained: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_resumes(trained: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(tmp_path, "--most", "4") is None and len(trained) == 4
     assert not (tmp_path / "out").exists()
     assert run(tmp_path, "--most", "0") is None and len(trained) == 4

@@ -1,4 +1,4 @@
-"""Weights in fewer bytes: the same classes from a smaller file, at a cost that is measured and bounded."""
+"""Weights in fewer bytes: the same classes from a smaller file, at a measured and limited cost."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_float32_is_stored_once(published_optional: Published) -> None:
     assert variables(published_optional.path) < 1.5 * FLOAT32 * card["parameters"]
 
 
-def test_a_loop_over_tokens_finds_its_weights_made_and_rows_are_looked_up_small(store: ModelStore) -> None:
+def test_a_loop_over_tokens_converts_its_weights_once_and_lookups_convert_few_rows(store: ModelStore) -> None:
     with SessionModel(store.path_of(KINDS["int8"])) as model:
         functions = model.meta_graph.graph_def.library.function
         assert SERVING_DEFAULT in model.meta_graph.signature_def
@@ -164,7 +164,7 @@ def _dense(value: float, units: int = 64) -> keras.Model:
     ],
     ids=["too large", "not a number", "infinite", "too small", "unknown"],
 )
-def test_what_the_type_cannot_hold_is_refused(model: tuple[Any, ...], kind: str, expected: str) -> None:
+def test_weights_out_of_range_are_refused(model: tuple[Any, ...], kind: str, expected: str) -> None:
     with pytest.raises(ExportError, match=expected):
         PackedWeights(_dense(*model), kind)
 
@@ -180,7 +180,7 @@ def test_what_the_type_cannot_hold_is_refused(model: tuple[Any, ...], kind: str,
     ids=["dense", "convolution", "depthwise", "embedding"],
 )
 def test_every_channel_has_a_scale(layer: keras.Layer, shape: tuple[int, ...]) -> None:
-    """Of its own: one with numbers a million times as large does not take the others' precision."""
+    """Each channel has its own: one with numbers a million times as large does not reduce the others' precision."""
     model = keras.Sequential([keras.Input(shape), layer])
     kernel = model.layers[0].variables[0]
     values = np.random.default_rng(0).standard_normal(kernel.shape).astype(np.float32)
@@ -210,4 +210,4 @@ def test_other_data_than_the_trainings_is_refused(
         cost.measure_cost("int8", trained.spec, [row], None, None)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as caught:
         main(["export", str(tmp_path), "--name", "squares", "--data", str(squares)])
-    assert caught.value.code == 2 and "expected --data with --weights-as" in capsys.readouterr().err
+    assert caught.value.code == 2 and "expected --data only with --weights-as" in capsys.readouterr().err

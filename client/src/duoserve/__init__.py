@@ -85,7 +85,7 @@ __all__ = [
     "Word",
 ]
 
-# Loaded when first asked for (PEP 562): the parts without gRPC, such as `duoserve.console`, start fast.
+# Loaded on first use (PEP 562), so that the parts without gRPC, such as `duoserve.console`, start fast.
 _HOMES = {
     "_wire.messages": (
         "Outputs",

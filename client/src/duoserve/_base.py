@@ -1,4 +1,4 @@
-"""What the blocking and the async client have in common: options, and the parts made of them."""
+"""What the blocking and the async client share: the options, and the parts made from them."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ class BaseClient(Generic[ChannelT]):
             timeout: Total seconds for a call, retries included. Finite, at most an hour.
             send: "tensors" preprocesses here, "bytes" lets the model's graph do it, "auto"
                 takes what is smaller on the wire.
-            max_batch_size: Rows of a request at most; larger batches are split.
+            max_batch_size: Most rows of a request; larger batches are split.
             retry: How often a failed call is sent again.
             hedge: When a slow call is sent a second time. None: never.
             canary: A share of the calls goes to another label.
             shadow: Copies of the calls go to another label, and the answers are compared.
-            tls: Encrypts. None: plain text.
-            token: Gives the bearer token for a call (cache it yourself; an AsyncClient takes
+            tls: Encryption. None: plain text.
+            token: Returns the bearer token for a call (cache it yourself; an AsyncClient takes
                 an async function too). Needs `tls`, or a server on this machine.
             metadata: Pairs to send with every call; keys in lower case.
             connection: Name refresh, keepalive, message size, health checks.
-            observers: Hear of every call: see `duoserve.metrics` and `duoserve.tracing`.
-            channel: A channel to use as it is, instead of `address`. It is not closed.
+            observers: Notified of every call: see `duoserve.metrics` and `duoserve.tracing`.
+            channel: A channel to use unchanged, instead of `address`. It is not closed.
 
         Raises:
-            InvalidInput: An option that is not one.
+            InvalidInput: An invalid option.
         """
         for name, option, kind in (
             ("retry", retry, Retry),
@@ -84,7 +84,7 @@ class BaseClient(Generic[ChannelT]):
             if option is not None or name in ("retry", "connection"):
                 expect_kind(name, option, kind, f"a {kind.__name__}")
         if token is not None and not callable(token):
-            raise InvalidInput(f"Expected token to be a function that gives a token. Received: {type(token).__name__}")
+            raise InvalidInput(f"Expected token to be a function that returns one. Received: {type(token).__name__}")
         expect_kind("observers", observers, Iterable, "a list of observers")
         observers = tuple(observers)
         for observer in observers:
@@ -109,7 +109,7 @@ class BaseClient(Generic[ChannelT]):
         else:
             place = parse_address(address)
             if token is not None and tls is None and not place.is_local():
-                raise InvalidInput(f"Expected tls with a token: plain text gives it away. Received: {place.text}")
+                raise InvalidInput(f"Expected tls with a token: plain text would expose it. Received: {place.text}")
             server = place.text
             interval = min(connection.refresh if place.moves else math.inf, tls.reload if tls else math.inf)
 
@@ -126,7 +126,7 @@ class BaseClient(Generic[ChannelT]):
             hedge=hedge,
             metadata=check_metadata(metadata),
             token=token,
-            # An own channel does it by its service config; what an injected one does is unknown.
+            # Our own channel retries by its service config; whether an injected one does is unknown.
             retry_unavailable=channel is not None,
         )
         self._operations = Operations(
@@ -154,7 +154,7 @@ class BaseClient(Generic[ChannelT]):
         raise NotImplementedError
 
     def shadow_report(self) -> ShadowReport:
-        """How the shadow agreed so far."""
+        """How far the shadow has agreed so far."""
         return self._operations.shadow_report()
 
     def __repr__(self) -> str:

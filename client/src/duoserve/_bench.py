@@ -20,22 +20,22 @@ from duoserve.preprocessing.audio import Clip, encode_wav
 
 __all__ = ["Report", "percentiles", "run"]
 
-_MOST_IN_FLIGHT = 10_000  # open loop: beyond that the generator itself is what is measured
+_MOST_IN_FLIGHT = 10_000  # open loop: with more, the generator itself would be measured
 Progress = Callable[[float, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """What a run measured.
+    """The measurements of a run.
 
     Attributes:
         load: "8 callers" or "100 calls/s, open loop".
         sent: "tensors" or "bytes".
-        seconds: Time that was measured.
-        calls: Calls that were answered.
-        throughput: Of these, by the second.
+        seconds: Length of the measurement.
+        calls: Answered calls.
+        throughput: Answered calls a second.
         milliseconds: Latencies: mean, p50, p90, p95, p99, max. In the open loop counted from
-            when a call was due, so that a stalled server shows.
+            the time when a call was due, so that a stalled server shows.
         errors: Failed calls by the class of their error.
         versions: Answers by the version that gave them.
         late: Open loop: calls that were not sent because too many were in flight.
@@ -140,7 +140,7 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 async def _input(client: AsyncClient, image: str | None, audio: str | None) -> bytes | Clip:
-    """What the files hold, read once; without one what the served version takes."""
+    """The content of the files, read once; without a file, generated input that fits the served version."""
     for name, path in (("image", image), ("audio", audio)):
         if path:
             try:
@@ -188,7 +188,7 @@ async def _one(call: Callable[[], Awaitable[int]], tally: _Tally, began: float, 
     except DuoserveError as error:
         if counted:
             tally.errors[type(error).__name__] += 1
-        await asyncio.sleep(0.01)  # a server that refuses at once is not to be hammered
+        await asyncio.sleep(0.01)  # do not hammer a server that refuses at once
         return
     if counted:
         tally.latencies.append(time.perf_counter() - began)

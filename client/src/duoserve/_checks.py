@@ -1,4 +1,4 @@
-"""Checks of options and arguments, for every module: what was expected, and what came instead."""
+"""Checks of options and arguments, for every module. Errors read: Expected … Received …"""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def expect_flag(name: str, value: Any) -> None:
 
 
 def expect_number(name: str, value: Any, least: float, most: float) -> None:
-    """Refuses what is no number, not finite, or out of range."""
+    """Refuses values that are not finite numbers, or out of range."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise InvalidInput(f"Expected {name} between {least} and {most}. Received: {value!r:.80}")
 
 
 def expect_whole(name: str, value: Any, least: int, most: int) -> None:
-    """Refuses what is no whole number, or out of range."""
+    """Refuses values that are not whole numbers, or out of range."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidInput(f"Expected {name} as a whole number from {least} to {most}. Received: {value!r:.80}")
 
 
 def expect_name(name: str, value: Any) -> None:
-    """Refuses what is no str, an empty one, and lone surrogates, which UTF-8 can't carry."""
+    """Refuses values that are not str, empty strings, and lone surrogates, which UTF-8 can't encode."""
     if not isinstance(value, str) or not value or not value.isprintable():
         raise InvalidInput(f"Expected {name} to be a non-empty str. Received: {value!r:.80}")
 

@@ -1,4 +1,4 @@
-"""Answers and specs as the command line prints them: as lines for people, and as JSON's types."""
+"""Answers and specs as the command line prints them: as text lines, and as JSON's types."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def prediction_record(answer: Prediction, k: int) -> dict[str, Any]:
-    """What the answer gives, by name: of classes and tags the k most probable."""
+    """The answer as a record; only the k most probable classes or tags."""
     given = {name: getattr(answer, name) for name in answer.kind.gives if name not in ("probabilities", "top")}
     if "top" in answer.kind.gives:
         given["top"] = [scored._asdict() for scored in answer.top(k)]
@@ -57,7 +57,7 @@ def predicted_columns(answer: Prediction) -> dict[str, Any]:
 
 
 def explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:
-    """What decided; `out` is where the heat map was written."""
+    """The explanation; `out` is where the heat map was written."""
     return {
         "label": found.label,
         found.kind.value: found.value,
@@ -73,7 +73,7 @@ def explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:
 
 
 def describe_record(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec]) -> dict[str, Any]:
-    """The spec without its tokenizer, the signatures, and whether they are the contract's."""
+    """The spec without its tokenizer, the signatures, and whether they follow the contract."""
     promised = signatures(spec)
     return {
         "version": spec.version,
@@ -94,7 +94,7 @@ def describe_record(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec]
 
 
 def describe_lines(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec]) -> Iterator[str]:
-    """The same for people."""
+    """The same as text lines."""
     promised = signatures(spec)
     yield f"version       {spec.version}"
     yield f"digest        {spec.digest}"
@@ -106,12 +106,12 @@ def describe_lines(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec])
     yield f"tokens        {spec.token_length}, padded with {spec.pad_id}"
     yield f"tokenizer     {spec.tokenizer_kind}, {len(spec.tokenizer)} bytes"
     if not spec.serving_bytes:
-        yield "raw input     not taken (no serving_bytes): the client prepares tensors, REST callers have to"
+        yield "raw input     not accepted (no serving_bytes): the client prepares tensors, REST callers must do so"
     yield f"optional      {' or '.join(spec.optional) or 'nothing'}"
     yield f"answer        {spec.answer.title}"
     yield f"labels        {', '.join(_labels(spec))}"
     for name, signature in served.items():
-        note = "" if name not in promised or _follows(signature, promised[name]) else "  (not as the contract says)"
+        note = "" if name not in promised or _follows(signature, promised[name]) else "  (does not follow the contract)"
         yield f"\n{name}{note}"
         for tensor in signature.inputs:
             yield f"  in   {tensor.name:<14} {tensor}"
@@ -120,7 +120,7 @@ def describe_lines(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec])
 
 
 def _labels(spec: PreprocessingSpec) -> Iterator[str]:
-    """The labels, each with what the answer has of it: the threshold of a tag, the unit of a score."""
+    """The labels, each with its detail: the threshold of a tag, the unit of a score."""
     notes = [values for name, values in spec.answer.record().items() if name != "kind"]
     for label, *found in zip(spec.labels, *notes, strict=True):
         shown = " ".join(str(each) for each in found if each != "")
@@ -136,7 +136,7 @@ def _audio_text(spec: PreprocessingSpec, audio: AudioSpec) -> str:
 
 
 def _follows(served: SignatureSpec | None, promised: SignatureSpec) -> bool:
-    """Whether names and dtypes are the contract's, and no fixed size is another one."""
+    """Whether names and dtypes follow the contract, and no fixed size differs."""
     if served is None:
         return False
     for ours, theirs in ((promised.inputs, served.inputs), (promised.outputs, served.outputs)):

@@ -1,4 +1,4 @@
-"""The async client: the same surface, awaited."""
+"""The async client: the same methods, awaited."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AsyncClient(BaseClient[grpc.aio.Channel]):
 
     Images are decoded in the event loop's thread pool, so the loop stays free. Use it as an
     async context manager, or await `close`. One client serves any number of event loops, in any
-    number of threads: each loop gets channels, which close when it has ended.
+    number of threads: each loop gets its own channels, which close when the loop has ended.
     """
 
     def _wrap(self, channel: grpc.aio.Channel) -> Callable[[], OpenChannel]:
@@ -44,7 +44,7 @@ class AsyncClient(BaseClient[grpc.aio.Channel]):
         def adopt() -> OpenChannel:
             here = asyncio.get_running_loop()
             if getattr(channel, "_loop", here) is not here:
-                raise InvalidInput("Expected a call in the event loop that the channel was made in. Received: another")
+                raise InvalidInput("Expected a call in the event loop of the channel. Received: another event loop")
             return adopted
 
         return adopt

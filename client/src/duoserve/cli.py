@@ -42,7 +42,7 @@ _EPILOG = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; the exit code."""
+    """Runs the command line; returns the exit code."""
     return guarded(lambda: _run(arguments), prefix=_PREFIX)
 
 
@@ -73,22 +73,22 @@ def _parser() -> argparse.ArgumentParser:
         "--server",
         default="localhost:8500",
         metavar="HOST:PORT",
-        help="or dns:///name:port, or several by commas (default: %(default)s)",
+        help="or dns:///name:port, or several, separated by commas (default: %(default)s)",
     )
     add("--model", required=True, help="name of the model")
     which = shared.add_mutually_exclusive_group()
     which.add_argument("--label", help="version label, such as stable (default: the latest version)")
     which.add_argument("--version", type=int, help="version number")
-    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for a call in all (default: %(default)s)")
-    add("--tls", action="store_true", help="encrypt, trusting the usual authorities")
-    add("--ca", metavar="PEM", help="encrypt, trusting these certificates")
-    add("--cert", metavar="PEM", help="this client's certificate, with --key")
-    add("--key", metavar="PEM", help="its private key")
+    add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for the whole call (default: %(default)s)")
+    add("--tls", action="store_true", help="encrypt; trust the usual certificate authorities")
+    add("--ca", metavar="PEM", help="encrypt; trust these certificates")
+    add("--cert", metavar="PEM", help="this client's certificate; needs --key")
+    add("--key", metavar="PEM", help="the private key of --cert")
     add("--server-name", metavar="NAME", help="name to expect in the server's certificate")
     add("--json", action="store_true", help="print one JSON object")
 
     parser = argparse.ArgumentParser(
-        prog="duoserve", description="Calls an image + text model on TensorFlow Serving.", epilog=_EPILOG
+        prog="duoserve", description="Calls an image and text model on TensorFlow Serving.", epilog=_EPILOG
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -97,14 +97,14 @@ def _parser() -> argparse.ArgumentParser:
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Ask about one image (or clip) with its text, or one of them alone.")
+    predict = command("predict", _predict, "Predict for one image (or clip) with its text, or for one of them alone.")
     _add_input(predict)
     predict.add_argument(
         "--top", type=_count, default=5, metavar="K", help="classes or tags to show (default: %(default)s)"
     )
     _add_send(predict)
     _add_input(
-        command("embed", _embed, "Make a vector of one image (or clip) with its text, to compare by dot product.")
+        command("embed", _embed, "Make a vector of one image (or clip) with its text; compare vectors by dot product.")
     )
     explain = command("explain", _explain, "Show which words and which parts of the image (or clip) decided.")
     _add_input(explain)
@@ -115,25 +115,25 @@ def _parser() -> argparse.ArgumentParser:
         help="class, tag or score to explain (default: the most probable; the first score)",
     )
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
-    command("describe", _describe, "Show how the served version wants its input, and its signatures.")
+    command("describe", _describe, "Show which input the served version takes, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
-    scoring = command("score", _score, "Ask about every row of a table; run it again to resume after a kill.")
+    scoring = command("score", _score, "Predict for every row of a table; run it again to resume.")
     scoring.add_argument(
         "table", type=Path, help="CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
     )
     scoring.add_argument("--out", type=Path, required=True, metavar="FILE", help="the rows with their answers")
     scoring.add_argument(
-        "--concurrency", type=_count, default=8, metavar="N", help="requests side by side (default: %(default)s)"
+        "--concurrency", type=_count, default=8, metavar="N", help="requests in parallel (default: %(default)s)"
     )
     scoring.add_argument(
-        "--rows", type=_count, default=32, metavar="N", help="rows of a request at most (default: %(default)s)"
+        "--rows", type=_count, default=32, metavar="N", help="most rows of a request (default: %(default)s)"
     )
     scoring.add_argument(
         "--patience",
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how long rows are asked again while the server can't answer (default: %(default)s)",
+        help="how long to retry rows while the server can't answer (default: %(default)s)",
     )
     _add_send(scoring)
     bench = command("bench", _run_bench, "Load the server and print the latencies.")
@@ -145,12 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument(
         "--concurrency", type=_count, metavar="N", help="callers, each waiting for its answer (default: 8)"
     )
-    load.add_argument("--rate", type=float, metavar="PER_SECOND", help="open loop: calls start on time, come what may")
+    load.add_argument(
+        "--rate", type=float, metavar="PER_SECOND", help="open loop: calls start at this rate in any case"
+    )
     bench.add_argument("--duration", type=float, default=10.0, metavar="SECONDS", help="default: %(default)s")
     bench.add_argument(
         "--warmup", type=float, default=1.0, metavar="SECONDS", help="not counted (default: %(default)s)"
     )
-    bench.add_argument("--prepared", action="store_true", help="prepare the tensors once, not for each call")
+    bench.add_argument("--prepared", action="store_true", help="prepare the tensors once instead of for each call")
     _add_send(bench)
     return parser
 
@@ -165,7 +167,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     medium = parser.add_mutually_exclusive_group()
     medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
-    parser.add_argument("--text", help="any text (one of both may be left out where the version can do without)")
+    parser.add_argument("--text", help="any text (image or text may be left out if the version allows it)")
 
 
 def _add_send(parser: argparse.ArgumentParser) -> None:
@@ -233,7 +235,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _write_png(path: Path, image: Image.Image) -> None:
-    """Writes all of it or nothing."""
+    """Writes the whole file or nothing."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         image.save(scratch, "PNG")
@@ -286,7 +288,7 @@ def _score(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps({**dataclasses.asdict(report), "out": str(options.out)}, ensure_ascii=False))
         return 0
-    resumed = f", {report.resumed} of them by an earlier run" if report.resumed else ""
+    resumed = f", {report.resumed} of them from an earlier run" if report.resumed else ""
     say(f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed; in {options.out}")
     for row, error in report.errors.items():
         say(f"  row {row}: {error}")

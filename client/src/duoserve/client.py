@@ -28,7 +28,7 @@ Metadata = Sequence[tuple[str, str]]
 
 
 class Client(BaseClient[grpc.Channel]):
-    """Predicts with one model on TensorFlow Serving. Safe for many threads, and across a fork.
+    """Predicts with one model on TensorFlow Serving. Thread-safe, and safe across a fork.
 
     Nothing is opened until the first call. Use it as a context manager, or call `close`.
     """
@@ -54,24 +54,24 @@ class Client(BaseClient[grpc.Channel]):
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
-        """Classifies one image (or clip) with its text, or one of them alone where the version can do that.
+        """Predicts for one image (or clip) with its text, or for one of them alone if the version allows it.
 
         Args:
             image: A path, the bytes of a JPEG, PNG or WebP, a binary file object, a uint8 array of
                 shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
                 None when there is none.
-            text: Any text but an empty one. None when there is none.
+            text: Any text except an empty one. None when there is none.
             audio: In place of an image, where the model takes clips: a path, the bytes of a WAV,
                 FLAC or OGG, a binary file object, or a Clip(samples, sample_rate).
-            key: Keeps a caller on one side of a canary.
-            timeout: Seconds, instead of the client's.
-            metadata: Pairs to send along.
+            key: Calls with the same key go to the same side of a canary.
+            timeout: Seconds, in place of the client's.
+            metadata: Pairs to send with the call.
 
         Raises:
             InvalidInput: Refused before anything was sent.
-            UnsupportedModel: The version takes clips and got an image, or the other way round; or an
-                input is missing, and the version was trained with both always: `describe().optional`
-                names those that it can do without.
+            UnsupportedModel: The version takes clips and got an image, or the reverse; or an
+                input is missing, and the version was always trained with both: `describe().optional`
+                names the inputs that may be missing.
             DuoserveError: The call failed: see `duoserve.errors`.
         """
         return self._driver.run(
@@ -86,11 +86,11 @@ class Client(BaseClient[grpc.Channel]):
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> BatchResult:
-        """Classifies many images with their texts, in requests side by side; the order is kept.
+        """Predicts for many images with their texts, in parallel requests; the order is kept.
 
         None stands for an image or a text that is missing, as in `predict`; Clip(audio) for a clip.
-        An row that fails does not fail its neighbours: reading it from the result raises its
-        error. `key` and `timeout` are for the batch as a whole.
+        A row that fails does not fail the others: reading it from the result raises its
+        error. `key` and `timeout` apply to the whole batch.
         """
         return self._driver.run(self._operations.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata))
 
@@ -105,8 +105,8 @@ class Client(BaseClient[grpc.Channel]):
     ) -> Embedding:
         """Makes a vector of one image (or clip) and its text, for search and for finding duplicates.
 
-        Takes what `predict` takes. It is sent as tensors, and never to a canary: vectors of two
-        versions can't be compared.
+        Takes the same input as `predict`. It is sent as tensors, and never to a canary: vectors of
+        two versions can't be compared.
 
         Raises:
             UnsupportedModel: As `predict`; or the version has no signature `embed`.
@@ -121,14 +121,14 @@ class Client(BaseClient[grpc.Channel]):
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> EmbeddingBatch:
-        """Makes vectors of many images with their texts, in requests side by side; the order is kept.
+        """Makes vectors of many images with their texts, in parallel requests; the order is kept.
 
-        Takes what `predict_batch` takes. All vectors are of one version, the one that stands behind
-        the label as the call begins, whatever is rolled out meanwhile. An row that fails does not
-        fail its neighbours: reading it from the result raises its error.
+        Takes the same input as `predict_batch`. All vectors are of one version, the one that the
+        label names when the call begins, even if another is rolled out meanwhile. A row that fails
+        does not fail the others: reading it from the result raises its error.
 
         Raises:
-            UnsupportedModel, InvalidInput, DuoserveError: As `embed`, where no row could be asked about.
+            UnsupportedModel, InvalidInput, DuoserveError: As `embed`, if no row could be sent.
         """
         return self._driver.run(self._operations.embed_batch(pairs, timeout=timeout, metadata=metadata))
 
@@ -142,19 +142,19 @@ class Client(BaseClient[grpc.Channel]):
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Explanation:
-        """Says which parts of the picture and which words decided, and how much each input counts.
+        """Explains which parts of the image and which words decided, and how much each input counts.
 
-        The version leaves out each part in turn and answers again, a hundred times or so, many at
-        once: it takes several times as long as `predict`. Takes what `predict` takes, sent as tensors,
-        and explains what the client's own label or version says, never a canary's answer.
+        The version leaves out each part in turn and answers again, about a hundred times, many at
+        once: it takes several times as long as `predict`. Takes the same input as `predict`, sent as
+        tensors, and explains the answer of the client's own label or version, never of a canary.
 
         Args:
             image: As for `predict`.
             text: As for `predict`.
-            label: The class, tag or score to explain; None: the most probable one (of scores the first).
+            label: The class, tag or score to explain; None: the most probable one (or the first score).
             audio: As for `predict`; the parts are those of the spectrogram.
-            timeout: Seconds, instead of the client's.
-            metadata: Pairs to send along.
+            timeout: Seconds, in place of the client's.
+            metadata: Pairs to send with the call.
 
         Raises:
             UnsupportedModel: As `predict`; or the version was exported without `--explain`, or has no such class.
@@ -173,13 +173,13 @@ class Client(BaseClient[grpc.Channel]):
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> TensorPrediction:
-        """Classifies tensors that `preprocessor` (see the method of that name) made.
+        """Predicts for tensors from `preprocessor` (see the method of that name).
 
         Args:
             image: uint8 array of shape (batch, height, width, 3), RGB, 0-255.
             tokens: int32 array of shape (batch, token_length).
-            preprocessor: What prepared them. A version that wants them prepared differently
-                gives SpecChanged, never a wrong answer.
+            preprocessor: The one that prepared them. A version that needs them prepared differently
+                raises SpecChanged instead of giving a wrong answer.
         """
         return self._driver.run(
             self._operations.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
@@ -194,26 +194,26 @@ class Client(BaseClient[grpc.Channel]):
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Outputs:
-        """Runs any signature of any model with the tensors as they are. Nothing is checked.
+        """Runs any signature of any model with unchanged, unchecked tensors.
 
         Args:
             signature: Name of the signature.
             inputs: Arrays by input name; strings as object arrays of bytes or str.
-            outputs: Names of the outputs to return; all when empty.
+            outputs: Names of the outputs to return; empty: all.
         """
         return self._driver.run(
             self._operations.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
         )
 
     def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
-        """What prepares input for the version that is served now.
+        """The preprocessor for the version that is served now.
 
-        Versions that prepare alike share one: its `spec.version` can be an earlier one's.
+        Versions that prepare input in the same way share one: its `spec.version` can be an earlier one's.
         """
         return self._driver.run(self._operations.preprocessor(timeout=timeout, metadata=metadata))
 
     def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
-        """The spec of the version that is served now, asked for anew."""
+        """The spec of the version that is served now, fetched again."""
         return self._driver.run(self._operations.describe(timeout=timeout, metadata=metadata))
 
     def status(self, *, timeout: float | None = None, metadata: Metadata = ()) -> list[VersionStatus]:
@@ -225,7 +225,7 @@ class Client(BaseClient[grpc.Channel]):
         return self._driver.run(self._operations.signatures(timeout=timeout, metadata=metadata))
 
     def close(self) -> None:
-        """Closes the connections. Calls under way fail; further ones raise ClientClosed."""
+        """Closes the connections. Calls in progress fail; further calls raise ClientClosed."""
         self._operations.close()
         self._driver.close()
 

@@ -1,4 +1,4 @@
-"""A command line's end, whatever becomes of its output: a full disk, a closed one, a reader that has gone.
+"""Ends a command line properly when its output fails: a full disk, a closed stream, a reader that has gone.
 
 Loads neither gRPC nor numpy: the doctor for manifests needs neither.
 """
@@ -14,22 +14,22 @@ from typing import Final, TextIO
 
 __all__ = ["Unprintable", "guarded", "put", "say"]
 
-_SIGPIPE: Final = 141  # what a shell reports of a program that a closed pipe has ended
+_SIGPIPE: Final = 141  # what a shell reports for a program that a closed pipe has ended
 
 
 class Unprintable(Exception):  # noqa: N818 -- ends the program, and is no error of what it did
-    """Standard output took no more; the cause says why."""
+    """Standard output can't be written; the cause has the reason."""
 
 
 def guarded(main: Callable[[], int], *, prefix: str = "") -> int:
-    """Runs a command line; its exit code, or another one where standard output could not take it all.
+    """Runs a command line; returns its exit code, or another one if standard output can't be written.
 
     Args:
-        main: Prints by `say`, or by `print`, whose last lines are written here and not while the interpreter ends.
-        prefix: Of the error's line.
+        main: Prints with `say`, or with `print`, whose last lines are flushed here and not while the interpreter ends.
+        prefix: The beginning of the error's line.
 
     Returns:
-        141 where nobody reads any more, as after `head`; 1, and a line on standard error, where nothing can be written.
+        141 if the reader has closed the pipe, as after `head`; 1, with a line on standard error, if writing fails.
     """
     try:
         try:
@@ -58,7 +58,7 @@ def say(text: str) -> None:
 
 
 def put(stream: TextIO | None, text: str) -> Exception | None:
-    """Writes to a standard stream, if there is one, at once; what went wrong is returned.
+    """Writes to a standard stream, if there is one, at once; returns the error, if any.
 
     After an error the stream goes to the null device: Python flushes it once more when it exits, and
     would change the exit code.

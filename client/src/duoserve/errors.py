@@ -1,7 +1,7 @@
 """Every error of the client, one tree: `except DuoserveError` catches all of them.
 
-Each says what was expected and what came, which server and model version it was about, and
-whether asking again can help (`retryable`). Errors that fit a built-in one are that too:
+Each error has what was expected and received, the server and model version, and
+whether a retry can help (`retryable`). Where a built-in error fits, ours is a subclass of it too:
 `InvalidInput` is a ValueError, `DeadlineExceeded` a TimeoutError, `ServerUnavailable` a
 ConnectionError, `NotAnswered` an AttributeError.
 """
@@ -30,15 +30,15 @@ __all__ = [
 
 
 class DuoserveError(Exception):
-    """Base of every error that the client raises on its own account.
+    """Base of every error of the client.
 
     Attributes:
-        message: What went wrong, without the place.
+        message: What went wrong, without server, model and version.
         server: The address that was asked, None when nothing was sent.
         model: Name of the model.
         version: Version (int) or label (str) that was asked for or answered, None if neither is known.
-        code: Name of the gRPC status code, None when no reply was involved.
-        retryable: Whether the same call can succeed later without any change.
+        code: Name of the gRPC status code, None without a reply.
+        retryable: Whether the same call can succeed later, unchanged.
     """
 
     retryable: ClassVar[bool] = False
@@ -93,19 +93,19 @@ class ModelNotFound(DuoserveError, LookupError):
 
 
 class DeadlineExceeded(DuoserveError, TimeoutError):
-    """The call's total time ran out, retries included. The server may have been at work."""
+    """The call's total time ran out, retries included. The server may have done the work."""
 
     retryable = True
 
 
 class ServerUnavailable(DuoserveError, ConnectionError):
-    """No server could be reached, or the connection broke, and the retries did not help."""
+    """No server could be reached, or the connection broke, retries included."""
 
     retryable = True
 
 
 class ServerBusy(ServerUnavailable):
-    """The server answered at once that it has no thread, until the deadline, or no place in its queue."""
+    """Until the deadline, the server had no free thread, or no room in its queue."""
 
 
 class MessageTooLarge(DuoserveError):
@@ -129,13 +129,13 @@ class UnsupportedModel(DuoserveError):
 
 
 class NotAnswered(DuoserveError, AttributeError):
-    """A part of an answer that the version does not give, such as the label of tags. The message names the others."""
+    """A part of an answer that the version does not give, such as the label of tags. The message names its parts."""
 
 
 class SpecChanged(DuoserveError):
-    """Ready-made tensors were answered by a version that wants them prepared differently.
+    """A version answered prepared tensors, but needs them prepared differently.
 
-    The answer was thrown away: prepare the tensors again with the spec of `version`.
+    The answer was discarded: prepare the tensors again with the spec of `version`.
     """
 
     retryable = False

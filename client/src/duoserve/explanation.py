@@ -1,4 +1,4 @@
-"""What `explain` gives, and how it is drawn: a heat map over the image, and coloured words.
+"""The result of `explain`, and how it is drawn: a heat map over the image, and coloured words.
 
 Orange speaks for the class, blue against it: its probability is higher without that part. The same holds
 for a tag and its probability, and for a score and its value.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "InputRelevance", "Word"]
 
-_FOR: Final = (230, 97, 1)  # orange and blue: told apart by colour-blind people too
+_FOR: Final = (230, 97, 1)  # orange and blue: colour-blind people can distinguish them
 _AGAINST: Final = (33, 102, 214)
 _STRONGEST: Final = 0.75  # share of the colour over the most relevant patch or word
 _SMALLEST: Final = 320  # pixels: a heat map over the small image that the version sees is enlarged
@@ -34,9 +34,9 @@ class Word(NamedTuple):
     """A word of the text.
 
     Attributes:
-        text: As it stands in the text.
-        start: Where, in characters.
-        relevance: By how much the explained value falls without it; 0 where the text was cut before it.
+        text: The word, as in the text.
+        start: Its position in the text, in characters.
+        relevance: How much the explained value falls without it; 0 if the text was cut before it.
     """
 
     text: str
@@ -57,21 +57,21 @@ class InputRelevance(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)  # slots: see duoserve.results
 class Explanation:
-    """What decided about one image and text.
+    """The explanation of one answer: what decided.
 
     Attributes:
         label: The class, tag or score that is explained.
         value: Its probability with both inputs, 0 to 1; of a score, the score.
         pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
-        image_relevance: By how much the value falls without each patch of the image: float32
+        image_relevance: How much the value falls without each patch of the image: float32
             array of shape (rows, columns), read-only.
         text: The text; empty when there was none.
         words: Its words, in order.
         input_relevance: How much each input adds to the value.
-        kind: What the version answers with.
+        kind: The kind of answer.
         version: The servable version that answered.
         target: The label or version that was asked for, None for the latest.
-        background: Of the version's spec: what transparent pixels are composited on.
+        background: The colour under transparent pixels, from the version's spec.
     """
 
     label: str
@@ -88,13 +88,13 @@ class Explanation:
 
     @property
     def probability(self) -> float:
-        """The value, where it is a probability: not of a score.
+        """The value, if it is a probability and not a score.
 
         Raises:
             NotAnswered: It is a score.
         """
         if self.kind.value != "probability":
-            raise NotAnswered("Expected the explanation of a class or tag. Received: one of a score; read value")
+            raise NotAnswered("Expected the explanation of a class or tag. Received: one of a score (read value)")
         return self.value
 
     @property
@@ -109,13 +109,13 @@ class Explanation:
         return _share(self.input_relevance.text, self.input_relevance.image)
 
     def heat_map(self, image: ImageSource | None = None) -> Image.Image:
-        """The image in grey under its relevance: orange where it speaks for the class, blue where against.
+        """The image in grey under its relevance: orange speaks for the class, blue against it.
 
-        The most relevant patch has the full colour, whatever its relevance.
+        The most relevant patch always has the full colour.
 
         Args:
             image: What to draw on, as `predict` takes it, in its own size: the image that was explained.
-                None: what the version saw, enlarged; of a clip its spectrogram.
+                None: what the version saw, enlarged (for a clip, its spectrogram).
 
         Returns:
             A PIL image in RGB.
@@ -142,7 +142,7 @@ class Explanation:
         return drawn
 
     def html(self) -> str:
-        """The text as HTML, its words coloured. Whatever the text is, it is escaped."""
+        """The text as escaped HTML, its words coloured."""
         parts = []
         for text, word, strength in self._parts():
             if word is None:
@@ -154,7 +154,7 @@ class Explanation:
         return "".join(parts)
 
     def ansi(self) -> str:
-        """The text for a terminal with 24-bit colours, its words coloured. Control characters become spaces."""
+        """The text for a terminal with 24-bit colours. Control characters become spaces."""
         parts = []
         for text, word, strength in self._parts():
             shown = "".join(character if character.isprintable() else " " for character in text)
@@ -183,6 +183,6 @@ def _share(of: float, other: float) -> float:
 
 
 def _strength(relevance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Relevances over the largest, -1 to 1; zeros where nothing is relevant beyond rounding."""
+    """Relevances divided by the largest, -1 to 1; zeros if nothing is relevant beyond rounding."""
     most = np.abs(relevance).max(initial=0.0)
     return relevance / most if most > 1e-6 else np.zeros_like(relevance)

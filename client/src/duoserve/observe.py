@@ -1,4 +1,4 @@
-"""What a client tells about its calls: one record each, to a debug log line and to observers."""
+"""The record of each call, for the debug log and for observers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger: Final = logging.getLogger("duoserve")
 
 @dataclasses.dataclass(slots=True)
 class CallRecord:
-    """One call of a client's method, whatever it took on the wire. No user data.
+    """One call of a client's method, with all its requests. No user data.
 
     Attributes:
         operation: "predict", "predict_batch", "predict_tensors", "embed", "embed_batch", "explain",
@@ -24,14 +24,14 @@ class CallRecord:
         target: The label or version that was asked for, None for the latest.
         version: The version that answered, None when none did.
         sent: "tensors" or "bytes", None when nothing was sent.
-        rows: Items in the call.
+        rows: Rows in the call.
         request_bytes: Bytes of all requests.
-        attempts: Requests that were sent (retries inside gRPC are not seen here).
-        hedges: Of these, the ones sent because an answer was slow.
+        attempts: Requests that were sent (retries inside gRPC are not counted).
+        hedges: The number of these that were sent because an answer was slow.
         reprepared: How often the input was prepared again because another version answered.
         seconds: Time from start to end.
         outcome: "OK", or the name of the error's class.
-        item_errors: Items of a batch that failed.
+        item_errors: Rows of a batch that failed.
     """
 
     operation: str
@@ -51,17 +51,17 @@ class CallRecord:
 
 
 class Observer(Protocol):
-    """Hears of every call. Must be safe for many threads, and should be quick.
+    """Is notified of every call. Must be thread-safe, and should be quick.
 
-    What it raises costs no call: the first time it is logged as a warning, and `finished` is not
-    called where `started` failed.
+    An exception in it fails no call: the first one is logged as a warning, and `finished` is not
+    called if `started` failed.
     """
 
     def started(self, record: CallRecord) -> tuple[Any, Sequence[tuple[str, str]]]:
-        """A call begins. Returns something that `finished` gets back, and metadata to send along."""
+        """A call begins. Returns a state that is passed to `finished`, and metadata to send."""
 
     def finished(self, state: Any, record: CallRecord) -> None:
-        """The call ended, well or not: see `record.outcome`."""
+        """The call ended: see `record.outcome`."""
 
 
 def log(record: CallRecord) -> None:

@@ -1,4 +1,4 @@
-"""Options of a client: frozen, each one idea, checked when they are made."""
+"""Options of a client: frozen, one idea each, checked when they are created."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["TLS", "Connection", "Hedge", "Retry"]
 class Retry:
     """When and how often a call is sent again. Predict changes nothing on the server, so that is safe.
 
-    What gRPC can tell apart (UNAVAILABLE, a full batching queue included) it retries itself,
-    by the channel's service config, on the next replica. What needs its message read (a cut
-    connection under another code, a wait in the batching queue that took too long) is retried
-    by the client. Both stop at the deadline.
+    gRPC itself retries UNAVAILABLE (a full batching queue included) on the next replica, by the
+    channel's service config. The client retries errors that only their message identifies (a cut
+    connection under another code, too long a wait in the batching queue). Both stop at the
+    deadline.
 
-    A server without a free thread ("Server Threadpool Exhausted") turns a call away at once
-    and does no work for it. That is no failure but a queue: the call is sent again until the
-    deadline, with the same waits, and counts neither for `attempts` nor for `budget`. With
-    `attempts=1` it is not. The third meaning of RESOURCE_EXHAUSTED, a message over a limit, is
+    A server without a free thread ("Server Threadpool Exhausted") refuses a call at once
+    and does no work for it. This counts as a queue, not as a failure: the call is sent again until
+    the deadline, with the same waits, and costs neither `attempts` nor `budget`; with
+    `attempts=1` it is not sent again. The third meaning of RESOURCE_EXHAUSTED, a message over a limit, is
     never sent again.
 
     Attributes:
-        attempts: Calls in all, the first included, 1 to 5. 1 switches retries off, of all kinds.
+        attempts: Number of calls, including the first, 1 to 5. 1 switches all retries off.
         initial_backoff: Seconds before the second attempt, at most (the wait is random).
         max_backoff: Upper limit of that wait, which doubles each time.
-        budget: Retries stop while failures outnumber successes: each failure takes one token
-            of this many, each success gives a tenth back, under half no call is retried.
+        budget: Retries stop while too many calls fail: each failure takes one of this many
+            tokens, each success returns a tenth, and below half of them no call is retried.
     """
 
     attempts: int = 4
@@ -68,9 +68,9 @@ class Connection:
     Attributes:
         refresh: Seconds after which names are resolved again, so that new replicas get
             traffic. Connections to addresses that stay are kept.
-        keepalive: Seconds without a sign of life during a call before the server is probed. It
-            has 3 more to answer; then the connection is given up and the call goes elsewhere.
-            Below the deadline, so that a dead replica costs no call.
+        keepalive: Seconds of silence during a call before the server is probed. It
+            has 3 more to answer; then the connection is dropped and the call goes elsewhere.
+            Keep it below the deadline, so that a dead replica fails no call.
         max_message_bytes: Largest reply that is accepted.
         wait_for_ready: Wait for a server, up to the deadline, instead of failing as soon as
             none can be reached.
@@ -97,15 +97,15 @@ class Connection:
 class TLS:
     """Encrypts the connection and checks the server's certificate.
 
-    The files are read again every `reload` seconds. When they changed, a new connection is
-    made beside the old one, and takes over once it works: a half-written rotation harms nothing.
+    The files are read again every `reload` seconds. If they changed, a new connection is
+    opened beside the old one and replaces it once it works, so a half-written rotation is harmless.
 
     Attributes:
-        ca: PEM file with the certificates to trust. None: those that gRPC brings along.
+        ca: PEM file with the certificates to trust. None: those included in gRPC.
         cert: PEM file with this client's certificate chain (mutual TLS), with `key`.
         key: PEM file with the private key of `cert`.
         server_name: Name to expect in the server's certificate, when it is not the address.
-        reload: Seconds between looks at the files.
+        reload: Seconds between checks of the files.
     """
 
     ca: str | os.PathLike[str] | None = None
@@ -126,11 +126,11 @@ class TLS:
         expect_number("reload", self.reload, 0.1, 86400)
 
     def check(self) -> None:
-        """Reads the files as a connection would, to report at once what the first call would report.
+        """Reads the files as a connection would, to report errors now instead of at the first call.
 
         Raises:
             InvalidInput: A file that can't be read or is not PEM, or a certificate and key that do not match.
         """
-        from duoserve._transport.tls import read_credentials  # loads gRPC, which options alone do not need
+        from duoserve._transport.tls import read_credentials  # loads gRPC, which the options do not need
 
         read_credentials(self.ca, self.key, self.cert)

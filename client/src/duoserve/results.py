@@ -19,11 +19,11 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Outcomes[Any]")
 
 Sent = Literal["tensors", "bytes"]
-"""How the input went out: preprocessed here, or as it is for the graph to preprocess."""
+"""How the input was sent: preprocessed here, or raw, for the graph to preprocess."""
 
 
 class Pair(NamedTuple):
-    """One item of a batch; None for what is missing. A plain tuple (image, text) does as well.
+    """One row of a batch; None for a missing input. A plain tuple (image, text) works too.
 
     For models that take audio, `image` is a Clip.
     """
@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 
 
 class _Answered:
-    """What of an answer can be read, by its kind."""
+    """What can be read of an answer, depending on its kind."""
 
     kind: Answer
     version: int
@@ -61,14 +61,14 @@ class _Answered:
 class Prediction(_Answered):
     """The answer for one image and text.
 
-    What can be read depends on what the version answers with (`kind.gives`):
+    What can be read depends on the kind of answer (`kind.gives`):
     one class or yes or no: `label`, `probability`, `probabilities`, `top`; tags: `tags`, `probabilities`,
     `top`; scores: `scores`, `units`. Anything else raises NotAnswered, which is an AttributeError too.
 
     Attributes:
         values: float32 array of shape (columns,), read-only: the probabilities, or the scores.
         labels: Names of the columns: classes, tags, no and yes, or scores.
-        kind: What the version answers with: OneClass, Tags, YesNo or Scores of `duoserve.contract`.
+        kind: The kind of answer: OneClass, Tags, YesNo or Scores of `duoserve.contract`.
         version: The servable version that answered.
         target: The label or version that was asked for, None for the latest.
         sent: "tensors" or "bytes".
@@ -95,7 +95,7 @@ class Prediction(_Answered):
 
     @property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """float32 array of shape (labels,), read-only: of each class or tag."""
+        """float32 array of shape (labels,), read-only: the probability of each class or tag."""
         self._given("probabilities")
         return self.values
 
@@ -120,14 +120,14 @@ class Prediction(_Answered):
 
     @property
     def decision(self) -> str:
-        """The answer as one text: the class, or the tags with a bar between them; empty where it is scores."""
+        """The answer as one text: the class, or the tags separated by bars; empty for scores."""
         return self.kind.decision(self.values, self.labels)
 
     def top(self, k: int = 5) -> tuple[Scored, ...]:
         """The k most probable classes or tags, best first; all of them when there are fewer.
 
         Raises:
-            InvalidInput: k is no whole number.
+            InvalidInput: k is not a whole number.
         """
         self._given("top")
         try:
@@ -145,7 +145,7 @@ class Prediction(_Answered):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TensorPrediction(_Answered):
-    """The answer for ready-made tensors.
+    """The answer for prepared tensors.
 
     Attributes:
         values: float32 array of shape (batch, columns), read-only: the probabilities, or the scores.
@@ -168,7 +168,7 @@ class TensorPrediction(_Answered):
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """One image and text as a vector: alike inputs have alike ones.
+    """One image and text as a vector: similar inputs have similar vectors.
 
     Attributes:
         vector: float32 array of shape (length,), read-only, of length 1: `a.vector @ b.vector` is the
@@ -183,13 +183,13 @@ class Embedding:
 
 
 class Outcomes(Sequence[T]):
-    """The answers of a batch, in the order of its items.
+    """The answers of a batch, in the order of its rows.
 
-    Reading an item that failed raises its error; `errors` and `outcomes` show all without
+    Reading a row that failed raises its error; `errors` and `outcomes` show all without
     raising.
 
     Attributes:
-        outcomes: For each item its answer or its error.
+        outcomes: For each row its answer or its error.
     """
 
     __slots__ = ("outcomes",)
@@ -199,7 +199,7 @@ class Outcomes(Sequence[T]):
 
     @property
     def errors(self) -> Mapping[int, DuoserveError]:
-        """The errors, by the position of their item. Empty when all went well."""
+        """The errors, by the position of their row. Empty if there are none."""
         return {i: outcome for i, outcome in enumerate(self.outcomes) if isinstance(outcome, DuoserveError)}
 
     def __len__(self) -> int:
@@ -221,7 +221,7 @@ class Outcomes(Sequence[T]):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self)} items, {len(self.errors)} errors)"
+        return f"{type(self).__name__}({len(self)} rows, {len(self.errors)} errors)"
 
 
 class BatchResult(Outcomes[Prediction]):
@@ -237,7 +237,7 @@ class EmbeddingBatch(Outcomes[Embedding]):
 
     @property
     def vectors(self) -> npt.NDArray[np.float32]:
-        """float32 array of shape (items, length), a row an item. Raises the error of the first one that failed."""
+        """float32 array of shape (rows, length). Raises the error of the first row that failed."""
         vectors = [embedding.vector for embedding in self]
         return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 

@@ -1,4 +1,4 @@
-"""Which label or version a call goes to, beside the main one: canary and shadow."""
+"""Canary and shadow: the labels or versions that calls go to beside the main one."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Canary:
         label: The label of the canary, or
         version: its version.
         percent: Share of the calls, 0 to 100. Sticky by the `key` of a call: raising the
-            percentage adds keys to the canary and takes none away. Without a key: at random.
-        fallback: Answer from the main version when the canary fails; in a batch, item by item.
+            percentage adds keys to the canary and removes none. Without a key: at random.
+        fallback: Answer from the main version when the canary fails; in a batch, row by row.
     """
 
     label: str | None = None
@@ -57,14 +57,14 @@ class Canary:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shadow:
-    """Sends copies of what `predict` and `predict_batch` answered to another label or version, and compares.
+    """Sends copies of the answered rows of `predict` and `predict_batch` to another label or version, and compares.
 
     Attributes:
         label: The label of the shadow, or
         version: its version.
-        percent: Share of the items that are copied, 0 to 100.
-        max_pending: Requests with copies that may wait or run; what comes on top is dropped and
-            counted. A batch's requests are copied as such: up to max_batch_size items each.
+        percent: Share of the rows to copy, 0 to 100.
+        max_pending: Requests with copies that may wait or run; further ones are dropped and
+            counted. A batch's requests are copied whole: up to max_batch_size rows each.
     """
 
     label: str | None = None
@@ -92,7 +92,7 @@ class ShadowReport:
         failed: Copies that the shadow did not answer.
         dropped: Copies that were not compared: too many were pending, or the client was closed.
         same_version: Answers that came from the main version itself: nothing was compared.
-        largest_difference: Largest difference of a probability, or score, of a label that both know.
+        largest_difference: Largest difference of a probability, or score, for a label that both have.
         disagreements: Count by (decision of the main version, decision of the shadow).
         decides: Whether the versions decide at all. Scores do not: `agreed` is 0 then.
     """
@@ -108,12 +108,12 @@ class ShadowReport:
 
     @property
     def agreement(self) -> float | None:
-        """Share of `compared` that agreed; None before the first, and of scores."""
+        """Share of `compared` that agreed; None before the first, and for scores."""
         return self.agreed / self.compared if self.compared and self.decides else None
 
 
 class ShadowTally:
-    """Counts for a ShadowReport. Safe for many threads."""
+    """Counts for a ShadowReport. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -125,7 +125,7 @@ class ShadowTally:
         forget_in_child(self)
 
     def after_fork(self) -> None:
-        """What is pending stayed in the parent."""
+        """The pending copies stayed in the parent."""
         self._pending = 0
 
     def sent(self, count: int) -> None:
@@ -134,18 +134,18 @@ class ShadowTally:
             self._pending += count
 
     def close(self) -> None:
-        """What is on its way will not be compared."""
+        """Copies in progress will not be compared."""
         with self._lock:
             self._dropped += self._pending
             self._pending, self._closed = 0, True
 
     def _arrived(self) -> bool:
-        """Under the lock: whether a copy that ends still counts."""
+        """Whether a copy that ends still counts. Call it under the lock."""
         self._pending -= not self._closed
         return not self._closed
 
     def compare(self, main: Prediction, shadow: Prediction) -> None:
-        """Takes in one pair of answers."""
+        """Counts one pair of answers."""
         if main.version == shadow.version:
             with self._lock:
                 self._same += self._arrived()
@@ -173,7 +173,7 @@ class ShadowTally:
             self._failed += self._arrived()
 
     def dropped(self, count: int) -> None:
-        """Copies were not sent after all."""
+        """Copies were not sent."""
         with self._lock:
             for _ in range(count):
                 self._dropped += self._arrived()

@@ -1,7 +1,7 @@
-"""TOML files as dataclasses: for `export` and `serving`, which have settings files. The client has none.
+"""TOML files as dataclasses, for the settings files of `export` and `serving`. The client has none.
 
 Every entry is checked against the type of its field, and every wrong one is reported at once. A field's
-metadata may have `least` (of an integer; default 1) and `read`, which takes a text in place of the type's form.
+metadata may have `least` (of an integer; default 1) and `read`, which reads a text in place of the type's form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SettingsFileError(ValueError):
     """A settings file that can't be read, or has wrong entries.
 
     Attributes:
-        problems: What was expected and what received, one line each.
+        problems: What was expected and received, one line each.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -52,9 +52,9 @@ def checked(kind: type[Any], content: Mapping[str, Any], base: Path) -> dict[str
     """The entries of a file as values for the fields of a dataclass; tables become the dataclasses of their fields.
 
     Args:
-        kind: The dataclass. Fields that `content` lacks are left to its defaults.
+        kind: The dataclass. Missing fields get their defaults.
         content: The entries.
-        base: Where relative paths start.
+        base: The folder of relative paths.
 
     Raises:
         SettingsFileError: Entries that are unknown or have a wrong value.
@@ -88,7 +88,7 @@ def _table(kind: type[Any], content: Mapping[str, Any], place: str, base: Path, 
 
 
 def _value(hint: Any, value: Any, place: str, base: Path, least: int) -> Any:
-    """The value as the type has it; the types are few: tables, paths, numbers, strings, tuples and unions of them."""
+    """The value in its field's type: tables, paths, numbers, strings, tuples and unions of these."""
     if dataclasses.is_dataclass(hint):
         _expect(isinstance(value, Mapping), place, "a table", value)
         problems: list[str] = []

@@ -17,13 +17,13 @@ __all__ = ["Tracing"]
 
 
 class Tracing:
-    """An observer that makes a client span of each call, and sends its context along as metadata."""
+    """An observer that makes a client span for each call, and sends its context as metadata."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("duoserve", tracer_provider=provider)
 
     def started(self, record: CallRecord) -> tuple[trace.Span, Sequence[tuple[str, str]]]:
-        """Opens the span. Gives the metadata that carries its context (traceparent)."""
+        """Opens the span. Returns the metadata with its context (traceparent)."""
         span = self._tracer.start_span(
             f"duoserve {record.operation}",
             kind=SpanKind.CLIENT,
@@ -39,7 +39,7 @@ class Tracing:
         return span, tuple((key.lower(), value) for key, value in carrier.items())
 
     def finished(self, state: Any, record: CallRecord) -> None:
-        """Closes the span with what the call took."""
+        """Closes the span with the call's results."""
         span: trace.Span = state
         span.set_attributes(
             {

@@ -1,4 +1,4 @@
-"""What export jobs publish: the store, and the model's name, by their command line or their script."""
+"""The store and the model's name of export jobs, from their command line or script."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["ConfigFile", "LocalFile", "location_in_volume", "mount_of", "mounted
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file of this machine, checked by itself."""
+    """A local file, checked alone."""
 
     name: str
 
@@ -60,7 +60,7 @@ def _is_beneath(path: str, folder: str) -> bool:
 
 
 def location_in_volume(mount: dict[str, Any], path: str) -> str | None:
-    """Where a path of the container is in the mounted volume, as "folder/file"; None where it can't be known."""
+    """The path inside the mounted volume, as "folder/file"; None if it can't be known."""
     if mount.get("subPathExpr"):
         return None
     below = posixpath.relpath(path, text(mount.get("mountPath")))
@@ -68,7 +68,7 @@ def location_in_volume(mount: dict[str, Any], path: str) -> str | None:
 
 
 def mounted(manifests: Manifests, container: Container, path: str) -> ConfigFile | None:
-    """The file at a path where a ConfigMap is mounted; None elsewhere."""
+    """The file at a path of a mounted ConfigMap; None elsewhere."""
     mount = mount_of(container, path)
     sources = list(_sources(mapping(container.pod.volumes.get(text(mount.get("name")))))) if mount else []
     if mount is None or not sources:
@@ -78,7 +78,7 @@ def mounted(manifests: Manifests, container: Container, path: str) -> ConfigFile
     first = None
     for source in sources:
         name, key, chosen = text(source.get("name")), written, items(source.get("items"))
-        if chosen:  # these and no others are there, under their own paths
+        if chosen:  # only these exist, under their own paths
             key = next((text(item.get("key")) for item in chosen if item.get("path") == written), "")
         found = manifests.find("ConfigMap", name, container.pod.namespace)
         content = dig(found.data, "data", key) if found else None

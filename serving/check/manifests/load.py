@@ -29,7 +29,7 @@ _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """As the API server reads YAML: a key twice is an error, a date is text."""
+    """Reads YAML like the API server: a repeated key is an error, a date is text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -126,7 +126,7 @@ def find_kubectl() -> str | None:
 
 
 def render(folder: Path) -> str:
-    """What `kubectl kustomize FOLDER` prints.
+    """The output of `kubectl kustomize FOLDER`.
 
     Raises:
         LoadError: There is no kubectl, or it refuses the folder.

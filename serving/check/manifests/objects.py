@@ -78,7 +78,7 @@ class Object:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Pod:
-    """The pods that a workload makes.
+    """The pods of a workload.
 
     Attributes:
         object: The workload.
@@ -124,7 +124,7 @@ class Pod:
 
     @property
     def is_service(self) -> bool:
-        """It runs until it is stopped, as jobs do not."""
+        """It runs until it is stopped, unlike jobs."""
         return self.object.kind not in ("Job", "CronJob")
 
     @property
@@ -133,7 +133,7 @@ class Pod:
         return [port for container in self.containers(init=False) for port in container.ports]
 
     def port_number(self, target: Any) -> int | None:
-        """The number of a port that is given by name or number; None for an unknown name."""
+        """The number of a port, given its name or number; None for an unknown name."""
         return _number(self.ports, target)
 
 
@@ -192,7 +192,7 @@ class Container:
         return items(self.data.get("ports"))
 
     def port_number(self, target: Any) -> int | None:
-        """The number of a port that is given by name or number; None for a name that it does not declare."""
+        """The number of a port, given its name or number; None for a name that it does not declare."""
         return _number(self.ports, target)
 
     def limit(self, resource: str) -> float | None:
@@ -237,7 +237,7 @@ class Manifests:
                 self.objects.append(Object(data))
         self.pods = [pod for found in self.objects for pod in _pods(self, found)]
         self.cache: dict[str, Any] = {}
-        """What was computed once for all rules."""
+        """Results that are computed once for all rules."""
         self._by_kind: dict[str, list[Object]] = {}
         self._by_namespace: dict[tuple[str, str], list[Object]] = {}
         self._by_name: dict[tuple[str, str, str], Object] = {}
@@ -245,7 +245,7 @@ class Manifests:
         self._pods_by_label: dict[tuple[str, str, str], list[Pod]] = {}
         self._external: set[str] = set()
         for found in self.objects:
-            namespace = "" if found.kind == "Namespace" else found.namespace  # whatever it gives for its own
+            namespace = "" if found.kind == "Namespace" else found.namespace  # a Namespace's own namespace is ignored
             self._by_kind.setdefault(found.kind, []).append(found)
             self._by_namespace.setdefault((found.kind, namespace), []).append(found)
             self._by_name.setdefault((found.kind, namespace, found.name), found)

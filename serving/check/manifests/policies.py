@@ -1,4 +1,4 @@
-"""What NetworkPolicies let through."""
+"""The traffic that NetworkPolicies allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Way = Literal["ingress", "egress"]
 
 
 def governs(policy: Object, way: Way) -> bool:
-    """Whether a policy restricts this direction; without policyTypes the API server fills them in so."""
+    """Whether a policy restricts this direction; without policyTypes, by the API server's defaults."""
     types = strings(policy.spec.get("policyTypes"))
     return way.capitalize() in types if types else way == "ingress" or bool(items(policy.spec.get("egress")))
 
@@ -28,13 +28,13 @@ def policies_of(manifests: Manifests, pod: Pod, way: Way | None = None) -> list[
 
 
 def rules_for(manifests: Manifests, pod: Pod, way: Way) -> list[dict[str, Any]] | None:
-    """What policies let through for a pod; None when no policy restricts it."""
+    """The rules that allow traffic for a pod; None if no policy restricts it."""
     policies = policies_of(manifests, pod, way)
     return [rule for policy in policies for rule in items(policy.spec.get(way))] if policies else None
 
 
 def lets_through(rule: dict[str, Any], pod: Pod, number: int, protocol: str = "TCP") -> bool:
-    """Whether a rule lets a port of this pod through; a port's name is looked up in the pod."""
+    """Whether a rule allows a port of this pod; a port's name is looked up in the pod."""
     ports = items(rule.get("ports"))
     for port in ports:
         first = pod.port_number(port.get("port"))

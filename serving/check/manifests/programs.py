@@ -1,4 +1,4 @@
-"""What a container runs: a script, or a command of this repository."""
+"""The program of a container: a script, or a command of this repository."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from serving.check.manifests.shell import SHELLS
 __all__ = ["COMMANDS", "known_variables", "python_module", "script"]
 
 COMMANDS = ("export", "serving.capacity", "serving.check", "serving.exporter", "serving.local", "serving.rollout")
-"""What `python -m` runs in the tools image."""
+"""The modules for `python -m` in the tools image."""
 
 
 def python_module(container: Container) -> tuple[str, list[str]]:
-    """What `python -m` runs in a container, and its arguments; ("", []) when it is not Python."""
+    """The module that `python -m` runs in a container, and its arguments; ("", []) if it does not run Python."""
     arguments = container.arguments
     if "-m" not in arguments[:-1]:
         return "", []

@@ -1,4 +1,4 @@
-"""Kubernetes' own schemas (the package kubernetes-validate), and what in an object they refuse."""
+"""Kubernetes' own schemas (the package kubernetes-validate), and the parts of an object that they refuse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Refusal:
         field: Where, as "spec.replicas".
         expected: What the schema has there.
         received: What is there.
-        fix: How to mend it.
+        fix: How to fix it.
     """
 
     field: str
@@ -50,12 +50,12 @@ class Kinds:
 
 
 def newest() -> str:
-    """The newest Kubernetes version that there are schemas of, as "1.37"."""
+    """The newest Kubernetes version with schemas, as "1.37"."""
     return str(major_minor(latest_version()))
 
 
 def versions() -> list[str]:
-    """The versions that this project supports and there are schemas of, as "1.30"."""
+    """The versions with schemas that this project supports, as "1.30"."""
     known = sorted({tuple(map(int, major_minor(version).split("."))) for version in all_versions()})
     return [".".join(map(str, version)) for version in known if version >= _OLDEST]
 
@@ -92,7 +92,7 @@ def refusals(data: dict[str, Any], version: str) -> tuple[Refusal, ...]:
         return ()
     given = _without_null(data)
     if isinstance(given.get("metadata"), dict) and isinstance(given["metadata"].get("namespace"), str):
-        del given["metadata"]["namespace"]  # valid, and in the way of the cache
+        del given["metadata"]["namespace"]  # valid, but it would defeat the cache
     return _refusals(name, json.dumps(given, sort_keys=True, default=str), version)
 
 

@@ -1,4 +1,4 @@
-"""The containers that run the model server: how it is started, its flags, and the config files it reads."""
+"""The containers that run the model server: its start, its flags, and the config files it reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STOCK, _DUOSERVE = "tf_serving_entrypoint.sh", "duoserve-entrypoint"
 _PROGRAMS: dict[str, Entrypoint] = {"tensorflow_model_server": "none", _STOCK: "stock", _DUOSERVE: "duoserve"}
 _OTHERS = {"[", "cat", "chmod", "command", "cp", "echo", "grep", "kill", "killall", "ls", "pgrep", "pidof",
            "pkill", "ps", "stat", "test", "which"}  # fmt: skip
-"""Programs that name another one and do not start it."""
+"""Programs that take another program's name without starting it."""
 _STOCK_IMAGE = re.compile(r"tensorflow[/_-]?serving|tf[_-]?serving", re.IGNORECASE)
 _UNCHANGED_IMAGE = re.compile(r"(docker\.io/|index\.docker\.io/)?tensorflow/serving([:@].*)?")
 
@@ -33,7 +33,7 @@ class Server:
 
     Attributes:
         container: Where it is.
-        flags: Value by name, those of the entrypoint among them; a flag without "=" is "true".
+        flags: Value by name, including those of the entrypoint; a flag without "=" is "true".
         written: The arguments as the manifest gives them.
         entrypoint: What starts the server: nothing, the stock image's script, or this project's.
     """
@@ -145,7 +145,7 @@ def _server(manifests: Manifests, container: Container) -> Server | None:
     written = tuple(word for word in words if word.startswith("-"))
     flags = {}
     if entrypoint == "stock":
-        # The image of somebody else has a name of its own in it.
+        # In somebody else's image the model has another name.
         name = container.variable("MODEL_NAME") or ("model" if _is_unchanged(container) else "")
         base = container.variable("MODEL_BASE_PATH") or "/models"
         flags = {"port": "8500", "rest_api_port": "8501", "model_name": name, "model_base_path": f"{base}/{name}"}
@@ -156,7 +156,7 @@ def _server(manifests: Manifests, container: Container) -> Server | None:
 
 
 def _command_line(manifests: Manifests, container: Container) -> tuple[Entrypoint, list[str]] | None:
-    """How the server is started, and with which words; None when this container runs something else."""
+    """How the server is started, and its command line; None if this container runs something else."""
     words = container.arguments
     file = script(manifests, container)
     if file is not None and file.text is not None:
@@ -210,7 +210,7 @@ def _is_our_image(container: Container) -> bool:
 
 
 def opaque_server(manifests: Manifests, container: Container) -> str:
-    """A command that starts the server in a form that can't be read, for a message; "" for any other."""
+    """A command that starts the server in an unreadable form, for a message; "" for any other."""
     if any(server.container == container for server in servers(manifests, container.pod)):
         return ""
     file = script(manifests, container)

@@ -43,7 +43,7 @@ def assigned(script: str, given: Mapping[str, str]) -> dict[str, str]:
     values, seen = dict(given), set()
     for name, written in _ASSIGNED.findall(script):
         value = written[1:-1] if written.startswith("'") else filled(written.strip('"'), values)
-        if value is None or (name in seen and value != values.get(name)):  # only the shell knows which one counts
+        if value is None or (name in seen and value != values.get(name)):  # only the shell knows which one applies
             values.pop(name, None)
         else:
             values[name] = value

@@ -1,1 +1,1 @@
-"""What each call does, whichever API it came through: protos in, protos out."""
+"""The work of each call, for both APIs: protos in, protos out."""

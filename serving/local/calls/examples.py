@@ -27,7 +27,7 @@ REGRESS: Final = "tensorflow/serving/regress"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to feed and fetch for one task: tensor names; `outputs` by the signature's key."""
+    """The tensors to feed and fetch for one task, by name; `outputs` by the signature's key."""
 
     signature_name: str
     input: str

@@ -27,7 +27,7 @@ def predict(
     """Answer one request on one version.
 
     Raises:
-        ServingError: What the caller did wrong, in the stock server's words.
+        ServingError: A mistake of the caller, in the stock server's words.
         tf.errors.OpError: From the graph.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE

@@ -1,4 +1,4 @@
-"""What each call does, whichever API it came through: one method a call, protos in and out."""
+"""The work of each call, for both APIs: one method for each, protos in and out."""
 
 from __future__ import annotations
 

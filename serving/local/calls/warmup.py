@@ -1,4 +1,4 @@
-"""Replays a version's recorded requests before it serves; one that fails keeps the version out."""
+"""Replays a version's recorded requests before it serves; if one fails, the version is not served."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _records(path: pathlib.Path) -> Iterator[prediction_log_pb2.PredictionLog]:
 
 
 def warm_up(servable: Runner, servable_id: ServableId, export_dir: pathlib.Path, *, iterations: int = 1) -> int:
-    """Run each record of `assets.extra/tf_serving_warmup_requests`, if there is one; the number of them.
+    """Run each record of `assets.extra/tf_serving_warmup_requests`, if it exists; return their number.
 
     Raises:
         ServingError, tf.errors.OpError: Of the first record that fails.

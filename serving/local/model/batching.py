@@ -1,9 +1,9 @@
 """Joins concurrent calls of a signature into batches, as the stock server's BatchingSession does.
 
 The scheduler is TensorFlow's own, the one in the stock server: a BatchFunction op with a
-queue for each signature. What travels through it is not the tensors but *slips*, rows of
-(call, row): so what a batch is made of, its padding and its errors follow the rules of
-BatchingSession here and not those of BatchFunction, and no tensor is copied twice.
+queue for each signature. It carries not the tensors but *slips*, rows of (call, row):
+so the composition of a batch, its padding and its errors follow the rules of
+BatchingSession and not those of BatchFunction, and no tensor is copied twice.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Batcher:
                     self._queues[key] = self._queue(len(self._queues), tuple(sorted(fetches)))
         graph.finalize()
         self._session = tf.compat.v1.Session(graph=graph)
-        # Everything in the thread that is there already, the caller's or the scheduler's. In
+        # Run everything in the current thread, the caller's or the scheduler's. In
         # TensorFlow's shared pool a batch would block a thread that its own model needs, and
         # as many batches as there are threads would wait for each other.
         self._options = pywrap_tf_session.TF_NewBufferFromString(
@@ -126,7 +126,7 @@ class Batcher:
         return slips._as_tf_output(), output._as_tf_output(), fetches
 
     def takes(self, feeds: Iterable[str], fetches: Iterable[str]) -> bool:
-        """Whether exactly these tensors make up a signature; anything else goes past the queues."""
+        """Whether exactly these tensors make up a signature; other calls bypass the queues."""
         return (frozenset(feeds), frozenset(fetches)) in self._queues
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
@@ -151,14 +151,14 @@ class Batcher:
         finally:
             del self._calls[call.number]
         if call.failure is not None:
-            # An error of this caller's own. One that the call kept would hold, by its traceback,
-            # the call and its tensors, until the garbage collector came by.
+            # A new error for this caller. A stored one would hold, by its traceback,
+            # the call and its tensors until the next garbage collection.
             raise ServingError(*call.failure)
         arrays = dict(zip(order, _joined(call), strict=True))
         return [arrays[name] for name in fetches]
 
     def _process(self, slips: Array, fetches: tuple[str, ...]) -> None:
-        """Run one batch; in a thread of the scheduler. Every outcome goes to the calls, nothing is raised."""
+        """Run one batch in a thread of the scheduler. Results and errors go to the calls; nothing is raised."""
         parts = self._parts(slips)
         try:
             outputs = self._run_batch(parts, fetches)
@@ -222,7 +222,7 @@ class Batcher:
                 )
             arrays = _padded(arrays)
         if padding:
-            # With the last call's first row: it is valid input, whatever the model checks.
+            # Pad with the last call's first row: it is valid input for any model.
             arrays.extend([arrays[-1][:1]] * padding)
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -253,7 +253,7 @@ def batch_rows(feeds: Mapping[str, Array]) -> int:
 
 
 def _padded(arrays: list[Array]) -> list[Array]:
-    """All grown to the largest sizes but the first, filled with each array's own first element."""
+    """All arrays padded to the largest sizes (except the first dimension), with each array's first element."""
     ranks = {array.ndim for array in arrays}
     if len(ranks) > 1:
         raise invalid_argument(f"Expected inputs of one rank in a batch, to pad them. Received ranks {sorted(ranks)}")

@@ -1,7 +1,7 @@
 """Loads a SavedModel into a TF1 Session by the rules of the C++ loader that the stock server uses.
 
 Python's loaders differ: they fail where the stock server continues (no `variables/`) and continue
-where it fails. What fails there must fail here, at the same moment.
+where it fails. A load that fails there must fail here, at the same step.
 """
 
 from __future__ import annotations

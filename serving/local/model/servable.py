@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -14,7 +13,6 @@ from tensorflow.python.client import pywrap_tf_session
 from serving.local import memory
 from serving.local.deadline import Deadline
 from serving.local.errors import Code, ServingError, invalid_argument
-from serving.local.machine import cores
 from serving.local.metrics import Metrics
 from serving.local.model.batching import Batcher, batch_rows
 from serving.local.model.batching_parameters import Batching
@@ -22,27 +20,15 @@ from serving.local.model.savedmodel import Bundle
 from serving.local.tensors import Array, as_array, dtype_enum, type_name
 
 DEFAULT_SIGNATURE: Final = "serving_default"
-SHORT_SECONDS: Final = 0.05
-"""While every core is busy, a run after one that was shorter stays in its caller's thread: handing its operations to
-TensorFlow's threads gains nothing then, and costs about 0.15 ms of CPU. Such a run can't be stopped."""
-
-_CORES: Final = cores()
 SignatureDef: TypeAlias = "meta_graph_pb2.SignatureDef"
 
 
 class Runner(Protocol):
-    """What the calls need of a version."""
+    """The parts of a version that calls need."""
 
     signatures: Mapping[str, SignatureDef]
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]: ...
-
-
-def _options(options: config_pb2.RunOptions) -> Any:
-    return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
-
-
-_IN_THIS_THREAD: Final = _options(config_pb2.RunOptions(inter_op_thread_pool=-1))
 
 
 class Servable:
@@ -56,8 +42,6 @@ class Servable:
         self._bundle = bundle
         self._outputs: dict[str, tuple[Any, int]] = {}
         self._batcher: Batcher | None = None
-        self._running = 0
-        self._last_seconds = SHORT_SECONDS
         self.signatures: Mapping[str, SignatureDef] = dict(bundle.meta_graph.signature_def)
 
     def batch(self, batching: Batching, model: str, metrics: Metrics) -> None:
@@ -73,42 +57,33 @@ class Servable:
 
         Raises:
             ServingError: INVALID_ARGUMENT for a wrong dtype or a tensor that the graph lacks.
-            tf.errors.OpError: From the graph; DEADLINE_EXCEEDED when `deadline` passes, which short
-                runs on a busy server do not look at.
+            tf.errors.OpError: From the graph; DEADLINE_EXCEEDED when `deadline` passes.
         """
         if self._batcher is None or not self._batcher.takes(feeds, fetches):
             self._check_dtypes(feeds)
             return self._run_now(feeds, fetches, deadline)
         batch_rows(feeds)
-        # Before it can spoil the batch of others.
+        # Checked before it can spoil other callers' batch.
         self._check_dtypes(feeds)
         return self._batcher.run(feeds, fetches, deadline)
 
     def _run_now(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
         feed = {self._output(name)[0]: array for name, array in feeds.items()}
         fetch = [self._output(name)[0] for name in fetches]
-        started = time.monotonic()
-        self._running += 1  # A lost count would cost a little speed, a lock costs it each time.
+        session = self._bundle.session
+        milliseconds = deadline.milliseconds()
+        if not milliseconds:
+            return [as_array(value) for value in session._call_tf_sessionrun(None, feed, fetch, [], None)]
+        options = pywrap_tf_session.TF_NewBufferFromString(
+            config_pb2.RunOptions(timeout_in_ms=milliseconds).SerializeToString()
+        )
         try:
-            if self._running >= _CORES and self._last_seconds < SHORT_SECONDS:
-                return self._call(_IN_THIS_THREAD, feed, fetch)
-            milliseconds = deadline.milliseconds()
-            if not milliseconds:
-                return self._call(None, feed, fetch)
-            options = _options(config_pb2.RunOptions(timeout_in_ms=milliseconds))
-            try:
-                return self._call(options, feed, fetch)
-            finally:
-                pywrap_tf_session.TF_DeleteBuffer(options)
+            return [as_array(value) for value in session._call_tf_sessionrun(options, feed, fetch, [], None)]
         finally:
-            self._running -= 1
-            self._last_seconds = time.monotonic() - started
-
-    def _call(self, options: Any, feed: dict[Any, Array], fetch: list[Any]) -> list[Array]:
-        return [as_array(value) for value in self._bundle.session._call_tf_sessionrun(options, feed, fetch, [], None)]
+            pywrap_tf_session.TF_DeleteBuffer(options)
 
     def _check_dtypes(self, feeds: Mapping[str, Array]) -> None:
-        """The check of a Session's call frame, in its order: feeds by tensor name."""
+        """The checks of a Session's call frame, in the same order: feeds by tensor name."""
         for position, name in enumerate(sorted(feeds)):
             expected, received = self._output(name)[1], dtype_enum(feeds[name])
             if expected != received:

@@ -32,11 +32,11 @@ ERROR_SECONDS: Final = 5.0
 DEFAULT_METRICS_PATH: Final = "/monitoring/prometheus/metrics"
 _PAGE: Final = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
 _URI: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?#]|%[0-9A-Fa-f]{2})*")
-"""What libevent, the stock server's HTTP library, takes as a path with a query."""
+"""A path with a query, by the rules of libevent, the stock server's HTTP library."""
 
 
 def _unzip(body: bytes) -> bytes:
-    """A gzip body unpacked, as the stock server does. Not by Tornado, which has no limit on the unpacked size."""
+    """Unpacks a gzip body like the stock server. Tornado is not used, as it has no limit on the unpacked size."""
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     data = unpacker.decompress(body, MAX_UNZIPPED_BYTES)
     if unpacker.unconsumed_tail:
@@ -145,13 +145,13 @@ class RestFront:
         self._thread.start()
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what went wrong in the loop, but not a thousand times a second."""
+        """Log errors of the loop, but not thousands a second."""
         error, now = context.get("exception"), time.monotonic()
         if now - self._last_error > ERROR_SECONDS:
             self._last_error = now
             _LOG.error("REST connections: %s: %s", context.get("message", ""), error)
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            # Every file is taken, so the next attempt fails as well: leave the core to others.
+            # No file descriptor is free, so the next attempt would fail too: leave the CPU to others.
             time.sleep(0.05)
 
     def _run(self) -> None:

@@ -107,7 +107,7 @@ def type_name(value: Any) -> str:
 
 
 def dump(value: Any) -> str:
-    """A value for an error message, cut after some 256 characters: objects over several lines, arrays on one."""
+    """A value for an error message, cut after about 256 characters: objects over several lines, arrays on one."""
     text = ""
     for part in _dump(value, 0):
         text += part

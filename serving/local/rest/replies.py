@@ -73,7 +73,7 @@ def classify_reply(response: classification_pb2.ClassificationResponse) -> str:
 
 
 def regress_reply(response: regression_pb2.RegressionResponse) -> str:
-    """One value an example."""
+    """One value for each example."""
     rows = response.result.regressions
     if not rows:
         raise invalid_argument("Cannot convert empty RegressionResults to JSON")

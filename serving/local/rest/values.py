@@ -71,7 +71,7 @@ def checked(value: Any, dtype: int) -> Any:
 
 
 def all_plain(values: list[Any], dtype: int) -> bool:
-    """Whether a list of numbers needs no check of each: what images are made of."""
+    """Whether a list of numbers needs no check of each, as in images."""
     if dtype in _INTEGERS:
         _, low, high = _INTEGERS[dtype]
         return set(map(type, values)) == {int} and low <= min(values) and max(values) <= high

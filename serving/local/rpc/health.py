@@ -60,7 +60,7 @@ class Health:
         with self._lock:
             self._watchers[send] = name
 
-        def forget() -> None:  # on gRPC's own thread, which must not wait for a message that it has to see out
+        def forget() -> None:  # on gRPC's own thread, which must not wait for a message that it has to send itself
             with self._lock:
                 self._watchers.pop(send, None)
             send_response_callback(None)
@@ -69,7 +69,7 @@ class Health:
             forget()
         send(self._reply(name))
 
-    # Clients that balance by health watch for as long as they live: each would hold a thread.
+    # Clients that balance by health watch permanently: each would hold a thread.
     _watch.experimental_non_blocking = True  # type: ignore[attr-defined]
 
     def handler(self, limiter: CallLimiter) -> Handler:

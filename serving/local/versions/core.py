@@ -1,4 +1,4 @@
-"""The models that are configured: which exist, where, under which labels; and finding the one a call asks for."""
+"""The configured models: their paths and labels, and the lookup of the version that a call asks for."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ServerCore(Generic[S]):
 
         Args:
             config: The models.
-            give_up: Asked now and then; True ends the wait.
+            give_up: Called regularly; True ends the wait.
             wait: Also wait for base paths that do not exist yet.
 
         Raises:

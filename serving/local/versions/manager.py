@@ -1,7 +1,7 @@
 """Loads and unloads versions so that a model stays available: the new one first, then the old one goes.
 
-A version is *aspired* when its source wants it served. A change waits `SETTLE_SECONDS` and
-then one action a model is taken at a time, as the stock server does every 100 ms.
+A version is *aspired* when its source wants it served. A change waits `SETTLE_SECONDS`; then
+one action for each model is taken at a time, as the stock server does every 100 ms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SETTLE_SECONDS = 0.1
 
 
 class Closeable(Protocol):
-    """What the manager needs of a loaded version."""
+    """The parts of a loaded version that the manager needs."""
 
     def close(self) -> None: ...
 
@@ -54,7 +54,7 @@ class _Version(Generic[S]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handle(Generic[S]):
-    """A version that is not unloaded before this is left: to be used in a `with`."""
+    """A context manager: the version is not unloaded before the block ends."""
 
     id: ServableId
     servable: S

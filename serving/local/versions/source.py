@@ -86,7 +86,7 @@ class StoragePathSource:
             for name in sorted(gone):
                 self._aspire(name, {})
         if self._poll_seconds == 0 and self._thread is not None:
-            # The stock server would never look again, and a reload that adds a model would hang.
+            # The stock server would never poll again, and a reload that adds a model would hang.
             self.poll()
 
     def start(self) -> None:
@@ -107,11 +107,11 @@ class StoragePathSource:
             self.poll()
 
     def poll(self) -> None:
-        """One look at all base paths. One that can't be read leaves every model as it is, as stock does."""
+        """Poll all base paths once. An unreadable one leaves every model unchanged, as in the stock server."""
         with self._lock:
             problem = self._look()
         if problem and problem != self._last_problem:
-            _LOG.error("File-system access error, versions stay as they are: %s", problem)
+            _LOG.error("File-system access error, versions are unchanged: %s", problem)
         self._last_problem = problem
 
     def _look(self) -> str:

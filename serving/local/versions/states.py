@@ -1,4 +1,4 @@
-"""What is known of every version that was ever managed, and waiting for it to change."""
+"""The state of every version that was ever managed, and waiting for changes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class StateMonitor:
 
 
 class StateBus:
-    """Hands each change to the lasting monitor and to those that listen for a while."""
+    """Passes each change to the permanent monitor and to temporary ones."""
 
     def __init__(self) -> None:
         self.lasting = StateMonitor()
@@ -99,7 +99,7 @@ class StateBus:
             monitor.publish(*changes)
 
     def listen(self) -> StateMonitor:
-        """A monitor that knows nothing of what happened before; `forget` it afterwards."""
+        """A temporary monitor without earlier changes; `forget` it afterwards."""
         monitor = StateMonitor()
         with self._lock:
             self._listeners.append(monitor)

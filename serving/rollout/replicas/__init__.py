@@ -1,1 +1,1 @@
-"""Which replicas there are, what each of them serves, and whether all of them follow models.config."""
+"""Discovers the replicas, what each serves, and whether all of them follow models.config."""

@@ -1,4 +1,4 @@
-"""Which replicas there are, asked anew each time: one that joins later counts."""
+"""Discovers the replicas, each time again, so that a replica that joins later counts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from serving.rollout.errors import Away, SettingsError
 __all__ = ["Discovery", "discovery"]
 
 Discovery = Callable[[], tuple[str, ...]]
-"""The addresses now, host:port, sorted; raises a RolloutError when it can't be known."""
+"""The current addresses, host:port, sorted; raises a RolloutError if they can't be determined."""
 
 
 def discovery(sources: Sequence[str], context: str | None = None) -> Discovery:
-    """What finds the replicas of all sources.
+    """The discovery of the replicas of all sources.
 
     Args:
         sources: "HOST:PORT", "dns:NAME:PORT" or "pods:NAMESPACE/SELECTOR:PORT".

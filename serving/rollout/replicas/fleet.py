@@ -1,4 +1,4 @@
-"""Every replica, asked at its own address: versions and their states, and which one answers for a label."""
+"""Asks every replica at its own address: versions and their states, and which one answers for a label."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["DISCOVERY", "Fleet", "ReplicaView"]
 
 T = TypeVar("T")
 DISCOVERY = "discovery"
-"""In place of an address: what finds the replicas."""
+"""In place of an address: the discovery itself."""
 
-_TRIES = 3  # for a busy moment; a server that is down stays down for longer
+_TRIES = 3  # for a briefly busy server; one that is down stays down for longer
 Send = Literal["auto", "tensors", "bytes"]
 
 
@@ -55,14 +55,14 @@ class ReplicaView:
 
 
 class Fleet:
-    """The replicas of one model. A context manager; safe for many threads.
+    """The replicas of one model. A context manager; thread-safe.
 
     Args:
-        find: Gives their addresses.
+        find: Returns their addresses.
         model: The model's name.
         timeout: Seconds for a call.
         parallel: Replicas that are asked at once.
-        tls: How they are asked.
+        tls: The encryption of the calls.
 
     Raises:
         SettingsError: The files of `tls` can't be used.
@@ -87,7 +87,7 @@ class Fleet:
         self.close()
 
     def close(self) -> None:
-        """Closes every connection; calls under way fail."""
+        """Closes every connection; calls in progress fail."""
         self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -102,7 +102,7 @@ class Fleet:
         return self._closed.is_set()
 
     def addresses(self) -> tuple[str, ...]:
-        """Where the replicas are now; where they were last, while discovery fails or finds none.
+        """The replicas' addresses now; the last known ones while discovery fails or finds none.
 
         Raises:
             RolloutError: Discovery is refused, and never found one.
@@ -123,7 +123,7 @@ class Fleet:
         Args:
             address: host:port of the replica.
             target: The version or label; None for its latest version.
-            send: As `Client` takes it.
+            send: As in `Client`.
 
         Raises:
             ClientClosed: The fleet was closed.
@@ -146,7 +146,7 @@ class Fleet:
             return found
 
     def forget(self, address: str) -> None:
-        """Closes what is open to a replica: a new connection doesn't wait for gRPC's backoff."""
+        """Closes the connections to a replica, as a new one doesn't wait for gRPC's backoff."""
         with self._lock:
             gone = [key for key in self._clients if key[0] == address]
             clients = [self._clients.pop(key) for key in gone]
@@ -154,23 +154,23 @@ class Fleet:
             client.close()
 
     def each(self, ask: Callable[[str], T], addresses: Iterable[str] | None = None) -> list[T]:
-        """What `ask` gives for every replica, a few at a time, in the order of the addresses.
+        """The results of `ask` for every replica, a few at a time, in the order of the addresses.
 
         `ask` runs on this fleet's threads, so it must not call `each` or `look` itself.
         """
         return list(self._pool.map(ask, self.addresses() if addresses is None else addresses))
 
     def look(self, labels: Iterable[str]) -> tuple[ReplicaView, ...]:
-        """Every replica, with who answers for each of the labels.
+        """Every replica, with the version that answers for each label.
 
-        A discovery that fails counts as one more replica, which does not answer: there may be others.
+        A failed discovery counts as one more replica that does not answer, as there may be others.
         """
         wanted = tuple(labels)
         views = self.each(lambda address: self.view(address, wanted))
         return (*views, *([ReplicaView(DISCOVERY, self._lost)] if self._lost else []))
 
     def view(self, address: str, labels: Iterable[str] = ()) -> ReplicaView:
-        """One replica now, with who answers for each of the labels. Never raises."""
+        """One replica now, with the version that answers for each label. Never raises."""
         labels = tuple(labels)
         try:
             versions = {status.version: status for status in self.client(address).status()}
@@ -200,7 +200,7 @@ class Fleet:
 
 
 def _checked(tls: Tls) -> duoserve.TLS | None:
-    """The option for clients. Wrong files would look like replicas that don't answer."""
+    """The TLS option for clients, checked here: invalid files would look like replicas that don't answer."""
     if not any(dataclasses.astuple(tls)):
         return None
     try:

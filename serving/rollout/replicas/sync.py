@@ -1,4 +1,4 @@
-"""Where the replicas are out of sync with the file. No difference: an edit has arrived everywhere."""
+"""Differences between the replicas and the file. Without any, an edit has arrived everywhere."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Difference:
 
     Attributes:
         address: The replica.
-        what: What the file has, and what the replica answers.
-        versions: The versions that it is about; empty when the replica does not answer.
+        what: The content of the file, and the replica's answer.
+        versions: The versions concerned; empty if the replica does not answer.
     """
 
     address: str

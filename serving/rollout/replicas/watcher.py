@@ -1,4 +1,4 @@
-"""Waits until every replica is in sync with the file, or can't be."""
+"""Waits until every replica is in sync with the file, or fails to be."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from serving.rollout.settings import Settings
 
 __all__ = ["Watcher"]
 
-_RESTARTS = 3  # a replica that goes away this often in one command has a reason
+_RESTARTS = 3  # more restarts of a replica in one command are not chance
 
 Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
 
 
 class Watcher:
-    """Looks at the replicas repeatedly, and remembers which of them went away.
+    """Polls the replicas, and records which of them went away.
 
     Args:
         fleet: The replicas.
-        settings: Times, labels and how many replicas there have to be.
-        reporter: Is told of progress.
+        settings: Times, labels and the required number of replicas.
+        reporter: Receives the progress.
     """
 
     def __init__(self, fleet: Fleet, settings: Settings, reporter: Reporter) -> None:
@@ -38,7 +38,7 @@ class Watcher:
 
     @property
     def least(self) -> int:
-        """How many replicas there have to be: as set, or as the first look found."""
+        """The required number of replicas: from the settings, or as many as were found first."""
         return self._least or 1
 
     def look(self, state: State) -> tuple[ReplicaView, ...]:
@@ -82,9 +82,9 @@ class Watcher:
 
         Args:
             step: Its name.
-            state: What the file says.
-            version: The one that is on its way.
-            before: The replicas before the edit: an error of an earlier attempt does not count.
+            state: The content of the file.
+            version: The version being rolled out.
+            before: The replicas before the edit, so that errors of earlier attempts don't count.
 
         Raises:
             Stopped: The version failed to load, a replica is missing for long or keeps
@@ -118,7 +118,7 @@ class Watcher:
             time.sleep(self._waits.poll)
 
     def until_serving(self, address: str, version: int) -> None:
-        """Waits until a version serves on a replica that joined or restarted, for as long as one may be missing."""
+        """Waits until a version serves on a replica that joined or restarted, at most as long as one may be missing."""
         end = time.monotonic() + self._waits.missing
         while time.monotonic() < end and not self._fleet.closed:
             if self._fleet.view(address).available(version):
@@ -126,7 +126,7 @@ class Watcher:
             time.sleep(self._waits.poll)
 
     def follow(self, step: str, state: State, seconds: float, judge: Judge) -> list[str]:
-        """Watches for some time; the findings that end it early, empty when nothing was found.
+        """Watches for some time; returns the findings that ended it early, if any.
 
         A replica that is away for less than `waits.missing`, or still catches up after a
         restart, is not a finding.
@@ -150,7 +150,7 @@ class Watcher:
             time.sleep(self._waits.poll)
 
     def after_rollback(self, state: State) -> list[str]:
-        """Waits until every replica that answers follows the file; what is left, one line each. Never raises an error.
+        """Waits until every replica that answers follows the file; returns the differences left. Never raises an error.
 
         Those that don't answer are given the time of a restart.
         """
@@ -159,7 +159,7 @@ class Watcher:
             try:
                 views = self.look(state)
             except RolloutError as error:
-                return [f"the replicas are not known: {error}"]
+                return [f"the replicas can't be determined: {error}"]
             up = [view for view in views if view.up]
             found = differences(state, up)
             differing = {one.address for one in found}

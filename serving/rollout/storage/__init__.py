@@ -1,4 +1,4 @@
-"""Where the config, its lock and its history are kept: files, or objects of a cluster."""
+"""Storage of the config, its lock and its history: files, or objects of a cluster."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _KEY = "models.config"
 
 
 class StoredConfig(Protocol):
-    """A models.config: written only over the text that was read.
+    """A models.config, written only if it still has the text that was read.
 
     Attributes:
-        name: For people: a path, or the ConfigMap's name.
+        name: For messages: a path, or the ConfigMap's name.
     """
 
     name: str
@@ -34,7 +34,7 @@ class StoredConfig(Protocol):
         """
 
     def write(self, text: str, over: str) -> None:
-        """Puts `text` in the place of `over`, all of it or nothing.
+        """Replaces `over` by `text`, atomically.
 
         Raises:
             Busy: The config is not `over` any more. Nothing was written.
@@ -49,8 +49,8 @@ class Lock(Protocol):
         """Holds the lock for a block.
 
         Args:
-            who: Shown to whoever comes second.
-            what: The command, shown too.
+            who: The holder, shown to others.
+            what: The command, shown to others.
 
         Raises:
             Busy: Somebody else has it.
@@ -65,10 +65,10 @@ class Lock(Protocol):
 
 
 class History(Protocol):
-    """Where the entries go."""
+    """Storage of the history entries."""
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds an entry, for good.
+        """Adds an entry permanently.
 
         Raises:
             RolloutError: It can't be written.
@@ -96,7 +96,7 @@ class Storage:
 
 
 def open_storage(settings: Settings) -> Storage:
-    """What `settings.config` names. A file's lock and history are in `.rollout` beside it.
+    """The storage for `settings.config`. A file's lock and history are in `.rollout` beside it.
 
     Raises:
         SettingsError: "configmap:…" without a namespace or a name, or without the kubernetes package.

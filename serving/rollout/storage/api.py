@@ -1,4 +1,4 @@
-"""The cluster's API, by the `kubernetes` package: its errors as ours, and calls that outlast a short outage."""
+"""The cluster's API, by the `kubernetes` package: with our errors, and retries during a short outage."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class ClusterApi:
             told = " ".join(f"{type(error).__name__}: {error}".split())
             raise SettingsError(f"Expected a kubeconfig or a pod's account. Received: {told}") from error
         if self.configuration.proxy in getproxies().values() and _is_loopback(self.configuration.host):
-            self.configuration.proxy = None  # the environment's; a proxy-url of the kubeconfig stays
-        self.configuration.retries = False  # ours know how long, and what is safe to repeat
+            self.configuration.proxy = None  # ignores the environment's proxy; a proxy-url of the kubeconfig stays
+        self.configuration.retries = False  # our own retries know the time limit, and what is safe to repeat
         client = kubernetes.client.ApiClient(self.configuration)
         self.core = kubernetes.client.CoreV1Api(client)
         self.coordination = kubernetes.client.CoordinationV1Api(client)
@@ -104,7 +104,7 @@ class ClusterApi:
                 raise Away(f"Expected the cluster's API to answer about {what}. Received: {_said(error)}") from error
             self._answered = True
             if error.status == _CONFLICT:
-                raise Away(f"Expected to change {what}. Received: {_said(error)} (others change it, too)") from error
+                raise Away(f"Expected to change {what}. Received: {_said(error)} (others change it as well)") from error
             raise ApiError(f"Expected access to {what}. Received: {_said(error)}", error.status) from error
         except self._away as error:
             raise Away(f"Expected the cluster's API to answer about {what}. Received: {error}") from error
@@ -112,7 +112,7 @@ class ClusterApi:
         return found
 
     def patiently(self, attempt: Callable[[], T], seconds: float = float("inf")) -> T:
-        """What `attempt` returns, which is made again while it raises `Away`, at most for `seconds`."""
+        """The result of `attempt`, which is repeated while it raises `Away`, for at most `seconds`."""
         return patiently(attempt, min(seconds, self._patience, float("inf") if self._answered else _FIRST_CONTACT))
 
     def pod_addresses(self, namespace: str, selector: str, port: int) -> tuple[str, ...]:
@@ -149,6 +149,6 @@ def _kubeconfig() -> str:
 
 
 def _in_pod() -> bool:
-    """Whether there is an account of the pod's and no kubeconfig that somebody put there to be used."""
+    """Whether there is a pod account and no kubeconfig, which would take precedence."""
     named = os.environ.get("KUBECONFIG") or Path(_kubeconfig()).exists()
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not named

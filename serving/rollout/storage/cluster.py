@@ -1,7 +1,7 @@
 """Config, lock and history as objects of a Kubernetes cluster.
 
-A write is refused by the API server when it would undo somebody else's: JSON patches test what the
-object has to say, so a change of its metadata doesn't matter. The operator needs, in the namespace:
+The API server refuses a write that would undo another one: JSON patches test the old
+content of the object, so a change of its metadata doesn't matter. The operator needs, in the namespace:
 get, create and patch on configmaps and leases, and list on pods.
 """
 
@@ -41,7 +41,7 @@ class ConfigMapEntry:
         return self._api.patiently(self._read)
 
     def write(self, text: str, over: str) -> None:
-        """Patches the one entry, if it still is the text that was read."""
+        """Patches the one entry, if it still has the text that was read."""
         path = "/data/" + self._key.replace("~", "~0").replace("/", "~1")
         patch = [{"op": "test", "path": path, "value": over}, {"op": "replace", "path": path, "value": text}]
 
@@ -53,10 +53,10 @@ class ConfigMapEntry:
                     raise
                 now = self._read()
                 if now == text:
-                    return  # an attempt before this one arrived, and its reply was lost
+                    return  # an earlier attempt succeeded, but its reply was lost
                 if now == over:
                     raise
-                raise Busy(f"Expected {self.name} to be as it was read. Received: an edit by somebody else") from error
+                raise Busy(f"Expected {self.name} to be unchanged. Received: an edit by somebody else") from error
 
         self._api.patiently(attempt)
 
@@ -76,7 +76,7 @@ class ConfigMapHistory:
         self._what = f"configmap/{name} in {namespace}"
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds an entry, behind those that others add meanwhile."""
+        """Adds an entry, after those that others add meanwhile."""
         line = entries.line(record)
         self._api.patiently(lambda: self._append(line))
 
@@ -87,7 +87,7 @@ class ConfigMapHistory:
     def _append(self, line: str) -> None:
         text, revision = self._read()
         if line in text:
-            return  # an attempt before this one arrived, and its reply was lost
+            return  # an earlier attempt succeeded, but its reply was lost
         text += line
         while len(text.encode("utf-8")) > _HISTORY_BYTES:
             text = text.partition("\n")[2]
@@ -142,7 +142,7 @@ class LeaseLock:
     def check(self) -> None:
         """Renews at once: the renewals are seconds apart, and an edit may follow.
 
-        A Lease that ran out while the API was away is ours still, if nobody took it.
+        A Lease that expired while the API was away is still ours if nobody took it.
         """
         if self._lost:
             raise Busy(self._lost)
@@ -158,7 +158,7 @@ class LeaseLock:
             body = {"metadata": {"name": self._where[0]}, "spec": self._spec()}
             self._api.ask(self._what, leases.create_namespaced_lease, self._where[1], body)
             return
-        # Ours already: the reply to an attempt before this one was lost.
+        # Ours already: the reply to an earlier attempt was lost.
         if lease.spec.holder_identity != self._holder and not _free(lease.spec):
             raise Busy(f"Expected {self._what} to be free. Received: held by {lease.spec.holder_identity}")
         body = {"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": self._spec()}
@@ -171,7 +171,7 @@ class LeaseLock:
             except Busy as error:
                 self._lost = str(error)
                 return
-            except RolloutError:  # the API server is away: `check` is what counts
+            except RolloutError:  # the API server is away: `check` decides
                 continue
 
     def _put_time(self) -> None:

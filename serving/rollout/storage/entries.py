@@ -1,4 +1,4 @@
-"""The entries of the audit log: who did what, when, and on which figures. One JSON object a line, never rewritten."""
+"""The entries of the audit log: who did what, when, with which figures. One JSON object a line, never rewritten."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parse(text: str) -> list[dict[str, Any]]:
 
 
 def entry(event: str, command: str, model: str, **facts: Any) -> dict[str, Any]:
-    """An entry of now, by whoever runs this."""
+    """An entry with the current time and user."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "who": operator(),
@@ -70,13 +70,13 @@ def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Displaced:
-    """What the load of a version unloaded.
+    """The versions that were unloaded to load another one.
 
     Attributes:
         version: The one that was loaded.
         made_by: The versions that were unloaded for it.
         stable: The stable version at the time.
-        previous: Where the label `previous` was; None without it.
+        previous: The version of the label `previous`; None without it.
     """
 
     version: int
@@ -86,7 +86,7 @@ class Displaced:
 
 
 def displaced(records: Sequence[Mapping[str, Any]]) -> Displaced | None:
-    """What the newest load unloaded; None when nothing, or when another version was edited since."""
+    """The versions that the newest load unloaded; None if none, or if another version was edited since."""
     since: set[Any] = set()
     for record in reversed(records):
         step, version = _edit(record), record.get("version")

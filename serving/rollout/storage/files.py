@@ -20,18 +20,18 @@ from serving.rollout.storage import entries
 
 __all__ = ["ConfigFile", "FileHistory", "FileLock"]
 
-# A network disk that is away for a moment, or an editor that replaces the file in two steps.
+# A network disk with a short outage, or an editor that replaces the file in two steps.
 _PASSING: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT})
 
 
 class ConfigFile:
-    """A file that servers poll: replaced by a rename, so they read the old one or the new one.
+    """A file that servers poll: replaced by a rename, so that they read either the old one or the new one.
 
-    Servers in containers have to mount the folder, not the file: a mounted file stays the old one.
+    Servers in containers must mount the folder, not the file: a mounted file would stay the old one.
 
     Args:
         path: The file.
-        patience: Seconds that it may be away once it was read.
+        patience: Seconds that it may be missing after it was read once.
     """
 
     def __init__(self, path: Path, patience: float = 60.0) -> None:
@@ -47,12 +47,12 @@ class ConfigFile:
         return text
 
     def write(self, text: str, over: str) -> None:
-        """Replaces the file, synced to the disk; its mode, and owner where allowed, stay."""
+        """Replaces the file, synced to the disk; keeps its mode, and its owner if permitted."""
         patiently(lambda: self._write(text, over), self._patience)
 
     def _read(self) -> str:
         try:
-            return self.path.read_bytes().decode("utf-8")  # as it is: read_text would change line ends
+            return self.path.read_bytes().decode("utf-8")  # unchanged: read_text would convert line ends
         except (OSError, UnicodeDecodeError) as error:
             message = f"Expected {self.path} to be a readable text file. Received: {error}"
             raise self._error(message, error) from error
@@ -70,9 +70,9 @@ class ConfigFile:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                # Other rollouts are kept out by the lock; this is for an editor that has none.
+                # The lock keeps other rollouts out; this check is for editors, which don't use the lock.
                 if self._read() != over:
-                    raise Busy(f"Expected {self.path} to be as it was read. Received: an edit by somebody else")
+                    raise Busy(f"Expected {self.path} to be unchanged. Received: an edit by somebody else")
                 Path(scratch).replace(place)
             except BaseException:
                 Path(scratch).unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class ConfigFile:
 
 
 class FileLock:
-    """An flock: it ends with the process that holds it, however that ends."""
+    """An flock: it ends with the process that holds it, even after a crash."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -127,7 +127,7 @@ class FileLock:
 
 
 class FileHistory:
-    """A JSON-lines file. An entry is one write, synced, so none is ever half there or mixed with another."""
+    """A JSON-lines file. Each entry is one synced write, so entries are never incomplete or mixed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -157,7 +157,7 @@ class FileHistory:
 
 
 def _put(descriptor: int, text: str) -> None:
-    """Who holds the lock, for whoever comes second; a full disk doesn't matter."""
+    """Records who holds the lock, for messages to others; a full disk doesn't matter."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)

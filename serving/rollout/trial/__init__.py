@@ -1,1 +1,1 @@
-"""A version on trial: rehearsed on this machine, then measured on every replica against the one that serves."""
+"""The trial of a version: rehearsed on this machine, then compared on every replica with the serving version."""

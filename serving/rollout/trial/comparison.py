@@ -1,4 +1,4 @@
-"""Inputs on which two versions are compared, and how far their answers are apart."""
+"""Inputs for comparing two versions, and the differences of their answers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from serving.rollout.trial.measures import Measure, Truth, measure_for
 __all__ = ["Answers", "Comparison", "Input", "compare", "from_samples", "read_inputs"]
 
 _NO_SCORES: Final = frozenset(("image", "audio", "text", "split", "group"))
-_Z: Final = 1.645  # one-sided 95 %: of twenty versions that just keep to a limit, one is stopped by chance
+_Z: Final = 1.645  # one-sided 95 %: of twenty versions exactly at a limit, one is stopped by chance
 
 
 class Input(NamedTuple):
-    """An encoded image or Clip, a text and, where it is known, what is right."""
+    """An encoded image or Clip, a text and, if known, the right answer."""
 
     image: bytes | Clip
     text: str
@@ -34,7 +34,7 @@ class Input(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What both versions answered to one input, and what is right where it is known."""
+    """The answers of both versions to one input, and the right answer if known."""
 
     old: Prediction
     new: Prediction
@@ -46,17 +46,17 @@ class Comparison:
     """How two versions answered the same inputs.
 
     Attributes:
-        inputs: How many.
-        agreement: Share of them with the same class from both; of tags the mean overlap, of scores how many are near.
+        inputs: Number of inputs.
+        agreement: Share with the same class from both; for tags the mean overlap, for scores the share that is near.
         drift: Between the distributions of the answers, 0 to 1: see `serving.rollout.trial.measures`.
         moved: Most frequent changes, "old decision -> new decision" with their number.
-        labelled: Inputs of which it is known what is right.
-        measure: What the qualities are: accuracy, mean F1 or R².
-        old_quality: Of the old version on the labelled inputs.
-        new_quality: Of the new version.
-        squares: Sum over them of the squared difference of an answer's quality. Of classes: how many inputs only one
+        labelled: Number of inputs with a known right answer.
+        measure: The measure of quality: accuracy, mean F1 or R².
+        old_quality: Quality of the old version on the labelled inputs.
+        new_quality: Quality of the new version.
+        squares: Sum over them of the squared difference of quality. For classes: the number of inputs that only one
             version has right.
-        same: What versions that agree give.
+        same: What both versions give if they agree, for messages.
     """
 
     inputs: int
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def agreement_at_most(self) -> float:
-        """What the agreement may be at most, going by these inputs: Wilson's bound."""
+        """The upper bound of the agreement for these inputs (Wilson)."""
         if not self.inputs:
             return 1.0
         share, n = self.agreement, self.inputs
@@ -82,8 +82,8 @@ class Comparison:
 
     @property
     def drop_at_least(self) -> float:
-        """By how much the quality falls at least, going by these inputs: of paired answers, only those count
-        that are not equally good."""
+        """The lower bound of the loss of quality for these inputs: of paired answers, only those
+        of different quality count."""
         if not self.labelled:
             return 0.0
         n = self.labelled
@@ -93,7 +93,7 @@ class Comparison:
 
     @property
     def qualities(self) -> str:
-        """Both qualities, for people."""
+        """Both qualities as text."""
         old, new = (
             f"{each:.1%}" if self.measure == Measure.name else f"{each:.3f}"
             for each in (self.old_quality, self.new_quality)
@@ -104,9 +104,9 @@ class Comparison:
 def read_inputs(path: Path, most: int) -> list[Input]:
     """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
 
-    They are evenly chosen. A column `label` names the true class, or tags with bars between them; without it, columns
-    of numbers are the true scores. Where there is a column `split`, only its rows `test` are taken: a version does too
-    well on what it was trained with.
+    They are evenly chosen. A column `label` names the true class, or tags separated by bars; without it, columns
+    of numbers are the true scores. With a column `split`, only `test` rows are used: a version does too
+    well on its training rows.
 
     Raises:
         SettingsError: The file or an image can't be read, or there are none.
@@ -128,7 +128,7 @@ def read_inputs(path: Path, most: int) -> list[Input]:
 
 
 def from_samples(*groups: Iterable[GoldenSample]) -> list[Input]:
-    """The inputs of golden samples, each once. Those with a missing input are left out: one version may need both."""
+    """The distinct inputs of golden samples, without those with a missing input: one version may need both."""
     found = {}
     for sample in (sample for group in groups for sample in group):
         image, text = sample.pair

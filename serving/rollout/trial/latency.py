@@ -1,4 +1,4 @@
-"""How long two versions take for the same inputs, measured in turn so that other load affects both alike."""
+"""Latency of two versions for the same inputs, measured in turns so that other load affects both equally."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Latency:
     """Milliseconds of a call, preparation of the input included.
 
     Attributes:
-        calls: To each version.
+        calls: Calls to each version.
         old_median: Of the version that serves.
         new_median: Of the new one.
         old_p99: 99th percentile of the version that serves.
@@ -34,7 +34,7 @@ class Latency:
     new_p99: float
 
     def findings(self, limits: Limits) -> list[str]:
-        """What is over its limit, one line each."""
+        """The figures over their limits, one line each."""
         found = []
         for name, old, new, ratio in (
             ("median", self.old_median, self.new_median, limits.median_ratio),
@@ -54,7 +54,7 @@ def measure(old: Sequence[Callable[[], object]], new: Sequence[Callable[[], obje
     """Calls both versions `calls` times, in turn; the first one alternates.
 
     Args:
-        old: One function an input, for the version that serves.
+        old: One function for each input, for the serving version.
         new: The same for the new version.
     """
     for _ in range(_WARM):

@@ -1,7 +1,7 @@
-"""The check on live replicas: golden samples, latency against the version that serves, answers to inputs.
+"""The check on live replicas: golden samples, latency compared with the serving version, answers to inputs.
 
 Every call is pinned to a version and goes to one replica by its address, so the check can run
-before any label moves, and names the bad replica.
+before any label moves, and can name the faulty replica.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ __all__ = ["CheckReport", "LiveCheck", "ReplicaFigures"]
 
 _SENDS: tuple[Send, ...] = ("tensors", "bytes")
 _SHOWN = 3
-_ATTEMPTS = 2  # one restart is excused
+_ATTEMPTS = 2  # one restart is tolerated
 
 Pairs = list[Answers]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplicaFigures:
-    """What one replica showed.
+    """The results of one replica.
 
     Attributes:
         address: host:port.
-        golden: Samples that were asked, by tensors and, where the version takes them, by bytes.
+        golden: Samples that were sent, as tensors and, if the version accepts them, as bytes.
         golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
-        latency: None when the golden samples failed already.
-        bad_replies: Inputs to which the new version had no usable answer: NaN, an error.
+        latency: None if the golden samples failed already.
+        bad_replies: Inputs without a usable answer of the new version: NaN, an error.
     """
 
     address: str
@@ -59,10 +59,10 @@ class CheckReport:
         step: "check" before the canary, "bake" under its traffic, "watch" after the promotion.
         version: The new version.
         against: The version it was compared with.
-        replicas: What each replica showed.
+        replicas: The results of each replica.
         comparison: The answers of both versions to the inputs, over all replicas.
-        findings: What was over a limit, one line each. Empty when the version passed.
-        seconds: How long it took.
+        findings: The figures over a limit, one line each. Empty if the version passed.
+        seconds: Time of the check.
     """
 
     step: str
@@ -79,7 +79,7 @@ class CheckReport:
         return record
 
     def summary(self) -> str:
-        """One line for people."""
+        """The report as one line of text."""
         measured = [figures.latency for figures in self.replicas if figures.latency]
         worst = max((figures.golden_worst for figures in self.replicas), default=0.0)
         parts = [f"{len(self.replicas)} replicas", f"golden within {worst:.1e}"]
@@ -111,7 +111,7 @@ class LiveCheck:
         package: The new version.
         against: The version that serves.
         inputs: Spread over the replicas.
-        allow_contract: Don't look at the contract.
+        allow_contract: Don't check the contract.
     """
 
     def __init__(
@@ -138,13 +138,13 @@ class LiveCheck:
         wait_for: Callable[[str], None] = lambda address: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> CheckReport:
-        """Asks every replica, those that join meanwhile too.
+        """Checks every replica, including those that join meanwhile.
 
         Args:
             step: Its name, for the report.
             wait_for: Called with a replica before it is asked, and before it is asked again;
                 returns when the version serves there, or should.
-            progress: Called with how many replicas are done, of how many.
+            progress: Called with the number of finished replicas, and of all.
         """
         begin = time.monotonic()
         done: dict[str, _Result] = {}
@@ -173,7 +173,7 @@ class LiveCheck:
         )
 
     def golden(self, address: str) -> list[str]:
-        """What the golden samples find on one replica: the short look while a label is watched.
+        """The findings of the golden samples on one replica: the short check while a label is watched.
 
         Raises:
             ServerUnavailable: It does not answer.
@@ -182,7 +182,7 @@ class LiveCheck:
         return self._golden(address)[1]
 
     def _patiently(self, address: str, share: Sequence[Input], wait_for: Callable[[str], None]) -> _Result:
-        """A replica that restarts meanwhile is asked again; one that does so each time is a finding."""
+        """A replica that restarts meanwhile is checked again; if it restarts each time, that is a finding."""
         for _ in range(_ATTEMPTS):
             wait_for(address)
             try:
@@ -265,7 +265,7 @@ class LiveCheck:
         return asked, _shown(findings), worst
 
     def _latency(self, address: str) -> tuple[Latency, list[str]]:
-        """Over a limit, it is measured again: a slow version is slow each time, noise is not."""
+        """A latency over a limit is measured again: a slow version is slow each time, noise is not."""
 
         def calls(version: int) -> list[Callable[[], object]]:
             client = self._fleet.client(address, version)
@@ -283,7 +283,7 @@ class LiveCheck:
         return found, findings
 
     def _judge(self, comparison: Comparison) -> list[str]:
-        """Only what is over a limit by more than chance: a few inputs can't condemn a version that is as good."""
+        """Findings only for limits exceeded by more than chance: a few inputs must not reject a good version."""
         findings: list[str] = []
         if not comparison.inputs:
             return findings
@@ -292,7 +292,7 @@ class LiveCheck:
             f" ({', '.join(f'{change}: {count}' for change, count in comparison.moved)})" if comparison.moved else ""
         )
         if comparison.labelled:
-            # Two versions that are right equally often may well disagree where both are often wrong.
+            # Two versions of equal accuracy may well disagree on inputs where both are often wrong.
             if comparison.drop_at_least > limits.accuracy_drop:
                 findings.append(
                     f"inputs: expected the {comparison.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
@@ -314,7 +314,7 @@ class LiveCheck:
 def _distance(
     answer: Prediction, sample: GoldenSample, samples: Sequence[GoldenSample], tolerance: float
 ) -> tuple[float, bool]:
-    """How far an answer is off, of scores as a share of the largest one, and whether it is the same decision."""
+    """The error of an answer, for scores as a share of the largest one, and whether the decision is the same."""
     expected = np.array(sample.values, np.float32)
     if answer.values.shape != expected.shape:
         return float("inf"), False
@@ -329,7 +329,7 @@ def _received(error: DuoserveError) -> str:
 
 
 def _shown(findings: Iterable[str]) -> list[str]:
-    """The first few, and how many more there are."""
+    """The first few, and the number of the others."""
     listed = list(findings)
     more = len(listed) - _SHOWN
     return listed if more <= 0 else [*listed[:_SHOWN], f"and {more} more like that"]

@@ -1,4 +1,4 @@
-"""How two versions are compared, by kind of answer: how good each answer is, whether two agree, how far all drift."""
+"""The comparison of two versions, by kind of answer: quality of each answer, agreement, and drift."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from duoserve.contract import BAR, OneClass, Scores, Tags, YesNo, normal_name
 __all__ = ["Measure", "Truth", "measure_for"]
 
 Truth = str | Mapping[str, float]
-"""What is right: the class, the tags with bars between them, or the scores by name."""
+"""The right answer: the class, the tags separated by bars, or the scores by name."""
 
 Array = npt.NDArray[np.float64]
 
-_NEAR: Final = 0.5  # standard deviations of the old version's scores: two trainings on the same data are this near
+_NEAR: Final = 0.5  # standard deviations of the old version's scores: the usual distance of two trainings
 
 
 class Measure:
-    """What one class is compared by. Base of the kinds.
+    """The measures for one class. Base of the kinds.
 
     Attributes:
-        name: What `qualities` are on average.
-        same: What two versions that agree give.
+        name: The name of the mean of `qualities`.
+        same: What two versions give if they agree, for messages.
     """
 
     name = "accuracy"
     same = "the same class"
 
     def knows(self, true: Truth | None) -> bool:
-        """Whether this is what answers of the kind can be held against."""
+        """Whether answers of the kind can be compared with this."""
         return isinstance(true, str)
 
     def qualities(self, answers: Sequence[Prediction], true: Sequence[Truth]) -> Array:
-        """How good each answer is: 1 if it is right, else less. Their mean is the figure `name`."""
+        """The quality of each answer: 1 if it is right, else less. Their mean is the figure `name`."""
         pairs = zip(answers, true, strict=True)
         return np.array([float(normal_name(answer.decision) == truth) for answer, truth in pairs])
 
     def agreements(self, old: Sequence[Prediction], new: Sequence[Prediction]) -> Array:
-        """How far each pair of answers agrees, 0 to 1."""
+        """The agreement of each pair of answers, 0 to 1."""
         return np.array([float(was.decision == now.decision) for was, now in zip(old, new, strict=True)])
 
     def drift(self, old: Sequence[Prediction], new: Sequence[Prediction]) -> float:
@@ -105,13 +105,13 @@ _MEASURES: Final[Mapping[str, Measure]] = MappingProxyType(
 
 
 def measure_for(old: Prediction, new: Prediction) -> Measure:
-    """What two versions are compared by; where they answer with different kinds, their decisions as texts."""
+    """The measures for two versions; if their kinds of answer differ, their decisions as texts."""
     kinds = {old.kind.kind, new.kind.kind}
     return _MEASURES[kinds.pop()] if len(kinds) == 1 and set(old.labels) & set(new.labels) else Measure()
 
 
 def _shift(old: Sequence[Prediction], new: Sequence[Prediction]) -> Array:
-    """By how much the mean value of each column changes. Columns are matched by name: one that is not there is 0."""
+    """The change of the mean value of each column. Columns are matched by name; a missing one counts as 0."""
     means = [
         dict(zip(side[0].labels, np.mean([one.values for one in side], axis=0, dtype=float), strict=True))
         for side in (old, new)

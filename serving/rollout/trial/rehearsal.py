@@ -1,7 +1,7 @@
-"""The version in a separate server on this machine, before any replica loads it.
+"""Loads the version in a separate server on this machine, before any replica loads it.
 
 Every replica reads the same file, so a version that crashes its server would crash all of them
-at about the same moment. Here it does no harm.
+at about the same time. Here it does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DYING = 2.0
 
 
 def can_rehearse(server: str | tuple[str, ...]) -> bool:
-    """Whether there is a server to rehearse in: not when it is "off"; "auto" needs TensorFlow here."""
+    """Whether there is a server for the rehearsal: not if it is "off"; "auto" needs TensorFlow on this machine."""
     return server != "off" and (server != "auto" or importlib.util.find_spec("tensorflow") is not None)
 
 
@@ -34,23 +34,23 @@ def rehearse(
     timeout: float,
     check: Callable[[str], list[str]],
 ) -> list[str]:
-    """Loads a version in a fresh server and asks it the golden samples.
+    """Loads a version in a fresh server and checks the golden samples.
 
     Args:
         package: The version.
         model: The model's name.
         server: "auto" for the embedded one, or the command of another.
         timeout: Seconds for it to load.
-        check: Given the address; the findings there.
+        check: Takes the address; returns the findings.
 
     Returns:
-        What was found, one line each.
+        The findings, one line each.
     """
     from serving.local.testing import LocalServer, ServerDiedError
 
     command = None if isinstance(server, str) else server
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        # A folder with this version alone, so that the server's default policy takes it.
+        # A folder with only this version, so that the server's default policy loads it.
         (Path(folder) / str(package.version)).symlink_to(package.path.resolve(), target_is_directory=True)
         flags = (
             f"--model_name={model}",
@@ -65,7 +65,7 @@ def rehearse(
                 except DuoserveError as error:
                     found = [f"expected answers. Received: {type(error).__name__}: {error.message}"]
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        running.process.wait(_DYING)  # the call may fail a moment before it is gone
+                        running.process.wait(_DYING)  # the call may fail just before the process ends
                 code = running.process.poll()
                 return found if code is None else [f"expected the server to stay up. Received: exit code {code}"]
         except ServerDiedError as error:

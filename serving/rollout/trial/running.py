@@ -1,4 +1,4 @@
-"""A version on trial: the rehearsal before it is loaded, the checks after, and the user's hook last."""
+"""The trial of a version: the rehearsal before it is loaded, the checks after, and finally the user's hook."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FEW: Final = 100  # with fewer, an agreement of 90 % may be one of 85
 
 
 def prepare(command: Command) -> None:
-    """Finds what the trial needs: missing after an edit, it would look like a worse version.
+    """Checks what the trial needs: if it were missing after an edit, the version would look worse.
 
     Raises:
         SettingsError: A command that can't be run, or inputs that can't be read.
@@ -48,16 +48,16 @@ def run_rehearsal(command: Command, package: Package) -> None:
             return LiveCheck(one, settings, package, package.version, ()).golden(address)
 
     if not can_rehearse(settings.rehearsal):
-        command.reporter.report("rehearse", "skipped: it is off, or TensorFlow is not installed here")
+        command.reporter.report("rehearse", "skipped: it is off, or TensorFlow is not installed on this machine")
         return
     command.reporter.report("rehearse", f"version {package.version} in a separate server on this machine")
     findings = rehearse(package, settings.model, settings.rehearsal, timeout=settings.waits.step, check=check)
     if findings:
-        raise Stopped("rehearse", f"rehearse: version {package.version} is not fit to be loaded:", findings)
+        raise Stopped("rehearse", f"rehearse: version {package.version} must not be loaded:", findings)
 
 
 def run_check(command: Command, step: str, package: Package) -> None:
-    """Measures the version on every replica against the one that serves, or served before.
+    """Compares the version on every replica with the one that serves, or served before.
 
     Raises:
         Stopped: It is worse.
@@ -81,7 +81,7 @@ def run_check(command: Command, step: str, package: Package) -> None:
     command.log("check", version=version, figures=found.as_json())
     report(step, found.summary())
     if found.comparison.inputs < _FEW:
-        report(step, f"{found.comparison.inputs} inputs reveal only a much worse version: name more by `inputs`")
+        report(step, f"{found.comparison.inputs} inputs reveal only a much worse version: give more with `inputs`")
     findings = list(found.findings) or _hook(command, step, version, against)
     if findings:
         raise Stopped(step, f"{step}: version {version} is worse than {against}:", findings)

@@ -1,4 +1,4 @@
-"""Mistakes that people make in these manifests, by what they are about, and harmless changes."""
+"""Mistakes that people make in these manifests, by topic, and harmless changes."""
 
 from tests.k8s.mutations import api, cluster, operations, server, workloads
 from tests.k8s.mutations.edits import Mutation

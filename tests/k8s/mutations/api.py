@@ -1,4 +1,4 @@
-"""What the API server refuses: by its schemas, and by more than these show."""
+"""Mistakes that the API server refuses: by its schemas, and by further checks."""
 
 # ruff: noqa: E501 -- a table: one row a mistake
 
@@ -51,6 +51,13 @@ MUTATIONS = [
     Mutation("api-field", "a share in the place of an average", at(AUTOSCALER, "metrics|0|containerResource|target", {"type": "AverageValue", "averageUtilization": 60})),
     Mutation("api-field", "a claim without access modes", at(kind("PersistentVolumeClaim", "duoserve-models"), "accessModes", [])),
     Mutation("api-field", "a role's group with a version", lambda d: BINDING(d)["roleRef"].update(apiGroup="rbac.authorization.k8s.io/v1"), "component:rollout"),
+    Mutation("api-field", "a mode that excludes the others", at(kind("PersistentVolumeClaim", "duoserve-models"), "accessModes", ["ReadWriteMany", "ReadWriteOncePod"])),
+    Mutation("api-field", "a subject of no kind", lambda d: BINDING(d)["subjects"][0].update(kind="serviceaccount"), "component:rollout"),
+    Mutation("api-field", "a subject of another group", lambda d: BINDING(d)["subjects"][0].update(apiGroup="v1"), "component:rollout"),
+    Mutation("api-word", "a role of no kind", lambda d: BINDING(d)["roleRef"].update(kind="role"), "component:rollout"),
+    Mutation("api-field", "domains of a soft spread", at(pod, "topologySpreadConstraints|0", {"maxSkew": 1, "minDomains": 2, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"})),
+    Mutation("api-field", "any value and one value", at(pod, "tolerations", [{"key": "gpu", "operator": "Exists", "value": "yes"}])),
+    Mutation("api-name", "a Service's port in capitals", at(SERVICE, "ports|0|name", "gRPC")),
     Mutation("api-field", "two ports without names", lambda d: [port.pop("name") for port in SERVICE(d)["ports"]]),
     Mutation("api-field", "a volume of two kinds", at(pod, "volumes|3|configMap", {"name": "duoserve-models"})),
     Mutation("api-field", "a volume of no kind", at(pod, "volumes|3|emptyDir", None)),

@@ -1,4 +1,4 @@
-"""Changes that a person may well make, and that the doctor has to keep silent about."""
+"""Sensible changes, which the doctor must accept."""
 
 # ruff: noqa: E501 -- a table: one row a change
 

@@ -1,1 +1,1 @@
-"""How a call travels, sync or async alike: see README.md in this folder."""
+"""How a call travels, sync or async: see README.md in this folder."""

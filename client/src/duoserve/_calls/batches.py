@@ -1,4 +1,4 @@
-"""Large batches: read, split to what the server takes, sent side by side, put back in order."""
+"""Large batches: read, split to the size that the server accepts, sent in parallel, put back in order."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from duoserve.results import Sent
 
 __all__ = ["Batches"]
 
-_CONCURRENT: Final = 4  # requests of one batch at a time: keeps a server busy, leaves threads to others
-_CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: more requests rather than one of a gigabyte
+_CONCURRENT: Final = 4  # parallel requests of one batch: keeps a server busy, leaves threads to others
+_CHUNK_BYTES: Final = 16 << 20  # encoded photos are large: several requests instead of one of a gigabyte
 
-T = TypeVar("T")  # what an row's answer is
+T = TypeVar("T")  # the answer for a row
 Ask = Callable[[Context, Target, Sequence[Row], Sent], Steps[list[T | DuoserveError]]]
 Chunk = list[tuple[int, Row]]
 After = Callable[[Sequence[tuple[Row, T]]], Steps[None]]
 
 
 class Batches(Generic[T]):
-    """Asks about any number of rows. Learns the server's max_batch_size when it is below ours.
+    """Sends any number of rows. Detects the server's max_batch_size when it is below ours.
 
     Args:
-        core: Knows what to prepare for.
-        ask: Sends one request, and gives an answer or an error for each of its rows.
+        core: Knows which version to prepare for.
+        ask: Sends one request, and returns an answer or an error for each of its rows.
         max_batch_size: Of a request.
     """
 
@@ -55,11 +55,11 @@ class Batches(Generic[T]):
 
         Args:
             context: Of the call.
-            target: Whom to ask.
+            target: The label or version to ask.
             pairs: Images and texts.
-            mode: How they go out.
-            fallbacks: Whom to ask then, for the rows that fail.
-            after: Given the rows of each request, with their answers.
+            mode: How to send them.
+            fallbacks: The labels or versions to ask next, for the rows that fail.
+            after: Called with the rows of each request and their answers.
         """
         if not pairs:
             return []
@@ -85,7 +85,7 @@ class Batches(Generic[T]):
         outcomes: list[T | DuoserveError | None],
         after: After[T] | None,
     ) -> Steps[None]:
-        """Reads and sends some neighbouring rows. Only these are in memory, prepared, at a time."""
+        """Reads and sends a window of neighbouring rows, so that only these are in memory."""
         groups = yield Offload(lambda: self._read(pairs, window, expected, mode, outcomes))
         for sent, chunk in groups:
             left = chunk
@@ -106,9 +106,9 @@ class Batches(Generic[T]):
         mode: SendMode,
         outcomes: list[T | DuoserveError | None],
     ) -> list[tuple[Sent, Chunk]]:
-        """Reads the rows of a window, and groups them by the way they go out, and by what they are.
+        """Reads the rows of a window, and groups them by how they are sent and by which inputs they have.
 
-        A version that refuses one because an input is missing, or is a clip, refuses all of its group.
+        A version that refuses a row because an input is missing, or is a clip, refuses its whole group.
         """
         chunks: dict[tuple[Sent, Hashable], list[Chunk]] = {}
         sizes: dict[tuple[Sent, Hashable], int] = {}
@@ -134,7 +134,7 @@ class Batches(Generic[T]):
     def _chunk(
         self, context: Context, target: Target, chunk: Chunk, sent: Sent, outcomes: list[T | DuoserveError | None]
     ) -> Steps[None]:
-        """Fills in the outcomes of one chunk, in smaller ones where the server refuses it whole."""
+        """Fills in the outcomes of one chunk; a chunk that the server refuses is split."""
         context.record.sent = sent
         try:
             found = yield from self._ask(context, target, [row for _, row in chunk], sent)
@@ -146,7 +146,7 @@ class Batches(Generic[T]):
                 for i, _ in chunk:
                     outcomes[i] = error
                 return
-            # One row that the model fails on must not fail the others: halve until it is alone.
+            # A row that the model fails on must not fail the others: halve the chunk until that row is alone.
             size = max(1, min(limit or (len(chunk) + 1) // 2, len(chunk) - 1))
             for start in range(0, len(chunk), size):
                 yield from self._chunk(context, target, chunk[start : start + size], sent, outcomes)

@@ -1,4 +1,4 @@
-"""What the pure core asks of a driver.
+"""The effects that the pure core asks a driver to perform.
 
 The core is written once, as generators: they yield an effect and are sent its result (or
 have its error thrown in). `client.py` performs effects by blocking, `aio.py` by awaiting.
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(slots=True)
 class Call:
-    """Send `request` to `method`. Gives the reply's bytes; raises grpc.RpcError.
+    """Send `request` to `method`. Returns the reply's bytes; raises grpc.RpcError.
 
     Attributes:
-        timeout: Seconds that are left of the total deadline.
+        timeout: Seconds left until the total deadline.
         hedge_after: Seconds after which the same call is sent once more, None for never.
         on_hedge: Called before the second one is sent; False forbids it.
     """
@@ -42,14 +42,14 @@ class Sleep:
 
 @dataclasses.dataclass(slots=True)
 class Offload:
-    """Run a function that takes long (decoding an image), away from an event loop."""
+    """Run a slow function (decoding an image) outside the event loop."""
 
     function: Callable[[], Any]
 
 
 @dataclasses.dataclass(slots=True)
 class Gather:
-    """Run the steps, at most `limit` at a time. Gives results in order; steps must not raise."""
+    """Run the steps, at most `limit` at a time. Returns the results in order; steps must not raise."""
 
     steps: Sequence[Generator[Effect, Any, Any]]
     limit: int
@@ -57,9 +57,9 @@ class Gather:
 
 @dataclasses.dataclass(slots=True)
 class SingleFlight:
-    """Run the steps while no one else runs any with the same key, or after `timeout` seconds anyway.
+    """Run the steps while nobody else runs steps with the same key, or after `timeout` seconds in any case.
 
-    The steps look first whether they are still needed.
+    The steps check first whether they are still needed.
     """
 
     key: Any
@@ -69,7 +69,7 @@ class SingleFlight:
 
 @dataclasses.dataclass(slots=True)
 class Background:
-    """Run the steps later, off the caller's path. Gives False when too many wait already."""
+    """Run the steps later, in the background. Returns False when too many are waiting already."""
 
     steps: Generator[Effect, Any, Any]
     limit: int

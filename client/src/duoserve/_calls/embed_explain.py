@@ -1,4 +1,4 @@
-"""What a version says beside its prediction, where it was exported with it: vectors, and what decided."""
+"""The optional signatures of a version: vectors, and explanations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EmbedExplain:
         self._follower = follower
 
     def embedding_version(self, context: Context, target: Target) -> Steps[int]:
-        """The version that stands behind a label now.
+        """The version that a label names now.
 
         Raises:
             UnsupportedModel: It has no signature `embed`.
@@ -43,13 +43,13 @@ class EmbedExplain:
     def embed_rows(
         self, context: Context, target: Target, rows: Sequence[Row], sent: Sent = "tensors"
     ) -> Steps[list[Embedding | DuoserveError]]:
-        """The vectors of rows, sent as tensors always."""
+        """The vectors of rows, always sent as tensors."""
         outputs, answering = yield from self._follower.ask(context, target, Query(rows, EMBED))
         vectors = self._checked(outputs, answering.spec, EMBED, len(rows))["embedding"]
         return [Embedding(vector, outputs.version, target) for vector in vectors]
 
     def explain(self, context: Context, target: Target, row: Row, label: str | None) -> Steps[Explanation]:
-        """What decided about one row."""
+        """The explanation of one row."""
         outputs, answering = yield from self._follower.ask(context, target, Query([row], EXPLAIN, label))
         found = self._checked(outputs, answering.spec, EXPLAIN, 1)
         pixels, _ = row.tensors(answering)
@@ -76,7 +76,7 @@ class EmbedExplain:
     def _checked(
         self, outputs: Outputs, spec: PreprocessingSpec, signature: str, rows: int
     ) -> dict[str, npt.NDArray[Any]]:
-        """The outputs for so many rows, read-only, held against the contract."""
+        """The outputs for this number of rows, read-only, checked against the contract."""
         found = {}
         for expected in signatures(spec)[signature].outputs:
             sized = TensorSpec(expected.name, expected.dtype, (rows, *expected.shape[1:]))

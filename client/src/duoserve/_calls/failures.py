@@ -1,4 +1,4 @@
-"""A failed gRPC call as an error of ours, and whether asking again at once can help."""
+"""Turns a failed gRPC call into one of our errors, and decides whether another attempt can help."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Failure(NamedTuple):
     Attributes:
         error: What to raise.
         transient: Another attempt can help: a full server, a broken connection.
-        turned_away: The server had no thread and did no work: the call only came too early.
+        turned_away: The server had no free thread and did no work.
     """
 
     error: DuoserveError
@@ -27,7 +27,7 @@ class Failure(NamedTuple):
     turned_away: bool = False
 
 
-# Words by which a broken connection shows under a code other than UNAVAILABLE.
+# Words that reveal a broken connection under a code other than UNAVAILABLE.
 _BROKEN: Final = re.compile(
     r"RST_STREAM|GOAWAY|Stream removed|Connection reset|Socket closed|Broken pipe|Endpoint closed|closed connection"
     r"|transport|http2|HTTP/?2|SSL|tsi|TLS|[Ff]rame (size|type)|hpack|compress",
@@ -55,7 +55,7 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
         if "message larger than max" in details:
             advice = " (raise Connection.max_message_bytes, or send fewer rows)"
             return Failure(make(errors.MessageTooLarge, "a message within the limit", advice))
-        # "Run() timeout exceeded while waiting in batching queue" counts as a failure: it did wait.
+        # "Run() timeout exceeded while waiting in batching queue" counts as a failure: the call did wait.
         turned_away = "Threadpool Exhausted" in details
         return Failure(make(errors.ServerBusy, "a server with a free thread"), transient=True, turned_away=turned_away)
     if code is status.NOT_FOUND or "Unrecognized servable version label" in details:
@@ -66,7 +66,7 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
     if code is status.FAILED_PRECONDITION and signature:
         return Failure(make(errors.UnsupportedModel, f"a model with the signature {signature[1]}"))
     if code is status.FAILED_PRECONDITION and "from different tasks have different shapes" in details:
-        # The server batched this request with one of another client that was prepared otherwise.
+        # The server batched this request with another client's, which was prepared differently.
         return Failure(make(errors.RequestRejected, "requests of one shape in a batch of the server"), transient=True)
     if code is status.UNIMPLEMENTED:
         return Failure(make(errors.RequestRejected, "a server that speaks the TensorFlow Serving protocol"))
@@ -76,12 +76,12 @@ def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, ve
 
 
 def batch_limit(error: DuoserveError) -> int | None:
-    """The server's max_batch_size, when the error says that a request was over it."""
+    """The server's max_batch_size, if the error reports that a request exceeded it."""
     found = _BATCH_LIMIT.search(error.message)
     return int(found[1]) if found else None
 
 
 def _first_line(details: str) -> str:
-    # Graph errors go on with a stack of node names, and can carry much of the input.
+    # Graph errors continue with a stack of node names, and can contain much of the input.
     line = details.split("\n", 1)[0].strip()
     return line if len(line) <= 300 else line[:300] + "…"

@@ -1,4 +1,4 @@
-"""From what the caller gave to the tensors of a request. No I/O but reading files of images and clips."""
+"""From the caller's input to the tensors of a request. No I/O except reading files of images and clips."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ SendMode = Literal["auto", "tensors", "bytes"]
 SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
 
 FEW: Final = 256
-"""Of so many numbers or less, a list is looked through faster than an array: after the wait for a reply
-numpy's own loops have left the caches, and the first use costs ten times as much as the next ones."""
+"""Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's
+loops are no longer in the CPU's caches, and their first use costs ten times as much as the next."""
 
 _UINT8: Final = np.dtype("uint8")
 _INT32: Final = np.dtype("int32")
-_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name reads the name anew
+_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name parses the name each time
 
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass(slots=True)
 class Row:
-    """One image (or clip) and text, read and looked at, but not prepared for any version yet.
+    """One image (or clip) and text, read and checked, but not yet prepared for a version.
 
     Attributes:
         source: Array, PIL image or Clip of an array, None when the image came encoded, or is missing.
         data: The encoded image or clip, None when it came as numbers; no bytes when it is missing.
-        facts: What the headers of `data` say.
+        facts: The headers of `data`.
         text: The text, None when it is missing.
         text_bytes: The text, as UTF-8.
         missing: Which of "image" and "text" is missing: one at most.
@@ -81,13 +81,13 @@ class Row:
 
     @property
     def medium(self) -> str | None:
-        """IMAGE or AUDIO; None when it is missing, which suits either."""
+        """IMAGE or AUDIO; None when it is missing, which fits both."""
         if IMAGE in self.missing:
             return None
         return AUDIO if isinstance(self.source, Clip) or isinstance(self.facts, EncodedAudio) else IMAGE
 
     def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-        """Image and tokens for the versions of the preprocessor's spec; remembered for a retry."""
+        """Image and tokens for the versions of the preprocessor's spec; kept for a retry."""
         digest = preprocessor.digest
         if self.prepared is None or self.prepared[0] != digest:
             if self.data is not None and self.facts is not None:
@@ -101,7 +101,7 @@ class Row:
 
 
 def either(image: Any, audio: Any) -> Any:
-    """The one of the two that was given, audio as a Clip; None when neither was.
+    """Whichever was given, audio as a Clip; None when neither was.
 
     Raises:
         InvalidInput: Both were given, or an array in place of a Clip.
@@ -114,10 +114,10 @@ def either(image: Any, audio: Any) -> Any:
 
 
 def read_row(image: Any, text: Any) -> Row:
-    """Reads the file of the image or clip, if it is one, and refuses what no version could take.
+    """Reads the file of the image or clip, if there is one, and refuses input that no version accepts.
 
     Args:
-        image: See `Client.predict`. None: missing. A Clip in its place for models that take audio.
+        image: See `Client.predict`. None: missing. For models that take audio, a Clip.
         text: None: missing.
 
     Raises:
@@ -151,11 +151,11 @@ def _encode_text(text: Any) -> bytes:
 
 
 def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
-    """How the row goes out. `auto` takes what is smaller on the wire.
+    """How to send the row. `auto` chooses what is smaller on the wire.
 
     Raises:
-        InvalidInput: Bytes were demanded, but the image came as pixels, or the clip not as WAV, or the version
-            does not take any.
+        InvalidInput: Bytes were requested, but the image came as pixels, or the clip is not a WAV, or the version
+            accepts no bytes.
     """
     if not spec.serving_bytes:
         if mode == "bytes":
@@ -164,7 +164,7 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     if row.data is None or (isinstance(row.facts, EncodedAudio) and row.facts.format != "WAV"):
         if mode != "bytes":
             return "tensors"
-        if row.facts is not None:  # no operation in the graph reads those
+        if row.facts is not None:  # no operation in the graph reads other formats
             raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {row.facts.format}")
         received = "samples" if row.medium == AUDIO else "pixels"
         raise InvalidInput(
@@ -173,7 +173,7 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
     if mode != "auto":
         return mode
     if isinstance(row.facts, EncodedImage) and row.facts.since_background and spec.background is None:
-        return "tensors"  # the graph may date from before it read such files
+        return "tensors"  # older graphs do not read such files
     prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
     return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
 
@@ -187,12 +187,12 @@ def _no_bytes(spec: PreprocessingSpec) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """Items for one signature, to be prepared for whichever version answers.
+    """Rows for one signature, to be prepared for whichever version answers.
 
     Attributes:
         rows: At least one.
-        signature: SERVING_BYTES sends the rows as they are; every other one, tensors.
-        label: For EXPLAIN the class, tag or score that is meant; None: the most probable one (of scores the first).
+        signature: SERVING_BYTES sends the raw rows; every other signature, tensors.
+        label: For EXPLAIN the class, tag or score to explain; None: the most probable one (or the first score).
     """
 
     rows: Sequence[Row]
@@ -205,7 +205,7 @@ class Query:
         return self.signature == SERVING_DEFAULT
 
     def mismatch(self, spec: PreprocessingSpec) -> str | None:
-        """What keeps a version of this spec from answering, as an error says it; None: nothing."""
+        """Why a version of this spec can't answer, as an error message; None if it can."""
         if self.signature == SERVING_BYTES and not spec.serving_bytes:
             return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
         if not self.everywhere and self.signature not in signatures(spec):
@@ -225,15 +225,15 @@ class Query:
 
 
 def mismatch(rows: Sequence[Row], spec: PreprocessingSpec) -> str | None:
-    """What keeps a version of this spec from taking these rows, as an error says it; None: nothing."""
+    """Why a version of this spec can't take these rows, as an error message; None if it can."""
     media = {row.medium for row in rows} - {None, spec.medium}
     if media:
-        return f"Expected {spec.medium}: this version takes that and text. Received: {' and '.join(map(str, media))}"
+        return f"Expected {spec.medium} (and text), which this version takes. Received: {' and '.join(map(str, media))}"
     missing = {name for row in rows for name in row.missing}.difference(spec.optional)
     if missing:
         names = sorted(spec.medium if name == IMAGE else name for name in missing)
         return (
-            f"Expected {spec.medium} and text: this version was trained with both always, without modality dropout."
+            f"Expected {spec.medium} and text: this version was always trained with both, without modality dropout."
             f" Received: no {' or no '.join(names)}"
         )
     return None
@@ -254,7 +254,7 @@ def encode_rows(rows: Sequence[Row], preprocessor: Preprocessor, sent: Sent) -> 
 
 
 def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensors:
-    """Ready-made tensors, held against the contract: the server checks few of these itself.
+    """Prepared tensors, checked against the contract: the server checks little of it itself.
 
     Raises:
         InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range, a row with

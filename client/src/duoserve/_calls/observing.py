@@ -1,4 +1,4 @@
-"""Tells a client's observers of its calls. What an observer raises costs no call: it is logged, once."""
+"""Notifies a client's observers of its calls. An exception in an observer fails no call: it is logged, once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Observers:
         self._failed: set[int] = set()  # by id: an observer need not be hashable, and lives as long as this
 
     def start(self, record: CallRecord) -> ObservedCall:
-        """Tells that a call begins; what it gives tells that it ended."""
+        """Reports that a call begins; the returned object reports its end."""
         observed = ObservedCall(self, record)
         for observer in self._observers:
             try:
@@ -38,7 +38,7 @@ class Observers:
             return
         self._failed.add(id(observer))
         observe.logger.warning(
-            "Expected the observer %s to take every call. Received: %s from %s (logged once; calls go on without it)",
+            "Expected the observer %s to accept calls. Received: %s from %s (logged once; calls continue without it)",
             type(observer).__name__,
             type(error).__name__,
             method,
@@ -47,11 +47,11 @@ class Observers:
 
 
 class ObservedCall:
-    """Closes a call's record when its block ends, and tells the observers that heard of its start.
+    """Closes a call's record when its block ends, and notifies the observers that were told of its start.
 
     Attributes:
-        states: These observers, with what each of them gave.
-        metadata: What they want to be sent along.
+        states: These observers, with the state that each returned.
+        metadata: Their metadata, sent with the call.
     """
 
     __slots__ = ("_observers", "_record", "_started", "metadata", "states")

@@ -1,4 +1,4 @@
-"""What the client's methods do, as steps: options, records, canary, shadow and batches. No I/O."""
+"""The client's methods as steps: options, records, canary, shadow and batches. No I/O."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST_ROWS = 1 << 20  # of a request
 
 
 class Operations:
-    """The calls of one client. Checks every option when it is made."""
+    """The calls of one client. Checks every option when it is created."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Operations:
         timeout: float | None,
         metadata: Pairs,
     ) -> Steps[Embedding]:
-        """One image or clip, and text, as a vector. Never a canary's: vectors of two versions can't be compared."""
+        """One image or clip, and text, as a vector. Never from a canary: vectors of two versions can't be compared."""
         context, observed = self._begin("embed", self.target, timeout, metadata)
         with observed:
             row = yield from self._read(image, text, audio)
@@ -131,7 +131,7 @@ class Operations:
         timeout: float | None,
         metadata: Pairs,
     ) -> Steps[EmbeddingBatch]:
-        """Many images and texts as vectors, of the version that stands behind the label as it begins."""
+        """Many images and texts as vectors, of the version that the label names at the start."""
         found = _listed(pairs)
         context, observed = self._begin("embed_batch", self.target, timeout, metadata)
         context.record.rows = len(found)
@@ -152,7 +152,7 @@ class Operations:
         timeout: float | None,
         metadata: Pairs,
     ) -> Steps[Explanation]:
-        """What decided about one image or clip, and text: of what the client's own label or version says."""
+        """Explains one image or clip, and text, by the client's own label or version."""
         if label is not None:
             expect_kind("label", label, str, "a str")
         context, observed = self._begin("explain", self.target, timeout, metadata)
@@ -172,7 +172,7 @@ class Operations:
     def _predict_rows(
         self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
     ) -> Steps[list[Prediction | DuoserveError]]:
-        """One request for all rows; as tensors where the label names a version by now that takes no bytes."""
+        """One request for all rows; as tensors if the label has moved to a version that accepts no bytes."""
         try:
             return (yield from self._follower.predict_rows(context, target, rows, sent))
         except UnsupportedModel:
@@ -185,7 +185,7 @@ class Operations:
         return (yield from self._follower.predict_rows(context, target, rows, "tensors"))
 
     def _copy(self, answered: Sequence[tuple[Row, Prediction]]) -> Steps[None]:
-        """Sends a share of what was answered to the shadow too, off the caller's path."""
+        """Sends a share of the answered rows to the shadow too, in the background."""
         shadow = self._shadow
         if shadow is None:
             return
@@ -203,7 +203,7 @@ class Operations:
         try:
             context, observed = self._begin("shadow", shadow.target, None, ())
             context.record.rows = len(rows)
-            context.patient = False  # copies give way to calls that someone waits for
+            context.patient = False  # copies must not compete with calls that someone waits for
             with observed:
                 expected = yield from self._follower.expected(context, shadow.target)
                 ways = {_inputs.choose(row, expected.spec, self._send) for row in rows}
@@ -218,11 +218,11 @@ class Operations:
                 self._tally.compare(main, outcome)
 
     def shadow_report(self) -> ShadowReport:
-        """What the shadow was compared to so far."""
+        """The shadow's report so far."""
         return self._tally.report()
 
     def close(self) -> None:
-        """No copy will be compared any more."""
+        """Stops comparing copies."""
         self._tally.close()
 
     def predict_batch(
@@ -233,7 +233,7 @@ class Operations:
         timeout: float | None,
         metadata: Pairs,
     ) -> Steps[BatchResult]:
-        """Many images and texts; an row that fails does not fail its neighbours."""
+        """Many images and texts; a row that fails does not fail the others."""
         found = _listed(pairs)
         target, fallback = self._route(key)
         context, observed = self._begin("predict_batch", target, timeout, metadata)
@@ -255,7 +255,7 @@ class Operations:
     def predict_tensors(
         self, image: Any, tokens: Any, preprocessor: Preprocessor, *, timeout: float | None, metadata: Pairs
     ) -> Steps[TensorPrediction]:
-        """Tensors that `preprocessor` made."""
+        """Tensors from `preprocessor`."""
         if type(preprocessor) is not Preprocessor:
             expect_kind("preprocessor", preprocessor, Preprocessor, "a Preprocessor")
         context, observed = self._begin("predict_tensors", self.target, timeout, metadata)
@@ -290,14 +290,14 @@ class Operations:
             return (yield from self._follower.run(context, self.target, signature, inputs, outputs))
 
     def preprocessor(self, *, timeout: float | None, metadata: Pairs) -> Steps[Preprocessor]:
-        """Asks for the spec that stands behind the label now."""
+        """Asks for the spec of the version that the label names now."""
         context, observed = self._begin("describe", self.target, timeout, metadata)
         with observed:
             found, _ = yield from self._follower.describe(context, self.target)
             return found
 
     def describe(self, *, timeout: float | None, metadata: Pairs) -> Steps[PreprocessingSpec]:
-        """The spec that stands behind the label now, with the version that answered."""
+        """The spec of the version that the label names now, with the version that answered."""
         context, observed = self._begin("describe", self.target, timeout, metadata)
         with observed:
             found, version = yield from self._follower.describe(context, self.target)

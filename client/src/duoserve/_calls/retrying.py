@@ -24,17 +24,17 @@ __all__ = ["Budget", "Context", "Metadata", "Pairs", "Rpc", "check_metadata"]
 
 Metadata = tuple[tuple[str, str], ...]
 Pairs = Sequence[tuple[str, str]]
-# A call that was turned away waits a share of the time it has left: the longer it has waited, the more often it tries.
+# A call that was turned away waits a share of its remaining time, so it tries more often towards its deadline.
 _SHARE: Final = 1 / 16
 _KEY = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
 _VALUE = re.compile(r"[ -~]*")  # printable ASCII
 
 
 def check_metadata(pairs: Pairs) -> Metadata:
-    """The pairs as gRPC wants them. Messages name no value: it may be a secret.
+    """The pairs in gRPC's form. Error messages show no value: it may be a secret.
 
     Raises:
-        InvalidInput: No pairs of str, a key that is not in lower case, a value that is not ASCII.
+        InvalidInput: Not pairs of str, a key that is not in lower case, a value that is not ASCII.
     """
     expect_kind("metadata", pairs, Iterable, "pairs of str")
     found = tuple(pairs)
@@ -50,14 +50,14 @@ def check_metadata(pairs: Pairs) -> Metadata:
 
 @dataclasses.dataclass(slots=True)
 class Context:
-    """What belongs to one call of a client's method.
+    """The state of one call of a client's method.
 
     Attributes:
         deadline: When the call must have ended, on time.monotonic's clock.
-        timeout: Seconds that it was given.
-        record: Filled in on the way.
-        metadata: Sent along.
-        patient: Whether it goes on asking a server that has no thread for it, until the deadline.
+        timeout: Its total time in seconds.
+        record: Filled in during the call.
+        metadata: Sent with the call.
+        patient: Whether it keeps asking a server that has no free thread, until the deadline.
     """
 
     deadline: float
@@ -70,8 +70,8 @@ class Context:
         """Seconds until the deadline.
 
         Raises:
-            DeadlineExceeded: None are left. A request whose deadline has passed is never
-                sent: the server would run it without one.
+            DeadlineExceeded: No time is left. A request whose deadline has passed is never
+                sent: the server would run it without a deadline.
         """
         left = self.deadline - time.monotonic()
         if left > 0:
@@ -85,7 +85,7 @@ class Context:
 
 
 class Budget:
-    """gRPC's retry throttling, for the retries of our own: safe for many threads."""
+    """gRPC's retry throttling, for our own retries. Thread-safe."""
 
     def __init__(self, tokens: int) -> None:
         self._most = float(tokens)
@@ -93,13 +93,13 @@ class Budget:
         self._lock = Lock()
 
     def success(self) -> None:
-        """A call went well: a tenth of a token comes back."""
+        """A call succeeded: returns a tenth of a token."""
         if self._tokens < self._most:
             with self._lock:
                 self._tokens = min(self._most, self._tokens + 0.1)
 
     def failure(self) -> bool:
-        """A call failed, or is slow. Whether it may be sent again."""
+        """A call failed, or is slow: whether it may be sent again."""
         with self._lock:
             self._tokens = max(0.0, self._tokens - 1)
             return self._tokens > self._most / 2
@@ -125,7 +125,7 @@ class Rpc:
         self._budget = Budget(retry.budget)
 
     def send(self, context: Context, method: str, request: bytes, target: int | str | None) -> Steps[bytes]:
-        """The reply's bytes. Raises the DuoserveError that the status means."""
+        """The reply's bytes. Raises the DuoserveError for the reply's status."""
         record = context.record
         failures = refusals = 0
         while True:
@@ -165,13 +165,13 @@ class Rpc:
         except DuoserveError:
             raise
         except Exception as error:
-            raise PermissionDenied(f"Expected token() to give a token. Received: {type(error).__name__}") from error
+            raise PermissionDenied(f"Expected token() to return a token. Received: {type(error).__name__}") from error
         if not isinstance(token, str) or not token:
-            raise InvalidInput(f"Expected token() to give a non-empty str. Received: {type(token).__name__}")
+            raise InvalidInput(f"Expected token() to return a non-empty str. Received: {type(token).__name__}")
         return check_metadata([("authorization", f"Bearer {token}")])[0]
 
     def _backoff(self, times: int, most: float = math.inf) -> float:
-        """Seconds to wait after so many failures, `most` at most where that is not less than the first wait."""
+        """Seconds to wait after this many failures; at most `most`, unless that is below the first wait."""
         least = self._retry.initial_backoff
         most = min(self._retry.max_backoff, least * 2 ** min(times - 1, 30), max(most, least))
         return random.uniform(most / 2, most)  # noqa: S311 -- jitter, not a secret

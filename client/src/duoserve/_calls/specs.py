@@ -1,4 +1,4 @@
-"""The specs of the versions that a client has met, and which one to expect next."""
+"""The specs of the versions that a client has seen, and which one to expect next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEPT: Final = 16  # versions; a spec holds a tokenizer of some hundred kilobyte
 class Specs:
     """A cache of Preprocessors by version. A published version never changes, so nothing expires.
 
-    Versions that differ in their number alone share one Preprocessor, hence one loaded tokenizer.
+    Versions that differ only in their number share one Preprocessor, hence one loaded tokenizer.
     """
 
     def __init__(self) -> None:
@@ -27,16 +27,16 @@ class Specs:
         self._expected: dict[Target, int] = {}
 
     def of(self, version: int) -> Preprocessor | None:
-        """The Preprocessor of a version, None when it was not met yet."""
+        """The Preprocessor of a version; None if it is not known yet."""
         return self._by_version.get(version)
 
     def expected(self, target: Target) -> Preprocessor | None:
-        """The Preprocessor of the version that answered for this label last, or of this version."""
+        """The Preprocessor of the version that last answered for this label, or of this version."""
         version = target if isinstance(target, int) else self._expected.get(target)
         return None if version is None else self._by_version.get(version)
 
     def add(self, version: int, spec: PreprocessingSpec) -> Preprocessor:
-        """Keeps a spec that the server gave for a version."""
+        """Stores the spec that the server returned for a version."""
         with self._lock:
             alike = (
                 one for one in self._by_version.values() if dataclasses.replace(one.spec, version=spec.version) == spec
@@ -48,7 +48,7 @@ class Specs:
             return found
 
     def answered(self, target: Target, version: int) -> None:
-        """Remembers which version stands behind a label now."""
+        """Stores which version a label names now."""
         if self._expected.get(target) != version:
             with self._lock:
                 self._expected[target] = version

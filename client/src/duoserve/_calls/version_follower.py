@@ -1,8 +1,8 @@
 """The client without its I/O: every call as steps that a driver performs, sync or async.
 
-Following a rollout is here. Input is prepared for the version that is expected behind a
-label; the reply says which version answered; if that one prepares its input differently, the
-answer is thrown away, the input is prepared again and that very version is asked.
+This module follows rollouts. Input is prepared for the version that a label is expected to
+name; the reply names the version that answered; if that version prepares its input differently,
+the answer is discarded, the input is prepared again, and that version is asked by its number.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ __all__ = ["VersionFollower"]
 
 T = TypeVar("T")
 
-_ROUNDS: Final = 8  # of asking again because versions came and went; a rollout needs two
+_ROUNDS: Final = 8  # of asking again because versions changed; a rollout needs two
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
-_REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next does not have
+_REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next one lacks
 _LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
 _DUMMY_ROW: Final = np.array([b""], object)
 
@@ -103,7 +103,7 @@ class VersionFollower:
         return found
 
     def describe(self, context: Context, target: Target) -> Steps[tuple[Preprocessor, int]]:
-        """Asks for the spec behind a label or version, and the version that it is of."""
+        """Asks for the spec of a label or version, and for that version's number."""
         try:
             outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
         except UnsupportedModel as error:
@@ -115,9 +115,9 @@ class VersionFollower:
             if row is None or row.size != 1:
                 raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
             spec = PreprocessingSpec.from_json(row.ravel()[0])
-            # Following is keyed by the version that the server names, not by what the file says.
+            # Following is keyed by the version that the server names, not by the one in the spec.
             preprocessor = self._specs.add(outputs.version, spec)
-            # Loads the tokenizer: one that can't be loaded is the model's fault, not the next text's.
+            # Loads the tokenizer now: if it can't be loaded, the model is at fault, not the next text.
             yield Offload(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
             raise self.locate(UnsupportedModel(str(error)), target) from error
@@ -127,7 +127,7 @@ class VersionFollower:
         return preprocessor, outputs.version
 
     def expected(self, context: Context, target: Target) -> Steps[Preprocessor]:
-        """The Preprocessor to try first: known, or asked for."""
+        """The Preprocessor to try first: from the cache, or from the server."""
         found = self._specs.expected(target)
         if found is None:
             found = yield SingleFlight(target, self._ask_unless_known(context, target), context.remaining())
@@ -142,7 +142,7 @@ class VersionFollower:
     def predict_rows(
         self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
     ) -> Steps[list[Prediction | DuoserveError]]:
-        """One request for all rows, asked again until input and answer are of one version.
+        """One request for all rows, repeated until input and answer are of one version.
 
         Raises:
             DuoserveError: The request as a whole failed.
@@ -159,7 +159,7 @@ class VersionFollower:
         """
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
-        # Bytes of an image and a text fit every version; without one of them, or with a clip, not all do.
+        # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
         choosy = any(row.missing or row.medium != IMAGE for row in query.rows)
         as_bytes = query.signature == SERVING_BYTES
         for round_ in range(_ROUNDS):
@@ -175,7 +175,7 @@ class VersionFollower:
                 outputs = yield from self.run(context, asked, query.signature, inputs)
                 answering = yield from self._answering(context, outputs.version)
             except ModelNotFound as error:
-                # The version behind the label was unloaded, or is not on this replica (yet).
+                # The label's version was unloaded, or is not on this replica (yet).
                 if last or isinstance(target, int) or not _is_moving(error):
                     raise
                 misses += 1
@@ -187,7 +187,7 @@ class VersionFollower:
                 # answered. The version that the label names now, asked by number, settles it.
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
-                # Not every version has every signature: the label may name one without by now.
+                # Not every version has every signature: the label may have moved to one without it.
                 if isinstance(error, UnsupportedModel) and (query.everywhere or error.code is None):
                     raise
                 assert preprocessor is not None
@@ -204,12 +204,12 @@ class VersionFollower:
         raise AssertionError("unreachable: the last round returns or raises")
 
     def _accepting(self, context: Context, target: Target, asked: Target, query: Query) -> Steps[Preprocessor]:
-        """The Preprocessor behind a label now, when its version can answer.
+        """The Preprocessor of the version that a label names now, if that version can answer.
 
         Raises:
-            UnsupportedModel: It does not, or the version that was asked in its place.
+            UnsupportedModel: It can't, nor can the version that was asked instead.
         """
-        if asked == target:  # what is known of a label may be of yesterday
+        if asked == target:  # what is known of a label may be out of date
             preprocessor, asked = yield from self.describe(context, target)
         else:
             preprocessor = yield from self.expected(context, asked)
@@ -219,7 +219,7 @@ class VersionFollower:
         return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
-        """The Preprocessor of a version that answered: if one replica lacks it, another has it."""
+        """The Preprocessor of a version that answered: if one replica lacks the version, another has it."""
         for _ in range(_REPLICAS_TRIED - 1):
             try:
                 return (yield from self.expected(context, version))
@@ -242,7 +242,7 @@ class VersionFollower:
         return found
 
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
-        """One output, held against the contract."""
+        """One output, checked against the contract."""
         try:
             return _inputs.check_output(outputs.tensors, expected)
         except BadReply as error:
@@ -265,7 +265,7 @@ class VersionFollower:
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
     ) -> Steps[TensorPrediction]:
-        """Tensors that `preprocessor` made: answered by a version of its spec, or refused."""
+        """Tensors from `preprocessor`: answered by a version of its spec, or refused."""
         inputs = _inputs.check_tensors(image, tokens, preprocessor)
         outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
         answering = yield from self._answering(context, outputs.version)
@@ -292,7 +292,7 @@ class VersionFollower:
             raise self.locate(BadReply(str(error)), target) from error
 
     def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
-        """The error, with the place that it is about."""
+        """The error, with server, model and version added."""
         error.server, error.model, error.version = self._server, self._model, version
         return error
 
@@ -301,10 +301,10 @@ def _all_finite(values: npt.NDArray[np.float32]) -> bool:
     flat = values.ravel()
     if len(flat) <= FEW:  # no sum of so few overflows a Python float
         return math.isfinite(sum(flat.tolist()))
-    # A sum of squares is cheaper than a mask; only where it overflows or is not a number, the mask decides.
+    # A sum of squares is cheaper than a mask; the mask decides only where the sum overflows or is not a number.
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 
 def _is_moving(error: ModelNotFound) -> bool:
-    """Whether the label is known and its version is not: seen for a moment while labels move."""
+    """Whether the label is known but its version is not: this occurs briefly while labels move."""
     return "Specific(" in error.message

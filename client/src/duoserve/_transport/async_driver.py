@@ -36,7 +36,7 @@ class AsyncChannel(BaseChannel):
         return bool(self._channel.get_state() is grpc.ChannelConnectivity.READY)
 
     def retire(self, within: float) -> None:
-        """Closes the channel when its last call has ended, after `within` seconds at most."""
+        """Closes the channel when its last call has ended, or after `within` seconds."""
         task = asyncio.get_running_loop().create_task(self.close(within))
         _retiring.add(task)
         task.add_done_callback(_retiring.discard)
@@ -59,7 +59,7 @@ def open_channel(plan: ChannelPlan) -> AsyncChannel:
 
 
 class _Loop:
-    """What belongs to one event loop: gRPC's async channels, asyncio's locks and tasks are tied to theirs."""
+    """The state of one event loop: gRPC's async channels, and asyncio's locks and tasks, belong to one loop."""
 
     def __init__(self, managed: ManagedChannel) -> None:
         self.managed = managed
@@ -77,10 +77,10 @@ class _Loop:
 
 
 class AsyncDriver:
-    """Runs steps in the running event loop. Safe for many threads, each with an event loop.
+    """Runs steps in the running event loop. Thread-safe; each thread may have its own event loop.
 
     Args:
-        new_managed_channel: Makes the channels of an event loop that is met for the first time.
+        new_managed_channel: Makes the channels for a new event loop.
     """
 
     def __init__(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
@@ -105,7 +105,7 @@ class AsyncDriver:
             return found
 
     async def close(self) -> None:
-        """Closes the channels of every event loop. Calls that are under way fail."""
+        """Closes the channels of every event loop. Calls in progress fail."""
         here = asyncio.get_running_loop()
         with self._lock:
             self._closed = True
@@ -116,7 +116,7 @@ class AsyncDriver:
                 closing.append(state.close())
             elif loop.is_running():
                 closing.append(_close_elsewhere(state, loop))
-            # A loop that stands still can't close anything: gRPC closes a channel that nobody holds any more.
+            # A stopped loop can't close anything: gRPC closes a channel once nothing refers to it.
         await asyncio.gather(*closing, return_exceptions=True)
 
     def _here(self) -> _Loop:
@@ -231,7 +231,7 @@ class AsyncDriver:
 async def _renew(state: _Loop) -> Any:
     managed = state.managed
     if managed.current is not None and state.renewing.locked():
-        return managed.current  # another task sees to it
+        return managed.current  # another task renews it
     async with state.renewing:
         plan = None
         if managed.needs_plan():
@@ -244,7 +244,7 @@ async def _close_elsewhere(state: _Loop, loop: asyncio.AbstractEventLoop) -> Non
     closing = state.close()
     try:
         done = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(closing, loop))
-    except RuntimeError:  # it ended just now
+    except RuntimeError:  # the loop has just ended
         closing.close()
         return
     await asyncio.wait([done], timeout=_CLOSE_WAIT)

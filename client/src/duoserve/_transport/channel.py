@@ -1,4 +1,4 @@
-"""How a channel is to be opened: target, options, service config, credentials. Opens none itself."""
+"""How to open a channel: target, options, service config, credentials. Opens none itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Address:
         text: For messages, as the user gave it.
         target: gRPC's target, None when `hosts` have to be resolved first.
         hosts: Host and port of each server that it names; empty where gRPC's target does not show them.
-        moves: Whether names are behind it, so that its answer can change.
+        moves: Whether it contains names, whose addresses can change.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Address:
         return bool(self.hosts) and all(_is_loopback(host) for host, _ in self.hosts)
 
     def is_direct(self) -> bool:
-        """Whether it is called without the environment's proxy, whose gRPC support takes one server only."""
+        """Whether to bypass the environment's proxy: gRPC's proxy support takes one server only."""
         return self.is_local() or len(self.hosts) > 1
 
 
@@ -73,7 +73,7 @@ def _hosts_of(target: str) -> tuple[tuple[str, int], ...]:
     try:
         return tuple(_host_port(urllib.parse.unquote(entry)) for entry in path.rpartition("/")[2].split(","))
     except InvalidInput:
-        return ()  # gRPC judges it: a port may be left out
+        return ()  # gRPC checks it: a port may be left out
 
 
 def _host_port(entry: Any) -> tuple[str, int]:
@@ -105,7 +105,7 @@ class ChannelPlan:
     """A channel to open.
 
     Attributes:
-        fingerprint: Equal for plans that would connect alike.
+        fingerprint: Equal for plans that would connect in the same way.
     """
 
     target: str
@@ -119,24 +119,24 @@ def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TL
 
     Raises:
         InvalidInput: A TLS file that can't be read.
-        ServerUnavailable: No name of a list is known.
+        ServerUnavailable: No name of a list can be resolved.
     """
     target, authority = address.target, None
     if target is None:
         target, authority = _resolve(address), address.hosts[0][0]
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", service_config(connection, retry)),
-        # The config is ours alone: a TXT record can't replace it, and no lookup is spent on one.
+        # Only our own config counts: a TXT record can't replace it, and is not looked up.
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_retries", 1),
-        # A request over this is not kept, hence not retried. The default of 256 KiB is a batch of one.
+        # A larger request is not buffered, hence not retried. The default of 256 KiB holds a batch of one.
         ("grpc.per_rpc_retry_buffer_size", 256 << 20),
         ("grpc.max_receive_message_length", connection.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         # Pings only during calls: servers refuse them on an idle connection ("too_many_pings").
         ("grpc.keepalive_time_ms", int(connection.keepalive * 1000)),
         ("grpc.keepalive_permit_without_calls", 0),
-        # Both: which of the two ends a connection differs between gRPC releases.
+        # Set both: which of the two closes a connection differs between gRPC releases.
         ("grpc.keepalive_timeout_ms", int(min(connection.keepalive, 3) * 1000)),
         ("grpc.http2.ping_timeout_ms", int(min(connection.keepalive, 3) * 1000)),
         ("grpc.dns_min_time_between_resolutions_ms", int(min(connection.refresh, 5) * 1000)),
@@ -159,7 +159,7 @@ def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TL
 
 
 def service_config(connection: Connection, retry: Retry) -> str:
-    """What gRPC does itself: round robin, retries of UNAVAILABLE with a budget, health checks."""
+    """The service config: round robin, retries of UNAVAILABLE with a budget, health checks."""
     method: dict[str, Any] = {"name": [{}], "waitForReady": connection.wait_for_ready}
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [method]}
     if retry.attempts > 1:

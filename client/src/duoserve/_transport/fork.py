@@ -12,7 +12,7 @@ __all__ = ["Lock", "forget_in_child"]
 
 class _Forgets(Protocol):
     def after_fork(self) -> None:
-        """Lets go of what belongs to the parent process, without touching it."""
+        """Drops what belongs to the parent process, without using it."""
 
 
 _registered: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -37,11 +37,11 @@ class Lock:
         self._lock = threading.Lock()
 
     def acquire(self, timeout: float) -> bool:
-        """Takes the lock within `timeout` seconds, or gives False."""
+        """Takes the lock within `timeout` seconds, or returns False."""
         return self._lock.acquire(timeout=timeout)
 
     def release(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         self._lock.release()
 
     def __enter__(self) -> None:

@@ -1,8 +1,8 @@
-"""The channel of a process and its successors: opened late, renewed quietly, closed when drained.
+"""The channel of a process and its successors: opened on first use, renewed in the background, closed when drained.
 
 A successor is opened when names have to be resolved again or TLS files changed. It takes
-over once it is connected; until then, and if it never is, the old channel goes on. (gRPC
-shares connections between channels to one address, so a successor costs a look-up.)
+over once it is connected; until then the old channel stays in use. (gRPC shares connections
+between channels to one address, so a successor costs only a look-up.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from duoserve.errors import ClientClosed, DuoserveError
 
 __all__ = ["BaseChannel", "ManagedChannel", "OpenChannel"]
 
-_POLL: Final = 0.02  # seconds between looks at a successor that is connecting
+_POLL: Final = 0.02  # seconds between checks of a successor that is connecting
 
 # Channels of a parent process. Dropping the last reference would close them, which touches the
 # parent's threads and sockets, so a child keeps them for good.
@@ -43,7 +43,7 @@ class OpenChannel(Protocol):
 
 
 class BaseChannel:
-    """A channel, sync or aio, and its callables. One that was handed in (not owned) is never closed."""
+    """A channel, sync or aio, and its callables. A channel of the caller's (not owned) is never closed."""
 
     def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
         self.fingerprint = fingerprint
@@ -60,7 +60,7 @@ class BaseChannel:
 
 
 class ManagedChannel:
-    """Decides which channel a call takes. Not safe for threads: the sync client holds a lock around `renew`."""
+    """Decides which channel a call uses. Not thread-safe: the sync client holds a lock around `renew`."""
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class ManagedChannel:
         self.check_at = self._plan_at = 0.0
 
     def needs_plan(self) -> bool:
-        """Whether `renew` wants a fresh plan (files and names are read for it)."""
+        """Whether `renew` needs a fresh plan (which reads files and resolves names)."""
         return self.current is None or time.monotonic() >= self._plan_at
 
     def make_plan(self) -> ChannelPlan | None:
-        """A fresh plan; None when there can't be one now, but the present channel still serves."""
+        """A fresh plan; None if none can be made now, but the present channel still works."""
         try:
             return self._plan()
         except DuoserveError:
@@ -102,7 +102,7 @@ class ManagedChannel:
             return None
 
     def renew(self, plan: ChannelPlan | None) -> OpenChannel:
-        """The channel to use now. Call it when there is none, or `check_at` has come."""
+        """The channel to use now. Call it when there is none, or at `check_at`."""
         if self.closed:
             raise ClientClosed("Expected an open client. Received: a call after close()")
         now = time.monotonic()
@@ -121,18 +121,18 @@ class ManagedChannel:
         return self.current
 
     def _succeed(self, current: OpenChannel, plan: ChannelPlan) -> None:
-        """Opens a successor, unless the present channel or the one that is connecting will do."""
+        """Opens a successor, unless the present channel or the connecting one fits the plan."""
         if self._next is not None:
             if self._next.fingerprint == plan.fingerprint:
                 return
-            self._next.retire(0)  # the files changed again: the rotation was half done
+            self._next.retire(0)  # the files changed again: the rotation was incomplete
             self._next = None
         if self._moves or plan.fingerprint != current.fingerprint:
             self._next = self._open(plan)
             self._next.connect()
 
     def close(self) -> list[OpenChannel]:
-        """Ends all further calls. Gives the channels to close."""
+        """Ends all further calls. Returns the channels to close."""
         self.closed = True
         channels = [channel for channel in (self.current, self._next) if channel is not None]
         self.current = self._next = None

@@ -20,9 +20,9 @@ from duoserve.errors import ClientClosed
 __all__ = ["SyncDriver"]
 
 T = TypeVar("T")
-# Held here as well as by their timers: a forked child has no timers, and must not close its parent's channels.
+# Referenced here and by their timers: a forked child has no timers, and must not close its parent's channels.
 _retiring: set[SyncChannel] = set()
-_WORKERS: Final = 16  # threads for parts of batches and for shadows, made when they are needed
+_WORKERS: Final = 16  # threads for parts of batches and for shadows, started on demand
 
 
 class SyncChannel(BaseChannel):
@@ -69,7 +69,7 @@ def open_channel(plan: ChannelPlan) -> SyncChannel:
 
 
 class SyncDriver:
-    """Runs steps on the calling thread. Safe for many threads."""
+    """Runs steps on the calling thread. Thread-safe."""
 
     def __init__(self, managed: ManagedChannel) -> None:
         self._managed = managed
@@ -101,7 +101,7 @@ class SyncDriver:
             return found
 
     def close(self) -> None:
-        """Closes the channels. Calls that are under way fail."""
+        """Closes the channels. Calls in progress fail."""
         with self._lock:
             channels = self._managed.close()
             pool, self._pool = self._pool, None
@@ -137,7 +137,7 @@ class SyncDriver:
                 reply: bytes = method(call.request, call.timeout, call.metadata)
                 return reply
             return self._hedged(method, call)
-        except (ValueError, grpc.RpcError) as error:  # grpc's ways to say that the channel was closed
+        except (ValueError, grpc.RpcError) as error:  # grpc's errors for a closed channel
             if not managed.closed:
                 raise
             raise ClientClosed("Expected an open client. Received: close() during the call") from error
@@ -146,7 +146,7 @@ class SyncDriver:
         managed = self._managed
         current = managed.current
         if not self._renewing.acquire(timeout=-1 if current is None else 0):
-            return current  # another thread sees to it
+            return current  # another thread renews it
         try:
             plan = managed.make_plan() if managed.needs_plan() else None
             with self._lock:
@@ -191,7 +191,7 @@ class SyncDriver:
     def _gather(self, gather: Gather) -> list[Any]:
         if len(gather.steps) == 1:
             return [self.run(gather.steps[0])]
-        # A few threads that draw from one list: the pool is shared, this batch takes no more than its limit.
+        # A few threads take work from one list: the pool is shared, and this batch uses no more than its limit.
         left = iter(list(enumerate(gather.steps)))
         results: list[Any] = [None] * len(gather.steps)
 
@@ -205,7 +205,7 @@ class SyncDriver:
 
         pool = self._threads()
         helpers = [pool.submit(work) for _ in range(min(gather.limit, len(gather.steps)) - 1)]
-        work()  # this thread too: even with a busy pool the batch goes on
+        work()  # on this thread too: the batch makes progress even when the pool is busy
         for helper in helpers:
             if not helper.cancel():
                 helper.result()

@@ -23,8 +23,8 @@ def read_credentials(ca: PemPath, key: PemPath, cert: PemPath) -> tuple[grpc.Cha
     """
     parts = _read(ca, key, cert)
     _check(parts[0], key, cert)
-    if _read(ca, key, cert) != parts:  # what was checked is not what was read
-        raise InvalidInput("Expected TLS files to stay as they are while they are read. Received: changing ones")
+    if _read(ca, key, cert) != parts:  # the files that were checked are not those that were read
+        raise InvalidInput("Expected TLS files not to change while they are read. Received: changed ones")
     digest = hashlib.sha256(b"\0".join(part or b"" for part in parts)).hexdigest()
     return grpc.ssl_channel_credentials(*parts), digest
 
@@ -52,6 +52,6 @@ def _check(ca: bytes | None, key: PemPath, cert: PemPath) -> None:
             raise InvalidInput(f"Expected TLS ca to hold PEM certificates. Received: {error}") from error
     if cert is not None:
         try:
-            context.load_cert_chain(cert, key, password="")  # empty: never ask on the terminal
+            context.load_cert_chain(cert, key, password="")  # empty: never prompt on the terminal
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise InvalidInput(f"Expected TLS cert and key to be a pair of PEM files. Received: {error}") from error

@@ -1,4 +1,4 @@
-"""Requests and replies of TensorFlow Serving as bytes: what gRPC is given and gives. No I/O."""
+"""Requests and replies of TensorFlow Serving as bytes. No I/O."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Version = int | str | None
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a Predict call answered.
+    """The reply to a Predict call.
 
     Attributes:
         tensors: Arrays by output name; strings are object arrays of `bytes`.
@@ -55,7 +55,7 @@ class VersionStatus:
     Attributes:
         version: The servable version.
         state: START, LOADING, AVAILABLE, UNLOADING or END.
-        error: Why it ended, empty when nothing is wrong.
+        error: Why it ended; empty if there was no error.
     """
 
     version: int
@@ -109,7 +109,7 @@ def decode_predict(data: bytes) -> Outputs:
         elif tag == 0x12:  # model_spec
             version = _version(data[start:end])
     if not tensors or version < 1:
-        raise CodecError(f"Expected a PredictResponse with tensors and a version. Received: {len(data)} bytes without")
+        raise CodecError(f"Expected a PredictResponse with tensors and a version. Received: {len(data)} other bytes")
     return Outputs(tensors, version)
 
 
@@ -145,7 +145,7 @@ def encode_metadata(model: str, version: Version) -> bytes:
 
 
 def decode_metadata(data: bytes) -> tuple[dict[str, SignatureSpec], int]:
-    """Reads a serialised GetModelMetadataResponse: signatures by name, and the version that has them."""
+    """Reads a serialised GetModelMetadataResponse: signatures by name, and their version."""
     from duoserve._wire.wire_pb2 import GetModelMetadataResponse, SignatureDefMap
 
     reply = _parse(GetModelMetadataResponse, data)

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as little of it as the hot path needs. No messages, no I/O."""
+"""The part of protobuf's wire format that the hot path needs. No messages, no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BYTES: Final = 2  # wire type of strings, bytes, messages and packed values
 
 
 class CodecError(ValueError):
-    """Bytes that are no TensorProto, or an array that has no place in one."""
+    """Bytes that are not a TensorProto, or an array that a TensorProto can't hold."""
 
 
 def varint(value: int) -> bytes:
@@ -36,7 +36,7 @@ def split(data: bytes, start: int, end: int) -> list[tuple[int, int, int]]:
     A tag is the field number times eight plus the wire type. A varint comes as (tag, value, 0).
 
     Raises:
-        CodecError: The message ends within a field, or a tag is not one.
+        CodecError: The message ends within a field, or a tag is invalid.
     """
     found = []
     while start < end:

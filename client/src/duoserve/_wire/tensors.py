@@ -2,8 +2,8 @@
 
 Requests are written by hand: a few header bytes and the arrays themselves, joined in one
 copy. Replies are read by hand where they are large (packed floats, tensor_content) and by
-protobuf everywhere else. Both ends take what the stock server takes: `tensor_content` and
-the typed `*_val` fields, a short `*_val` filled up with its last value.
+protobuf everywhere else. Like the stock server, both directions accept `tensor_content` and
+the typed `*_val` fields; a short `*_val` is filled up with its last value.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NUMBERS: Final[dict[str, int]] = {
     "complex64": 8,
     "int64": 9,
     "bool": 10,
-    "bfloat16": _BFLOAT16,  # of the package ml_dtypes; decoded as float32
+    "bfloat16": _BFLOAT16,  # from the package ml_dtypes; decoded as float32
     "uint16": 17,
     "complex128": 18,
     "float16": _HALF,
@@ -80,7 +80,7 @@ def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
     strings: each item is `bytes`, or `str` that is sent as UTF-8.
 
     Raises:
-        CodecError: A dtype that TensorFlow has no number for.
+        CodecError: A dtype without a TensorFlow number.
     """
     dtype = array.dtype
     if dtype.kind in "OSU":
@@ -95,10 +95,10 @@ def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
 
 @functools.lru_cache(maxsize=512)  # a client sends few shapes
 def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """All of a TensorProto before its content."""
+    """The part of a TensorProto before its content."""
     number = _NUMBERS.get(dtype.name)
     if number is None:
-        raise CodecError(f"Expected an array of a dtype that TensorFlow has. Received: {dtype}")
+        raise CodecError(f"Expected an array of a dtype that TensorFlow supports. Received: {dtype}")
     size = dtype.itemsize * math.prod(shape)
     return b"\x08" + varint(number) + length_delimited(2, _encode_shape(shape)) + b"\x22" + varint(size)
 
@@ -138,7 +138,7 @@ def decode_tensor(data: bytes, start: int = 0, end: int | None = None) -> npt.ND
         elif tag == 0x2A and floats is None:  # float_val, packed
             floats = first, last
         elif tag != 0x18:  # version_number
-            return _decode_typed(data[start:end])  # any other form: protobuf reads it
+            return _decode_typed(data[start:end])  # protobuf reads all other forms
     size = math.prod(shape)
     if content is not None and floats is None and content[0] < content[1]:
         return _from_content(number, shape, size, data, *content)
@@ -175,14 +175,14 @@ def _from_content(
             return _objects(_split_strings(data[start:end], size), shape, size)
         if number == _BFLOAT16:
             return _widened(_from_content(_NUMBERS["uint16"], shape, size, data, start, end))
-        raise CodecError(f"Expected a tensor of a dtype that numpy has. Received: {dtype_name(number)}")
+        raise CodecError(f"Expected a tensor of a dtype that numpy supports. Received: {dtype_name(number)}")
     if end - start != size * dtype.itemsize:
         raise CodecError(f"Expected {size * dtype.itemsize} bytes for shape {shape}. Received: {end - start}")
     return _copied(data, start, end, dtype, shape)
 
 
 def _copied(data: bytes, start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """The copy aligns the values, frees the reply and makes the array the caller's own."""
+    """Copies, which aligns the values, frees the reply and gives the caller its own array."""
     # One call of numpy's: `frombuffer`, `reshape` and `astype` take twice as long after the wait for a reply.
     array: npt.NDArray[Any] = np.ndarray(shape, dtype, bytearray(memoryview(data)[start:end]))
     return array if dtype.isnative else array.astype(_NATIVE[dtype])
@@ -228,7 +228,7 @@ def _decode_typed(data: bytes) -> npt.NDArray[Any]:
         return _from_content(number, shape, size, proto.tensor_content, 0, len(proto.tensor_content))
     field = _VALUE_FIELDS.get(number)
     if field is None:
-        raise CodecError(f"Expected a tensor of a dtype that numpy has. Received: {dtype_name(number)}")
+        raise CodecError(f"Expected a tensor of a dtype that numpy supports. Received: {dtype_name(number)}")
     values: Sequence[Any] = getattr(proto, field)
     if number == _STRING:
         return _objects(list(values), shape, size)
@@ -281,6 +281,6 @@ def tensor_map(field: int, tensors: Mapping[str, npt.NDArray[Any]]) -> list[Any]
 
 @functools.lru_cache(maxsize=512)
 def _entry(field: int, name: str, size: int) -> bytes:
-    """All of an entry before its value of `size` bytes."""
+    """The part of an entry before its value of `size` bytes."""
     key = length_delimited(1, name.encode("utf-8")) + b"\x12" + varint(size)
     return varint(field << 3 | 2) + varint(len(key) + size) + key

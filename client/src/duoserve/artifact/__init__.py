@@ -1,1 +1,1 @@
-"""A version's folder beside its SavedModel: checksums, signing, golden samples. The client does without."""
+"""What a version's folder holds beside its SavedModel: checksums, signature, golden samples. The client needs none."""

@@ -12,14 +12,14 @@ from typing import Final
 __all__ = ["MANIFEST_PATH", "SIGNATURE_PATH", "verify_manifest", "write_manifest"]
 
 MANIFEST_PATH: Final = "assets.extra/MANIFEST.sha256"
-"""Relative to the version's folder, as are the paths in it."""
+"""Relative to the version's folder, like the paths inside the file."""
 
 SIGNATURE_PATH: Final = "assets.extra/model.sig"
-"""See `duoserve.artifact.signing`. Made after the manifest, which it covers, so it is not in there."""
+"""See `duoserve.artifact.signing`. It covers the checksums, so it is made after them and not listed there."""
 
 
 def write_manifest(folder: Path) -> None:
-    """Writes the digests of every file in a version's folder but the manifest itself and the signature over it."""
+    """Writes the digests of every file in a version's folder except the checksums file itself and the signature."""
     lines = [f"{_sha256(folder / name)}  {name}\n" for name in _files(folder)]
     path = folder / MANIFEST_PATH
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def verify_manifest(folder: Path) -> list[str]:
-    """What does not fit the manifest, one line a file. Empty when all is well."""
+    """The differences from the checksums file, one line a file. Empty if there are none."""
     path = folder / MANIFEST_PATH
     try:
         text = path.read_text(encoding="utf-8")

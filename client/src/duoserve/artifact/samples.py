@@ -1,4 +1,4 @@
-"""Golden samples: inputs with the answers that a version gave when it was exported.
+"""Golden samples: inputs with the answers of a version at its export.
 
 Export writes them beside the model, the gate replays them before a version is published,
 and a rollout replays them on every live replica before a label moves.
@@ -19,23 +19,23 @@ from duoserve.preprocessing.audio import Clip
 __all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
 
 GOLDEN_PATH: Final = "assets.extra/golden.json"
-"""Where the samples lie, relative to the folder of a version."""
+"""The path of the samples, relative to the folder of a version."""
 
 FORMAT: Final = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoldenSample:
-    """One raw input and the answer that the exported model gave to it.
+    """One raw input and the exported model's answer.
 
     Attributes:
         image_bytes: An encoded image (JPEG, PNG or WebP), of any size. Empty when it is missing.
         text: The text, as a user types it. Empty when it is missing.
-        tokens: The ids that the client must make of `text`: token_length of them.
+        tokens: The token ids of `text`, token_length of them.
         values: The answer of the Keras model, in float32: a probability or score for each label.
-        decision: The same as one text, as `duoserve.contract.Answer.decision` makes it.
+        decision: The answer as one text, made by `duoserve.contract.Answer.decision`.
         audio_bytes: For a model that takes audio, a WAV in place of the image.
-        embedding: What the Keras model gives for `embed`; empty where the version has no such signature.
+        embedding: The Keras model's vector for `embed`; empty if the version has no such signature.
     """
 
     image_bytes: bytes = dataclasses.field(repr=False)
@@ -58,7 +58,7 @@ class GoldenSample:
 
 
 def dump_samples(samples: Sequence[GoldenSample], answer: Answer) -> str:
-    """JSON of the samples, one to a line: `values` under the name of the answer's output, `decision` as `label`."""
+    """JSON of the samples, one a line: `values` under the name of the answer's output, `decision` as `label`."""
     lines = ",\n".join(json.dumps(_record(sample, answer.output), ensure_ascii=False) for sample in samples)
     return f'{{"format": {FORMAT}, "samples": [\n{lines}\n]}}\n'
 
@@ -87,7 +87,7 @@ def _record(sample: GoldenSample, output: str) -> dict[str, Any]:
     record = {names.get(name, name): value for name, value in dataclasses.asdict(sample).items()}
     for name in ("image_bytes", "audio_bytes"):
         record[name] = base64.b64encode(record[name]).decode("ascii")
-    for name in ("audio_bytes", "embedding"):  # as readers before them expect it
+    for name in ("audio_bytes", "embedding"):  # older readers expect it so
         if not record[name]:
             del record[name]
     return record
@@ -113,5 +113,5 @@ def _sample(position: int, row: Any) -> GoldenSample:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no string")
+        raise TypeError(f"{value!r} is not a string")
     return value

@@ -1,7 +1,7 @@
 """Signatures of a version's folder: OpenSSF model signing, with an elliptic curve key.
 
 Export signs, the gate and the rollout verify; both need `pip install model-signing pyopenssl`
-(the extra "signing"). Its own command line reads the signature too:
+(the extra "signing"). Its own command line verifies the signature too:
 
 model_signing verify key models/NAME/N --signature models/NAME/N/assets.extra/model.sig --public_key release.pub
 """
@@ -19,11 +19,11 @@ __all__ = ["SIGNATURE_PATH", "SigningError", "check_private_key", "sign_folder",
 
 
 class SigningError(ValueError):
-    """A folder that can't be signed, or whose signature can't be checked at all."""
+    """A folder that can't be signed, or whose signature can't be checked."""
 
 
 def check_private_key(path: Path) -> None:
-    """Loads a key as `sign_folder` will, so that a wrong one is refused before any work.
+    """Loads a key as `sign_folder` does, so that an invalid one is refused before any work.
 
     Raises:
         SigningError: The key can't be used, or the library is not installed.
@@ -31,12 +31,12 @@ def check_private_key(path: Path) -> None:
     library = _library()
     try:
         library.signing.Config().use_elliptic_key_signer(private_key=path)
-    except Exception as error:  # the library passes on whatever its parts raise
+    except Exception as error:  # the library passes on any error of its parts
         raise SigningError(f"Expected {path} to be an elliptic curve private key. Received: {error}") from error
 
 
 def sign_folder(folder: Path, private_key: Path) -> Path:
-    """Signs every file of a version's folder but the signature; returns the signature's path.
+    """Signs every file of a version's folder except the signature; returns the signature's path.
 
     Args:
         folder: The version's folder, complete.
@@ -56,7 +56,7 @@ def sign_folder(folder: Path, private_key: Path) -> Path:
         signature.parent.mkdir(parents=True, exist_ok=True)
         signer.sign(folder, scratch)
         scratch.replace(signature)
-    except Exception as error:  # the library passes on whatever its parts raise
+    except Exception as error:  # the library passes on any error of its parts
         scratch.unlink(missing_ok=True)
         raise SigningError(
             f"Expected {os.fspath(private_key)} to be an elliptic curve private key that signs {folder}."
@@ -66,11 +66,11 @@ def sign_folder(folder: Path, private_key: Path) -> Path:
 
 
 def verify_signature(folder: Path, public_keys: Sequence[Path]) -> list[str]:
-    """What is wrong with the signature of a version's folder. Empty when one of the keys made it.
+    """The findings about the signature of a version's folder. Empty if one of the keys made it.
 
     Args:
         folder: The version's folder.
-        public_keys: PEM files with elliptic curve keys; one that fits is enough.
+        public_keys: PEM files with elliptic curve keys; one match is enough.
 
     Raises:
         SigningError: No key was given, one can't be read, or the library is not installed.
@@ -89,7 +89,7 @@ def verify_signature(folder: Path, public_keys: Sequence[Path]) -> list[str]:
             raise SigningError(f"Expected {key} to be an elliptic curve public key. Received: {error}") from error
         try:
             verifier.verify(folder, signature)
-        except Exception as error:  # a broken file raises anything: all of it is "not verified"
+        except Exception as error:  # a broken file can raise anything, which means "not verified"
             findings.append(f"expected a signature by {key.name}. Received: {str(error)[:160] or type(error).__name__}")
         else:
             return []

@@ -1,10 +1,10 @@
-"""The contract between exporter, server and client: pure data, JSON both ways.
+"""The contract between export, server and client: pure data, to and from JSON.
 
 Export builds a model's signatures from it, the client encodes requests from it, and the
-gate checks one against the other. Nothing here touches a file, a socket or TensorFlow.
+gate compares the two. Nothing here uses a file, a socket or TensorFlow.
 
-A model carries its own `PreprocessingSpec` in the `describe` signature, so a client reads
-it from the server that it talks to, per version, and can't drift from the model.
+A model carries its own `PreprocessingSpec` in the signature `describe`, so a client reads
+it from its server, per version, and always matches the model.
 """
 
 from duoserve.contract.answers import (

@@ -1,6 +1,6 @@
-"""What a version answers with: one class, tags, yes or no, or scores. Pure data, as `duoserve.contract`.
+"""The kinds of answer: one class, tags, yes or no, or scores. Pure data, like all of `duoserve.contract`.
 
-Everything that differs between kinds for a client is here. Export has a table by kind for each of its concerns:
+Everything that differs between kinds for a client is here. Export has tables by kind:
 `export.dataset.targets`, `export.training.heads`, `export.measures`, `export.own.finishing` and
 `export.publish.decisions`; serving has `serving.rollout.trial.measures`.
 """
@@ -34,23 +34,23 @@ __all__ = [
 ]
 
 BAR: Final = "|"
-"""What stands between tags that are written as one text."""
+"""Separates tags that are written as one text."""
 
 _WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """Base of the kinds. The spec's `labels` name the columns of the answer, whatever its kind.
+    """Base of the kinds. For every kind the spec's `labels` name the columns of the answer.
 
     Attributes:
         kind: Its name, in JSON and on command lines.
         title: Its name in sentences.
-        columns: What a column of the answer is, in the plural.
-        output: The output of every predicting signature: float32 array of shape (batch, columns).
-        value: The output of `explain` with the value of the column that is explained.
-        decided: The output that `serving_bytes` has beside it, a string for each row; None: no such output.
-        gives: What a `Prediction` of this kind has.
+        columns: What the columns of the answer are called.
+        output: Name of the output of every predicting signature, float32 array of shape (batch, columns).
+        value: Name of the output of `explain` with the value of the explained column.
+        decided: Name of the further output of `serving_bytes`, a string for each row; None: no such output.
+        gives: The attributes that a `Prediction` of this kind has.
     """
 
     kind: ClassVar[str]
@@ -62,7 +62,7 @@ class Answer:
     gives: ClassVar[tuple[str, ...]] = ("label", "probability", "probabilities", "top")
 
     def check(self, labels: Sequence[str]) -> None:
-        """Raises ContractError where the answer can't have these columns."""
+        """Raises ContractError if the answer can't have these columns."""
 
     def chosen(self, values: npt.NDArray[np.float32]) -> tuple[int, ...]:
         """The columns that the answer names.
@@ -73,11 +73,11 @@ class Answer:
         return (int(values.argmax()),)
 
     def same(self, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], tolerance: float) -> bool:
-        """Whether both are the same decision, where values that are within the tolerance may be rounded otherwise."""
+        """Whether both are the same decision; values within the tolerance of a limit may fall on either side."""
         return self.chosen(one) == self.chosen(other)
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What tolerances of each column are to be multiplied with: 1 for probabilities.
+        """The factor for the tolerance of each column: 1 for probabilities.
 
         Args:
             values: float32 array of shape (rows, columns): answers as they are expected.
@@ -85,11 +85,11 @@ class Answer:
         return np.ones(values.shape[1], np.float32)
 
     def decision(self, values: npt.NDArray[np.float32], labels: Sequence[str]) -> str:
-        """The answer as one text: the class, or the tags with a bar between them; empty where it is scores."""
+        """The answer as one text: the class, or the tags separated by bars; empty for scores."""
         return BAR.join(labels[column] for column in self.chosen(values))
 
     def record(self) -> dict[str, Any]:
-        """The same as JSON's types: `kind`, and what only this kind has."""
+        """The same as JSON's types: `kind`, and the fields of this kind."""
         return {"kind": self.kind, **{name: list(value) for name, value in dataclasses.asdict(self).items()}}
 
 
@@ -103,7 +103,7 @@ class OneClass(Answer):
 
 
 ONE_CLASS: Final = OneClass()
-"""What a spec means that says nothing of its answer."""
+"""The kind of a spec that does not name its kind."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,10 +121,10 @@ class YesNo(Answer):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tags(Answer):
-    """Any number of tags: each has a probability of its own.
+    """Any number of tags, each with its own probability.
 
     Attributes:
-        thresholds: For each tag the probability from which on it counts, above 0, at most 1.
+        thresholds: For each tag the least probability at which it counts, above 0, at most 1.
 
     Raises:
         ContractError: A threshold out of range.
@@ -147,7 +147,7 @@ class Tags(Answer):
     def check(self, labels: Sequence[str]) -> None:
         _check_count("thresholds", self.thresholds, labels)
         if barred := [label for label in labels if BAR in label]:
-            raise ContractError(f"Expected tags without {BAR!r}, which stands between them. Received: {barred[0]!r}")
+            raise ContractError(f"Expected tags without {BAR!r}, which separates them. Received: {barred[0]!r}")
 
     def chosen(self, values: npt.NDArray[np.float32]) -> tuple[int, ...]:
         # As float32, which the graph compares with.
@@ -164,10 +164,10 @@ class Scores(Answer):
     """One or more numbers.
 
     Attributes:
-        units: Of each score; empty for one without a unit.
+        units: The unit of each score; empty for a score without one.
 
     Raises:
-        ContractError: A unit that is no string.
+        ContractError: A unit that is not a string.
     """
 
     kind: ClassVar[str] = "scores"
@@ -191,7 +191,7 @@ class Scores(Answer):
         return ()
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The largest of each column, whatever its unit."""
+        """The largest of each column, in the column's unit."""
         largest: npt.NDArray[np.float32] = np.abs(values).max(axis=0, initial=np.finfo(np.float32).tiny)
         return largest
 
@@ -206,7 +206,7 @@ def answer_from_record(record: Mapping[str, Any]) -> Answer:
     """Reads what `Answer.record` made.
 
     Raises:
-        ContractError: A kind that this release does not know, or a key missing or of the wrong type.
+        ContractError: A kind that this release does not know, a missing key, or a key of the wrong type.
     """
     kind = take(record, "kind", str)
     if kind not in ANSWERS:
@@ -219,12 +219,12 @@ def answer_from_record(record: Mapping[str, Any]) -> Answer:
 
 
 def normal_name(text: str) -> str:
-    """A label without the spaces around it, in NFC: the same characters are the same label, however they were typed."""
+    """A label without surrounding spaces, in NFC, so that labels that look the same are the same."""
     return unicodedata.normalize("NFC", text.strip())
 
 
 def score_of_column(column: str) -> tuple[str, str]:
-    """Name and unit of the score that a column of a manifest has, such as `price [EUR]`; no unit is empty."""
+    """Name and unit of a score from the name of its column, such as `price [EUR]`; without a unit, it is empty."""
     match = _WITH_UNIT.fullmatch(column.strip())
     return (normal_name(match[1]), normal_name(match[2])) if match else (normal_name(column), "")
 

@@ -1,4 +1,4 @@
-"""The part of the contract that says how a clip becomes an image. Pure data, as `duoserve.contract`."""
+"""The part of the contract that defines how a clip becomes an image. Pure data, like all of `duoserve.contract`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["AudioSpec"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AudioSpec:
-    """How a clip becomes the `image` input: its log-mel spectrogram, a row a mel band, a column a frame.
+    """How a clip becomes the `image` input: its log-mel spectrogram: rows are mel bands, columns are frames.
 
     `image_height` is the number of bands, from `low_hz` (the last row) to `high_hz` (the first);
-    `image_width` is the number of frames. A clip is as long as these frames reach; shorter
-    recordings are followed by silence, longer ones cut. The three channels are equal.
+    `image_width` is the number of frames. A clip has the length of these frames; shorter
+    recordings are padded with silence, longer ones cut. The three channels are equal.
 
     Attributes:
         sample_rate: Samples a second; other recordings are resampled.
@@ -26,7 +26,7 @@ class AudioSpec:
         hop: Samples from the start of a frame to that of the next.
         low_hz: Where the lowest band begins.
         high_hz: Where the highest band ends.
-        range_db: What is this far below the loudest cell of the clip, or further, is black.
+        range_db: Cells this far below the loudest cell of the clip, or further, are black.
 
     Raises:
         ContractError: A value out of range.
@@ -53,7 +53,7 @@ class AudioSpec:
         return 1 << (self.window - 1).bit_length()
 
     def clip_samples(self, frames: int) -> int:
-        """How many samples so many frames reach over."""
+        """The number of samples that this number of frames covers."""
         return (frames - 1) * self.hop + self.window
 
     def band_edges(self, bands: int) -> list[float]:
@@ -62,7 +62,7 @@ class AudioSpec:
         Evenly spaced on the mel scale, 2595 log10(1 + hertz / 700).
 
         Raises:
-            ContractError: So many bands that one holds no frequency of the Fourier transform.
+            ContractError: Too many bands: one holds no frequency of the Fourier transform.
         """
         low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (self.low_hz, self.high_hz))
         edges = [
@@ -73,7 +73,7 @@ class AudioSpec:
             if (math.floor(begin / step) + 1) * step >= end:
                 raise ContractError(
                     f"Expected fewer rows (mel bands) or a longer window: none of {bands} bands may be narrower than"
-                    f" the {step:g} Hz that {self.fft_length} samples tell apart. Received: {begin:.0f} to {end:.0f} Hz"
+                    f" the {step:g} Hz that {self.fft_length} samples resolve. Received: {begin:.0f} to {end:.0f} Hz"
                 )
         return edges
 
@@ -82,6 +82,6 @@ class AudioSpec:
         """Reads the dictionary that `dataclasses.asdict` makes.
 
         Raises:
-            ContractError: A key missing, of the wrong type or out of range.
+            ContractError: A key that is missing, of the wrong type or out of range.
         """
         return cls(**{field.name: take(record, field.name, int) for field in dataclasses.fields(cls)})

@@ -1,4 +1,4 @@
-"""Values of JSON records, checked as they are taken out."""
+"""Values of JSON records, checked as they are read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["ContractError", "check_int", "head", "take", "take_base64", "take_st
 
 
 class ContractError(ValueError):
-    """A specification that is not one: not JSON, a key missing, a value out of range."""
+    """An invalid specification: not JSON, a missing key, a value out of range."""
 
 
 def take(record: Mapping[str, Any], key: str, kind: type) -> Any:
-    """The value of `key`, which has to be of this type."""
+    """The value of `key`, which must have this type."""
     value = record.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ContractError(f"Expected {key} of type {kind.__name__} in the PreprocessingSpec. Received: {value!r:.80}")
@@ -31,7 +31,7 @@ def take_strings(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def take_base64(record: Mapping[str, Any], key: str) -> bytes:
-    """The bytes that a string stands for."""
+    """The bytes that a string encodes."""
     text = take(record, key, str)
     try:
         return base64.b64decode(text, validate=True)
@@ -45,7 +45,7 @@ def head(text: str | bytes) -> str:
 
 
 def check_int(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Refuses what is no integer of this range."""
+    """Refuses values that are not integers in this range."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ContractError(f"Expected {name} to be an integer {limits}. Received: {value!r}")

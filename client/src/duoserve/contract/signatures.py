@@ -20,26 +20,26 @@ __all__ = [
 ]
 
 SERVING_DEFAULT: Final = "serving_default"
-"""Tensors in: preprocessed by the caller. Four times fewer bytes than float32 pixels."""
+"""Tensors in: preprocessed by the caller. A quarter of the bytes of float32 pixels."""
 
 SERVING_BYTES: Final = "serving_bytes"
 """Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages.
 
-A version whose tokenizer has no equal in TensorFlow Text has no such signature: `PreprocessingSpec.serving_bytes`."""
+A version whose tokenizer has no equivalent in TensorFlow Text lacks it: `PreprocessingSpec.serving_bytes`."""
 
 DESCRIBE: Final = "describe"
 """A dummy row in, the version's `PreprocessingSpec` as JSON out.
 
-The dummy row is there because a batching server refuses a signature without inputs.
+It takes a dummy row because a batching server refuses a signature without inputs.
 """
 
 EMBED: Final = "embed"
 """Tensors in, a vector out: the features where both inputs are joined. Of length 1: a dot product is a cosine."""
 
 EXPLAIN: Final = "explain"
-"""Tensors and a column of the answer in; by how much its value falls without each patch, word and input out.
+"""Tensors and a column of the answer in; how much its value falls without each patch, word and input out.
 
-`class_id` is the column of the class, tag or score, or -1 for the most probable one (of scores the first)."""
+`class_id` is the column of the class, tag or score, or -1 for the most probable one (or the first score)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class TensorSpec:
     Attributes:
         name: The key in the request or reply.
         dtype: numpy's name of the dtype, or "string".
-        shape: One entry a dimension; None where any size goes (only the batch dimension).
+        shape: One entry for each dimension; None for any size (only the batch dimension).
     """
 
     name: str
@@ -72,7 +72,7 @@ class SignatureSpec:
 
 
 def answer_tensor(spec: PreprocessingSpec, rows: int | None = None) -> TensorSpec:
-    """The output that has the answer of a model with this spec, for so many rows."""
+    """The output with the answer of a model with this spec, for this number of rows."""
     return TensorSpec(spec.answer.output, "float32", (rows, len(spec.labels)))
 
 

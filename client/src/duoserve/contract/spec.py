@@ -23,13 +23,13 @@ TEXT: Final = "text"
 """The inputs, as a caller names them. A model has two of them: an image or a clip, and text."""
 
 FORMAT: Final = 3
-"""Newest version of the JSON layout. A reader ignores keys it does not know and refuses a newer format."""
+"""Newest version of the JSON layout. A reader ignores unknown keys and refuses a newer format."""
 
 _SINCE: Final[Mapping[str, int]] = MappingProxyType(
     {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
 )
-"""The format that brought a key. Such a key is written only where it is not the default: every other
-spec keeps its digest, and can be read by an older client. One that has it tells that client to update."""
+"""The format that introduced a key. Such a key is written only if it is not the default, so every other
+spec keeps its digest and an older client can read it. With the key, its error asks for an update."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,35 +40,35 @@ class PreprocessingSpec:
         image_height: Rows of the `image` input, in pixels.
         image_width: Columns of the `image` input, in pixels.
         token_length: Length of a row of `tokens`; shorter texts are padded, longer ones cut.
-        tokenizer: A serialised SentencePiece model, or what `tokenizer_kind` says.
+        tokenizer: A serialised SentencePiece model, or another kind, see `tokenizer_kind`.
         labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
-        version: The servable version that carries this spec. Not part of `digest`: two
-            versions that preprocess alike have the same digest.
+        version: The servable version with this spec. Not part of `digest`: two
+            versions that preprocess in the same way have the same digest.
         optional: Which of "image" and "text" a caller may leave out, because the model was trained
             without them too (modality dropout); never both in one row. Empty: every row has both.
             A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
-            alone; in `serving_bytes` an empty byte string stands for either. An image that is
+            only; in `serving_bytes` an empty byte string means missing. An image that is
             black all over therefore counts as missing.
         audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
             in `optional` then means the clip. None: it takes images.
         background: Red, green and blue, 0-255, on which transparent pixels are composited. None: their alpha
             is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs. Always
             None where the model takes clips.
-        answer: What the model answers with: one class, unless it is said.
+        answer: The kind of answer; default: one class.
         embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
             signature. Not part of `digest` either, and no reason for a newer format: a client that
-            does not know of it prepares input and reads answers as before.
+            does not know it prepares input and reads answers as before.
         explain_grid: Rows and columns into which the signature `explain` divides the image; None where
             the version has no such signature. Not part of `digest` either.
-        tokenizer_kind: One of `duoserve.contract.TOKENIZERS`: what `tokenizer` is.
-        serving_bytes: Whether the version has the signature `serving_bytes`. It has not where the graph has no
-            operation that makes the tokenizer's ids of any text. Not part of `digest`.
+        tokenizer_kind: The kind of `tokenizer`, one of `duoserve.contract.TOKENIZERS`.
+        serving_bytes: Whether the version has the signature `serving_bytes`. It does not if the graph has no
+            operation that computes the tokenizer's ids for every text. Not part of `digest`.
 
     Raises:
         ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
-            unknown optional input, a background of other numbers, more mel bands than the clip's windows tell
-            apart, labels that do not fit the answer.
+            unknown optional input, an invalid background, more mel bands than the clip's windows can
+            resolve, labels that do not fit the answer.
     """
 
     image_height: int
@@ -130,14 +130,14 @@ class PreprocessingSpec:
 
     def _check_background(self, background: Any) -> None:
         if not isinstance(background, tuple) or len(background) != 3 or self.audio is not None:
-            expected = "(red, green, blue), of images alone"
+            expected = "(red, green, blue), for images only"
             raise ContractError(f"Expected background to be {expected}. Received: {background!r:.80}")
         for colour in background:
             check_int("each colour of background", colour, 0, 255)
 
     @property
     def medium(self) -> str:
-        """What the model takes beside text: IMAGE or AUDIO."""
+        """The model's input beside text: IMAGE or AUDIO."""
         return IMAGE if self.audio is None else AUDIO
 
     @property
@@ -147,7 +147,7 @@ class PreprocessingSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that decides how input is prepared and answers are read."""
+        """SHA-256 (hex) of everything that determines how input is prepared and answers are read."""
         return _digest(self._content())
 
     def _content(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class PreprocessingSpec:
         return content
 
     def _extras(self) -> dict[str, Any]:
-        """What is written beside the content, where it is not the default: signatures that not every version has."""
+        """Fields beside the content, written unless they are the default: the optional signatures."""
         extras: dict[str, Any] = {}
         if self.embedding_length:
             extras["embedding_length"] = self.embedding_length
@@ -183,7 +183,7 @@ class PreprocessingSpec:
         return extras
 
     def to_json(self) -> str:
-        """One line of JSON with `format`, `version`, `digest`, the content and what there is beside it."""
+        """One line of JSON with `format`, `version`, `digest`, the content and the optional fields."""
         content, extras = self._content(), self._extras()
         needed = max(_SINCE.get(key, 1) for key in (*content, *extras))
         record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **extras}
@@ -194,8 +194,8 @@ class PreprocessingSpec:
         """Reads what `to_json` wrote.
 
         Raises:
-            ContractError: Not JSON, a newer format, a key missing or of the wrong type, or
-                a digest that does not fit the content.
+            ContractError: Not JSON, a newer format, a key that is missing or of the wrong type, or
+                a digest that does not match the content.
         """
         try:
             record = json.loads(text)

@@ -1,4 +1,4 @@
-"""Kinds of tokenizers, and how one travels in a spec. Pure data, as `duoserve.contract`."""
+"""Kinds of tokenizers, and how a spec contains one. Pure data, like all of `duoserve.contract`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from duoserve.contract.records import ContractError
 __all__ = ["BPE", "SENTENCEPIECE", "TOKENIZERS", "UNIGRAM", "WORDPIECE", "pack_tokenizer", "unpack_tokenizer"]
 
 SENTENCEPIECE: Final = "sentencepiece"
-"""A serialised SentencePiece model, as it is."""
+"""A serialised SentencePiece model, unchanged."""
 
 WORDPIECE: Final = "wordpiece"
 BPE: Final = "bpe"
 UNIGRAM: Final = "unigram"
-"""These three are a `tokenizer.json` of Hugging Face's library `tokenizers`, of a model of this type, packed."""
+"""These three are a packed `tokenizer.json` of Hugging Face's library `tokenizers`, with a model of this type."""
 
 TOKENIZERS: Final = (SENTENCEPIECE, WORDPIECE, BPE, UNIGRAM)
 
-_LARGEST: Final = 1 << 28  # bytes of a tokenizer.json: a bomb is refused before it is unpacked
+_LARGEST: Final = 1 << 28  # bytes of a tokenizer.json: a decompression bomb is refused before it is unpacked
 
 
 def pack_tokenizer(text: str) -> bytes:
@@ -31,7 +31,7 @@ def unpack_tokenizer(data: bytes) -> str:
     """What `pack_tokenizer` packed.
 
     Raises:
-        ContractError: It is not that.
+        ContractError: It is not a packed tokenizer.json.
     """
     unpacker = zlib.decompressobj()
     try:

@@ -1,1 +1,1 @@
-"""From an image, a clip or a text to the numbers that a model takes. Its twin in TensorFlow is `export/graph`."""
+"""From an image, a clip or a text to a model's input tensors. Its twin in TensorFlow is `export/graph`."""

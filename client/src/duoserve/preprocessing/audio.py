@@ -1,7 +1,7 @@
-"""A clip as an image of its spectrum: what a model that takes audio sees, exactly as its own graph makes it.
+"""A clip as an image of its spectrum, which a model of clips sees, exactly as in its own graph.
 
 WAV, FLAC and OGG files (as a path, bytes or a file object) and arrays of samples are mixed to one
-channel, resampled, cut or followed by silence, and drawn as a log-mel spectrogram, in float64
+channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram, in float64
 throughout: the uint8 pixels are those of `serving_bytes`, within 1 level.
 """
 
@@ -27,13 +27,13 @@ __all__ = ["MOST_SAMPLES", "AudioSource", "Clip", "Spectrogram", "as_clip", "enc
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """A recording, in place of an image: `predict(Clip("word.wav"), text)`, or an item of a batch.
+    """A recording, in place of an image: `predict(Clip("word.wav"), text)`, or in a row of a batch.
 
     Attributes:
         source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape
             (frames,) or (frames, channels): float32 or float64 from -1 to 1, int16, int32, or
             uint8 with silence at 128.
-        sample_rate: Of an array: frames a second, 4,000 to 192,000. A file says it itself.
+        sample_rate: For an array: frames a second, 4,000 to 192,000. A file has its own.
     """
 
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] = dataclasses.field(
@@ -59,14 +59,14 @@ AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryvie
 
 _BITS: Final[dict[str, int | None]] = {"uint8": 8, "int16": 16, "int32": 32, "float32": None, "float64": None}
 _QUIET: Final = 1e-6
-"""Power of a tone at -60 dB. Clips that are not even that loud anywhere are not drawn as if they were."""
+"""Power of a tone at -60 dB. Clips that stay below it are drawn darker."""
 
 
 def as_clip(source: AudioSource) -> Clip:
     """The source as a Clip.
 
     Raises:
-        InvalidInput: An array, which does not say its rate.
+        InvalidInput: An array, which has no rate.
     """
     if isinstance(source, np.ndarray):
         raise InvalidInput("Expected samples of audio with their rate, Clip(samples, sample_rate). Received: an array")
@@ -74,19 +74,19 @@ def as_clip(source: AudioSource) -> Clip:
 
 
 class Spectrogram:
-    """Draws the log-mel spectrograms of one AudioSpec. Also what the graph takes its constants from.
+    """Computes the log-mel spectrograms of one AudioSpec. The graph takes its constants from here.
 
     Attributes:
-        spec: Where the numbers are from.
+        spec: The AudioSpec.
         bands: Rows of the image.
         frames: Columns of the image.
         length: Samples of a clip.
         window: float64 array of shape (spec.window,): a Hann window.
         filters: float64 array of shape (fft_length // 2 + 1, bands): power of the transform to that
             of the bands, highest first. A tone from -1 to 1 in the middle of a band has power 1.
-        least: Power that is drawn black, as a share of the loudest.
-        levels: Levels of grey for a natural logarithm.
-        quiet: Power that the loudest cell counts as at least.
+        least: Power that becomes black, as a share of the loudest.
+        levels: Grey levels for each unit of the natural logarithm.
+        quiet: Least power that the loudest cell counts as.
     """
 
     def __init__(self, spec: AudioSpec, bands: int, frames: int) -> None:

@@ -1,4 +1,4 @@
-"""What the readers of JPEG, PNG and WebP headers share. Twin: `export/graph/image_headers.py`, with the same errors.
+"""Common parts of the JPEG, PNG and WebP header readers. Twin: `export/graph/image_headers.py`, with its errors.
 
 A file is read twice: by a check of our own, which is pure Python here and graph operations there,
 and then by a decoder. The check refuses what is too large, animated, or read differently by the
@@ -30,10 +30,10 @@ Background = tuple[int, int, int]
 """Red, green and blue, 0-255, under transparent pixels."""
 
 MAX_PIXELS: Final = 89_478_485
-"""More is refused as a decompression bomb. Pillow's own limit: 256 MiB of RGB."""
+"""More pixels are refused as a decompression bomb. Pillow's own limit: 256 MiB of RGB."""
 
 MAX_PARTS: Final = 20_000
-"""Segments or chunks of a file: the graph looks at each, and each costs some microseconds."""
+"""Most segments or chunks of a file: the graph reads each, which takes some microseconds."""
 
 OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"GIF8", "a GIF"),
@@ -74,7 +74,7 @@ class Refused:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """What the headers of an encoded image hold. A subclass for each format decodes.
+    """The headers of an encoded image. A subclass for each format decodes.
 
     Attributes:
         height: Rows as stored, before the EXIF orientation.
@@ -122,16 +122,16 @@ class EncodedImage:
 
 
 def broken(kind: str, what: str) -> InvalidInput:
-    """The error for a file that is no whole JPEG, PNG or WebP."""
+    """The error for a file that is not a whole JPEG, PNG or WebP."""
     return InvalidInput(f"Expected image to be a whole {kind}. Received: {what}")
 
 
 def decode_ratio(height: int, width: int, target_height: int, target_width: int) -> int:
-    """By how much a JPEG is shrunk while it is decoded: 1, 2, 4 or 8.
+    """The ratio by which a JPEG is shrunk while it is decoded: 1, 2, 4 or 8.
 
     The largest ratio that leaves the shorter side at least twice as long as the longer side
     of the target, so that the antialiased resize that follows still averages over several pixels.
-    Both sides count alike: the answer is the same before and after a rotation.
+    Both sides are treated equally: the result is the same before and after a rotation.
     Client and graph use this one rule; Pillow's `draft` and `tf.io.decode_jpeg(ratio=…)`
     then give identical pixels.
     """

@@ -1,4 +1,4 @@
-"""Images of every kind to upright RGB. Twin: `export/graph/images.py`, pixel by pixel the same.
+"""Images of every kind to upright RGB. Twin: `export/graph/images.py`, with identical pixels.
 
 Of one file, `inspect` reads the headers and `decode` the pixels; a request sends the file or the pixels.
 """
@@ -54,7 +54,7 @@ def read_encoded(source: Any) -> bytes | None:
 
 
 def inspect(data: bytes) -> EncodedImage:
-    """What the headers of an encoded image hold.
+    """The headers of an encoded image.
 
     Raises:
         InvalidInput: Not a JPEG, PNG or WebP; truncated, animated, of a rare kind that decoders
@@ -119,7 +119,7 @@ def as_pil(source: Any, background: Background | None) -> Image.Image:
 
 
 def check_array(array: npt.NDArray[Any]) -> None:
-    """Refuses arrays that are no image.
+    """Refuses arrays that are not images.
 
     Raises:
         InvalidInput: Of another dtype or shape, or of too many pixels.

@@ -57,7 +57,7 @@ class JpegImage(EncodedImage):
     def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
 
-        # Pillow refuses some files for metadata that no decoder needs, and reads some as another format.
+        # Pillow refuses some files because of metadata that no decoder needs, and reads some as another format.
         plain = b"".join([data[start:end] for start, end in self.kept])
         with Image.open(io.BytesIO(plain), formats=("JPEG",)) as image:
             if target is not None:
@@ -88,7 +88,7 @@ def read_jpeg(data: bytes) -> JpegImage:
     while True:
         marker, start = _next_marker(data, position, _MARKER)
         if marker == _EOI and scans:
-            kept.append((first_scan, start))  # what follows is another image, or a film
+            kept.append((first_scan, start))  # the rest is another image, or a video
             break
         if marker == _TEM or 0xD0 <= marker <= 0xD7:
             position = start
@@ -125,7 +125,7 @@ def read_jpeg(data: bytes) -> JpegImage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Frame:
-    """What a frame header holds."""
+    """The content of a frame header."""
 
     progressive: bool
     height: int
@@ -191,7 +191,7 @@ def _segment_end(data: bytes, marker: int, start: int) -> int:
 
 
 def _is_needed(data: bytes, marker: int, start: int, end: int) -> bool:
-    """Whether the decoder needs a segment: two of the metadata decide on the colours."""
+    """Whether the decoder needs a segment: two kinds of metadata determine the colours."""
     if marker == _APP0:
         return data.startswith(b"JFIF\0", start) and end - start >= 14
     if marker == _APP14:

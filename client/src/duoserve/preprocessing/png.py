@@ -1,8 +1,8 @@
 """PNG files: read chunk by chunk as libpng does, then decoded by Pillow. Twin: `export/graph/png.py`.
 
 Pillow and libpng, which TensorFlow uses, differ in what they refuse: metadata that Pillow finds too
-large or damaged, checksums that it does not look at. So Pillow is given a file of the chunks alone that
-have pixels, and the checks are those of libpng.
+large or damaged, checksums that it does not check. So Pillow gets a file with only the chunks that have
+pixels, and the checks are those of libpng.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _READ_AT_ONCE: Final = 8192
 """libpng's buffer for compressed data."""
 
 _SMALL: Final = 1 << 16
-"""Up to so many bytes of pixels, decompressing them here costs less than to look whether it has to be done."""
+"""Up to this many bytes of pixels, decompressing them here is cheaper than checking whether it is necessary."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,15 +97,15 @@ class PngImage(EncodedImage):
         head = [_chunk(b"IHDR", self.header)]
         if self.colour == _PALETTE:
             head.append(_chunk(b"PLTE", self._opaque_palette(background)))
-        is_interlaced = self.header[12]
-        if not is_interlaced and self._size > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
+        is_plain = not self.header[12] and not self._forgets(data)
+        if is_plain and self._size > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
             compressed = b"".join([data[start:end] for start, end in self.pixels])
             with contextlib.suppress(Exception):
                 return self._quickly(head, compressed)
         return _open(head, zlib.compress(self._decompressed(data), 0))
 
     def _quickly(self, head: list[bytes], compressed: bytes) -> Image.Image:
-        """Lets Pillow decompress. Asked for one more row, it reads to the checksum, and takes its absence for zeros.
+        """Lets Pillow decompress. Asked for one more row, it reads up to the checksum, and reads zeros without one.
 
         Raises:
             Exception: The file may be damaged.
@@ -121,7 +121,7 @@ class PngImage(EncodedImage):
     def _decompressed(self, data: bytes) -> bytes:
         """The rows, before their filters are undone, where libpng would read them.
 
-        What it finds wrong after the last row is an error only in the buffer that has the end of that row.
+        Damage after the last row is an error only in the buffer with the end of that row.
 
         Raises:
             InvalidInput: Fewer rows than there should be, or damaged ones.
@@ -132,10 +132,12 @@ class PngImage(EncodedImage):
             for at in range(start, end, _READ_AT_ONCE)
         )
         stream = zlib.decompressobj(wbits=0)
-        rows = bytearray()
+        rows, end = bytearray(), 0
         try:
-            while len(rows) < self._size and not stream.eof:
-                rows += stream.decompress(stream.unconsumed_tail or next(pieces), self._size - len(rows))
+            for length in self._lengths if self._forgets(data) else [self._size]:
+                end += length
+                while len(rows) < end and not stream.eof:
+                    rows += stream.decompress(stream.unconsumed_tail or next(pieces), end - len(rows))
             if len(rows) < self._size:
                 raise broken("PNG", "one with fewer rows than its header")
             while not stream.eof:
@@ -148,17 +150,30 @@ class PngImage(EncodedImage):
             raise broken("PNG", "one whose pixels are damaged or incomplete") from error
         return bytes(rows)
 
+    def _forgets(self, data: bytes) -> bool:
+        """Whether the pixels declare a window in which not all of them fit, nor all that zlib can refer to.
+
+        libpng decompresses row by row and refuses references beyond the window, which Pillow follows.
+        """
+        first = next((data[start] for start, end in self.pixels if end > start), 0)
+        return 256 << (first >> 4) < min(self._size, 1 << 15)
+
     @property
     def _size(self) -> int:
         """How many bytes all rows have, each with its filter."""
+        return sum(self._lengths)
+
+    @property
+    def _lengths(self) -> list[int]:
+        """How many bytes each row has, with its filter."""
         bits = self.depth * _CHANNELS[self.colour]
         passes = _PASSES if self.header[12] else ((0, 0, 1, 1),)
-        total = 0
+        lengths = []
         for row, column, down, across in passes:
             columns = -(-(self.width - column) // across)
             if columns > 0:
-                total += max(-(-(self.height - row) // down), 0) * (-(-columns * bits // 8) + 1)
-        return total
+                lengths += [-(-columns * bits // 8) + 1] * -(-(self.height - row) // down)
+        return lengths
 
     def _opaque_palette(self, background: Background | None) -> bytes:
         colours: npt.NDArray[np.uint8] = np.zeros((256, 3), np.uint8)  # a pixel beyond the palette is black
@@ -189,7 +204,7 @@ class PngImage(EncodedImage):
         pixels = np.asarray(image)
         if self.colour == _GREY:
             return Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))
-        if self.depth == 16:  # Pillow keeps the upper bytes; the lower ones come when it is told another order
+        if self.depth == 16:  # Pillow keeps the upper bytes; with another byte order it returns the lower ones
             head, rows = [_chunk(b"IHDR", self.header)], zlib.compress(self._decompressed(data), 0)
             pixels = pixels.astype(np.uint16) << 8 | np.asarray(_open(head, rows, "RGB;16L"))
         return Image.fromarray(np.where((pixels == key).all(-1), 0, 255).astype(np.uint8))
@@ -287,7 +302,7 @@ def _palette(content: bytes, depth: int, colour: int) -> bytes:
 
 
 def _fits(length: int, colour: int, colours: int) -> bool:
-    """Whether a chunk tRNS of this length counts."""
+    """Whether a chunk tRNS of this length is used."""
     return length == {_GREY: 2, _RGB: 6}.get(colour) or (colour == _PALETTE and 0 < length <= colours)
 
 
@@ -296,7 +311,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _open(head: list[bytes], compressed: bytes, layout: str | None = None) -> Image.Image:
-    """Pillow's image of a PNG with these chunks. `layout`: how it is told that the bytes lie."""
+    """Pillow's image of a PNG with these chunks. `layout`: the order of the bytes, for Pillow."""
     from PIL import Image
 
     plain = b"".join([PNG, *head, _chunk(b"IDAT", compressed), _chunk(b"IEND", b"")])
@@ -309,7 +324,7 @@ def _open(head: list[bytes], compressed: bytes, layout: str | None = None) -> Im
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The upper bytes of a grey image of 16 bits; other images as they are."""
+    """The upper bytes of a 16-bit grey image; other images unchanged."""
     from PIL import Image
 
     if not image.mode.startswith("I;16"):

@@ -1,4 +1,4 @@
-"""Raw input to the tensors of one model version, exactly as the model's own graph does it.
+"""From raw input to the tensors of one model version, exactly as in the model's own graph.
 
 Images: JPEG, PNG and WebP (as a path, bytes or a file object), numpy arrays and Pillow images
 become uint8 pixels, the same as in `serving_bytes`; where the model takes clips instead,
@@ -28,10 +28,10 @@ __all__ = ["Preprocessor"]
 
 
 class Preprocessor:
-    """Prepares raw input for the versions that carry `spec`. Safe for many threads.
+    """Prepares raw input for the versions with `spec`. Thread-safe.
 
     Attributes:
-        spec: The specification that it follows.
+        spec: The specification.
         digest: `spec.digest`, computed once.
     """
 
@@ -52,12 +52,12 @@ class Preprocessor:
         the spec, or dropped where it has none; grey and palette images become RGB, 16-bit PNGs keep
         the upper byte, CMYK JPEGs are converted as TensorFlow does it. A JPEG much larger than the
         model's input is shrunk while it is decoded (`image_headers.decode_ratio`).
-        A PIL image is taken as the pixels it has, turned as its `info["exif"]` asks.
+        Of a PIL image its pixels are used, turned by its `info["exif"]`.
 
         Raises:
             InvalidInput: Another format, an animated, truncated or broken image, more than
                 89 megapixels, an array of another shape or dtype, None where an image is needed,
-                an image where the spec takes audio, or the other way round.
+                an image where the spec takes audio, or the reverse.
         """
         if source is None:
             self._check_optional(IMAGE)
@@ -76,8 +76,8 @@ class Preprocessor:
     def audio(self, source: AudioSource) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), grey, 0-255: the spectrogram of a clip.
 
-        The channels are mixed, the clip is resampled, cut at the end or followed by silence, as
-        `spec.audio` says, and drawn with high tones above and the loudest white.
+        By `spec.audio`, the channels are mixed, the clip is resampled, and cut at the end or padded
+        with silence; high tones are at the top, and the loudest cell is white.
 
         Raises:
             InvalidInput: Not a WAV, FLAC or OGG, a truncated or broken one, without samples, of
@@ -141,7 +141,7 @@ class Preprocessor:
         return self._tokenizer
 
     def no_text(self) -> npt.NDArray[np.int32]:
-        """The row of tokens that `explain` takes for the text being left out: a missing one, or one without words."""
+        """The row of tokens that stands for a left-out text in `explain`: a missing one, or one without words."""
         return self.tokens(None if TEXT in self.spec.optional else "")
 
     @property
@@ -150,7 +150,7 @@ class Preprocessor:
         return self.tokenizer.words
 
     def words(self, text: str) -> list[tuple[int, int, int]]:
-        """Where the words of a text are, in order: first character, the one after the last, first token.
+        """The positions of the words of a text, in order: first character, the one after the last, first token.
 
         A word that is cut, because it is beyond `token_length` tokens, has -1 as its token.
         """
@@ -177,7 +177,7 @@ class Preprocessor:
 
     def _check_optional(self, name: str) -> None:
         if name not in self.spec.optional:
-            raise InvalidInput(f"Expected {name}: the model was trained with it always. Received: None")
+            raise InvalidInput(f"Expected {name}: the model was always trained with it. Received: None")
 
     @functools.cached_property
     def _spectrogram(self) -> Spectrogram:
@@ -186,4 +186,4 @@ class Preprocessor:
 
     def _check_medium(self, medium: str) -> None:
         if self.spec.medium != medium:
-            raise InvalidInput(f"Expected {self.spec.medium}, as the model takes that. Received: {medium}")
+            raise InvalidInput(f"Expected {self.spec.medium}, which the model takes. Received: {medium}")

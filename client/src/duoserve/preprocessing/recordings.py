@@ -1,4 +1,4 @@
-"""Recordings: what kind of file they are, what their headers say, and the samples of their beginning.
+"""Recordings: the kind of file, the headers, and the first samples.
 
 WAV is read here; FLAC and OGG (Vorbis, Opus) by soundfile, an optional part of the client.
 """
@@ -17,7 +17,7 @@ from duoserve.preprocessing.wav import EncodedAudio, check_format, inspect_wav, 
 __all__ = ["MOST_SAMPLES", "check_length", "decode_audio", "inspect_audio"]
 
 MOST_SAMPLES: Final = 57_600_000
-"""10 minutes of stereo at 48 kHz. More is refused: a model hears the first seconds of a recording."""
+"""10 minutes of stereo at 48 kHz. More is refused: a model uses the first seconds of a recording."""
 
 _UNKNOWN_LENGTH: Final = 1 << 62  # libsndfile's SF_COUNT_MAX and above
 
@@ -64,7 +64,7 @@ def inspect_audio(data: bytes) -> EncodedAudio:
 
 
 def check_length(frames: int, channels: int) -> None:
-    """Refuses what is too long to be meant for a model of clips."""
+    """Refuses recordings that are too long for a model of clips."""
     if frames * channels > MOST_SAMPLES:
         raise InvalidInput(
             f"Expected audio of at most {MOST_SAMPLES} samples, 10 minutes of stereo at 48 kHz."
@@ -75,7 +75,7 @@ def check_length(frames: int, channels: int) -> None:
 def decode_audio(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
     """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
 
-    Nothing after them is decoded, so a small file that holds hours of silence costs nothing.
+    Nothing after them is decoded, so a small file with hours of silence is harmless.
 
     Raises:
         InvalidInput: A recording that is broken, or cut, within these frames; floats that are not finite.
@@ -105,12 +105,12 @@ def _inspect_by_library(data: bytes, kind: Literal["FLAC", "OGG"]) -> EncodedAud
     if frames == 0:
         raise InvalidInput(f"Expected audio to have samples. Received: {kind} without any")
     if frames >= _UNKNOWN_LENGTH:
-        raise InvalidInput(f"Expected audio that says its length. Received: {kind} that was written into a pipe")
+        raise InvalidInput(f"Expected audio with a length in its header. Received: {kind} written into a pipe")
     return EncodedAudio(kind, rate, channels, frames)
 
 
 def _check_last_page(data: bytes) -> None:
-    """OGG has no length, but marks its last page: libsndfile takes one that was cut for a shorter one."""
+    """OGG has no length, but marks its last page; libsndfile would read a cut file as a shorter one."""
     last = data.rfind(b"OggS")
     page = data[last : last + 27]
     segments = data[last + 27 : last + 27 + page[26]] if len(page) == 27 else b""

@@ -1,7 +1,7 @@
 """From one sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
 
-Any pair of rates works, and the result depends on nothing else: for each sample of the result the
-source is read at its very time, through a low-pass filter below half of the lower rate.
+Any pair of rates works: for each sample of the result the source is read at exactly that time,
+through a low-pass filter below half of the lower rate.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy.typing as npt
 __all__ = ["ROLL_OFF", "ZERO_CROSSINGS", "Rates", "resample"]
 
 ZERO_CROSSINGS: Final = 16
-"""Of the sinc on each side, where its window ends: the more, the steeper the filter."""
+"""Zero crossings of the sinc on each side up to the end of its window: with more, the filter is steeper."""
 
 ROLL_OFF: Final = 0.945
-"""Where the filter is half down, as a share of half of the lower rate: the rest is for its slope."""
+"""The filter's half-amplitude frequency, as a share of half of the lower rate; the rest is for its slope."""
 
 _BLOCK: Final = 1024  # phases at a time: their weights, for the highest rate, are 5 MB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rates:
-    """What follows from the rates of source and result.
+    """The parameters of the filter for the rates of source and result.
 
     Attributes:
         source: Samples a second.
@@ -58,7 +58,7 @@ def resample(samples: npt.NDArray[np.float64], rates: Rates, length: int) -> npt
 
     Args:
         samples: float64 array of shape (any,), at `rates.source`.
-        rates: From what to what.
+        rates: The rates.
         length: Samples of the result.
     """
     if rates.source == rates.target:
@@ -74,7 +74,7 @@ def resample(samples: npt.NDArray[np.float64], rates: Rates, length: int) -> npt
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach)
     taps = np.arange(1 - reach, reach + 1)
     result = np.empty(length)
-    # Every `up`-th sample lies alike between two of the source: these share their weights.
+    # Every `up`-th sample has the same position between two of the source, so these share their weights.
     phases = min(up, length)
     for start in range(0, phases, _BLOCK):
         phase = np.arange(start, min(start + _BLOCK, phases))

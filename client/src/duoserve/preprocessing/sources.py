@@ -1,4 +1,4 @@
-"""What a caller gives in place of a file: a path, bytes, a file object."""
+"""The sources of a file: a path, bytes, a file object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_bytes(source: Any, name: str, others: str) -> bytes:
     Args:
         source: What the caller gave.
         name: The input, for errors.
-        others: What else it may be, for errors: ", an array or …".
+        others: Other possible sources, for errors: ", an array or …".
 
     Raises:
         InvalidInput: A file that can't be read, or a source of no known kind.
@@ -31,7 +31,7 @@ def read_bytes(source: Any, name: str, others: str) -> bytes:
             return Path(os.fsdecode(source)).read_bytes()
         readable = hasattr(source, "read")
         data = source.read() if readable else None
-    except Exception as error:  # a source of the caller's own making raises what it likes
+    except Exception as error:  # the caller's own source can raise anything
         received = str(error) if isinstance(error, OSError) and str(error) else repr(error)
         raise InvalidInput(f"Expected {name} to be a readable file. Received: {received:.300}") from error
     if isinstance(data, bytes):

@@ -1,7 +1,7 @@
 """WAV files: their headers, their samples, and how to write one. Pure: bytes in, numbers out.
 
-The graph of a model that takes clips reads WAV by the same rules (`export/graph/wav.py`): whoever
-changes one changes both.
+The graph of a model that takes clips reads WAV by the same rules (`export/graph/wav.py`): change
+both together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LARGEST_SAMPLE: Final = float(1 << 31)
 """Of floats, which should be from -1 to 1, but are 16 or 32-bit numbers in some files. The level is relative."""
 
 UNKNOWN_SIZE: Final = 0x7FFF_0000
-"""What writes into a pipe can't know the size of its data, and says this or more: then they go to the end."""
+"""A writer into a pipe can't know the size of its data, and writes this or more: then the data go to the end."""
 
 CODINGS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
     {(1, 8): "uint8", (1, 16): "int16", (1, 24): "int24", (1, 32): "int32", (3, 32): "float32", (3, 64): "float64"}
@@ -59,7 +59,7 @@ _OTHER_TAGS: Final = MappingProxyType({2: "ADPCM", 6: "A-law", 7: "mu-law", 17: 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    """What the headers of a recording say.
+    """The headers of a recording.
 
     Attributes:
         format: "WAV", "FLAC" or "OGG".
@@ -125,7 +125,7 @@ def inspect_wav(data: bytes) -> EncodedAudio:
 
 
 def check_format(sample_rate: int, channels: int) -> None:
-    """Refuses a rate or a number of channels that no recording of speech has."""
+    """Refuses rates and numbers of channels out of range."""
     low, high = SAMPLE_RATES
     if not low <= sample_rate <= high:
         raise InvalidInput(f"Expected audio of {low} to {high} samples a second. Received: {sample_rate}")
@@ -150,13 +150,13 @@ def wav_samples(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[np
 
 
 def scaled(numbers: npt.NDArray[Any], bits: int | None) -> npt.NDArray[np.float64]:
-    """Integers of so many bits, or floats (None), as float64 from -1 to 1.
+    """Integers of this number of bits, or floats (None), as float64 from -1 to 1.
 
     Raises:
         InvalidInput: Floats that are not finite, or far too large.
     """
     if bits is None:
-        if not np.abs(numbers).max(initial=0) <= LARGEST_SAMPLE:  # not a number is neither
+        if not np.abs(numbers).max(initial=0) <= LARGEST_SAMPLE:  # also refuses NaN
             raise InvalidInput(f"Expected audio of finite numbers up to {LARGEST_SAMPLE:.0f}. Received: others")
         return numbers.astype(np.float64)
     offset = 128 if bits == 8 else 0  # 8-bit samples alone are unsigned
@@ -167,7 +167,7 @@ def write_wav(samples: npt.NDArray[np.float64], sample_rate: int) -> bytes:
     """A WAV of 16-bit integers.
 
     Args:
-        samples: float64 array of shape (frames, channels); what is beyond -1 to 1 is cut off.
+        samples: float64 array of shape (frames, channels); clipped to -1 to 1.
         sample_rate: Samples a second.
     """
     numbers = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")

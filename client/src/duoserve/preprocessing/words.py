@@ -1,6 +1,6 @@
-"""Which tokens make a word: what `explain` leaves out together, in the graph, and what is coloured together here.
+"""The tokens of each word, which `explain` leaves out together in the graph, and the client colours together.
 
-Pure: numbers in, numbers out. The rule is the contract of the graph too, which gets it as tables.
+Pure: numbers in, numbers out. The graph follows the same rule, which it gets as tables.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 __all__ = ["WordRule", "is_written_without_spaces"]
 
-# Thai, Lao, Burmese, Khmer; symbols; Chinese, Japanese; emoji. What is written without spaces is taken apart.
+# Thai, Lao, Burmese, Khmer; symbols; Chinese, Japanese; emoji. Scripts without spaces are split.
 _ALONE: Final = (
     (0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x2600, 0x27C0), (0x2E80, 0xA4D0), (0xF900, 0xFB00),
     (0x1F000, 0x40000),
@@ -21,12 +21,12 @@ _ALONE: Final = (
 
 
 class WordRule:
-    """A word is what stands between spaces; characters of scripts without spaces, and emoji, are words each.
+    """Words are separated by spaces; each emoji, and each character of a script without spaces, is a word.
 
     Attributes:
         starts: bool array of shape (ids,): a token with this id begins a word.
-        joined: bool array of shape (ids,): what follows a token with this id belongs to its word.
-        marks: bool array of shape (ids,): it is no part of the text, as [CLS] is not.
+        joined: bool array of shape (ids,): the next token belongs to the same word.
+        marks: bool array of shape (ids,): the token is not part of the text, such as [CLS].
     """
 
     def __init__(self, starts: Sequence[bool], *, joined: Sequence[bool], marks: Iterable[int] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Many rows at once: a whole table through a server, resumable. Behind `duoserve score`."""
+"""Sends a whole table through a server, resumably: `duoserve score`."""
 
 from duoserve.score.run import Report, score
 

@@ -1,4 +1,4 @@
-"""Asks a server about every row of a table, many requests side by side; a killed run is resumed."""
+"""Sends every row of a table to a server in parallel requests; a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from duoserve.score.tables import check_extension, read_rows, write_rows
 __all__ = ["Report", "score"]
 
 _FIRST_ERRORS: Final = 10
-_PAUSE: Final = 1.0  # seconds before rows that a server could not take now are asked again
+_PAUSE: Final = 1.0  # seconds before rows that a server could not take are sent again
 
 Record = dict[str, Any]
 Fields = Callable[[Prediction], Record]
@@ -30,15 +30,15 @@ Fields = Callable[[Prediction], Record]
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """What became of the rows.
+    """The outcome of a run.
 
     Attributes:
         rows: All of them.
-        resumed: How many of these an earlier run had asked about.
+        resumed: How many of these an earlier run had sent.
         failed: How many have an error in place of an answer.
         errors: The first errors, by the number of their row, from 1.
-        seconds: Of this run.
-        rows_per_second: Of this run.
+        seconds: Length of this run.
+        rows_per_second: Throughput of this run.
     """
 
     rows: int = 0
@@ -61,21 +61,21 @@ def score(
     patience: float = 60.0,
     progress: Callable[[float, Report], None] | None = None,
 ) -> Report:
-    """Writes `out`: the rows of `table` in order, with an answer or an error behind each.
+    """Writes `out`: the rows of `table` in order, each with an answer or an error.
 
-    Answers are appended to `OUT.part` as they come; `out` appears when all are there. A run that was ended before
-    is resumed: rows in `OUT.part` are not asked about again. Memory does not grow with the number of rows.
+    Answers are appended to `OUT.part` as they come; `out` appears when it is complete. An interrupted run
+    is resumed: rows in `OUT.part` are not sent again. Memory does not grow with the number of rows.
 
     Args:
-        client: Safe for many threads; its `max_batch_size` should be `rows_per_request`.
+        client: Thread-safe; its `max_batch_size` should be `rows_per_request`.
         table: CSV, JSON Lines or Parquet, with columns `image` (or `audio`) and `text`. Paths are relative to its
             folder. Other columns are kept.
         out: CSV, JSON Lines or Parquet, by extension.
         fields: The columns of an answer.
-        identity: Of server, model and options: a part that another identity wrote is refused.
-        concurrency: Requests side by side.
+        identity: Identifies server, model and options: a part with another identity is refused.
+        concurrency: Parallel requests.
         rows_per_request: Rows of a request.
-        patience: Seconds for which rows are asked again that failed for now (a full server, none at all).
+        patience: Seconds for which to retry rows that failed temporarily (a full or unreachable server).
         progress: Called with the share of the table that was read, and the report so far.
 
     Raises:
@@ -115,7 +115,7 @@ def _fingerprint(table: Path, identity: str) -> str:
 
 
 def _opened(part: Path, fingerprint: str, report: Report) -> Any:
-    """The part, open to append to, behind its last whole line. Fills in what the report says of the rows in it."""
+    """The part, opened for appending after its last whole line. Adds its rows to the report."""
     try:
         if part.exists():
             with part.open("rb+") as file:
@@ -123,7 +123,7 @@ def _opened(part: Path, fingerprint: str, report: Report) -> Any:
                 if head.rstrip(b"\n").decode() != fingerprint:
                     raise InvalidInput(
                         f"Expected {part} to be of this table, server, model and options. Received: another run's"
-                        " (remove it to begin anew)"
+                        " (remove it to start again)"
                     )
                 for line in file:
                     if not line.endswith(b"\n"):
@@ -156,7 +156,7 @@ def _answered(
     with ThreadPoolExecutor(concurrency, "score") as pool:
         try:
             while True:
-                # Some requests in reserve: one that is slow must not leave the others without work.
+                # Some requests in reserve, so that a slow one does not leave the others without work.
                 while len(pending) < 2 * concurrency and (chunk := list(itertools.islice(rows, rows_per_request))):
                     inputs = [row for row, _ in chunk]
                     pending.append((chunk, pool.submit(_ask, client, inputs, folder, fields, patience)))
@@ -171,7 +171,7 @@ def _answered(
 
 
 def _ask(client: Client, rows: Sequence[Any], folder: Path, fields: Fields, patience: float) -> list[Record]:
-    """The columns of each row's answer. Rows that failed for now are asked again."""
+    """The columns of each row's answer. Rows that failed temporarily are sent again."""
     found: list[Record] = [{}] * len(rows)
     remaining, deadline = list(range(len(rows))), time.monotonic() + patience
     while True:
@@ -225,7 +225,7 @@ def _finish(part: Path, out: Path) -> None:
     for record in records():
         for name, value in record.items():
             columns[name] = _common(columns.get(name), value)
-    columns["error"] = columns.pop("error", str)  # last, and there in any case
+    columns["error"] = columns.pop("error", str)  # last, and always present
     scratch = out.with_name(f".{os.getpid()}.{out.name}")
     try:
         write_rows(scratch, records(), {name: kind or str for name, kind in columns.items()})
@@ -238,7 +238,7 @@ def _finish(part: Path, out: Path) -> None:
 
 
 def _common(known: type | None, value: Any) -> type | None:
-    """The type of a column's values, with one more of them."""
+    """The type of a column's values, with one more value."""
     kind = None if value is None else type(value)
     if None in (known, kind) or known is kind:
         return known or kind

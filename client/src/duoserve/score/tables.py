@@ -48,8 +48,8 @@ def write_rows(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> 
     """Writes a table.
 
     Args:
-        path: Where to; its suffix may be that of a scratch file behind the extension.
-        rows: By column; one that lacks a column has no value there.
+        path: The file; a scratch suffix may follow the extension.
+        rows: Rows by column; a missing column has no value.
         columns: All columns in order, with the type of their values: str, bool, int, float, list (of str) or dict.
     """
     extension = next(suffix for suffix in path.suffixes[::-1] if suffix in EXTENSIONS)
@@ -57,7 +57,7 @@ def write_rows(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> 
 
 
 class _Counted:
-    """Lines of a file, with how far it has been read."""
+    """Lines of a file, with the share that has been read."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size, self._read = file, max(size, 1), 0
@@ -116,7 +116,7 @@ def _write_csv(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return "|".join(map(str, value))  # as a manifest has several labels
+        return "|".join(map(str, value))  # as manifest.csv separates labels
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 

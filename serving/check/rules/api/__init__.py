@@ -1,1 +1,1 @@
-"""What the API server refuses."""
+"""Mistakes that the API server refuses."""

@@ -1,4 +1,4 @@
-"""What the API server refuses: by Kubernetes' schemas, and by its own limits on numbers, words, names and sizes."""
+"""Mistakes in single fields: against Kubernetes' schemas, and limits on numbers, words, names and sizes."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ _WORDS = {
     "dnsPolicy": "ClusterFirst ClusterFirstWithHostNet Default None",
     "effect": "NoSchedule PreferNoSchedule NoExecute",
     "externalTrafficPolicy": "Cluster Local",
+    "fsGroupChangePolicy": "Always OnRootMismatch",
     "imagePullPolicy": "Always IfNotPresent Never",
     "internalTrafficPolicy": "Cluster Local",
     "medium": "Memory HugePages",
@@ -82,13 +83,15 @@ _WORDS = {
     "volumeMode": "Filesystem Block",
     "whenUnsatisfiable": "DoNotSchedule ScheduleAnyway",
 }
-_TYPES = {  # `type` has words of its own in each place
+_TYPES = {  # `type` has different words in each place
     ("Deployment", "spec.strategy.type"): "RollingUpdate Recreate",
+    ("ClusterRoleBinding", "roleRef.kind"): "ClusterRole",
+    ("RoleBinding", "roleRef.kind"): "Role ClusterRole",
     ("Service", "spec.type"): "ClusterIP NodePort LoadBalancer ExternalName",
     ("StatefulSet", "spec.updateStrategy.type"): "RollingUpdate OnDelete",
 }
 _SHARES = {"maxSurge", "maxUnavailable", "minAvailable"}
-_ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that tell the entries of a list apart
+_ONCE: dict[str, list[tuple[str, ...]]] = {  # the fields that identify the entries of a list
     "env": [("name",)],
     "ports": [("name",), ("port", "protocol")],
     "topologySpreadConstraints": [("topologyKey", "whenUnsatisfiable")],
@@ -104,7 +107,7 @@ _PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LONGEST = {"CronJob": 52, "Job": 63}
-_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}", re.ASCII)
+_DATA_KEY = re.compile(r"(?!\.\.?$)[-._a-zA-Z0-9]{1,253}", re.ASCII)
 _MOST_DATA, _MOST_ANNOTATIONS = 2**20, 2**18
 
 
@@ -202,10 +205,10 @@ def _fields(found: Object, node: Any, path: str) -> Iterator[Finding]:
                     )
         if key == "ports":
             for name in [text(entry.get("name")) for entry in items(value)]:
-                if name and not _PORT_NAME.fullmatch(name) and found.kind != "Service":
-                    yield finding(
-                        "api-name", found, at, repr(name), form="lower-case letters, digits and '-', at most 15"
-                    )
+                most, pattern = (63, _DNS_LABEL) if found.kind == "Service" else (15, _PORT_NAME)
+                if name and not pattern.fullmatch(name):
+                    form = f"lower-case letters, digits and '-', at most {most}"
+                    yield finding("api-name", found, at, repr(name), form=form)
         if key in _LABELS:
             yield from _labels(found, at, mapping(value))
         if key not in _OPAQUE:

@@ -1,4 +1,4 @@
-"""What the API server refuses though each field is valid by itself: fields that have to fit each other."""
+"""Mistakes that the API server refuses although each field is valid: fields that have to fit each other."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _FIELD_PATH = re.compile(
     r"metadata\.(name|namespace|uid|labels|annotations)|metadata\.(labels|annotations)\['[^']+'\]"
     r"|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)"
 )
+_SUBJECTS = {"ServiceAccount": "", "User": "rbac.authorization.k8s.io", "Group": "rbac.authorization.k8s.io"}
 _TARGETS = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}
 _CRON = ((0, 59, ""), (0, 23, ""), (1, 31, ""), (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
          (0, 7, "sun mon tue wed thu fri sat"))  # fmt: skip
@@ -64,6 +65,14 @@ def _pod(pod: Pod) -> Iterator[Finding]:
         sources = sorted(key for key, value in volume.items() if key != "name" and value is not None)
         if len(sources) != 1:
             yield _wrong(pod, f"volumes[{name}]", "one source", " and ".join(map(str, sources)) or "none")
+    for index, spread in enumerate(items(pod.spec.get("topologySpreadConstraints"))):
+        if spread.get("minDomains") is not None and spread.get("whenUnsatisfiable") != "DoNotSchedule":
+            field, received = f"topologySpreadConstraints[{index}].minDomains", spread["minDomains"]
+            yield _wrong(pod, field, "none, without whenUnsatisfiable: DoNotSchedule", received, "Remove it.")
+    for index, toleration in enumerate(items(pod.spec.get("tolerations"))):
+        if toleration.get("operator") == "Exists" and toleration.get("value"):
+            field, received = f"tolerations[{index}].value", repr(toleration["value"])
+            yield _wrong(pod, field, "none, with operator: Exists", received, "Remove one.")
     if pod.spec.get("dnsPolicy") == "None" and not dig(pod.spec, "dnsConfig", "nameservers"):
         yield _wrong(pod, "dnsConfig.nameservers", "a server, since dnsPolicy is None", "none", "Name one.")
 
@@ -104,14 +113,23 @@ def _container(container: Container) -> Iterator[Finding]:
 
 
 def _claim(claim: Object) -> Iterator[Finding]:
-    if not strings(claim.spec.get("accessModes")):
+    modes = strings(claim.spec.get("accessModes"))
+    if not modes:
         yield _wrong(claim, "spec.accessModes", "at least one, such as ReadWriteMany", claim.spec.get("accessModes"))
+    if len(modes) > 1 and "ReadWriteOncePod" in modes:
+        yield _wrong(claim, "spec.accessModes", "ReadWriteOncePod alone", modes, "Remove it or the others.")
 
 
 def _binding(binding: Object) -> Iterator[Finding]:
     group = dig(binding.data, "roleRef", "apiGroup")
     if group not in (None, "", "rbac.authorization.k8s.io"):
         yield _wrong(binding, "roleRef.apiGroup", "rbac.authorization.k8s.io, without a version", repr(group))
+    for index, subject in enumerate(items(binding.data.get("subjects"))):
+        kind, group = text(subject.get("kind")), text(subject.get("apiGroup"))
+        if kind not in _SUBJECTS:
+            yield _wrong(binding, f"subjects[{index}].kind", f"one of {', '.join(_SUBJECTS)}", repr(kind))
+        elif group not in ("", _SUBJECTS[kind]):
+            yield _wrong(binding, f"subjects[{index}].apiGroup", repr(_SUBJECTS[kind]), repr(group))
 
 
 def _role(role: Object) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""NetworkPolicies: the server's ports are open to those who need them, and to nobody else."""
+"""NetworkPolicies: only those who need the server's ports can reach them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _is_everybody(peer: dict[str, Any]) -> bool:
 
 
 def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
-    """Ports of the server that nobody may reach, though callers, Prometheus or a gateway have to."""
+    """Ports of the server that are closed to callers, Prometheus or a gateway that need them."""
     pod, number = server.pod, server.grpc_port
     let = rules_for(manifests, pod, "ingress")
     if let is None or number is None:

@@ -1,4 +1,4 @@
-"""Selectors: what selects has to select what was meant."""
+"""Selectors: each has to select the intended pods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         yield from _service(manifests, service)
     for policy in manifests.of("NetworkPolicy"):
         selector = policy.spec.get("podSelector")
-        # Pods that are elsewhere can't be judged here.
+        # Pods outside this rendering can't be checked.
         if manifests.pods_of(policy.namespace) and not manifests.selected(policy.namespace, selector):
             yield selects_nothing(manifests, policy, "spec.podSelector", selector)
         for peer in [peer for rule in items(policy.spec.get("ingress")) for peer in items(rule.get("from"))]:

@@ -1,4 +1,4 @@
-"""ConfigMap keys whose ending names a format."""
+"""ConfigMap keys whose extension names a format."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _error(ending: str, content: str) -> str:
-    """Why a text is not in the format of its ending; "" when it is, or the ending names none."""
+    """Why a text is not in the format of its extension; "" if it is, or the extension names no format."""
     try:
         if ending == "json":
             json.loads(content)

@@ -1,4 +1,4 @@
-"""Prometheus: what is scraped is there, at the path and the port that a monitor names."""
+"""Prometheus: the scraped pages exist, at the path and the port of the monitor."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _is_served(name: str) -> bool:
 
 @functools.cache
 def _stock_metrics() -> frozenset[str]:
-    """What the metrics page of the embedded server has, which is the stock server's."""
+    """The metrics of the embedded server, which has those of the stock server."""
     return frozenset(metric.name for metric in Metrics().all())
 
 

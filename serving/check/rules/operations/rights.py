@@ -1,4 +1,4 @@
-"""Rights in the cluster: bindings that bind something, and nothing wide."""
+"""Rights in the cluster: bindings have subjects, and rights are narrow."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ NEEDED = (
     ("coordination.k8s.io", "leases", "", ("create",)),
     ("", "pods", "", ("list",)),
 )
-"""What `serving.rollout` asks of the "blocked-api" server: group, resource, object ("" for any), verbs."""
+"""The rights that `serving.rollout` needs: group, resource, object ("" for any), verbs."""
 
 _TOKEN_AT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 -- a folder
 

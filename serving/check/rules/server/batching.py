@@ -40,7 +40,7 @@ def check(
 def check_file(
     file: ConfigFile, warmed_up: Iterable[int], client_batch: int | None, cpus: float | None
 ) -> Iterator[Finding]:
-    """What is wrong with a batching.config, for an export's warmup, the client's batches and the CPUs."""
+    """Mistakes in a batching.config: against the export's warmup, the client's batches and the CPUs."""
     try:
         root = textproto.parse(file.text or "")
         values = {name: found[1].integer("value", 0) if (found := root.message(name)) else None for name in _WRAPPED}

@@ -26,7 +26,7 @@ VARIABLES = (
     "DUOSERVE_SERVER",
     "DUOSERVE_TLS_DIR",
 )
-"""What serving/container/entrypoint.sh reads."""
+"""The variables of serving/container/entrypoint.sh."""
 
 
 _PROGRAMS = ("tensorflow_model_server", "duoserve-entrypoint", "python", "python3", "duoserve")

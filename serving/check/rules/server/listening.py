@@ -28,7 +28,7 @@ def _threads(server: Server) -> Iterator[Finding]:
     for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
         number = server.number(name)
         if not number or number < 0:
-            # Without a limit there is nothing to fit; our entrypoint sets what is not given.
+            # Without a limit there is nothing to compare; our entrypoint sets missing flags.
             if most is not None and (server.entrypoint != "duoserve" or name in server.flags):
                 yield finding("threads-unset", server, "args", server.flags.get(name, "unset"), flag=name)
         elif most is not None and number > most:

@@ -1,4 +1,4 @@
-"""models.config: labels, versions, and a store that is where it is named."""
+"""models.config: labels, versions, and the path of the store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def check_file(file: ConfigFile) -> Iterator[Finding]:
-    """What is wrong with a models.config."""
+    """Mistakes in a models.config."""
     try:
         found = modelfile.parse(file.text or "")
     except modelfile.TextProtoError as error:

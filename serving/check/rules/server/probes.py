@@ -1,4 +1,4 @@
-"""Probes: they ask for what they should, at the right port, and restart nothing because of a bad rollout."""
+"""Probes: they ask for the right thing, at the right port, and do not restart servers after a bad rollout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drain and rollout: what has to be longer than what, so that no call is lost when a pod ends."""
+"""Drain and rollout: the order of timeouts, so that no call is lost when a pod ends."""
 
 from __future__ import annotations
 

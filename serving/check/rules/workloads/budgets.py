@@ -1,4 +1,4 @@
-"""Disruption budgets: a node drain takes one server after the other, and is not blocked."""
+"""Disruption budgets: a node drain evicts one server at a time, and is not blocked."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _budget(manifests: Manifests, budget: Object) -> Iterator[Finding]:
 
 
 def _sizes(manifests: Manifests, pods: list[Pod]) -> tuple[int, int]:
-    """Fewest and most replicas of the pods' workload; two where they can't be known."""
+    """Fewest and most replicas of the pods' workload; two if they can't be known."""
     workload = pods[0].object if pods else None
     scaler = autoscaler(manifests, workload) if workload else None
     low, high = replica_range(scaler) if scaler else (workload.spec.get("replicas", 1), None) if workload else (2, 2)

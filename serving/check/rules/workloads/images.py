@@ -1,4 +1,4 @@
-"""Images: which build runs is fixed, it can be pulled, and the overlays' placeholders are replaced."""
+"""Images: the build is pinned, it can be pulled, and the overlays' placeholders are replaced."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _claims(manifests: Manifests) -> Iterator[Object]:
 
 
 def check_placeholders(manifests: Manifests) -> Iterator[Finding]:
-    """What the overlays ship with and nobody can apply."""
+    """Placeholders of the overlays, which can't be applied."""
     for place, field, image, _, _ in _images(manifests):
         if _PLACEHOLDER.search(image):
             yield finding("placeholder", place, field, repr(image))

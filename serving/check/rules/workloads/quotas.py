@@ -36,7 +36,7 @@ def _amount(container: dict[str, Any], group: str, resource: str) -> float:
 
 
 def _amount_of_pod(pod: Pod, group: str, resource: str) -> float:
-    """What the scheduler counts for a pod: all containers, or the largest that runs before them."""
+    """The amount that the scheduler counts for a pod: all containers, or the largest init container."""
     before = [_amount(data, group, resource) for data in items(pod.spec.get("initContainers"))]
     return max([sum(_amount(c.data, group, resource) for c in pod.containers(init=False)), *before])
 

@@ -1,4 +1,4 @@
-"""Quantities, limits, and sizes that have to fit each other."""
+"""Quantities, limits, and sizes that have to match."""
 
 from __future__ import annotations
 

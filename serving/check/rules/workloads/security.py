@@ -1,4 +1,4 @@
-"""Pod Security "restricted", and nothing that the server does not need."""
+"""Pod Security "restricted", and no right that the server does not need."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _USER = 10000
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    """Our own pods have to be as the base makes them; other pods, as their namespace enforces."""
+    """Our own pods must have the base's settings; other pods, those that their namespace enforces."""
     ours = [pod for pod in manifests.pods if is_ours(manifests, pod)]
     for pod in manifests.pods:
         namespace = manifests.find("Namespace", pod.namespace)
@@ -63,7 +63,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _own(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
-    """What our own pods do without, beyond Pod Security."""
+    """Settings of our own pods beyond Pod Security."""
     if pod.spec.get("automountServiceAccountToken") is not False:
         shown = pod.spec.get("automountServiceAccountToken", "true (the default)")
         yield finding("token", pod, "automountServiceAccountToken", shown)

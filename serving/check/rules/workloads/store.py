@@ -1,4 +1,4 @@
-"""The model store: export jobs write what the servers read, in one volume, one folder and under one name."""
+"""The model store: export jobs write to the volume, folder and name that the servers read."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _mounting(manifests: Manifests, claim: Object) -> list[tuple[Pod, bool]]:
 
 
 def _read_only(claim: Object, pods: list[tuple[Pod, bool]], exporting: set[Pod]) -> Iterator[Finding]:
-    """A store that no job can fill; a job of another program may be the one that should."""
+    """A store that no job can fill, unless a job of another program does."""
     reads = {c.pod for pod, _ in pods for c in pod.containers() if python_module(c)[0] == "serving.rollout"}
     jobs = [(pod, writes) for pod, writes in pods if not pod.is_service and pod not in reads]
     if jobs and strings(claim.spec.get("accessModes")) == ["ReadOnlyMany"]:
@@ -152,7 +152,7 @@ def _read_only(claim: Object, pods: list[tuple[Pod, bool]], exporting: set[Pod])
 
 
 def _access(manifests: Manifests, claim: Object, pods: list[tuple[Pod, bool]]) -> Iterator[Finding]:
-    """A disk of one node for pods on many."""
+    """A disk of a single node for pods on several nodes."""
     modes = strings(claim.spec.get("accessModes"))
     one_node = claim.annotations.get("duoserve.dev/single-node") == "true"
     many = any(servers(manifests, pod) and pod.object.kind != "Pod" for pod, _ in pods)

@@ -1,1 +1,1 @@
-"""Texts to token ids: one file a library, behind `duoserve.preprocessing.tokenizers.kinds`."""
+"""Texts to token ids: one file for each library, behind `duoserve.preprocessing.tokenizers.kinds`."""

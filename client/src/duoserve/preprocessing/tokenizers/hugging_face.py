@@ -1,4 +1,4 @@
-"""WordPiece, byte-level BPE and Unigram, as a `tokenizer.json` says, by Hugging Face's library `tokenizers`."""
+"""WordPiece, byte-level BPE and Unigram from a `tokenizer.json`, by Hugging Face's library `tokenizers`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["HuggingFace"]
 class HuggingFace:
     """A packed `tokenizer.json`: see `duoserve.preprocessing.tokenizers.kinds.Tokenizer`.
 
-    What the file says about cutting and padding is not followed: the spec says it.
+    The file's settings for cutting and padding are ignored: the spec has them.
 
     Raises:
-        ContractError: The file is no tokenizer of the spec's kind, or its rows are too short for prefix and suffix.
+        ContractError: The file is not a tokenizer of the spec's kind, or rows are too short for prefix and suffix.
         UnsupportedModel: `tokenizers` is not installed.
     """
 
@@ -54,12 +54,12 @@ class HuggingFace:
         marks = len(self.prefix) + len(self.suffix)
         if marks >= spec.token_length:
             raise ContractError(
-                f"Expected token_length over {marks}, as the tokenizer adds so many ids. Received: {spec.token_length}"
+                f"Expected token_length over {marks} for the ids that the tokenizer adds. Received: {spec.token_length}"
             )
 
     @functools.cached_property
     def words(self) -> WordRule:
-        """WordPiece: every piece but a continued one begins a word. BPE, Unigram: what stands between spaces does."""
+        """WordPiece: every piece except a continuation begins a word. BPE, Unigram: words are separated by spaces."""
         pieces = [self.piece(number) for number in range(self.size)]
         joined = [False] * self.size
         if self._kind == WORDPIECE:

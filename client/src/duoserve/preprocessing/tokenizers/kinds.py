@@ -1,4 +1,4 @@
-"""What every tokenizer can do, and which one a spec asks for. A kind's library is imported when one asks for it."""
+"""The interface of tokenizers, and the tokenizer of a spec. A kind's library is imported on first use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Tokenizer", "load_tokenizer"]
 
 
 class Tokenizer(Protocol):
-    """Ids of texts. Safe for many threads.
+    """Ids of texts. Thread-safe.
 
     Attributes:
         size: One more than the largest id.
         prefix: The ids before those of every text, such as that of [CLS].
-        suffix: The ids after them, such as that of [SEP]; a text that is too long is cut before these.
+        suffix: The ids after them, such as that of [SEP]; too long a text is cut before these.
         words: Which ids begin a word.
     """
 
@@ -33,15 +33,15 @@ class Tokenizer(Protocol):
     def words(self) -> WordRule: ...
 
     def piece(self, number: int) -> str:
-        """How the vocabulary writes an id; empty for one that no piece has."""
+        """The piece of an id in the vocabulary; empty for an id without a piece."""
         ...
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text alone, without `prefix` and `suffix`, however many."""
+        """All ids of a text, without `prefix` and `suffix`."""
         ...
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text the token of each id begins and ends, in characters. An empty span: nowhere of its own."""
+        """Where in the text the token of each id begins and ends, in characters. An empty span: not in the text."""
         ...
 
 
@@ -49,7 +49,7 @@ def load_tokenizer(spec: PreprocessingSpec) -> Tokenizer:
     """The tokenizer of a spec.
 
     Raises:
-        ContractError: Its bytes are no tokenizer of this kind, or a row has no room for its prefix and suffix.
+        ContractError: Its bytes are not a tokenizer of this kind, or a row has no room for its prefix and suffix.
         UnsupportedModel: It needs a package that is not installed.
     """
     if spec.tokenizer_kind == SENTENCEPIECE:

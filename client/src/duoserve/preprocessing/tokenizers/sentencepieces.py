@@ -21,7 +21,7 @@ class SentencePieces:
     """A serialised SentencePiece model: see `duoserve.preprocessing.tokenizers.kinds.Tokenizer`.
 
     Raises:
-        ContractError: The bytes are no such model.
+        ContractError: The bytes are not such a model.
     """
 
     prefix: tuple[int, ...] = ()
@@ -36,7 +36,7 @@ class SentencePieces:
 
     @functools.cached_property
     def words(self) -> WordRule:
-        """A word is what stands between spaces."""
+        """Words are separated by spaces."""
         pieces = [self.piece(number) for number in range(self.size)]
         return WordRule([_starts(piece) for piece in pieces], joined=[piece == _SPACE for piece in pieces])
 
