@@ -154,7 +154,7 @@ def test_by_the_command_line_in_half_precision(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It learns, is kept in float32, and its checkpoint is gone."""
-    monkeypatch.setattr("export.cli.PRESETS", {**PRESETS, "compact": dataclasses.replace(SMALL, epochs=8)})
+    monkeypatch.setattr("export.training.cli.PRESETS", {**PRESETS, "compact": dataclasses.replace(SMALL, epochs=8)})
     command = ["train", str(squares), "--out", str(tmp_path / "run"), "--precision", "bfloat16", "--stream", "--json"]
     assert main([*command, "--checkpoint", str(tmp_path / "state"), "--checkpoint-every", "1s"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import export.cli
 import export.selection.search
+import export.training.cli
 from export.cli import main
 from export.dataset.data import Dataset
 from export.errors import ExportError
@@ -100,7 +100,7 @@ def test_nothing_to_choose_by_is_refused(trainings: Trainings, dataset: Dataset)
 def test_the_command_searches_reports_and_keeps_the_best(
     squares: Path, small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export.cli, "PRESETS", {"compact": small})
+    monkeypatch.setattr(export.training.cli, "PRESETS", {"compact": small})
     monkeypatch.setattr(export.selection.search, "KNOBS", {"learning_rate": lambda usual: (1e-6, usual)})
     arguments = ["train", str(squares), "--out", str(tmp_path / "run"), "--fusion", "concat", "--search"]
     assert main([*arguments, "--epochs", "4", "--budget", "1h"]) == 0

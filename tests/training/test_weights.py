@@ -15,6 +15,7 @@ from duoserve import Client
 from duoserve.contract import SERVING_DEFAULT
 from export.cli import main
 from export.dataset.data import Dataset, Row
+from export.dataset.rows import DataError
 from export.errors import ExportError
 from export.publish import cost
 from export.publish.card import read_card
@@ -204,9 +205,8 @@ def test_other_data_than_the_trainings_is_refused(
         cost.held_out_rows(squares, other)
     assert cost.held_out_rows(squares, {}) == dataset.select("test"), "of a model that says nothing of its data"
     row = dataclasses.replace(dataset.rows[0], label="mauve")
-    with pytest.raises(
-        ExportError, match=r"Expected every row's label to be one of blue, green, red. Received: 'mauve'"
-    ):
+    unknown = r"Expected every label to be one of blue, green, red\. Received:\s+line 2: label 'mauve'"
+    with pytest.raises(DataError, match=unknown):
         cost.measure_cost("int8", trained.spec, [row], None, None)  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as caught:
         main(["export", str(tmp_path), "--name", "squares", "--data", str(squares)])
