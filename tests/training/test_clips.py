@@ -15,6 +15,7 @@ from duoserve.preprocessing.wav import inspect_wav
 from export.dataset.clips import golden_recording
 from export.dataset.data import DataError, Dataset, encode, load_dataset, load_held_out
 from export.training.run import TrainedModel
+from export.training.tokenizer import train_tokenizer
 from export.training.train import train
 from tests.audio.conftest import melody, packed, wav
 from tests.training.conftest import SMALL
@@ -111,5 +112,7 @@ def test_held_out_images_are_not_taken_from_recordings(folder: Path) -> None:
 def test_a_recording_that_changed_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "gone.wav"
     row = dataclasses.replace(dataset.rows[0], image=path)
+    tokenizer = train_tokenizer([f"{one} {two}" for one in "abcdefgh" for two in "stuvwxyz"], vocabulary=300)
+    spec = dataclasses.replace(_spec(dataset), tokenizer=tokenizer)
     with pytest.raises(DataError, match="No such file"):
-        encode([row], Preprocessor(_spec(dataset)), progress=False)
+        encode([row], Preprocessor(spec), progress=False)
