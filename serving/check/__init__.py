@@ -18,7 +18,7 @@ from serving.check.manifests.files import ConfigFile, LocalFile
 from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
-from serving.check.rules.api import fields, objects
+from serving.check.rules import api
 from serving.check.rules.cluster import callers, network, references, routes, selectors, services
 from serving.check.rules.operations import contents, monitoring, promql, rights, rollout
 from serving.check.rules.server import batching, commands, flags, listening, models, probes, shutdown
@@ -32,7 +32,7 @@ _RULES = (
     *(scaling, budgets, deployments),
     *(probes, shutdown, flags, listening, models),
     *(contents, monitoring, promql, store, commands, rights, rollout),
-    *(security, images, resources, quotas, objects),
+    *(security, images, resources, quotas),
 )
 
 
@@ -57,7 +57,7 @@ def check(
         ignore: Ids of rules to leave out.
         with_ignored: Also the findings that an annotation silences, with its reason in `ignored`.
     """
-    found = [*fields.check(manifests, kubernetes or schemas.newest())]
+    found = [*api.check(manifests, kubernetes or schemas.newest())]
     for rules in _RULES:
         found += rules.check(manifests)
     found += batching.check(manifests, tuple(warmed_up), client_batch)

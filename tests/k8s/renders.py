@@ -69,7 +69,7 @@ def _pickled(name: str) -> bytes:
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    """The objects of a rendering, parsed; a fresh copy at every call, which pickle makes 28 times as fast as deepcopy."""
+    """The objects of a rendering, parsed: a fresh copy at every call (28 times as fast as deepcopy)."""
     found: list[dict[str, Any]] = pickle.loads(_pickled(name))
     return found
 
