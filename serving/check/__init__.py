@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from serving.check.findings import RULES, Finding, Rule, finding
 from serving.check.manifests import schemas
-from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
@@ -64,7 +64,7 @@ def check(
     found += images.check_placeholders(manifests) if for_apply else ()
     found += _annotations(manifests)
     if not servers(manifests) and manifests.objects:
-        found.append(finding("no-server", ConfigFile("", None, LocalFile("manifests"), "kind"), "", "none"))
+        found.append(finding("no-server", local_file("manifests", None, "kind"), "", "none"))
     counted = (each for each in found if each.rule not in ignore and (with_ignored or each.ignored is None))
     return list(dict.fromkeys(counted))
 

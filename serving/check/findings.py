@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import yaml
 
-__all__ = ["RULES", "Finding", "Place", "Rule", "Subject", "finding"]
+from serving.check.manifests.objects import Object
+from serving.check.manifests.values import dig
 
-
-class Subject(Protocol):
-    """The subject of a finding: an object of the manifests, or a file."""
-
-    def ignores(self, rule: str) -> str | None:
-        """The reason that its annotation gives for silencing a rule; None without one."""
+__all__ = ["RULES", "Finding", "Place", "Row", "Rule", "finding", "refused"]
 
 
 class Place(Protocol):
     """A part of a subject: an object, a pod, a container, a server or a config file."""
 
     @property
-    def object(self) -> Subject: ...
+    def object(self) -> Object: ...
 
     @property
     def path(self) -> str: ...
@@ -132,3 +128,22 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         texts.doc,
         place.object.ignores(rule),
     )
+
+
+Row = tuple[str, str, Collection[object]]
+"""A rule about one field: its id, the field's path, and the values that the rule accepts; None is an absent field."""
+
+
+def refused(place: Place, data: object, rows: Iterable[Row], **values: Any) -> Iterator[Finding]:
+    """Findings for the fields of a table that have another value than their rule accepts.
+
+    Args:
+        place: What they are about.
+        data: The manifest's part at that place.
+        rows: The table.
+        values: Values for the rules' templates.
+    """
+    for rule, path, accepted in rows:
+        value = dig(data, *path.split("."))
+        if value not in accepted:
+            yield finding(rule, place, path, value, **values)

@@ -10,20 +10,7 @@ from typing import Any
 from serving.check.manifests.objects import Container, Manifests, Object
 from serving.check.manifests.values import dig, items, mapping, text
 
-__all__ = ["ConfigFile", "LocalFile", "location_in_volume", "mount_of", "mounted"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LocalFile:
-    """A local file, checked alone."""
-
-    name: str
-
-    def ignores(self, rule: str) -> str | None:
-        return None
-
-    def __str__(self) -> str:
-        return self.name
+__all__ = ["ConfigFile", "local_file", "location_in_volume", "mount_of", "mounted"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,13 +26,18 @@ class ConfigFile:
 
     name: str
     text: str | None
-    object: Object | LocalFile
+    object: Object
     path: str
 
     @property
     def source(self) -> str:
         """The ConfigMap's name; "" for another file."""
-        return self.object.name if isinstance(self.object, Object) else ""
+        return self.object.name if self.object.kind == "ConfigMap" else ""
+
+
+def local_file(name: str, content: str | None, path: str = "") -> ConfigFile:
+    """A file that is not in a ConfigMap, or is checked alone."""
+    return ConfigFile(name, content, Object({"metadata": {"name": name}}), path)
 
 
 def mount_of(container: Container, path: str) -> dict[str, Any] | None:

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from serving.check.manifests.values import dig, integer, items, mapping, matches, quantity, strings, text
 
-__all__ = ["IGNORE", "Container", "Manifests", "Object", "Pod"]
+__all__ = ["IGNORE", "PROBES", "Container", "Manifests", "Object", "Pod"]
 
 IGNORE = "duoserve.dev/ignore-"
 """An annotation of this name and a rule's id silences the rule for its object; the value is the reason."""
 
-_TEMPLATES = {
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "Job": ("spec", "template"),
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+"""The fields of a container that have a probe."""
+
+_CONTROLLERS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
+_TEMPLATES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_CONTROLLERS, ("spec", "template")),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
+    "Pod": (),
 }
 _VARIABLE = re.compile(r"\$\(([A-Za-z_.][\w.\-]*)\)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Object:
-    """One document of the rendering."""
+    """One document of the rendering; a local file is an object with a name alone."""
 
     data: dict[str, Any]
+    path: ClassVar[str] = ""
 
     @property
     def object(self) -> Object:
         return self
-
-    @property
-    def path(self) -> str:
-        return ""
 
     @property
     def kind(self) -> str:
@@ -73,7 +72,8 @@ class Object:
 
     def __str__(self) -> str:
         prefix = text(dig(self.data, "metadata", "generateName"))
-        return f"{self.kind or 'object'}/{self.name or (prefix and prefix + '*') or '?'}"
+        name = self.name or (prefix and prefix + "*") or "?"
+        return f"{self.kind}/{name}" if self.kind else name
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -119,8 +119,7 @@ class Pod:
 
     @property
     def annotations(self) -> dict[str, Any]:
-        template = mapping(dig(self.object.data, *_TEMPLATES.get(self.object.kind, ())))
-        return mapping(dig(template, "metadata", "annotations"))
+        return mapping(dig(self.object.data, *_TEMPLATES.get(self.object.kind, ()), "metadata", "annotations"))
 
     @property
     def is_service(self) -> bool:
@@ -238,28 +237,28 @@ class Manifests:
         self.pods = [pod for found in self.objects for pod in _pods(self, found)]
         self.cache: dict[str, Any] = {}
         """Results that are computed once for all rules."""
-        self._by_kind: dict[str, list[Object]] = {}
-        self._by_namespace: dict[tuple[str, str], list[Object]] = {}
+        self._of: dict[tuple[str, str | None], list[Object]] = defaultdict(list)
         self._by_name: dict[tuple[str, str, str], Object] = {}
-        self._pods_of: dict[str, list[Pod]] = {}
-        self._pods_by_label: dict[tuple[str, str, str], list[Pod]] = {}
+        self._pods: dict[tuple[str, ...], list[Pod]] = defaultdict(list)
         self._external: set[str] = set()
         for found in self.objects:
             namespace = "" if found.kind == "Namespace" else found.namespace  # a Namespace's own namespace is ignored
-            self._by_kind.setdefault(found.kind, []).append(found)
-            self._by_namespace.setdefault((found.kind, namespace), []).append(found)
+            self._of[found.kind, None].append(found)
+            self._of[found.kind, namespace].append(found)
             self._by_name.setdefault((found.kind, namespace, found.name), found)
             self._external.update(re.split(r"[,\s]+", text(found.annotations.get("duoserve.dev/external"))))
         for pod in self.pods:
-            self._pods_of.setdefault(pod.namespace, []).append(pod)
+            self._pods[pod.namespace,].append(pod)
             for key, value in pod.labels.items():
-                self._pods_by_label.setdefault((pod.namespace, str(key), str(value)), []).append(pod)
+                self._pods[pod.namespace, str(key), str(value)].append(pod)
 
     def of(self, *kinds: str, namespace: str | None = None) -> list[Object]:
         """The objects of some kinds, in one namespace or in all."""
-        if namespace is None:
-            return [found for kind in kinds for found in self._by_kind.get(kind, ())]
-        return [found for kind in kinds for found in self._by_namespace.get((kind, namespace), ())]
+        return [found for kind in kinds for found in self._of.get((kind, namespace), ())]
+
+    def containers(self, *, init: bool = True) -> list[Container]:
+        """The containers of all pods."""
+        return [container for pod in self.pods for container in pod.containers(init=init)]
 
     def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
         return self._by_name.get((kind, namespace, name))
@@ -278,7 +277,7 @@ class Manifests:
         return ", ".join([*names[:most], *["…"] * (len(names) > most)]) or "none"
 
     def pods_of(self, namespace: str) -> list[Pod]:
-        return self._pods_of.get(namespace, [])
+        return self._pods.get((namespace,), [])
 
     def behind(self, service: Object | None) -> list[Pod]:
         """The pods that a Service selects."""
@@ -287,11 +286,9 @@ class Manifests:
 
     def selected(self, namespace: str, selector: Any) -> list[Pod]:
         """The pods of a namespace that a label selector selects."""
-        groups = [
-            self._pods_by_label.get((namespace, str(key), str(value)), [])
-            for key, value in mapping(dig(selector, "matchLabels")).items()
-        ]
-        pods = min(groups, key=len) if groups else self.pods_of(namespace)
+        labels = mapping(dig(selector, "matchLabels")).items()
+        groups = [self._pods.get((namespace, str(key), str(value)), []) for key, value in labels]
+        pods = min([self.pods_of(namespace), *groups], key=len)
         return [pod for pod in pods if matches(selector, pod.labels)]
 
 
@@ -302,13 +299,11 @@ def _number(ports: list[dict[str, Any]], target: Any) -> int | None:
 
 
 def _pods(manifests: Manifests, found: Object) -> Iterator[Pod]:
-    if found.kind == "Pod":
-        yield Pod(manifests, found, found.spec, found.labels, "spec")
-    elif found.kind in _TEMPLATES:
+    if found.kind in _TEMPLATES:
         path = _TEMPLATES[found.kind]
         template = mapping(dig(found.data, *path))
         labels = mapping(dig(template, "metadata", "labels"))
         yield Pod(manifests, found, mapping(template.get("spec")), labels, ".".join((*path, "spec")))
     elif found.kind == "InferenceService":
         # KServe makes the pods, with the labels of the InferenceService.
-        yield Pod(manifests, found, mapping(dig(found.spec, "predictor")), found.labels, "spec.predictor")
+        yield Pod(manifests, found, mapping(found.spec.get("predictor")), found.labels, "spec.predictor")

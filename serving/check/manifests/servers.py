@@ -8,7 +8,7 @@ import re
 from typing import Literal
 
 from serving.check.manifests import shell
-from serving.check.manifests.files import ConfigFile, LocalFile, mounted
+from serving.check.manifests.files import ConfigFile, local_file, mounted
 from serving.check.manifests.objects import Container, Manifests, Object, Pod
 from serving.check.manifests.programs import COMMANDS, known_variables, python_module, script
 from serving.check.manifests.values import integer, strings
@@ -93,7 +93,7 @@ class Server:
         path = self.flags.get(flag, "")
         if not path:
             return None
-        return mounted(self.manifests, self.container, path) or ConfigFile(path, None, LocalFile(path), "")
+        return mounted(self.manifests, self.container, path) or local_file(path, None)
 
     def models(self) -> tuple[modelfile.ModelConfig, ...]:
         """The models of its models.config; none when it can't be read."""
@@ -119,8 +119,7 @@ def _models(content: str) -> tuple[modelfile.ModelConfig, ...]:
 def servers(manifests: Manifests, pod: Pod | None = None) -> list[Server]:
     """The containers that run the model server: all, or those of a pod."""
     if "servers" not in manifests.cache:
-        containers = [c for each in manifests.pods for c in each.containers(init=False)]
-        found = [server for c in containers if (server := _server(manifests, c))]
+        found = [server for c in manifests.containers(init=False) if (server := _server(manifests, c))]
         of: dict[Pod, list[Server]] = {}
         for server in found:
             of.setdefault(server.pod, []).append(server)

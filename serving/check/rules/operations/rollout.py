@@ -39,7 +39,7 @@ _TOKEN_AT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 -- a f
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
+    for container in manifests.containers(init=False):
         name, arguments = python_module(container)
         if name == "serving.rollout":
             options = [argument.partition("=")[::2] for argument in arguments if argument.startswith("--")]

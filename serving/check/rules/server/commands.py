@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from serving.check.findings import Finding, finding
-from serving.check.manifests.objects import Container, Manifests
+from serving.check.manifests.objects import PROBES, Container, Manifests
 from serving.check.manifests.programs import COMMANDS, python_module, script
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import dig, integer, items, mapping, strings
@@ -31,11 +31,11 @@ VARIABLES = (
 
 _PROGRAMS = ("tensorflow_model_server", "duoserve-entrypoint", "python", "python3", "duoserve")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- recognised, not bound
-_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", "startupProbe", "readinessProbe", "livenessProbe")
+_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", *PROBES)
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers()]:
+    for container in manifests.containers():
         yield from _program(container)
         fields = ["command", *(f"{hook}.exec.command" for hook in _HOOKS)]
         for field, words in [(field, strings(dig(container.data, *field.split(".")))) for field in fields]:

@@ -27,7 +27,7 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
+    for container in manifests.containers(init=False):
         received = opaque_server(manifests, container)
         if received:
             yield finding("command-form", container, "command", received)

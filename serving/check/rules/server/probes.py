@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.check.findings import Finding, finding
-from serving.check.manifests.objects import Container, Manifests
+from serving.check.manifests.objects import PROBES, Container, Manifests
 from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, mapping, strings, text
 from serving.check.rules.workloads.deployments import startup_seconds
@@ -15,15 +15,14 @@ from serving.check.rules.workloads.deployments import startup_seconds
 __all__ = ["check"]
 
 
-_KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?/?")
 _ABSENT = {"curl", "wget", "grpc_health_probe", "nc", "python", "python3"}
 _LATEST = 300
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
-        for kind in _KINDS:
+    for container in manifests.containers(init=False):
+        for kind in PROBES:
             yield from _port(manifests, container, kind)
         probe = mapping(container.data.get("readinessProbe"))
         period, limit = integer(probe.get("periodSeconds")) or 10, integer(probe.get("timeoutSeconds")) or 1
@@ -61,7 +60,7 @@ def _target(container: Container, kind: str) -> tuple[str, Any]:
 
 def _programs(server: Server) -> Iterator[Finding]:
     """Programs of probes that the stock image does not have."""
-    for kind in _KINDS:
+    for kind in PROBES:
         command = strings(mapping(mapping(server.container.data.get(kind)).get("exec")).get("command"))
         for word in re.split(r"[\s;&|]+", " ".join(command)):
             if word.rpartition("/")[2] in _ABSENT:

@@ -18,7 +18,7 @@ _SHORTEST_AGE_MS = 10_000
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
+    for container in manifests.containers(init=False):
         stop, drain, given = _pre_stop(container), _drain_seconds(container), _grace(container)
         needed = stop + drain + _MARGIN
         if stop + drain and (30 if given is None else given) < needed:
