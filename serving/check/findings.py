@@ -122,12 +122,17 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         str(place.object),
         f"{place.path}{dot}{field}",
         texts.expected.format(**values),
-        "none" if received is None else str(received),
+        _shown(received),
         texts.why.format(**values),
         texts.fix.format(**values),
         texts.doc,
         place.object.ignores(rule),
     )
+
+
+def _shown(value: object) -> str:
+    """A value as YAML has it."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 Row = tuple[str, str, Collection[object]]

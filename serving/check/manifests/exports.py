@@ -36,7 +36,7 @@ def exports(manifests: Manifests) -> Iterator[Export]:
         name, arguments = python_module(container)
         if name == "export" and arguments[:1] == ["export"]:
             yield _export(container, arguments, {}, container)
-        file = script(manifests, container)
+        file = script(container)
         if file is None or file.text is None:
             continue
         values = shell.assigned(file.text, known_variables(container))

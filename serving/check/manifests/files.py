@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-from serving.check.manifests.objects import Container, Manifests, Object
+from serving.check.manifests.objects import Container, Object
 from serving.check.manifests.values import dig, items, mapping, text
 
 __all__ = ["ConfigFile", "local_file", "location_in_volume", "mount_of", "mounted"]
@@ -59,7 +59,7 @@ def location_in_volume(mount: dict[str, Any], path: str) -> str | None:
     return posixpath.normpath(posixpath.join(text(mount.get("subPath")), below))
 
 
-def mounted(manifests: Manifests, container: Container, path: str) -> ConfigFile | None:
+def mounted(container: Container, path: str) -> ConfigFile | None:
     """The file at a path of a mounted ConfigMap; None elsewhere."""
     mount = mount_of(container, path)
     sources = list(_sources(mapping(container.pod.volumes.get(text(mount.get("name")))))) if mount else []
@@ -72,7 +72,7 @@ def mounted(manifests: Manifests, container: Container, path: str) -> ConfigFile
         name, key, chosen = text(source.get("name")), written, items(source.get("items"))
         if chosen:  # only these exist, under their own paths
             key = next((text(item.get("key")) for item in chosen if item.get("path") == written), "")
-        found = manifests.find("ConfigMap", name, container.pod.namespace)
+        found = container.pod.manifests.find("ConfigMap", name, container.pod.namespace)
         content = dig(found.data, "data", key) if found else None
         missing = Object({"kind": "ConfigMap", "metadata": {"name": name}})
         file = ConfigFile(path, content if isinstance(content, str) else None, found or missing, f"data.{key}")

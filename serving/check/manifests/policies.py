@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from serving.check.manifests.objects import Manifests, Object, Pod
+from serving.check.manifests.objects import Object, Pod
 from serving.check.manifests.values import integer, items, matches, strings
 
 __all__ = ["Way", "governs", "lets_through", "policies_of", "rules_for", "takes_peer"]
@@ -18,18 +18,18 @@ def governs(policy: Object, way: Way) -> bool:
     return way.capitalize() in types if types else way == "ingress" or bool(items(policy.spec.get("egress")))
 
 
-def policies_of(manifests: Manifests, pod: Pod, way: Way | None = None) -> list[Object]:
+def policies_of(pod: Pod, way: Way | None = None) -> list[Object]:
     """The policies that select a pod."""
     return [
         policy
-        for policy in manifests.of("NetworkPolicy", namespace=pod.namespace)
+        for policy in pod.manifests.of("NetworkPolicy", namespace=pod.namespace)
         if matches(policy.spec.get("podSelector"), pod.labels) and (way is None or governs(policy, way))
     ]
 
 
-def rules_for(manifests: Manifests, pod: Pod, way: Way) -> list[dict[str, Any]] | None:
+def rules_for(pod: Pod, way: Way) -> list[dict[str, Any]] | None:
     """The rules that allow traffic for a pod; None if no policy restricts it."""
-    policies = policies_of(manifests, pod, way)
+    policies = policies_of(pod, way)
     return [rule for policy in policies for rule in items(policy.spec.get(way))] if policies else None
 
 
@@ -46,7 +46,7 @@ def lets_through(rule: dict[str, Any], pod: Pod, number: int, protocol: str = "T
     return not ports
 
 
-def takes_peer(manifests: Manifests, rule: dict[str, Any], way: Way, home: str, other: Pod) -> bool:
+def takes_peer(rule: dict[str, Any], way: Way, home: str, other: Pod) -> bool:
     """Whether a rule's peers include a pod; an address range may.
 
     Args:
@@ -55,13 +55,13 @@ def takes_peer(manifests: Manifests, rule: dict[str, Any], way: Way, home: str, 
     peers = items(rule.get("from" if way == "ingress" else "to"))
     for peer in peers:
         where = peer.get("namespaceSelector")
-        near = other.namespace == home if where is None else matches(where, _namespace_labels(manifests, other))
+        near = other.namespace == home if where is None else matches(where, _namespace_labels(other))
         if "ipBlock" in peer or (near and matches(peer.get("podSelector"), other.labels)):
             return True
     return not peers
 
 
-def _namespace_labels(manifests: Manifests, pod: Pod) -> dict[str, Any]:
+def _namespace_labels(pod: Pod) -> dict[str, Any]:
     """The labels of a pod's namespace, with the one that Kubernetes sets itself."""
-    found = manifests.find("Namespace", pod.namespace)
+    found = pod.manifests.find("Namespace", pod.namespace)
     return {**(found.labels if found else {}), "kubernetes.io/metadata.name": pod.namespace}

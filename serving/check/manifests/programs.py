@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.check.manifests.files import ConfigFile, mounted
-from serving.check.manifests.objects import Container, Manifests
+from serving.check.manifests.objects import Container
 from serving.check.manifests.shell import SHELLS
 
 __all__ = ["COMMANDS", "known_variables", "python_module", "script"]
@@ -21,19 +21,19 @@ def python_module(container: Container) -> tuple[str, list[str]]:
     return arguments[at], arguments[at + 1 :]
 
 
-def script(manifests: Manifests, container: Container) -> ConfigFile | None:
+def script(container: Container) -> ConfigFile | None:
     """The script that a command runs, from a ConfigMap or written into the command (`sh -c`)."""
     arguments = container.arguments
     program = arguments[0].rpartition("/")[2] if arguments else ""
     if program not in (*SHELLS, "python", "python3"):
-        return mounted(manifests, container, arguments[0]) if arguments and arguments[0].startswith("/") else None
+        return mounted(container, arguments[0]) if arguments and arguments[0].startswith("/") else None
     for at, argument in enumerate(arguments[1:], 1):
         if program in SHELLS and argument.startswith("-") and argument.endswith("c") and at + 1 < len(arguments):
             return ConfigFile("-c", arguments[at + 1], container.object, f"{container.path}.command")
         if argument == "-m":
             return None
         if not argument.startswith("-"):
-            return mounted(manifests, container, argument)
+            return mounted(container, argument)
     return None
 
 

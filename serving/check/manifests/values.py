@@ -11,24 +11,11 @@ from typing import Any
 
 __all__ = ["dig", "integer", "items", "mapping", "matches", "quantity", "strings", "text"]
 
-_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)((?:[eE][+-]?\d+)|[KMGTPE]i|[numkMGTPE])?", re.ASCII)
-_SUFFIXES = {
-    "n": 1e-9,
-    "u": 1e-6,
-    "m": 1e-3,
-    "": 1.0,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "P": 1e15,
-    "E": 1e18,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-    "Pi": 2.0**50,
-    "Ei": 2.0**60,
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
+_QUANTITY = re.compile(rf"({_NUMBER}(?:[eE][+-]?\d+)?)|({_NUMBER})([KMGTPE]i|[numkMGTPE])", re.ASCII)
+_SUFFIXES: dict[str | None, float] = {
+    **{suffix: 1000.0**power for power, suffix in enumerate(("n", "u", "m", None, "k", "M", "G", "T", "P", "E"), -3)},
+    **{f"{suffix}i": 1024.0**power for power, suffix in enumerate("KMGTPE", 1)},
 }
 
 
@@ -61,17 +48,8 @@ def dig(value: Any, *path: str) -> Any:
 
 def quantity(value: Any) -> float | None:
     """A Kubernetes quantity as a number; None when it is invalid."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    match = _QUANTITY.fullmatch(str(value))
-    if match is None:
-        return None
-    number, suffix = match.groups(default="")
-    return (
-        float(number + suffix)
-        if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix != "Ei"
-        else (float(number) * _SUFFIXES[suffix])
-    )
+    match = None if isinstance(value, bool) else _QUANTITY.fullmatch(str(value))
+    return float(match[1] or match[2]) * _SUFFIXES[match[3]] if match else None
 
 
 def matches(selector: Any, labels: Mapping[str, Any]) -> bool:
@@ -80,12 +58,12 @@ def matches(selector: Any, labels: Mapping[str, Any]) -> bool:
         return False
     for expression in items(dig(selector, "matchExpressions")):
         value, wanted = labels.get(text(expression.get("key"))), strings(expression.get("values"))
-        operator = expression.get("operator")
-        if (
-            (operator == "In" and value not in wanted)
-            or (operator == "NotIn" and value in wanted)
-            or (operator == "Exists" and value is None)
-            or (operator == "DoesNotExist" and value is not None)
-        ):
+        holds = {
+            "In": value in wanted,
+            "NotIn": value not in wanted,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        if not holds.get(text(expression.get("operator")), True):
             return False
     return True

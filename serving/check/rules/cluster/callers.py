@@ -22,15 +22,15 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for argument in [argument for container in pod.containers() for argument in container.arguments]:
             source = pods_source(manifests, argument)
             if source is not None:
-                yield from _call(manifests, pod, *source)
+                yield from _call(pod, *source)
             for match in _CALL.finditer(argument):
                 service = manifests.find("Service", match[1], pod.namespace)
                 for port in items(service.spec.get("ports")) if service else ():
                     if port.get("port") == int(match[2]):
-                        yield from _names(manifests, pod)
+                        yield from _names(pod)
                         for called in manifests.behind(service):
                             number = called.port_number(port.get("targetPort", port.get("port")))
-                            yield from _call(manifests, pod, [called], number) if number else ()
+                            yield from _call(pod, [called], number) if number else ()
 
 
 def pods_source(manifests: Manifests, argument: str) -> tuple[list[Pod], int] | None:
@@ -42,8 +42,8 @@ def pods_source(manifests: Manifests, argument: str) -> tuple[list[Pod], int] | 
     return manifests.selected(match[1], {"matchLabels": labels}), int(match[3])
 
 
-def _names(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
-    out = rules_for(manifests, pod, "egress")
+def _names(pod: Pod) -> Iterator[Finding]:
+    out = rules_for(pod, "egress")
     if out is not None and not any(lets_through(rule, pod, 53, "UDP") for rule in out):
         yield finding(
             "blocked-names",
@@ -55,18 +55,18 @@ def _names(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
         )
 
 
-def _call(manifests: Manifests, caller: Pod, called: list[Pod], number: int) -> Iterator[Finding]:
+def _call(caller: Pod, called: list[Pod], number: int) -> Iterator[Finding]:
     for other in called:
         values = {"caller": caller.object, "target": f"port {number} of {other.object}"}
-        if not _passes(manifests, "egress", caller, other, other, number):
+        if not _passes("egress", caller, other, other, number):
             yield finding("blocked-egress", caller.object, "NetworkPolicy spec.egress", _NONE, **values)
-        if not _passes(manifests, "ingress", other, caller, other, number):
+        if not _passes("ingress", other, caller, other, number):
             yield finding("blocked-ingress", other.object, "NetworkPolicy spec.ingress", _NONE, **values)
 
 
-def _passes(manifests: Manifests, way: Way, guarded: Pod, peer: Pod, called: Pod, number: int) -> bool:
+def _passes(way: Way, guarded: Pod, peer: Pod, called: Pod, number: int) -> bool:
     """Whether the policies of one end let the other end through."""
-    let = rules_for(manifests, guarded, way)
+    let = rules_for(guarded, way)
     return let is None or any(
-        lets_through(rule, called, number) and takes_peer(manifests, rule, way, guarded.namespace, peer) for rule in let
+        lets_through(rule, called, number) and takes_peer(rule, way, guarded.namespace, peer) for rule in let
     )

@@ -39,8 +39,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 )
             yield from _namespaces(policy, way, known)
     for server in servers(manifests):
-        yield from _egress(manifests, server)
-        yield from _ingress(manifests, server)
+        yield from _egress(server)
+        yield from _ingress(server)
         yield from _closed(manifests, server)
 
 
@@ -68,24 +68,24 @@ def _is_sibling(name: str, other: str) -> bool:
     return series or name.startswith(other) or re.sub(r"\d+", "", name) == re.sub(r"\d+", "", other)
 
 
-def _egress(manifests: Manifests, server: Server) -> Iterator[Finding]:
+def _egress(server: Server) -> Iterator[Finding]:
     remote = next((model.base_path for model in server.models() if "://" in model.base_path), "")
     remote = remote or (path if "://" in (path := server.flags.get("model_base_path", "")) else "")
-    out = rules_for(manifests, server.pod, "egress")
+    out = rules_for(server.pod, "egress")
     if remote and out == []:
         yield finding("blocked-store", server.object, "NetworkPolicy spec.egress", "no egress at all", store=remote)
     if not remote and out is None:
         yield finding("egress-open", server.object, "metadata.labels", "none that selects its pods")
-    for policy in policies_of(manifests, server.pod):
+    for policy in policies_of(server.pod):
         for rule in items(policy.spec.get("egress")):
             if not remote and not items(rule.get("to")):
                 yield finding("egress-open", policy, "spec.egress", f"a rule to everywhere: {rule}")
 
 
-def _ingress(manifests: Manifests, server: Server) -> Iterator[Finding]:
-    if rules_for(manifests, server.pod, "ingress") is None:
+def _ingress(server: Server) -> Iterator[Finding]:
+    if rules_for(server.pod, "ingress") is None:
         yield finding("no-policy", server.object, "metadata.labels", "none")
-    for policy in policies_of(manifests, server.pod):
+    for policy in policies_of(server.pod):
         for rule in items(policy.spec.get("ingress")):
             peers = items(rule.get("from"))
             if not peers or any(_is_everybody(peer) for peer in peers):
@@ -105,12 +105,12 @@ def _is_everybody(peer: dict[str, Any]) -> bool:
 def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
     """Ports of the server that are closed to callers, Prometheus or a gateway that need them."""
     pod, number = server.pod, server.grpc_port
-    let = rules_for(manifests, pod, "ingress")
+    let = rules_for(pod, "ingress")
     if let is None or number is None:
         return
     open_ = [rule for rule in let if lets_through(rule, pod, number)]
     if not open_:
-        policy = policies_of(manifests, pod, "ingress")[0]
+        policy = policies_of(pod, "ingress")[0]
         yield finding("port-closed", policy, "spec.ingress", "none", port=number, object=pod.object)
     labelled = [_CALLER in mapping(dig(peer, "podSelector", "matchLabels"))
                 for rule in open_ for peer in items(rule.get("from"))]  # fmt: skip

@@ -36,7 +36,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _weights(manifests, route, backends)
             services = [manifests.find("Service", text(b.get("name")), route.namespace) for b in backends]
             pods = [pod for service in services for pod in manifests.behind(service)]
-            if route.kind == "GRPCRoute" and any(servers(manifests, pod) for pod in pods):
+            if route.kind == "GRPCRoute" and any(servers(pod) for pod in pods):
                 yield from _methods(route, rule)
 
 
@@ -69,7 +69,7 @@ def _backend(manifests: Manifests, route: Object, backend: dict[str, Any]) -> It
         shown = f" (it has {', '.join(str(entry.get('port')) for entry in ports)})" if service else ""
         yield finding("route-backend", route, "spec.rules.backendRefs", f"{name!r}, port {port}{shown}", known=known)
         return
-    for server in [server for pod in manifests.behind(service) for server in servers(manifests, pod)]:
+    for server in [server for pod in manifests.behind(service) for server in servers(pod)]:
         number = server.pod.port_number(entry.get("targetPort", port))
         other = {"GRPCRoute": server.rest_port, "HTTPRoute": server.grpc_port}.get(route.kind)
         if number and number == other:

@@ -24,16 +24,16 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             for port in [port for rule in items(policy.spec.get("ingress")) for port in items(rule.get("ports"))]:
                 for pod in manifests.selected(policy.namespace, policy.spec["podSelector"]):
                     if port.get("port") is not None:
-                        yield from missing_port(manifests, policy, "spec.ingress.ports", port["port"], pod)
+                        yield from missing_port(policy, "spec.ingress.ports", port["port"], pod)
     for server in servers(manifests):
         if server.pod.is_service:
             yield from _headless(manifests, server)
 
 
-def missing_port(manifests: Manifests, found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
+def missing_port(found: Object, field: str, target: Any, pod: Pod) -> Iterator[Finding]:
     """A port, by name or number, that the pod does not have. A number need not be declared to be open."""
-    listening = servers(manifests, pod)
-    known_pod = listening or is_ours(manifests, pod)
+    listening = servers(pod)
+    known_pod = listening or is_ours(pod)
     numbers = {number for port in pod.ports if (number := integer(port.get("containerPort")))}
     numbers |= {number for server in listening for number in (server.grpc_port, server.rest_port) if number}
     quiet = [c for c in pod.containers(init=False) if not c.ports]
@@ -47,10 +47,10 @@ def missing_port(manifests: Manifests, found: Object, field: str, target: Any, p
 
 def _port(manifests: Manifests, service: Object, port: dict[str, Any], pod: Pod) -> Iterator[Finding]:
     target = port.get("targetPort", port.get("port"))
-    yield from missing_port(manifests, service, "spec.ports.targetPort", target, pod)
+    yield from missing_port(service, "spec.ports.targetPort", target, pod)
     number = pod.port_number(target)
     at = f"spec.ports[{port.get('name') or port.get('port')}]"
-    for server in servers(manifests, pod):
+    for server in servers(pod):
         if port.get("protocol") not in (None, "TCP"):
             yield finding("port-protocol", service, f"{at}.protocol", repr(port["protocol"]))
         yield from _protocol(service, at, port, server, number)
@@ -82,8 +82,8 @@ def _swapped(service: Object, at: str, port: dict[str, Any], server: Server, num
 
 def _exposed(manifests: Manifests, service: Object) -> Iterator[Finding]:
     numbers = _target_numbers(manifests, service)
-    grpc = {server.grpc_port for pod in manifests.behind(service) for server in servers(manifests, pod)}
-    rest = {server.rest_port for pod in manifests.behind(service) for server in servers(manifests, pod)}
+    grpc = {server.grpc_port for pod in manifests.behind(service) for server in servers(pod)}
+    rest = {server.rest_port for pod in manifests.behind(service) for server in servers(pod)}
     rule = "service-exposed" if numbers & grpc else "service-exposed-rest" if numbers & rest else ""
     for field in ("type", "externalIPs"):
         shown = service.spec.get(field)

@@ -71,8 +71,8 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
             yield finding("missing-port", monitor, f"{field}.port", repr(port), object=shown, known=", ".join(ports))
         for pod in pods:
             if not by_service:
-                yield from missing_port(manifests, monitor, f"{field}.port", port, pod)
-                yield from _closed(manifests, monitor, pod, port)
+                yield from missing_port(monitor, f"{field}.port", port, pod)
+                yield from _closed(monitor, pod, port)
             path = "/metrics" if _is_exporter(pod) else pages.get(pod)
             scraped = text(endpoint.get("path")) or "/metrics"
             if path is not None and scraped != path and (not by_service or port in ports):
@@ -100,8 +100,8 @@ def _namespaces(manifests: Manifests, monitor: Object) -> list[str]:
     return sorted(set(strings(chosen.get("matchNames"))) or {monitor.namespace})
 
 
-def _closed(manifests: Manifests, monitor: Object, pod: Pod, port: Any) -> Iterator[Finding]:
-    number, let = pod.port_number(port), rules_for(manifests, pod, "ingress")
+def _closed(monitor: Object, pod: Pod, port: Any) -> Iterator[Finding]:
+    number, let = pod.port_number(port), rules_for(pod, "ingress")
     if number and let is not None and not any(lets_through(rule, pod, number) for rule in let):
         received = f"none, though {monitor} names it"
         yield finding("port-closed", pod.object, "NetworkPolicy spec.ingress", received, port=number, object=pod.object)

@@ -49,10 +49,10 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 source = pods_source(manifests, argument)
                 if source is not None:
                     pods += source[0]
-                    ports = {server.grpc_port for pod in source[0] for server in servers(manifests, pod)}
+                    ports = {server.grpc_port for pod in source[0] for server in servers(pod)}
                     if ports != {source[1]}:
                         yield finding("rollout-replicas", container, "args", argument)
-            settings = mounted(manifests, container, dict(options).get("--settings", ""))
+            settings = mounted(container, dict(options).get("--settings", ""))
             if settings is not None and settings.text is not None:
                 yield from _settings(manifests, settings, settings.text, pods)
 
@@ -81,7 +81,7 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
     if missing:
         account = pod.spec.get("serviceAccountName", "default")
         yield finding("rollout-rights", pod, "serviceAccountName", f"{account!r} may not: {', '.join(missing)}")
-    out = rules_for(manifests, pod, "egress")
+    out = rules_for(pod, "egress")
     if out is not None and not any(lets_through(rule, pod, port) for rule in out for port in (443, 6443)):
         yield finding(
             "blocked-api", pod.object, "NetworkPolicy spec.egress", "none of the policies that select its pods has one"

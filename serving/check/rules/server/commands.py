@@ -41,7 +41,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         for field, words in [(field, strings(dig(container.data, *field.split(".")))) for field in fields]:
             if len(words) == 1 and re.search(r"\s", words[0].strip()):
                 yield finding("command-words", container, field, words, words=words[0].split())
-        file = script(manifests, container)
+        file = script(container)
         if file is not None and file.text is None and not manifests.external("ConfigMap", file.source):
             found = manifests.find("ConfigMap", file.source, container.pod.namespace)
             known = ", ".join(sorted(mapping(found.data.get("data")))) if found else "none here"
@@ -51,7 +51,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _exporter(manifests, container, arguments)
     for server in servers(manifests):
         ours = server.entrypoint == "duoserve"
-        for name in server.container.env:
+        for name in server.env:
             if name.startswith("DUOSERVE_") and not (ours and name in VARIABLES):
                 near = difflib.get_close_matches(name, VARIABLES, 1)
                 fix = f"Write {near[0]}." if ours and near else "Remove it."
@@ -108,7 +108,7 @@ def _target(manifests: Manifests, container: Container, target: str) -> Iterator
         yield "--target", "a headless Service, which names every replica", f"{target!r}, one address for all"
     for pod in manifests.behind(service):
         number = pod.port_number(entries[port].get("targetPort", entries[port].get("port")))
-        if number in [server.grpc_port for server in servers(manifests, pod)]:
+        if number in [server.grpc_port for server in servers(pod)]:
             yield "--target", "the REST port of the servers", f"{target!r}, the gRPC port"
 
 

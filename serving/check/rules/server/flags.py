@@ -28,7 +28,7 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     for container in manifests.containers(init=False):
-        received = opaque_server(manifests, container)
+        received = opaque_server(container)
         if received:
             yield finding("command-form", container, "command", received)
     for server in servers(manifests):
@@ -45,7 +45,7 @@ def _written(server: Server) -> Iterator[Finding]:
             )
         elif count > 1:
             yield finding("flag-twice", server, "args", f"{count} times", flag=name)
-    words = strings(server.container.data.get("args"))
+    words = strings(server.data.get("args"))
     for before, argument in zip(["", *words], words, strict=False):
         stray = not argument.startswith("-") and before.startswith("-") and "=" in before
         if stray or (argument.startswith("-") and re.search(r"\s--\w", argument)):
@@ -57,9 +57,7 @@ def _written(server: Server) -> Iterator[Finding]:
 def _flag(server: Server, argument: str) -> Iterator[Finding]:
     name, _, value = argument.lstrip("-").partition("=")
     default = STOCK_FLAGS.get(name)
-    unknown = [
-        variable for variable in re.findall(r"\$\(([\w.-]+)\)", value) if not server.container.may_have(variable)
-    ]
+    unknown = [variable for variable in re.findall(r"\$\(([\w.-]+)\)", value) if not server.may_have(variable)]
     if unknown:
         yield finding("flag-variable", server, "args", argument)
     elif default is not None and "$" not in value:
@@ -121,15 +119,13 @@ def _files(server: Server) -> Iterator[Finding]:
         if file is None:
             continue
         # A file of another volume, or of an image that is not the stock one, can't be seen here.
-        elsewhere = mount_of(server.container, file.name) or not (
-            server.unchanged_image or server.entrypoint == "duoserve"
-        )
-        known = file.source and not server.manifests.external("ConfigMap", file.source)
+        elsewhere = mount_of(server, file.name) or not (server.unchanged_image or server.entrypoint == "duoserve")
+        known = file.source and not server.pod.manifests.external("ConfigMap", file.source)
         if file.text is None and (known or not (file.source or elsewhere)):
-            mounts = ", ".join(text(mount.get("mountPath")) for mount in server.container.mounts) or "none"
+            mounts = ", ".join(text(mount.get("mountPath")) for mount in server.mounts) or "none"
             received = f"{file.name} ({file.object} {file.path})" if file.source else file.name
             yield finding("flag-file", server, "args", received, flag=flag, mounts=mounts)
-        for mount in server.container.mounts:
+        for mount in server.mounts:
             part = mount.get("subPath") or mount.get("subPathExpr")
             if flag == "model_config_file" and part and file.name.startswith(text(mount.get("mountPath"))):
                 yield finding("subpath", server, f"volumeMounts[{mount.get('name')}].subPath", f"subPath {part!r}")

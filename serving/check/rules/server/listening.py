@@ -23,7 +23,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _threads(server: Server) -> Iterator[Finding]:
-    cpus = server.container.limit("cpu")
+    cpus = server.limit("cpu")
     most = None if cpus is None else max(1, int(-(-cpus // 1)))
     for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
         number = server.number(name)
@@ -34,7 +34,7 @@ def _threads(server: Server) -> Iterator[Finding]:
         elif most is not None and number > most:
             yield finding("threads-many", server, "args", f"--{name}={number}", most=most)
     for name in _LIBRARY_THREADS:
-        value = server.container.variable(name) or ""
+        value = server.variable(name) or ""
         if most is not None and value.isdecimal() and int(value) > most:
             yield finding("threads-many", server, f"env[{name}]", value, most=most)
     number = server.number("grpc_max_threads") if "grpc_max_threads" in server.flags else None
@@ -50,13 +50,13 @@ def _ports(server: Server) -> Iterator[Finding]:
         yield finding("flag-rest", server, "args", "0")
     if not {"model_config_file", "model_base_path"} & server.flags.keys():
         yield finding("flag-model", server, "args", "none")
-    contexts = [mapping(data.get("securityContext")) for data in (server.pod.spec, server.container.data)]
+    contexts = [mapping(data.get("securityContext")) for data in (server.pod.spec, server.data)]
     without_root = any(context.get("runAsNonRoot") is True or context.get("runAsUser") for context in contexts)
     for name, number in (("port", grpc), ("rest_api_port", rest)):
         if number and number < 1024 and without_root:
             yield finding("flag-port-low", server, "args", number, flag=name)
-    declared = [port.get("containerPort") for port in server.container.ports]
-    for port in server.container.ports:
+    declared = [port.get("containerPort") for port in server.ports]
+    for port in server.ports:
         shown = port.get("name") or port.get("containerPort")
         if port.get("protocol") not in (None, "TCP"):
             yield finding("port-protocol", server, f"ports[{shown}].protocol", repr(port["protocol"]))
@@ -69,7 +69,7 @@ def _ports(server: Server) -> Iterator[Finding]:
 
 def _tls(server: Server) -> Iterator[Finding]:
     """The server's certificate: the entrypoint makes the file of the flag from a mounted folder."""
-    container = server.container
+    container = server
     mounts = {text(mount.get("mountPath")).rstrip("/") for mount in container.mounts}
     folder, target = container.variable("DUOSERVE_TLS_DIR"), server.flags.get("ssl_config_file")
     if folder is not None and folder.rstrip("/") not in mounts:

@@ -106,8 +106,8 @@ def _base_paths(server: Server) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Finding]:
-    mounts = {text(mount.get("mountPath")).rstrip("/"): mount for mount in server.container.mounts}
-    above = mount_of(server.container, base)
+    mounts = {text(mount.get("mountPath")).rstrip("/"): mount for mount in server.mounts}
+    above = mount_of(server, base)
     beneath = [path for path in mounts if path.startswith(f"{base}/")]
     missing = [version for version in versions if f"{base}/{version}" not in beneath] if beneath and not above else []
     if (not above and not beneath) or missing:
@@ -117,7 +117,7 @@ def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Fin
         name = text(mount.get("name"))
         volume = server.pod.volumes.get(name, {})
         claim = text(dig(volume, "persistentVolumeClaim", "claimName"))
-        found = server.manifests.find("PersistentVolumeClaim", claim, server.pod.namespace)
+        found = server.pod.manifests.find("PersistentVolumeClaim", claim, server.pod.namespace)
         read_only = found is not None and strings(found.spec.get("accessModes")) == ["ReadOnlyMany"]
         if mount.get("readOnly") is not True and not (read_only or volume.keys() & {"emptyDir", "image"}):
             yield finding("store-writable", server, f"volumeMounts[{name}].readOnly", mount.get("readOnly"))

@@ -23,7 +23,7 @@ _LATEST = 300
 def check(manifests: Manifests) -> Iterator[Finding]:
     for container in manifests.containers(init=False):
         for kind in PROBES:
-            yield from _port(manifests, container, kind)
+            yield from _port(container, kind)
         probe = mapping(container.data.get("readinessProbe"))
         period, limit = integer(probe.get("periodSeconds")) or 10, integer(probe.get("timeoutSeconds")) or 1
         if limit > period:
@@ -38,12 +38,12 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _programs(server)
 
 
-def _port(manifests: Manifests, container: Container, kind: str) -> Iterator[Finding]:
+def _port(container: Container, kind: str) -> Iterator[Finding]:
     """A port that is not there. A number need not be declared; our own containers declare theirs."""
     way, port = _target(container, kind)
     number = container.port_number(port)
     declared = [entry.get("containerPort") for entry in container.ports]
-    strict = declared and is_ours(manifests, container)
+    strict = declared and is_ours(container)
     if port is not None and (number is None or (strict and number not in declared)):
         known = ", ".join(f"{entry.get('name')}={entry.get('containerPort')}" for entry in container.ports) or "none"
         yield finding("probe-port", container, f"{kind}.{way}.port", repr(port), known=known)
@@ -61,7 +61,7 @@ def _target(container: Container, kind: str) -> tuple[str, Any]:
 def _programs(server: Server) -> Iterator[Finding]:
     """Programs of probes that the stock image does not have."""
     for kind in PROBES:
-        command = strings(mapping(mapping(server.container.data.get(kind)).get("exec")).get("command"))
+        command = strings(mapping(mapping(server.data.get(kind)).get("exec")).get("command"))
         for word in re.split(r"[\s;&|]+", " ".join(command)):
             if word.rpartition("/")[2] in _ABSENT:
                 yield finding("probe-program", server, f"{kind}.exec.command", word)
@@ -69,7 +69,7 @@ def _programs(server: Server) -> Iterator[Finding]:
 
 def _pace(server: Server, kind: str, *, least: int, most: int) -> Iterator[Finding]:
     """How long a probe fails before the kubelet acts."""
-    probe = mapping(server.container.data.get(kind))
+    probe = mapping(server.data.get(kind))
     period, tries = integer(probe.get("periodSeconds")) or 10, integer(probe.get("failureThreshold")) or 3
     first = integer(probe.get("initialDelaySeconds")) or 0
     if probe and not (least <= period * tries <= most and first <= _LATEST):
@@ -79,9 +79,9 @@ def _pace(server: Server, kind: str, *, least: int, most: int) -> Iterator[Findi
 
 def _readiness(server: Server) -> Iterator[Finding]:
     for kind in ("readinessProbe", "startupProbe"):
-        way, port = _target(server.container, kind)
-        get = mapping(mapping(server.container.data.get(kind)).get("httpGet"))
-        number = server.container.port_number(port)
+        way, port = _target(server, kind)
+        get = mapping(mapping(server.data.get(kind)).get("httpGet"))
+        number = server.port_number(port)
         if way == "httpGet":
             if text(get.get("scheme")) not in ("", "HTTP"):
                 yield finding("probe-scheme", server, f"{kind}.httpGet.scheme", get["scheme"])
@@ -113,27 +113,27 @@ def _page(server: Server, field: str, path: str) -> Iterator[Finding]:
 
 
 def _liveness(server: Server) -> Iterator[Finding]:
-    way, port = _target(server.container, "livenessProbe")
+    way, port = _target(server, "livenessProbe")
     field = f"livenessProbe.{way}"
     if not way:
         yield finding("no-liveness", server, "livenessProbe", "none")
     elif way == "httpGet":
         yield finding("liveness-model", server, field, "httpGet of a model")
     elif way == "grpc":
-        service = mapping(server.container.data["livenessProbe"]["grpc"]).get("service")
+        service = mapping(server.data["livenessProbe"]["grpc"]).get("service")
         if server.tls:
             yield finding("liveness-tls", server, field, "grpc")
         elif not server.on("enable_grpc_healthcheck_service"):
             yield finding("liveness-health", server, field, "the flag is off")
         elif service:
             yield finding("liveness-service", server, f"{field}.service", repr(service))
-        if server.container.port_number(port) not in (None, server.grpc_port):
+        if server.port_number(port) not in (None, server.grpc_port):
             yield finding("probe-not-grpc", server, f"{field}.port", repr(port), port=server.grpc_port)
 
 
 def _startup(server: Server) -> Iterator[Finding]:
-    probe = mapping(server.container.data.get("startupProbe"))
-    if not probe and server.container.data.get("livenessProbe"):
+    probe = mapping(server.data.get("startupProbe"))
+    if not probe and server.data.get("livenessProbe"):
         yield finding("no-startup", server, "startupProbe", "none")
     elif probe and startup_seconds(probe) < 60:
         yield finding("startup-short", server, "startupProbe", f"{startup_seconds(probe)} s")

@@ -61,9 +61,9 @@ def _drain(server: Server) -> Iterator[Finding]:
     if not grace:
         yield finding("no-age-grace", server, "args", "none")
     if server.entrypoint == "duoserve":
-        serving, how = _pre_stop(server.container) + _drain_seconds(server.container), "preStop and drain"
+        serving, how = _pre_stop(server) + _drain_seconds(server), "preStop and drain"
     else:  # as PID 1 it ignores SIGTERM, and so serves for the whole grace period
-        given = _grace(server.container)
+        given = _grace(server)
         serving, how = float(30 if given is None else given), "a grace period"
     needed = (1.1 * age + grace) / 1000
     if serving < needed:

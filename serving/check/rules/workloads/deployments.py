@@ -39,7 +39,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         yield from _device(server)
         if pod.object.kind == "Deployment":
             yield from _strategy(manifests, pod.object)
-            yield from _progress(pod.object, mapping(server.container.data.get("startupProbe")))
+            yield from _progress(pod.object, mapping(server.data.get("startupProbe")))
         apart = items(pod.spec.get("topologySpreadConstraints")) or dig(pod.spec, "affinity", "podAntiAffinity")
         if pod.object.kind in ("Deployment", "StatefulSet") and not apart and most(manifests, pod.object) != 1:
             yield finding("no-spread", pod, "topologySpreadConstraints", "none")
@@ -75,7 +75,7 @@ def _excludes(term: dict[str, Any], chosen: dict[str, Any]) -> str:
 
 
 def _device(server: Server) -> Iterator[Finding]:
-    limits = mapping(dig(server.container.data, "resources", "limits"))
+    limits = mapping(dig(server.data, "resources", "limits"))
     for key in [text(entry.get("key")) for entry in items(server.pod.spec.get("tolerations"))]:
         if key.partition("/")[2] == "gpu" and key not in limits:
             yield finding("device", server, f"resources.limits[{key}]", "none", device=key)

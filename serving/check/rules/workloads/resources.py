@@ -86,7 +86,7 @@ def _volumes(pod: Pod) -> Iterator[Finding]:
 
 def _server(server: Server) -> Iterator[Finding]:
     for resource, least in _SMALLEST.items():
-        written, limit = dig(server.container.data, "resources", "limits", resource), server.container.limit(resource)
+        written, limit = dig(server.data, "resources", "limits", resource), server.limit(resource)
         if written is None and resource == "cpu":
             yield finding("no-cpu-limit", server, "resources.limits.cpu", "none")
         elif limit is not None and (_MIB if resource == "memory" else 0) <= limit < least:

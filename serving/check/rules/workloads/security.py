@@ -52,7 +52,7 @@ _USER = 10000
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     """Our own pods must have the base's settings; other pods, those that their namespace enforces."""
-    ours = [pod for pod in manifests.pods if is_ours(manifests, pod)]
+    ours = [pod for pod in manifests.pods if is_ours(pod)]
     for pod in manifests.pods:
         namespace = manifests.find("Namespace", pod.namespace)
         enforced = namespace is not None and namespace.labels.get(_LEVEL) == "restricted"
@@ -62,12 +62,10 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             for container in pod.containers():
                 yield from _container(container, why)
         if pod in ours:
-            yield from _own(manifests, pod)
+            yield from _own(pod)
     for server in servers(manifests):
-        writable = [
-            text(mount.get("mountPath")) for mount in server.container.mounts if mount.get("readOnly") is not True
-        ]
-        read_only = dig(server.container.data, "securityContext", "readOnlyRootFilesystem") is True
+        writable = [text(mount.get("mountPath")) for mount in server.mounts if mount.get("readOnly") is not True]
+        read_only = dig(server.data, "securityContext", "readOnlyRootFilesystem") is True
         if read_only and "/tmp" not in writable:  # noqa: S108
             yield finding("no-tmp", server, "volumeMounts", writable or "none")
         yield from refused(server.pod, server.pod.spec, [("service-links", "enableServiceLinks", (False,))])
@@ -77,13 +75,13 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield finding("namespace-level", namespace, "metadata.labels", level)
 
 
-def _own(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
+def _own(pod: Pod) -> Iterator[Finding]:
     """Settings of our own pods beyond Pod Security."""
     yield from refused(pod, pod.spec, [("token", "automountServiceAccountToken", (False,))])
     for container in pod.containers():
         user = _effective(container).get("runAsUser")
         # Another image may choose its user, as long as it is not root.
-        if is_ours(manifests, container) and user != 0 and (integer(user) or 0) < _USER:
+        if is_ours(container) and user != 0 and (integer(user) or 0) < _USER:
             yield finding("user", container, "securityContext.runAsUser", user, least=_USER)
         read_only: Row = ("root-filesystem", "securityContext.readOnlyRootFilesystem", (True,))
         yield from refused(container, container.data, [read_only])

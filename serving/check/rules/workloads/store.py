@@ -25,7 +25,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     exporting = {export.container.pod for export in found}
     for claim in manifests.of("PersistentVolumeClaim"):
         pods = _mounting(manifests, claim)
-        yield from _access(manifests, claim, pods)
+        yield from _access(claim, pods)
         yield from _read_only(claim, pods, exporting)
         if claim.spec.get("volumeMode") == "Block" and pods:
             yield finding("claim-block", claim, "spec.volumeMode", "Block", object=pods[0][0].object)
@@ -87,7 +87,7 @@ def _export(manifests: Manifests, export: Export) -> Iterator[Finding]:
 
 def _user(serving: list[Server], export: Export) -> Iterator[Finding]:
     context = mapping(export.container.pod.spec.get("securityContext"))
-    user, others = _runs_as(export.container), {_runs_as(server.container) for server in serving} - {None}
+    user, others = _runs_as(export.container), {_runs_as(server) for server in serving} - {None}
     owns = context.get("fsGroup") is not None or context.get("supplementalGroups")
     if not owns and user and others and user not in others:
         shown = ", ".join(map(str, sorted(filter(None, others))))
@@ -110,7 +110,7 @@ def _same_folder(serving: list[Server], export: Export, location: _Location) -> 
         (server, found)
         for server in serving
         for model in server.models()
-        if model.name == export.model and (found := _locate(server.container, model.base_path)).claim
+        if model.name == export.model and (found := _locate(server, model.base_path)).claim
     ]
     if not read or location.folder is None or any(found.folder is None for _, found in read):
         return
@@ -151,10 +151,10 @@ def _read_only(claim: Object, pods: list[tuple[Pod, bool]], exporting: set[Pod])
         yield finding("claim-writer", jobs[0][0], "volumes", "readOnly: true in every job")
 
 
-def _access(manifests: Manifests, claim: Object, pods: list[tuple[Pod, bool]]) -> Iterator[Finding]:
+def _access(claim: Object, pods: list[tuple[Pod, bool]]) -> Iterator[Finding]:
     """A disk of a single node for pods on several nodes."""
     modes = strings(claim.spec.get("accessModes"))
     one_node = claim.annotations.get("duoserve.dev/single-node") == "true"
-    many = any(servers(manifests, pod) and pod.object.kind != "Pod" for pod, _ in pods)
+    many = any(servers(pod) and pod.object.kind != "Pod" for pod, _ in pods)
     if many and modes in (["ReadWriteOnce"], ["ReadWriteOncePod"]) and not one_node:
         yield finding("claim-access", claim, "spec.accessModes", claim.spec["accessModes"])
