@@ -149,6 +149,6 @@ def refused(place: Place, data: object, rows: Iterable[Row], **values: Any) -> I
         values: Values for the rules' templates.
     """
     for rule, path, accepted in rows:
-        value = dig(data, *path.split("."))
+        value = dig(data, path)
         if value not in accepted:
             yield finding(rule, place, path, value, **values)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.check.manifests.objects import Container, Object
-from serving.check.manifests.values import dig, items, mapping, text
+from serving.check.manifests.values import items, mapping, text
 
 __all__ = ["ConfigFile", "local_file", "location_in_volume", "mount_of", "mounted"]
 
@@ -42,8 +42,8 @@ def local_file(name: str, content: str | None, path: str = "") -> ConfigFile:
 
 def mount_of(container: Container, path: str) -> dict[str, Any] | None:
     """The mount that a path is in: the deepest one."""
-    above = [mount for mount in container.mounts if _is_beneath(path, text(mount.get("mountPath")))]
-    return max(above, key=lambda mount: len(text(mount.get("mountPath")).rstrip("/")), default=None)
+    above = [mount for mount in container.mounts if _is_beneath(path, text(mount, "mountPath"))]
+    return max(above, key=lambda mount: len(text(mount, "mountPath").rstrip("/")), default=None)
 
 
 def _is_beneath(path: str, folder: str) -> bool:
@@ -55,25 +55,25 @@ def location_in_volume(mount: dict[str, Any], path: str) -> str | None:
     """The path inside the mounted volume, as "folder/file"; None if it can't be known."""
     if mount.get("subPathExpr"):
         return None
-    below = posixpath.relpath(path, text(mount.get("mountPath")))
-    return posixpath.normpath(posixpath.join(text(mount.get("subPath")), below))
+    below = posixpath.relpath(path, text(mount, "mountPath"))
+    return posixpath.normpath(posixpath.join(text(mount, "subPath"), below))
 
 
 def mounted(container: Container, path: str) -> ConfigFile | None:
     """The file at a path of a mounted ConfigMap; None elsewhere."""
     mount = mount_of(container, path)
-    sources = list(_sources(mapping(container.pod.volumes.get(text(mount.get("name")))))) if mount else []
+    sources = list(_sources(mapping(container.pod.volumes.get(text(mount, "name"))))) if mount else []
     if mount is None or not sources:
         return None
-    part = text(mount.get("subPath")) or text(mount.get("subPathExpr"))
-    written = part or posixpath.relpath(path, text(mount.get("mountPath")))
+    part = text(mount, "subPath") or text(mount, "subPathExpr")
+    written = part or posixpath.relpath(path, text(mount, "mountPath"))
     first = None
     for source in sources:
-        name, key, chosen = text(source.get("name")), written, items(source.get("items"))
+        name, key, chosen = text(source, "name"), written, items(source, "items")
         if chosen:  # only these exist, under their own paths
-            key = next((text(item.get("key")) for item in chosen if item.get("path") == written), "")
+            key = next((text(item, "key") for item in chosen if item.get("path") == written), "")
         found = container.pod.manifests.find("ConfigMap", name, container.pod.namespace)
-        content = dig(found.data, "data", key) if found else None
+        content = mapping(found.data, "data").get(key) if found else None
         missing = Object({"kind": "ConfigMap", "metadata": {"name": name}})
         file = ConfigFile(path, content if isinstance(content, str) else None, found or missing, f"data.{key}")
         if file.text is not None:
@@ -84,7 +84,7 @@ def mounted(container: Container, path: str) -> ConfigFile | None:
 
 def _sources(volume: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The ConfigMaps of a volume, alone or projected."""
-    for part in (volume, *items(dig(volume, "projected", "sources"))):
-        source = mapping(part.get("configMap"))
-        if text(source.get("name")):
+    for part in (volume, *items(volume, "projected.sources")):
+        source = mapping(part, "configMap")
+        if text(source, "name"):
             yield source

@@ -14,8 +14,8 @@ Way = Literal["ingress", "egress"]
 
 def governs(policy: Object, way: Way) -> bool:
     """Whether a policy restricts this direction; without policyTypes, by the API server's defaults."""
-    types = strings(policy.spec.get("policyTypes"))
-    return way.capitalize() in types if types else way == "ingress" or bool(items(policy.spec.get("egress")))
+    types = strings(policy.spec, "policyTypes")
+    return way.capitalize() in types if types else way == "ingress" or bool(items(policy.spec, "egress"))
 
 
 def policies_of(pod: Pod, way: Way | None = None) -> list[Object]:
@@ -30,15 +30,15 @@ def policies_of(pod: Pod, way: Way | None = None) -> list[Object]:
 def rules_for(pod: Pod, way: Way) -> list[dict[str, Any]] | None:
     """The rules that allow traffic for a pod; None if no policy restricts it."""
     policies = policies_of(pod, way)
-    return [rule for policy in policies for rule in items(policy.spec.get(way))] if policies else None
+    return [rule for policy in policies for rule in items(policy.spec, way)] if policies else None
 
 
 def lets_through(rule: dict[str, Any], pod: Pod, number: int, protocol: str = "TCP") -> bool:
     """Whether a rule allows a port of this pod; a port's name is looked up in the pod."""
-    ports = items(rule.get("ports"))
+    ports = items(rule, "ports")
     for port in ports:
         first = pod.port_number(port.get("port"))
-        last = integer(port.get("endPort")) or first
+        last = integer(port, "endPort") or first
         every = port.get("port") is None
         within = every or (first is not None and last is not None and first <= number <= last)
         if within and (port.get("protocol") or "TCP") == protocol:
@@ -52,7 +52,7 @@ def takes_peer(rule: dict[str, Any], way: Way, home: str, other: Pod) -> bool:
     Args:
         home: The namespace of the policy.
     """
-    peers = items(rule.get("from" if way == "ingress" else "to"))
+    peers = items(rule, "from" if way == "ingress" else "to")
     for peer in peers:
         where = peer.get("namespaceSelector")
         near = other.namespace == home if where is None else matches(where, _namespace_labels(other))

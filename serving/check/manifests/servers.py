@@ -160,7 +160,7 @@ def _command_line(container: Container) -> tuple[Entrypoint, list[str]] | None:
             return entrypoint, after
         return ("none", words) if _known_flags(words) >= 2 else None
     ours = _is_our_image(container)
-    numbers = {integer(port.get("containerPort")) for port in container.ports}
+    numbers = {integer(port, "containerPort") for port in container.ports}
     named = "MODEL_NAME" in container.env or _STOCK_IMAGE.search(str(container.data.get("name", "")))
     by_name = bool(named and numbers & {8500, 8501})
     if _known_flags(words) >= 2 or (not ours and (by_name or _STOCK_IMAGE.search(_image(container)))):

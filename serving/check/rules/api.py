@@ -28,7 +28,7 @@ def check(manifests: Manifests, version: str) -> Iterator[Finding]:
             values = {"expected": refusal.expected, "version": version, "fix": refusal.fix}
             yield finding("schema", found, refusal.field, refusal.received, **values)
         yield from _size(found)
-        modes, group = found.spec.get("accessModes"), dig(found.data, "roleRef", "apiGroup")
+        modes, group = found.spec.get("accessModes"), dig(found.data, "roleRef.apiGroup")
         if found.kind == "PersistentVolumeClaim" and not modes:
             yield finding("access-modes", found, "spec.accessModes", modes)
         if group not in _GROUPS:
@@ -50,7 +50,7 @@ def _size(found: Object) -> Iterator[Finding]:
     longest = _LONGEST.get(found.kind, 253)
     if len(found.name) > longest:
         yield finding("api-size", found, "metadata.name", f"{len(found.name)}", most=f"{longest} characters")
-    data = {**mapping(found.data.get("data")), **mapping(found.data.get("binaryData"))}
+    data = {**mapping(found.data, "data"), **mapping(found.data, "binaryData")}
     size = sum(len(str(value).encode(errors="replace")) for value in data.values())
     if found.kind in ("ConfigMap", "Secret") and size > _MOST_DATA:
         yield finding("api-size", found, "data", f"{size} bytes", most="1 MiB of data")

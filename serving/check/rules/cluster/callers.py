@@ -25,7 +25,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 yield from _call(pod, *source)
             for match in _CALL.finditer(argument):
                 service = manifests.find("Service", match[1], pod.namespace)
-                for port in items(service.spec.get("ports")) if service else ():
+                for port in items(service.spec, "ports") if service else ():
                     if port.get("port") == int(match[2]):
                         yield from _names(pod)
                         for called in manifests.behind(service):

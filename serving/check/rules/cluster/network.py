@@ -28,7 +28,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for policy in manifests.of("NetworkPolicy"):
         ways: tuple[Way, Way] = ("ingress", "egress")
         for way in ways:
-            if items(policy.spec.get(way)) and not governs(policy, way):
+            if items(policy.spec, way) and not governs(policy, way):
                 yield finding(
                     "policy-types",
                     policy,
@@ -47,12 +47,12 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def _namespaces(policy: Object, way: Way, known: list[str]) -> Iterator[Finding]:
     """A namespace's name that is nearly one of this set or of most clusters."""
     side = "from" if way == "ingress" else "to"
-    for peer in [peer for rule in items(policy.spec.get(way)) for peer in items(rule.get(side))]:
-        selector = mapping(peer.get("namespaceSelector"))
-        names = [text(dig(selector, "matchLabels", _NAME_LABEL))]
-        for expression in items(selector.get("matchExpressions")):
+    for peer in items(policy.spec, way, side):
+        selector = mapping(peer, "namespaceSelector")
+        names = [text(mapping(selector, "matchLabels").get(_NAME_LABEL))]
+        for expression in items(selector, "matchExpressions"):
             if expression.get("key") == _NAME_LABEL and expression.get("operator") == "In":
-                names += strings(expression.get("values"))
+                names += strings(expression, "values")
         for name in names:
             near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name and name not in known else []
             if near and not _is_sibling(name, near[0]):
@@ -77,8 +77,8 @@ def _egress(server: Server) -> Iterator[Finding]:
     if not remote and out is None:
         yield finding("egress-open", server.object, "metadata.labels", "none that selects its pods")
     for policy in policies_of(server.pod):
-        for rule in items(policy.spec.get("egress")):
-            if not remote and not items(rule.get("to")):
+        for rule in items(policy.spec, "egress"):
+            if not remote and not items(rule, "to"):
                 yield finding("egress-open", policy, "spec.egress", f"a rule to everywhere: {rule}")
 
 
@@ -86,19 +86,19 @@ def _ingress(server: Server) -> Iterator[Finding]:
     if rules_for(server.pod, "ingress") is None:
         yield finding("no-policy", server.object, "metadata.labels", "none")
     for policy in policies_of(server.pod):
-        for rule in items(policy.spec.get("ingress")):
-            peers = items(rule.get("from"))
+        for rule in items(policy.spec, "ingress"):
+            peers = items(rule, "from")
             if not peers or any(_is_everybody(peer) for peer in peers):
                 yield finding("ingress-open", policy, "spec.ingress.from", peers or "everybody")
-            elif not items(rule.get("ports")):
+            elif not items(rule, "ports"):
                 yield finding("ingress-ports", policy, "spec.ingress.ports", "all ports")
 
 
 def _is_everybody(peer: dict[str, Any]) -> bool:
     """A peer that stands for a whole namespace, the cluster or the world."""
-    if dig(peer, "ipBlock", "cidr") in ("0.0.0.0/0", "::/0"):
+    if dig(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0"):
         return True
-    anyone, anywhere = not mapping(peer.get("podSelector")), not mapping(peer.get("namespaceSelector"))
+    anyone, anywhere = not mapping(peer, "podSelector"), not mapping(peer, "namespaceSelector")
     return anyone and anywhere and "ipBlock" not in peer
 
 
@@ -112,8 +112,8 @@ def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
     if not open_:
         policy = policies_of(pod, "ingress")[0]
         yield finding("port-closed", policy, "spec.ingress", "none", port=number, object=pod.object)
-    labelled = [_CALLER in mapping(dig(peer, "podSelector", "matchLabels"))
-                for rule in open_ for peer in items(rule.get("from"))]  # fmt: skip
+    labelled = [_CALLER in mapping(peer, "podSelector.matchLabels")
+                for rule in open_ for peer in items(rule, "from")]  # fmt: skip
     if open_ and all(labelled) and _is_routed(manifests, pod):
         received = f"callers with the label {_CALLER} only"
         yield finding("route-blocked", server.object, "NetworkPolicy spec.ingress", received, port=number)
@@ -122,7 +122,7 @@ def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
 def _is_routed(manifests: Manifests, pod: Pod) -> bool:
     """Whether a route leads to a Service that selects the pod."""
     for route in manifests.of("GRPCRoute", "HTTPRoute"):
-        for backend in [b for rule in items(route.spec.get("rules")) for b in items(rule.get("backendRefs"))]:
-            if pod in manifests.behind(manifests.find("Service", text(backend.get("name")), route.namespace)):
+        for backend in items(route.spec, "rules", "backendRefs"):
+            if pod in manifests.behind(manifests.find("Service", text(backend, "name"), route.namespace)):
                 return True
     return False

@@ -8,7 +8,7 @@ from typing import Any
 from serving.check.findings import Finding, Place, finding
 from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.servers import servers
-from serving.check.manifests.values import dig, items, mapping, text
+from serving.check.manifests.values import items, mapping, text
 
 __all__ = ["check"]
 
@@ -16,13 +16,13 @@ __all__ = ["check"]
 def check(manifests: Manifests) -> Iterator[Finding]:
     for pod in manifests.pods:
         yield from _volumes(manifests, pod)
-        account = text(pod.spec.get("serviceAccountName"))
+        account = text(pod.spec, "serviceAccountName")
         if account not in ("", "default") and manifests.lacks("ServiceAccount", account, pod.namespace):
             accounts = manifests.names("ServiceAccount", pod.namespace)
             yield finding("missing-serviceaccount", pod, "serviceAccountName", repr(account), known=accounts)
         for container in pod.containers():
             known = [*pod.volumes, *pod.claim_templates]
-            for name in [text(mount.get("name")) for mount in container.mounts]:
+            for name in [text(mount, "name") for mount in container.mounts]:
                 if name not in known:
                     shown = ", ".join(known) or "none"
                     yield finding("volume-undeclared", container, f"volumeMounts[{name}]", repr(name), known=shown)
@@ -36,17 +36,17 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _volumes(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
-    mounted = {text(mount.get("name")) for container in pod.containers() for mount in container.mounts}
+    mounted = {text(mount, "name") for container in pod.containers() for mount in container.mounts}
     for name, volume in pod.volumes.items():
         field = f"volumes[{name}]"
         if name not in mounted:
             yield finding("volume-unused", pod, field, f"{name!r}, mounted nowhere")
-        for source in [volume, *items(dig(volume, "projected", "sources"))]:
-            config = mapping(source.get("configMap"))
+        for source in [volume, *items(volume, "projected.sources")]:
+            config = mapping(source, "configMap")
             if config:
-                keys = [text(item.get("key")) for item in items(config.get("items"))]
+                keys = [text(item, "key") for item in items(config, "items")]
                 yield from _config_map(manifests, pod, f"{field}.configMap", pod.namespace, config, keys)
-        claim = text(dig(volume, "persistentVolumeClaim", "claimName"))
+        claim = text(volume, "persistentVolumeClaim.claimName")
         if claim and manifests.lacks("PersistentVolumeClaim", claim, pod.namespace):
             known = manifests.names("PersistentVolumeClaim", pod.namespace)
             yield finding("missing-claim", pod, f"{field}.persistentVolumeClaim.claimName", repr(claim), known=known)
@@ -55,7 +55,7 @@ def _volumes(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 def _config_map(
     manifests: Manifests, place: Place, field: str, namespace: str, reference: dict[str, Any], keys: list[str]
 ) -> Iterator[Finding]:
-    name = text(reference.get("name"))
+    name = text(reference, "name")
     # Kubernetes puts its own certificate into every namespace.
     if reference.get("optional") is True or name == "kube-root-ca.crt" or manifests.external("ConfigMap", name):
         return
@@ -65,7 +65,7 @@ def _config_map(
             "missing-configmap", place, f"{field}.name", repr(name), known=manifests.names("ConfigMap", namespace)
         )
         return
-    have = mapping(found.data.get("data")).keys() | mapping(found.data.get("binaryData")).keys()
+    have = mapping(found.data, "data").keys() | mapping(found.data, "binaryData").keys()
     for key in keys:
         if key not in have:
             yield finding("missing-key", place, field, repr(key), object=found, known=", ".join(sorted(have)) or "none")
@@ -73,19 +73,19 @@ def _config_map(
 
 def _environment(manifests: Manifests, container: Container) -> Iterator[Finding]:
     pod = container.pod
-    names = sorted(text(other.data.get("name")) for other in pod.containers())
+    names = sorted(text(other.data, "name") for other in pod.containers())
     for name, entry in container.env.items():
-        reference = mapping(dig(entry, "valueFrom", "configMapKeyRef"))
+        reference = mapping(entry, "valueFrom.configMapKeyRef")
         field = f"env[{name}].valueFrom"
         if reference:
-            keys = [text(reference.get("key"))]
+            keys = [text(reference, "key")]
             yield from _config_map(manifests, container, field, pod.namespace, reference, keys)
-        other = text(dig(entry, "valueFrom", "resourceFieldRef", "containerName"))
+        other = text(entry, "valueFrom.resourceFieldRef.containerName")
         if other and other not in names:
             field += ".resourceFieldRef.containerName"
             yield finding("missing-container", container, field, repr(other), known=", ".join(names))
-    for source in items(container.data.get("envFrom")):
-        reference = mapping(source.get("configMapRef"))
+    for source in items(container.data, "envFrom"):
+        reference = mapping(source, "configMapRef")
         if reference:
             yield from _config_map(manifests, container, "envFrom", pod.namespace, reference, [])
 
@@ -94,10 +94,10 @@ def _unused(manifests: Manifests) -> Iterator[Finding]:
     """Config files that no pod reads."""
     named = set()
     for volume in [volume for pod in manifests.pods for volume in pod.volumes.values()]:
-        for source in [volume, *items(dig(volume, "projected", "sources"))]:
-            named.add(text(dig(source, "configMap", "name")))
+        for source in [volume, *items(volume, "projected.sources")]:
+            named.add(text(source, "configMap.name"))
     for found in manifests.of("ConfigMap"):
-        keys = sorted(key for key in mapping(found.data.get("data")) if str(key).endswith(".config"))
+        keys = sorted(key for key in mapping(found.data, "data") if str(key).endswith(".config"))
         if keys and found.name not in named:
             yield finding("configmap-unused", found, "metadata.name", "none", keys=", ".join(keys))
 

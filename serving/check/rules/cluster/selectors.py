@@ -9,7 +9,7 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import servers
-from serving.check.manifests.values import dig, items, mapping, matches
+from serving.check.manifests.values import items, mapping, matches
 
 __all__ = ["check", "selects_nothing"]
 
@@ -25,7 +25,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         # Pods outside this rendering can't be checked.
         if manifests.pods_of(policy.namespace) and not manifests.selected(policy.namespace, selector):
             yield selects_nothing(manifests, policy, "spec.podSelector", selector)
-        for peer in [peer for rule in items(policy.spec.get("ingress")) for peer in items(rule.get("from"))]:
+        for peer in items(policy.spec, "ingress", "from"):
             yield from _callers(policy, peer)
 
 
@@ -52,7 +52,7 @@ def _workload(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
                 "spec.selector",
                 f"{selector}, which also selects the pods of {other.object}",
             )
-    for index, spread in enumerate(items(pod.spec.get("topologySpreadConstraints"))):
+    for index, spread in enumerate(items(pod.spec, "topologySpreadConstraints")):
         chosen = spread.get("labelSelector")
         if not mapping(chosen) or not matches(chosen, pod.labels):
             field = f"topologySpreadConstraints[{index}].labelSelector"
@@ -60,7 +60,7 @@ def _workload(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 
 
 def _service(manifests: Manifests, service: Object) -> Iterator[Finding]:
-    selector, pods = mapping(service.spec.get("selector")), manifests.behind(service)
+    selector, pods = mapping(service.spec, "selector"), manifests.behind(service)
     owners = sorted({str(pod.object) for pod in pods})
     if len(owners) > 1:
         yield finding("service-mixes", service, "spec.selector", f"those of {', '.join(owners)}")
@@ -81,8 +81,8 @@ def _looks_like_ours(manifests: Manifests, service: Object) -> bool:
 
 def _callers(policy: Object, peer: dict[str, Any]) -> Iterator[Finding]:
     """A caller's selector with the server's own labels: what `includeSelectors` of kustomize makes of it."""
-    wanted = mapping(dig(peer, "podSelector", "matchLabels"))
-    own = mapping(dig(policy.spec, "podSelector", "matchLabels"))
+    wanted = mapping(peer, "podSelector.matchLabels")
+    own = mapping(policy.spec, "podSelector.matchLabels")
     both = {key for key in wanted.keys() & own.keys() if wanted[key] == own[key]} - {"app.kubernetes.io/name"}
     if both and wanted.keys() - own.keys():
         received = f"{wanted}, with the server's own {', '.join(sorted(both))}"

@@ -16,12 +16,12 @@ __all__ = ["check", "missing_port"]
 def check(manifests: Manifests) -> Iterator[Finding]:
     for service in manifests.of("Service"):
         for pod in manifests.behind(service):
-            for port in items(service.spec.get("ports")):
+            for port in items(service.spec, "ports"):
                 yield from _port(manifests, service, port, pod)
         yield from _exposed(manifests, service)
     for policy in manifests.of("NetworkPolicy"):
-        if mapping(policy.spec.get("podSelector")):
-            for port in [port for rule in items(policy.spec.get("ingress")) for port in items(rule.get("ports"))]:
+        if mapping(policy.spec, "podSelector"):
+            for port in items(policy.spec, "ingress", "ports"):
                 for pod in manifests.selected(policy.namespace, policy.spec["podSelector"]):
                     if port.get("port") is not None:
                         yield from missing_port(policy, "spec.ingress.ports", port["port"], pod)
@@ -34,7 +34,7 @@ def missing_port(found: Object, field: str, target: Any, pod: Pod) -> Iterator[F
     """A port, by name or number, that the pod does not have. A number need not be declared to be open."""
     listening = servers(pod)
     known_pod = listening or is_ours(pod)
-    numbers = {number for port in pod.ports if (number := integer(port.get("containerPort")))}
+    numbers = {number for port in pod.ports if (number := integer(port, "containerPort"))}
     numbers |= {number for server in listening for number in (server.grpc_port, server.rest_port) if number}
     quiet = [c for c in pod.containers(init=False) if not c.ports]
     unknown = not known_pod or any(c.path not in {server.path for server in listening} for c in quiet)
@@ -59,7 +59,7 @@ def _port(manifests: Manifests, service: Object, port: dict[str, Any], pod: Pod)
 
 def _protocol(service: Object, at: str, port: dict[str, Any], server: Server, number: int | None) -> Iterator[Finding]:
     """A gateway that speaks HTTP/1 to the gRPC port fails every call, and the other way round."""
-    hint, h2c, wanted = text(port.get("appProtocol")), "kubernetes.io/h2c", ""
+    hint, h2c, wanted = text(port, "appProtocol"), "kubernetes.io/h2c", ""
     if number == server.grpc_port and server.tls and hint == h2c:
         wanted = f"no {h2c} on a TLS port"
     elif number == server.grpc_port and not server.tls and hint not in (h2c, "grpc"):
@@ -73,8 +73,8 @@ def _protocol(service: Object, at: str, port: dict[str, Any], server: Server, nu
 def _swapped(service: Object, at: str, port: dict[str, Any], server: Server, number: int | None) -> Iterator[Finding]:
     """A port that callers know as one API's, by its number or its name, and that leads to the other's."""
     apis = {server.grpc_port or -1: "gRPC", server.rest_port or -2: "REST"}
-    leads, named = apis.get(number or 0), server.pod.port_number(text(port.get("name")))
-    for field, api in (("port", apis.get(integer(port.get("port")) or 0)), ("name", apis.get(named or 0))):
+    leads, named = apis.get(number or 0), server.pod.port_number(text(port, "name"))
+    for field, api in (("port", apis.get(integer(port, "port") or 0)), ("name", apis.get(named or 0))):
         if leads and api and api != leads:
             values = {"api": api, "object": server.object, "port": port.get(field)}
             yield finding("port-swapped", service, f"{at}.{field}", f"the {leads} port, {number}", **values)
@@ -93,7 +93,7 @@ def _exposed(manifests: Manifests, service: Object) -> Iterator[Finding]:
 
 def _target_numbers(manifests: Manifests, service: Object) -> set[int | None]:
     """The ports of pods that a Service leads to."""
-    targets = [port.get("targetPort", port.get("port")) for port in items(service.spec.get("ports"))]
+    targets = [port.get("targetPort", port.get("port")) for port in items(service.spec, "ports")]
     return {pod.port_number(target) for pod in manifests.behind(service) for target in targets} - {None}
 
 
@@ -103,7 +103,7 @@ def _headless(manifests: Manifests, server: Server) -> Iterator[Finding]:
         service
         for service in manifests.of("Service", namespace=server.pod.namespace)
         if service.spec.get("clusterIP") == "None"
-        and mapping(service.spec.get("selector"))
+        and mapping(service.spec, "selector")
         and matches({"matchLabels": service.spec["selector"]}, server.pod.labels)
     ]
     leading = [service for service in manifests.of("Service", namespace=server.pod.namespace)

@@ -20,7 +20,7 @@ _EVENTS: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     for found in manifests.of("ConfigMap"):
-        for key, content in mapping(found.data.get("data")).items():
+        for key, content in mapping(found.data, "data").items():
             ending = str(key).rpartition(".")[2]
             error = _error(ending, content) if isinstance(content, str) else ""
             if error:

@@ -61,11 +61,11 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
         pods = [pod for service in services for pod in manifests.behind(service)]
     if not pods or not mapping(selector):
         yield selects_nothing(manifests, monitor, "spec.selector", selector)
-    if not items(monitor.spec.get(name)):
+    if not items(monitor.spec, name):
         yield finding("monitor-empty", monitor, field, "none")
-    for endpoint in items(monitor.spec.get(name)):
+    for endpoint in items(monitor.spec, name):
         port = endpoint.get("port")
-        ports = sorted({text(entry.get("name")) for service in services for entry in items(service.spec.get("ports"))})
+        ports = sorted({text(entry, "name") for service in services for entry in items(service.spec, "ports")})
         if by_service and services and port not in ports:
             shown = " and ".join(map(str, services))
             yield finding("missing-port", monitor, f"{field}.port", repr(port), object=shown, known=", ".join(ports))
@@ -74,7 +74,7 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
                 yield from missing_port(monitor, f"{field}.port", port, pod)
                 yield from _closed(monitor, pod, port)
             path = "/metrics" if _is_exporter(pod) else pages.get(pod)
-            scraped = text(endpoint.get("path")) or "/metrics"
+            scraped = text(endpoint, "path") or "/metrics"
             if path is not None and scraped != path and (not by_service or port in ports):
                 yield finding("monitoring-path", monitor, f"{field}.path", repr(scraped), path=path, object=pod.object)
         every, limit = _seconds(endpoint.get("interval")), _seconds(endpoint.get("scrapeTimeout"))
@@ -94,10 +94,10 @@ def _is_exporter(pod: Pod) -> bool:
 
 def _namespaces(manifests: Manifests, monitor: Object) -> list[str]:
     """The namespaces of a monitor's pods or Services."""
-    chosen = mapping(monitor.spec.get("namespaceSelector"))
+    chosen = mapping(monitor.spec, "namespaceSelector")
     if chosen.get("any") is True:
         return sorted({found.namespace for found in manifests.objects})
-    return sorted(set(strings(chosen.get("matchNames"))) or {monitor.namespace})
+    return sorted(set(strings(chosen, "matchNames")) or {monitor.namespace})
 
 
 def _closed(monitor: Object, pod: Pod, port: Any) -> Iterator[Finding]:

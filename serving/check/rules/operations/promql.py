@@ -25,10 +25,10 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     rules = [
         (found, rule)
         for found in manifests.of("PrometheusRule")
-        for group in items(found.spec.get("groups"))
-        for rule in items(group.get("rules"))
+        for group in items(found.spec, "groups")
+        for rule in items(group, "rules")
     ]
-    recorded = {text(rule.get("record")) for _, rule in rules}
+    recorded = {text(rule, "record") for _, rule in rules}
     served = labels_by_model(manifests)
     for found, rule in rules:
         at, expression = f"spec.groups.rules[{rule.get('alert') or rule.get('record')}].expr", str(rule.get("expr"))

@@ -12,7 +12,7 @@ from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
-from serving.check.manifests.values import dig, items, text
+from serving.check.manifests.values import items, text
 from serving.check.rules.cluster.callers import pods_source
 from serving.check.rules.operations.rights import allows, granted
 from serving.check.rules.workloads.scaling import fewest
@@ -89,9 +89,9 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
     tokens = [
         name
         for name, volume in pod.volumes.items()
-        if any("serviceAccountToken" in source for source in items(dig(volume, "projected", "sources")))
+        if any("serviceAccountToken" in source for source in items(volume, "projected.sources"))
     ]
-    folders = [text(mount.get("mountPath")).rstrip("/") for mount in container.mounts if mount.get("name") in tokens]
+    folders = [text(mount, "mountPath").rstrip("/") for mount in container.mounts if mount.get("name") in tokens]
     if pod.spec.get("automountServiceAccountToken") is False and _TOKEN_AT not in folders:
         yield finding("rollout-token", container, "volumeMounts", "none", folder=_TOKEN_AT)
 
@@ -103,7 +103,7 @@ def _settings(manifests: Manifests, file: ConfigFile, content: str, pods: list[P
         yield finding("rollout-settings", file, "", error, expected="TOML")
         return
     models = labels_by_model(manifests)
-    if models and text(settings.get("model")) not in models:
+    if models and text(settings, "model") not in models:
         expected = f"model to be one of models.config ({', '.join(sorted(models))})"
         yield finding("rollout-settings", file, ":model", repr(settings.get("model")), expected=expected)
     sizes = {str(pod.object): fewest(manifests, pod.object) for pod in pods}

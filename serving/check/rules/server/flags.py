@@ -45,7 +45,7 @@ def _written(server: Server) -> Iterator[Finding]:
             )
         elif count > 1:
             yield finding("flag-twice", server, "args", f"{count} times", flag=name)
-    words = strings(server.data.get("args"))
+    words = strings(server.data, "args")
     for before, argument in zip(["", *words], words, strict=False):
         stray = not argument.startswith("-") and before.startswith("-") and "=" in before
         if stray or (argument.startswith("-") and re.search(r"\s--\w", argument)):
@@ -122,10 +122,10 @@ def _files(server: Server) -> Iterator[Finding]:
         elsewhere = mount_of(server, file.name) or not (server.unchanged_image or server.entrypoint == "duoserve")
         known = file.source and not server.pod.manifests.external("ConfigMap", file.source)
         if file.text is None and (known or not (file.source or elsewhere)):
-            mounts = ", ".join(text(mount.get("mountPath")) for mount in server.mounts) or "none"
+            mounts = ", ".join(text(mount, "mountPath") for mount in server.mounts) or "none"
             received = f"{file.name} ({file.object} {file.path})" if file.source else file.name
             yield finding("flag-file", server, "args", received, flag=flag, mounts=mounts)
         for mount in server.mounts:
             part = mount.get("subPath") or mount.get("subPathExpr")
-            if flag == "model_config_file" and part and file.name.startswith(text(mount.get("mountPath"))):
+            if flag == "model_config_file" and part and file.name.startswith(text(mount, "mountPath")):
                 yield finding("subpath", server, f"volumeMounts[{mount.get('name')}].subPath", f"subPath {part!r}")

@@ -50,7 +50,7 @@ def _ports(server: Server) -> Iterator[Finding]:
         yield finding("flag-rest", server, "args", "0")
     if not {"model_config_file", "model_base_path"} & server.flags.keys():
         yield finding("flag-model", server, "args", "none")
-    contexts = [mapping(data.get("securityContext")) for data in (server.pod.spec, server.data)]
+    contexts = [mapping(data, "securityContext") for data in (server.pod.spec, server.data)]
     without_root = any(context.get("runAsNonRoot") is True or context.get("runAsUser") for context in contexts)
     for name, number in (("port", grpc), ("rest_api_port", rest)):
         if number and number < 1024 and without_root:
@@ -70,7 +70,7 @@ def _ports(server: Server) -> Iterator[Finding]:
 def _tls(server: Server) -> Iterator[Finding]:
     """The server's certificate: the entrypoint makes the file of the flag from a mounted folder."""
     container = server
-    mounts = {text(mount.get("mountPath")).rstrip("/") for mount in container.mounts}
+    mounts = {text(mount, "mountPath").rstrip("/") for mount in container.mounts}
     folder, target = container.variable("DUOSERVE_TLS_DIR"), server.flags.get("ssl_config_file")
     if folder is not None and folder.rstrip("/") not in mounts:
         yield finding("tls-folder", server, "env[DUOSERVE_TLS_DIR]", folder, mounts=", ".join(sorted(mounts)))

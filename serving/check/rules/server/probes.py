@@ -24,8 +24,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for container in manifests.containers(init=False):
         for kind in PROBES:
             yield from _port(container, kind)
-        probe = mapping(container.data.get("readinessProbe"))
-        period, limit = integer(probe.get("periodSeconds")) or 10, integer(probe.get("timeoutSeconds")) or 1
+        probe = mapping(container.data, "readinessProbe")
+        period, limit = integer(probe, "periodSeconds") or 10, integer(probe, "timeoutSeconds") or 1
         if limit > period:
             yield finding("probe-timeout", container, "readinessProbe.timeoutSeconds", limit, period=period)
     for server in servers(manifests):
@@ -51,7 +51,7 @@ def _port(container: Container, kind: str) -> Iterator[Finding]:
 
 def _target(container: Container, kind: str) -> tuple[str, Any]:
     """How a probe asks, and at which port as written; ("", None) without a probe."""
-    probe = mapping(container.data.get(kind))
+    probe = mapping(container.data, kind)
     for way in ("httpGet", "grpc", "tcpSocket"):
         if probe.get(way) is not None:
             return way, mapping(probe[way]).get("port")
@@ -61,7 +61,7 @@ def _target(container: Container, kind: str) -> tuple[str, Any]:
 def _programs(server: Server) -> Iterator[Finding]:
     """Programs of probes that the stock image does not have."""
     for kind in PROBES:
-        command = strings(mapping(mapping(server.data.get(kind)).get("exec")).get("command"))
+        command = strings(server.data, f"{kind}.exec.command")
         for word in re.split(r"[\s;&|]+", " ".join(command)):
             if word.rpartition("/")[2] in _ABSENT:
                 yield finding("probe-program", server, f"{kind}.exec.command", word)
@@ -69,9 +69,9 @@ def _programs(server: Server) -> Iterator[Finding]:
 
 def _pace(server: Server, kind: str, *, least: int, most: int) -> Iterator[Finding]:
     """How long a probe fails before the kubelet acts."""
-    probe = mapping(server.data.get(kind))
-    period, tries = integer(probe.get("periodSeconds")) or 10, integer(probe.get("failureThreshold")) or 3
-    first = integer(probe.get("initialDelaySeconds")) or 0
+    probe = mapping(server.data, kind)
+    period, tries = integer(probe, "periodSeconds") or 10, integer(probe, "failureThreshold") or 3
+    first = integer(probe, "initialDelaySeconds") or 0
     if probe and not (least <= period * tries <= most and first <= _LATEST):
         rule = "probe-strict" if period * tries < least else "probe-late"
         yield finding(rule, server, kind, f"{period * tries} s, after {first} s", least=least, most=most, first=_LATEST)
@@ -80,15 +80,15 @@ def _pace(server: Server, kind: str, *, least: int, most: int) -> Iterator[Findi
 def _readiness(server: Server) -> Iterator[Finding]:
     for kind in ("readinessProbe", "startupProbe"):
         way, port = _target(server, kind)
-        get = mapping(mapping(server.data.get(kind)).get("httpGet"))
+        get = mapping(server.data, f"{kind}.httpGet")
         number = server.port_number(port)
         if way == "httpGet":
-            if text(get.get("scheme")) not in ("", "HTTP"):
+            if text(get, "scheme") not in ("", "HTTP"):
                 yield finding("probe-scheme", server, f"{kind}.httpGet.scheme", get["scheme"])
             if number is not None and number != server.rest_port:
                 shown = server.rest_port or "which is off"
                 yield finding("probe-not-rest", server, f"{kind}.httpGet.port", f"{port} ({number})", port=shown)
-            yield from _page(server, f"{kind}.httpGet.path", text(get.get("path")))
+            yield from _page(server, f"{kind}.httpGet.path", text(get, "path"))
         elif kind == "readinessProbe":
             if way:
                 yield finding("readiness-blind", server, f"{kind}.{way}", way)
@@ -132,7 +132,7 @@ def _liveness(server: Server) -> Iterator[Finding]:
 
 
 def _startup(server: Server) -> Iterator[Finding]:
-    probe = mapping(server.data.get("startupProbe"))
+    probe = mapping(server.data, "startupProbe")
     if not probe and server.data.get("livenessProbe"):
         yield finding("no-startup", server, "startupProbe", "none")
     elif probe and startup_seconds(probe) < 60:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Container, Manifests
 from serving.check.manifests.servers import Server, servers
-from serving.check.manifests.values import dig, integer, mapping, quantity, strings
+from serving.check.manifests.values import integer, mapping, quantity, strings
 
 __all__ = ["check"]
 
@@ -31,16 +31,16 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _grace(container: Container) -> int | None:
-    return integer(container.pod.spec.get("terminationGracePeriodSeconds"))
+    return integer(container.pod.spec, "terminationGracePeriodSeconds")
 
 
 def _pre_stop(container: Container) -> float:
     """How long a preStop hook waits, in seconds."""
-    hook = mapping(dig(container.data, "lifecycle", "preStop"))
-    seconds = quantity(dig(hook, "sleep", "seconds"))
+    hook = mapping(container.data, "lifecycle.preStop")
+    seconds = quantity(hook, "sleep.seconds")
     if seconds is not None:
         return seconds
-    command = " ".join(strings(dig(hook, "exec", "command")))
+    command = " ".join(strings(hook, "exec.command"))
     return sum(float(found) for found in re.findall(r"\bsleep\s+(\d+(?:\.\d+)?)", command))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.values import dig, integer, items, mapping, quantity, text
+from serving.check.manifests.values import integer, items, mapping, quantity, text
 from serving.check.rules.workloads.scaling import fewest
 
 __all__ = ["check"]
@@ -18,26 +18,26 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for quota in manifests.of("ResourceQuota"):
         # A scope selects some pods only; which ones only the API server knows.
         if not (quota.spec.get("scopes") or quota.spec.get("scopeSelector")):
-            for name, value in mapping(quota.spec.get("hard")).items():
+            for name, value in mapping(quota.spec, "hard").items():
                 needed, most = _needed(manifests, quota.namespace, str(name)), quantity(value)
                 if needed is not None and most is not None and needed > most:
                     yield finding("quota-small", quota, f"spec.hard[{name}]", value, needed=_shown(needed))
     for limits in manifests.of("LimitRange"):
-        for index, entry in enumerate(items(limits.spec.get("limits"))):
+        for index, entry in enumerate(items(limits.spec, "limits")):
             yield from _limits(manifests, limits, f"spec.limits[{index}]", entry)
 
 
 def _amount(container: dict[str, Any], group: str, resource: str) -> float:
     """A request or a limit; a request that is not written is the limit."""
-    written = dig(container, "resources", group, resource)
+    written = mapping(container, f"resources.{group}").get(resource)
     if written is None and group == "requests":
-        written = dig(container, "resources", "limits", resource)
+        written = mapping(container, "resources.limits").get(resource)
     return quantity(written) or 0.0
 
 
 def _amount_of_pod(pod: Pod, group: str, resource: str) -> float:
     """The amount that the scheduler counts for a pod: all containers, or the largest init container."""
-    before = [_amount(data, group, resource) for data in items(pod.spec.get("initContainers"))]
+    before = [_amount(data, group, resource) for data in items(pod.spec, "initContainers")]
     return max([sum(_amount(c.data, group, resource) for c in pod.containers(init=False)), *before])
 
 
@@ -80,9 +80,9 @@ def _limited(manifests: Manifests, namespace: str, kind: str) -> Iterator[tuple[
 
 
 def _limits(manifests: Manifests, limits: Object, at: str, entry: dict[str, Any]) -> Iterator[Finding]:
-    for name, amount in _limited(manifests, limits.namespace, text(entry.get("type"))):
+    for name, amount in _limited(manifests, limits.namespace, text(entry, "type")):
         for bound in ("max", "min"):
-            for resource, value in mapping(entry.get(bound)).items():
+            for resource, value in mapping(entry, bound).items():
                 edge, asked = quantity(value), amount("requests", str(resource))
                 most = max(asked, amount("limits", str(resource)))
                 if edge is not None and (most > edge if bound == "max" else 0 < asked < edge):

@@ -25,7 +25,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _container(container)
         yield from _volumes(pod)
     for claim in manifests.of("PersistentVolumeClaim"):
-        amount = dig(claim.spec, "resources", "requests", "storage")
+        amount = dig(claim.spec, "resources.requests.storage")
         yield from _quantity(claim, "spec.resources.requests.storage", amount, least=_MIB)
     for server in servers(manifests):
         yield from _server(server)
@@ -46,8 +46,8 @@ def _quantity(place: Place, field: str, value: Any, *, least: float = 0.0) -> It
 
 
 def _container(container: Container) -> Iterator[Finding]:
-    resources = mapping(container.data.get("resources"))
-    requests, limits = mapping(resources.get("requests")), mapping(resources.get("limits"))
+    resources = mapping(container.data, "resources")
+    requests, limits = mapping(resources, "requests"), mapping(resources, "limits")
     for group, amounts in (("requests", requests), ("limits", limits)):
         for name, value in amounts.items():
             field = f"resources.{group}.{name}"
@@ -71,7 +71,7 @@ def _container(container: Container) -> Iterator[Finding]:
 
 def _volumes(pod: Pod) -> Iterator[Finding]:
     for name, volume in pod.volumes.items():
-        size, medium = dig(volume, "emptyDir", "sizeLimit"), dig(volume, "emptyDir", "medium")
+        size, medium = dig(volume, "emptyDir.sizeLimit"), dig(volume, "emptyDir.medium")
         if size is not None:
             yield from _quantity(pod, f"volumes[{name}].emptyDir.sizeLimit", size, least=_MIB)
         mounting = [c for c in pod.containers() if name in [mount.get("name") for mount in c.mounts]]
@@ -79,14 +79,14 @@ def _volumes(pod: Pod) -> Iterator[Finding]:
         if medium == "Memory" and (size is None or (quantity(size) or 0) >= min(limits, default=float("inf"))):
             yield finding("memory-volume", pod, f"volumes[{name}].emptyDir.sizeLimit", size or "none")
         for kind in ("configMap", "secret", "projected"):
-            mode = integer(dig(volume, kind, "defaultMode"))
+            mode = integer(volume, f"{kind}.defaultMode")
             if mode is not None and not mode & 0o044:
                 yield finding("volume-mode", pod, f"volumes[{name}].{kind}.defaultMode", f"{mode:#o}")
 
 
 def _server(server: Server) -> Iterator[Finding]:
     for resource, least in _SMALLEST.items():
-        written, limit = dig(server.data, "resources", "limits", resource), server.limit(resource)
+        written, limit = mapping(server.data, "resources.limits").get(resource), server.limit(resource)
         if written is None and resource == "cpu":
             yield finding("no-cpu-limit", server, "resources.limits.cpu", "none")
         elif limit is not None and (_MIB if resource == "memory" else 0) <= limit < least:

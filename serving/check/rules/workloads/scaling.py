@@ -9,7 +9,7 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object
 from serving.check.manifests.servers import servers
-from serving.check.manifests.values import dig, integer, items, mapping, text
+from serving.check.manifests.values import integer, items, mapping, text
 
 __all__ = ["autoscaler", "check", "fewest", "most", "replica_range"]
 
@@ -21,12 +21,12 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     serving = {(server.object.kind, server.object.name) for server in servers(manifests)}
     for scaler in manifests.of(*_SCALERS):
         yield from _target(manifests, scaler)
-        for metric in items(scaler.spec.get("metrics")):
-            kind = text(metric.get("type"))
-            source = mapping(metric.get(kind[:1].lower() + kind[1:]))
+        for metric in items(scaler.spec, "metrics"):
+            kind = text(metric, "type")
+            source = mapping(metric, kind[:1].lower() + kind[1:])
             if source.get("name") == "memory" and _target_of(scaler) in serving:
                 yield finding("scaler-memory", scaler, "spec.metrics", "memory")
-            used = integer(dig(source, "target", "averageUtilization"))
+            used = integer(source, "target.averageUtilization")
             if used is not None and not 10 <= used <= 90:
                 yield finding("scaler-utilization", scaler, "spec.metrics.target.averageUtilization", used)
     for scaler in manifests.of(*_SCALERS, "InferenceService"):
@@ -49,7 +49,7 @@ def replica_range(scaler: Object) -> tuple[Any, Any]:
     """Fewest and most replicas of an autoscaler, as written."""
     spec = scaler.spec
     if scaler.kind == "InferenceService":
-        spec = mapping(spec.get("predictor"))
+        spec = mapping(spec, "predictor")
     if scaler.kind == "ScaledObject":
         return spec.get("minReplicaCount", 0), spec.get("maxReplicaCount", 100)
     return spec.get("minReplicas", 1), spec.get("maxReplicas", 1 if scaler.kind == "InferenceService" else None)
@@ -76,14 +76,14 @@ def most(manifests: Manifests, workload: Object) -> int | None:
 
 
 def _target_of(scaler: Object) -> tuple[str, str]:
-    target = mapping(scaler.spec.get("scaleTargetRef"))
-    return text(target.get("kind")) or "Deployment", text(target.get("name"))
+    target = mapping(scaler.spec, "scaleTargetRef")
+    return text(target, "kind") or "Deployment", text(target, "name")
 
 
 def _target(manifests: Manifests, scaler: Object) -> Iterator[Finding]:
     kind, name = _target_of(scaler)
     found = manifests.find(kind, name, scaler.namespace)
-    version = text(dig(scaler.spec, "scaleTargetRef", "apiVersion"))
+    version = text(scaler.spec, "scaleTargetRef.apiVersion")
     if found is None or (version and version != found.api_version):
         known = sorted(f"{other.api_version} {other}" for other in manifests.of(kind, namespace=scaler.namespace))
         received = f"{version} {kind}/{name}".strip()
@@ -94,9 +94,9 @@ def _target(manifests: Manifests, scaler: Object) -> Iterator[Finding]:
     if "replicas" in found.spec:
         yield finding("replicas-and-scaler", found, "spec.replicas", found.spec["replicas"], scaler=scaler)
     pods = [pod for pod in manifests.pods_of(found.namespace) if pod.object is found]
-    containers = sorted({text(container.data.get("name")) for pod in pods for container in pod.containers()})
-    for metric in items(scaler.spec.get("metrics")):
-        wanted = text(dig(metric, "containerResource", "container"))
+    containers = sorted({text(container.data, "name") for pod in pods for container in pod.containers()})
+    for metric in items(scaler.spec, "metrics"):
+        wanted = text(metric, "containerResource.container")
         if wanted and wanted not in containers:
             field = "spec.metrics.containerResource.container"
             yield finding("scaler-container", scaler, field, repr(wanted), object=found, known=", ".join(containers))

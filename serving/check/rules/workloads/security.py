@@ -64,8 +64,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         if pod in ours:
             yield from _own(pod)
     for server in servers(manifests):
-        writable = [text(mount.get("mountPath")) for mount in server.mounts if mount.get("readOnly") is not True]
-        read_only = dig(server.data, "securityContext", "readOnlyRootFilesystem") is True
+        writable = [text(mount, "mountPath") for mount in server.mounts if mount.get("readOnly") is not True]
+        read_only = dig(server.data, "securityContext.readOnlyRootFilesystem") is True
         if read_only and "/tmp" not in writable:  # noqa: S108
             yield finding("no-tmp", server, "volumeMounts", writable or "none")
         yield from refused(server.pod, server.pod.spec, [("service-links", "enableServiceLinks", (False,))])
@@ -89,7 +89,7 @@ def _own(pod: Pod) -> Iterator[Finding]:
 
 def _effective(container: Container) -> dict[str, Any]:
     """The security context of a container, with what it has from its pod."""
-    return {**mapping(container.pod.spec.get("securityContext")), **mapping(container.data.get("securityContext"))}
+    return {**mapping(container.pod.spec, "securityContext"), **mapping(container.data, "securityContext")}
 
 
 def _pod(pod: Pod, why: str) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def _pod(pod: Pod, why: str) -> Iterator[Finding]:
     for name, value in pod.annotations.items():
         if str(name).startswith(_APPARMOR) and value == "unconfined":
             yield finding("apparmor", pod.object, f"metadata.annotations[{name}]", value, enforced=why)
-    for sysctl in items(dig(pod.spec, "securityContext", "sysctls")):
+    for sysctl in items(pod.spec, "securityContext.sysctls"):
         if sysctl.get("name") not in _SYSCTLS:
             yield finding("sysctl", pod, "securityContext.sysctls", sysctl.get("name"), enforced=why)
 
@@ -111,8 +111,8 @@ def _container(container: Container, why: str) -> Iterator[Finding]:
     yield from refused(container, {"securityContext": context}, _INHERITED, enforced=why)
     if context.get("runAsUser") == 0:
         yield finding("root-user", container, "securityContext.runAsUser", 0, enforced=why)
-    capabilities = mapping(dig(container.data, "securityContext", "capabilities"))
-    dropped, added = strings(capabilities.get("drop")), strings(capabilities.get("add"))
+    capabilities = mapping(container.data, "securityContext.capabilities")
+    dropped, added = strings(capabilities, "drop"), strings(capabilities, "add")
     if "ALL" not in dropped or set(added) - {"NET_BIND_SERVICE"}:
         shown = f"drop {dropped}, add {added}"
         yield finding("capabilities", container, "securityContext.capabilities", shown, enforced=why)

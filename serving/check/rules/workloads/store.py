@@ -52,9 +52,9 @@ def _locate(container: Container, path: str) -> _Location:
     mount = mount_of(container, path)
     if mount is None:
         return _Location({}, {}, "", None)
-    name = text(mount.get("name"))
+    name = text(mount, "name")
     volume = mapping(container.pod.volumes.get(name))
-    claim = text(dig(volume, "persistentVolumeClaim", "claimName"))
+    claim = text(volume, "persistentVolumeClaim.claimName")
     if name in container.pod.claim_templates:
         claim = f"{name} of each pod"
     return _Location(mount, volume, claim, location_in_volume(mount, path))
@@ -72,21 +72,21 @@ def _export(manifests: Manifests, export: Export) -> Iterator[Finding]:
     location = _locate(container, export.store)
     if not location.claim and (not location.volume or "emptyDir" in location.volume):
         shown = f"the emptyDir {location.volume.get('name')!r}" if location.volume else "no mount"
-        mounts = ", ".join(text(mount.get("mountPath")) for mount in container.mounts) or "none"
+        mounts = ", ".join(text(mount, "mountPath") for mount in container.mounts) or "none"
         values = {"store": export.store, "written": export.written.object}
         yield finding("export-store", container, "volumeMounts", f"{shown} (mounts: {mounts})", **values)
         return
     name = location.mount.get("name")
     if location.mount.get("readOnly") is True:
         yield finding("claim-writer", container, f"volumeMounts[{name}].readOnly", "true")
-    if dig(location.volume, "persistentVolumeClaim", "readOnly") is True:
+    if dig(location.volume, "persistentVolumeClaim.readOnly") is True:
         yield finding("claim-writer", container.pod, f"volumes[{name}].persistentVolumeClaim.readOnly", "true")
     yield from _user(serving, export)
     yield from _same_folder(serving, export, location)
 
 
 def _user(serving: list[Server], export: Export) -> Iterator[Finding]:
-    context = mapping(export.container.pod.spec.get("securityContext"))
+    context = mapping(export.container.pod.spec, "securityContext")
     user, others = _runs_as(export.container), {_runs_as(server) for server in serving} - {None}
     owns = context.get("fsGroup") is not None or context.get("supplementalGroups")
     if not owns and user and others and user not in others:
@@ -100,8 +100,8 @@ def _user(serving: list[Server], export: Export) -> Iterator[Finding]:
 
 
 def _runs_as(container: Container) -> int | None:
-    inner = integer(dig(container.data, "securityContext", "runAsUser"))
-    return inner if inner is not None else integer(dig(container.pod.spec, "securityContext", "runAsUser"))
+    inner = integer(container.data, "securityContext.runAsUser")
+    return inner if inner is not None else integer(container.pod.spec, "securityContext.runAsUser")
 
 
 def _same_folder(serving: list[Server], export: Export, location: _Location) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def _mounting(manifests: Manifests, claim: Object) -> list[tuple[Pod, bool]]:
     found = []
     for pod in manifests.pods_of(claim.namespace):
         for name, volume in pod.volumes.items():
-            reference = mapping(volume.get("persistentVolumeClaim"))
+            reference = mapping(volume, "persistentVolumeClaim")
             if reference.get("claimName") == claim.name:
                 mounts = [m for c in pod.containers() for m in c.mounts if m.get("name") == name]
                 writes = reference.get("readOnly") is not True and any(m.get("readOnly") is not True for m in mounts)
@@ -145,7 +145,7 @@ def _read_only(claim: Object, pods: list[tuple[Pod, bool]], exporting: set[Pod])
     """A store that no job can fill, unless a job of another program does."""
     reads = {c.pod for pod, _ in pods for c in pod.containers() if python_module(c)[0] == "serving.rollout"}
     jobs = [(pod, writes) for pod, writes in pods if not pod.is_service and pod not in reads]
-    if jobs and strings(claim.spec.get("accessModes")) == ["ReadOnlyMany"]:
+    if jobs and strings(claim.spec, "accessModes") == ["ReadOnlyMany"]:
         yield finding("claim-writer", claim, "spec.accessModes", "ReadOnlyMany")
     elif jobs and not any(writes or pod in exporting for pod, writes in jobs):
         yield finding("claim-writer", jobs[0][0], "volumes", "readOnly: true in every job")
@@ -153,7 +153,7 @@ def _read_only(claim: Object, pods: list[tuple[Pod, bool]], exporting: set[Pod])
 
 def _access(claim: Object, pods: list[tuple[Pod, bool]]) -> Iterator[Finding]:
     """A disk of a single node for pods on several nodes."""
-    modes = strings(claim.spec.get("accessModes"))
+    modes = strings(claim.spec, "accessModes")
     one_node = claim.annotations.get("duoserve.dev/single-node") == "true"
     many = any(servers(pod) and pod.object.kind != "Pod" for pod, _ in pods)
     if many and modes in (["ReadWriteOnce"], ["ReadWriteOncePod"]) and not one_node:
