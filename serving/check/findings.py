@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -87,15 +87,7 @@ def _load() -> dict[str, Rule]:
     loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     families: dict[str, Any] = yaml.load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
     return {
-        id: Rule(
-            id,
-            family,
-            texts["expected"],
-            texts["why"],
-            texts["fix"],
-            texts.get("doc", group["doc"]),
-            texts.get("field", ""),
-        )
+        id: Rule(**{"id": id, "family": family, "doc": group["doc"], "field": "", **texts})
         for family, group in families.items()
         for id, texts in group["rules"].items()  # noqa: A001 -- its name
     }
@@ -113,9 +105,10 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         place: What it is about.
         field: Where, below the place.
         received: What is there.
-        values: Values for the rule's templates.
+        values: Values for the rule's templates; a set is shown as its sorted entries.
     """
     texts = RULES[rule]
+    values = {name: _shown(value) if isinstance(value, Set) else value for name, value in values.items()}
     dot = "." if place.path and field and field[0] not in "[:" else ""
     return Finding(
         rule,
@@ -131,7 +124,9 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
 
 
 def _shown(value: object) -> str:
-    """A value as YAML has it."""
+    """A value as YAML has it; a set is sorted."""
+    if isinstance(value, Set):
+        return ", ".join(sorted(map(str, value))) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -134,6 +134,10 @@ class Pod:
         """The number of a port, given its name or number; None for an unknown name."""
         return _number(self.ports, target)
 
+    def target(self, port: dict[str, Any]) -> int | None:
+        """The number that a Service's port leads to; None for an unknown name."""
+        return self.port_number(port.get("targetPort", port.get("port")))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Container:

@@ -7,9 +7,12 @@ from typing import Any, Literal
 from serving.check.manifests.objects import Object, Pod
 from serving.check.manifests.values import integer, items, matches, strings
 
-__all__ = ["Way", "governs", "lets_through", "policies_of", "rules_for", "takes_peer"]
+__all__ = ["SIDES", "Way", "governs", "lets_through", "policies_of", "rules_for", "takes_peer"]
 
 Way = Literal["ingress", "egress"]
+
+SIDES: dict[Way, str] = {"ingress": "from", "egress": "to"}
+"""The peers of a rule, by its direction."""
 
 
 def governs(policy: Object, way: Way) -> bool:
@@ -36,12 +39,10 @@ def rules_for(pod: Pod, way: Way) -> list[dict[str, Any]] | None:
 def lets_through(rule: dict[str, Any], pod: Pod, number: int, protocol: str = "TCP") -> bool:
     """Whether a rule allows a port of this pod; a port's name is looked up in the pod."""
     ports = items(rule, "ports")
-    for port in ports:
+    for port in [port for port in ports if (port.get("protocol") or "TCP") == protocol]:
         first = pod.port_number(port.get("port"))
         last = integer(port, "endPort") or first
-        every = port.get("port") is None
-        within = every or (first is not None and last is not None and first <= number <= last)
-        if within and (port.get("protocol") or "TCP") == protocol:
+        if port.get("port") is None or (first and last and first <= number <= last):
             return True
     return not ports
 
@@ -52,7 +53,7 @@ def takes_peer(rule: dict[str, Any], way: Way, home: str, other: Pod) -> bool:
     Args:
         home: The namespace of the policy.
     """
-    peers = items(rule, "from" if way == "ingress" else "to")
+    peers = items(rule, SIDES[way])
     for peer in peers:
         where = peer.get("namespaceSelector")
         near = other.namespace == home if where is None else matches(where, _namespace_labels(other))

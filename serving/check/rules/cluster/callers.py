@@ -29,7 +29,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                     if port.get("port") == int(match[2]):
                         yield from _names(pod)
                         for called in manifests.behind(service):
-                            number = called.port_number(port.get("targetPort", port.get("port")))
+                            number = called.target(port)
                             yield from _call(pod, [called], number) if number else ()
 
 
@@ -45,14 +45,8 @@ def pods_source(manifests: Manifests, argument: str) -> tuple[list[Pod], int] | 
 def _names(pod: Pod) -> Iterator[Finding]:
     out = rules_for(pod, "egress")
     if out is not None and not any(lets_through(rule, pod, 53, "UDP") for rule in out):
-        yield finding(
-            "blocked-names",
-            pod.object,
-            "NetworkPolicy spec.egress",
-            _NONE,
-            caller=pod.object,
-            target="UDP port 53 (DNS)",
-        )
+        values = {"caller": pod.object, "target": "UDP port 53 (DNS)"}
+        yield finding("blocked-names", pod.object, "NetworkPolicy spec.egress", _NONE, **values)
 
 
 def _call(caller: Pod, called: list[Pod], number: int) -> Iterator[Finding]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.policies import Way, governs, lets_through, policies_of, rules_for
+from serving.check.manifests.policies import SIDES, governs, lets_through, policies_of, rules_for
 from serving.check.manifests.servers import Server, servers
-from serving.check.manifests.values import dig, items, mapping, strings, text
+from serving.check.manifests.values import items, mapping, strings, text
 
 __all__ = ["check"]
 
@@ -26,39 +26,27 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     here = {found.namespace for found in manifests.objects} | {found.name for found in manifests.of("Namespace")}
     known = sorted({*_COMMON, *here})
     for policy in manifests.of("NetworkPolicy"):
-        ways: tuple[Way, Way] = ("ingress", "egress")
-        for way in ways:
+        for way, side in SIDES.items():
             if items(policy.spec, way) and not governs(policy, way):
-                yield finding(
-                    "policy-types",
-                    policy,
-                    "spec.policyTypes",
-                    policy.spec.get("policyTypes"),
-                    type=way.capitalize(),
-                    way=way,
-                )
-            yield from _namespaces(policy, way, known)
+                types = policy.spec.get("policyTypes")
+                yield finding("policy-types", policy, "spec.policyTypes", types, type=way.capitalize(), way=way)
+            yield from _namespaces(policy, f"spec.{way}.{side}", items(policy.spec, way, side), known)
     for server in servers(manifests):
         yield from _egress(server)
         yield from _ingress(server)
         yield from _closed(manifests, server)
 
 
-def _namespaces(policy: Object, way: Way, known: list[str]) -> Iterator[Finding]:
+def _namespaces(policy: Object, field: str, peers: list[dict[str, Any]], known: list[str]) -> Iterator[Finding]:
     """A namespace's name that is nearly one of this set or of most clusters."""
-    side = "from" if way == "ingress" else "to"
-    for peer in items(policy.spec, way, side):
-        selector = mapping(peer, "namespaceSelector")
-        names = [text(mapping(selector, "matchLabels").get(_NAME_LABEL))]
-        for expression in items(selector, "matchExpressions"):
-            if expression.get("key") == _NAME_LABEL and expression.get("operator") == "In":
-                names += strings(expression, "values")
-        for name in names:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name and name not in known else []
-            if near and not _is_sibling(name, near[0]):
-                yield finding(
-                    "namespace-name", policy, f"spec.{way}.{side}.namespaceSelector", repr(name), near=near[0]
-                )
+    names = [text(mapping(peer, "namespaceSelector.matchLabels").get(_NAME_LABEL)) for peer in peers]
+    for expression in [e for peer in peers for e in items(peer, "namespaceSelector.matchExpressions")]:
+        if expression.get("key") == _NAME_LABEL and expression.get("operator") == "In":
+            names += strings(expression, "values")
+    for name in names:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name not in known else []
+        if near and not _is_sibling(name, near[0]):
+            yield finding("namespace-name", policy, f"{field}.namespaceSelector", repr(name), near=near[0])
 
 
 def _is_sibling(name: str, other: str) -> bool:
@@ -69,8 +57,8 @@ def _is_sibling(name: str, other: str) -> bool:
 
 
 def _egress(server: Server) -> Iterator[Finding]:
-    remote = next((model.base_path for model in server.models() if "://" in model.base_path), "")
-    remote = remote or (path if "://" in (path := server.flags.get("model_base_path", "")) else "")
+    paths = [*(model.base_path for model in server.models()), server.flags.get("model_base_path", "")]
+    remote = next((path for path in paths if "://" in path), "")
     out = rules_for(server.pod, "egress")
     if remote and out == []:
         yield finding("blocked-store", server.object, "NetworkPolicy spec.egress", "no egress at all", store=remote)
@@ -96,10 +84,9 @@ def _ingress(server: Server) -> Iterator[Finding]:
 
 def _is_everybody(peer: dict[str, Any]) -> bool:
     """A peer that stands for a whole namespace, the cluster or the world."""
-    if dig(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0"):
-        return True
-    anyone, anywhere = not mapping(peer, "podSelector"), not mapping(peer, "namespaceSelector")
-    return anyone and anywhere and "ipBlock" not in peer
+    if "ipBlock" in peer:
+        return text(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0")
+    return not mapping(peer, "podSelector") and not mapping(peer, "namespaceSelector")
 
 
 def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
@@ -112,17 +99,17 @@ def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
     if not open_:
         policy = policies_of(pod, "ingress")[0]
         yield finding("port-closed", policy, "spec.ingress", "none", port=number, object=pod.object)
-    labelled = [_CALLER in mapping(peer, "podSelector.matchLabels")
-                for rule in open_ for peer in items(rule, "from")]  # fmt: skip
-    if open_ and all(labelled) and _is_routed(manifests, pod):
+    peers = items({"rules": open_}, "rules", "from")
+    labelled = all(_CALLER in mapping(peer, "podSelector.matchLabels") for peer in peers)
+    if open_ and labelled and _is_routed(manifests, pod):
         received = f"callers with the label {_CALLER} only"
         yield finding("route-blocked", server.object, "NetworkPolicy spec.ingress", received, port=number)
 
 
 def _is_routed(manifests: Manifests, pod: Pod) -> bool:
     """Whether a route leads to a Service that selects the pod."""
-    for route in manifests.of("GRPCRoute", "HTTPRoute"):
-        for backend in items(route.spec, "rules", "backendRefs"):
-            if pod in manifests.behind(manifests.find("Service", text(backend, "name"), route.namespace)):
-                return True
-    return False
+    return any(
+        pod in manifests.behind(manifests.find("Service", text(backend, "name"), route.namespace))
+        for route in manifests.of("GRPCRoute", "HTTPRoute")
+        for backend in items(route.spec, "rules", "backendRefs")
+    )

@@ -70,7 +70,7 @@ def _backend(manifests: Manifests, route: Object, backend: dict[str, Any]) -> It
         yield finding("route-backend", route, "spec.rules.backendRefs", f"{name!r}, port {port}{shown}", known=known)
         return
     for server in [server for pod in manifests.behind(service) for server in servers(pod)]:
-        number = server.pod.port_number(entry.get("targetPort", port))
+        number = server.pod.target(entry)
         other = {"GRPCRoute": server.rest_port, "HTTPRoute": server.grpc_port}.get(route.kind)
         if number and number == other:
             received = f"port {port} of {name}, which leads to {number}"
@@ -78,11 +78,9 @@ def _backend(manifests: Manifests, route: Object, backend: dict[str, Any]) -> It
 
 
 def _weights(manifests: Manifests, route: Object, backends: list[dict[str, Any]]) -> Iterator[Finding]:
-    weights = [integer(backend.get("weight", 1)) for backend in backends]
-    if backends and (not sum(weight or 0 for weight in weights) or any(w is None or w < 0 for w in weights)):
-        yield finding(
-            "route-weights", route, "spec.rules.backendRefs.weight", [backend.get("weight", 1) for backend in backends]
-        )
+    weights = [backend.get("weight", 1) for backend in backends]
+    if backends and (any((integer(w) or -1) < 0 for w in weights if w != 0) or not any(weights)):
+        yield finding("route-weights", route, "spec.rules.backendRefs.weight", weights)
     seen: dict[tuple[str, ...], str] = {}
     for backend in backends:
         service = manifests.find("Service", text(backend, "name"), route.namespace)

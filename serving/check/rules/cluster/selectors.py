@@ -46,12 +46,8 @@ def _workload(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
         return
     for other in manifests.selected(pod.namespace, selector):
         if other.object is not pod.object:
-            yield finding(
-                "selector-overlap",
-                pod.object,
-                "spec.selector",
-                f"{selector}, which also selects the pods of {other.object}",
-            )
+            shown = f"{selector}, which also selects the pods of {other.object}"
+            yield finding("selector-overlap", pod.object, "spec.selector", shown)
     for index, spread in enumerate(items(pod.spec, "topologySpreadConstraints")):
         chosen = spread.get("labelSelector")
         if not mapping(chosen) or not matches(chosen, pod.labels):
@@ -61,9 +57,9 @@ def _workload(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
 
 def _service(manifests: Manifests, service: Object) -> Iterator[Finding]:
     selector, pods = mapping(service.spec, "selector"), manifests.behind(service)
-    owners = sorted({str(pod.object) for pod in pods})
+    owners = {str(pod.object) for pod in pods}
     if len(owners) > 1:
-        yield finding("service-mixes", service, "spec.selector", f"those of {', '.join(owners)}")
+        yield finding("service-mixes", service, "spec.selector", owners)
     if not pods and (selector or _looks_like_ours(manifests, service)):
         yield selects_nothing(manifests, service, "spec.selector", selector or "none")
 

@@ -8,7 +8,7 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import Server, is_ours, servers
-from serving.check.manifests.values import integer, items, mapping, matches, text
+from serving.check.manifests.values import integer, items, mapping, text
 
 __all__ = ["check", "missing_port"]
 
@@ -17,14 +17,13 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for service in manifests.of("Service"):
         for pod in manifests.behind(service):
             for port in items(service.spec, "ports"):
-                yield from _port(manifests, service, port, pod)
+                yield from _port(service, port, pod)
         yield from _exposed(manifests, service)
     for policy in manifests.of("NetworkPolicy"):
-        if mapping(policy.spec, "podSelector"):
-            for port in items(policy.spec, "ingress", "ports"):
-                for pod in manifests.selected(policy.namespace, policy.spec["podSelector"]):
-                    if port.get("port") is not None:
-                        yield from missing_port(policy, "spec.ingress.ports", port["port"], pod)
+        selector = mapping(policy.spec, "podSelector")
+        for port in items(policy.spec, "ingress", "ports") if selector else ():
+            for pod in manifests.selected(policy.namespace, selector) if port.get("port") is not None else ():
+                yield from missing_port(policy, "spec.ingress.ports", port["port"], pod)
     for server in servers(manifests):
         if server.pod.is_service:
             yield from _headless(manifests, server)
@@ -40,15 +39,13 @@ def missing_port(found: Object, field: str, target: Any, pod: Pod) -> Iterator[F
     unknown = not known_pod or any(c.path not in {server.path for server in listening} for c in quiet)
     number = pod.port_number(target)
     if number is None or (not isinstance(target, str) and number not in numbers and not unknown):
-        named = [f"{port.get('name')}={port.get('containerPort')}" for port in pod.ports if port.get("name")]
-        known = ", ".join(named or sorted(map(str, numbers))) or "none"
-        yield finding("missing-port", found, field, repr(target), object=pod.object, known=known)
+        named = {f"{port.get('name')}={port.get('containerPort')}" for port in pod.ports if port.get("name")}
+        yield finding("missing-port", found, field, repr(target), object=pod.object, known=named or numbers)
 
 
-def _port(manifests: Manifests, service: Object, port: dict[str, Any], pod: Pod) -> Iterator[Finding]:
-    target = port.get("targetPort", port.get("port"))
-    yield from missing_port(service, "spec.ports.targetPort", target, pod)
-    number = pod.port_number(target)
+def _port(service: Object, port: dict[str, Any], pod: Pod) -> Iterator[Finding]:
+    yield from missing_port(service, "spec.ports.targetPort", port.get("targetPort", port.get("port")), pod)
+    number = pod.target(port)
     at = f"spec.ports[{port.get('name') or port.get('port')}]"
     for server in servers(pod):
         if port.get("protocol") not in (None, "TCP"):
@@ -81,9 +78,9 @@ def _swapped(service: Object, at: str, port: dict[str, Any], server: Server, num
 
 
 def _exposed(manifests: Manifests, service: Object) -> Iterator[Finding]:
-    numbers = _target_numbers(manifests, service)
-    grpc = {server.grpc_port for pod in manifests.behind(service) for server in servers(pod)}
-    rest = {server.rest_port for pod in manifests.behind(service) for server in servers(pod)}
+    pods = manifests.behind(service)
+    numbers, listening = _target_numbers(service, pods), [server for pod in pods for server in servers(pod)]
+    grpc, rest = {server.grpc_port for server in listening}, {server.rest_port for server in listening}
     rule = "service-exposed" if numbers & grpc else "service-exposed-rest" if numbers & rest else ""
     for field in ("type", "externalIPs"):
         shown = service.spec.get(field)
@@ -91,26 +88,19 @@ def _exposed(manifests: Manifests, service: Object) -> Iterator[Finding]:
             yield finding(rule, service, f"spec.{field}", shown)
 
 
-def _target_numbers(manifests: Manifests, service: Object) -> set[int | None]:
+def _target_numbers(service: Object, pods: list[Pod]) -> set[int | None]:
     """The ports of pods that a Service leads to."""
-    targets = [port.get("targetPort", port.get("port")) for port in items(service.spec, "ports")]
-    return {pod.port_number(target) for pod in manifests.behind(service) for target in targets} - {None}
+    return {pod.target(port) for pod in pods for port in items(service.spec, "ports")} - {None}
 
 
 def _headless(manifests: Manifests, server: Server) -> Iterator[Finding]:
     """Clients balance over the addresses of a headless Service; behind another one they stay with one pod."""
-    chosen = [
-        service
-        for service in manifests.of("Service", namespace=server.pod.namespace)
-        if service.spec.get("clusterIP") == "None"
-        and mapping(service.spec, "selector")
-        and matches({"matchLabels": service.spec["selector"]}, server.pod.labels)
-    ]
-    leading = [service for service in manifests.of("Service", namespace=server.pod.namespace)
-               if server.pod in manifests.behind(service)]  # fmt: skip
-    rest_only = leading and not any(server.grpc_port in _target_numbers(manifests, service) for service in leading)
-    if not chosen and not rest_only:
+    pod = server.pod
+    leading = [s for s in manifests.of("Service", namespace=pod.namespace) if pod in manifests.behind(s)]
+    headless = [service for service in leading if service.spec.get("clusterIP") == "None"]
+    rest_only = leading and not any(server.grpc_port in _target_numbers(service, [pod]) for service in leading)
+    if not headless and not rest_only:
         yield finding("no-headless", server.object, "metadata.labels", "none")
-    for service in chosen:
+    for service in headless:
         if service.spec.get("publishNotReadyAddresses"):
             yield finding("not-ready-addresses", service, "spec.publishNotReadyAddresses", "true")

@@ -65,10 +65,16 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
         yield finding("monitor-empty", monitor, field, "none")
     for endpoint in items(monitor.spec, name):
         port = endpoint.get("port")
-        ports = sorted({text(entry, "name") for service in services for entry in items(service.spec, "ports")})
+        ports = {text(entry, "name") for service in services for entry in items(service.spec, "ports")}
         if by_service and services and port not in ports:
-            shown = " and ".join(map(str, services))
-            yield finding("missing-port", monitor, f"{field}.port", repr(port), object=shown, known=", ".join(ports))
+            yield finding(
+                "missing-port",
+                monitor,
+                f"{field}.port",
+                repr(port),
+                object={str(service) for service in services},
+                known=ports,
+            )
         for pod in pods:
             if not by_service:
                 yield from missing_port(monitor, f"{field}.port", port, pod)
@@ -79,13 +85,8 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
                 yield finding("monitoring-path", monitor, f"{field}.path", repr(scraped), path=path, object=pod.object)
         every, limit = _seconds(endpoint.get("interval")), _seconds(endpoint.get("scrapeTimeout"))
         if every is not None and limit is not None and limit > every:
-            yield finding(
-                "monitor-timeout",
-                monitor,
-                f"{field}.scrapeTimeout",
-                endpoint["scrapeTimeout"],
-                interval=endpoint["interval"],
-            )
+            values = {"interval": endpoint["interval"]}
+            yield finding("monitor-timeout", monitor, f"{field}.scrapeTimeout", endpoint["scrapeTimeout"], **values)
 
 
 def _is_exporter(pod: Pod) -> bool:

@@ -62,13 +62,8 @@ def _metrics(found: Object, at: str, expression: str, recorded: set[str]) -> Ite
             known = f"a metric of the exporter ({', '.join(sorted(exported))}) or one that a rule records"
             yield finding("rule-metric", found, at, name, known=known)
         if re.match(":?tensorflow[:_]", name) and not _is_served(name):
-            yield finding(
-                "rule-metric",
-                found,
-                at,
-                name,
-                known="a metric of the server, such as :tensorflow:serving:request_count",
-            )
+            known = "a metric of the server, such as :tensorflow:serving:request_count"
+            yield finding("rule-metric", found, at, name, known=known)
 
 
 def _values(found: Object, at: str, expression: str, served: dict[str, set[str]]) -> Iterator[Finding]:
@@ -79,7 +74,7 @@ def _values(found: Object, at: str, expression: str, served: dict[str, set[str]]
             known = set().union(*served.values()) if what == "label" else set(served)
             pattern = matcher[3] or matcher[4] or ""
             if known and pattern and not any(_takes(matcher[2], pattern, name) for name in known):
-                yield finding("rule-value", found, at, matcher[0], what=what, known=", ".join(sorted(known)))
+                yield finding("rule-value", found, at, matcher[0], what=what, known=known)
 
 
 def _takes(operator: str, pattern: str, name: str) -> bool:

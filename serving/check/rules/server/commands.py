@@ -107,7 +107,7 @@ def _target(manifests: Manifests, container: Container, target: str) -> Iterator
     if service.spec.get("clusterIP") != "None":
         yield "--target", "a headless Service, which names every replica", f"{target!r}, one address for all"
     for pod in manifests.behind(service):
-        number = pod.port_number(entries[port].get("targetPort", entries[port].get("port")))
+        number = pod.target(entries[port])
         if number in [server.grpc_port for server in servers(pod)]:
             yield "--target", "the REST port of the servers", f"{target!r}, the gRPC port"
 
