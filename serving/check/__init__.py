@@ -19,20 +19,19 @@ from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
 from serving.check.rules import api
-from serving.check.rules.cluster import callers, network, references, routes, selectors, services
-from serving.check.rules.operations import contents, monitoring, promql, rights, rollout
-from serving.check.rules.server import batching, commands, flags, listening, models, probes, shutdown
-from serving.check.rules.workloads import budgets, deployments, images, quotas, resources, scaling, security, store
+from serving.check.rules.cluster import network, references, routes, services
+from serving.check.rules.operations import contents, monitoring, rollout
+from serving.check.rules.server import batching, commands, flags, lifecycle, models
+from serving.check.rules.workloads import deployments, images, resources, scaling, security, store
 
 __all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
 
 
 _RULES = (
-    *(references, selectors, services, network, callers, routes),
-    *(scaling, budgets, deployments),
-    *(probes, shutdown, flags, listening, models),
-    *(contents, monitoring, promql, store, commands, rights, rollout),
-    *(security, images, resources, quotas),
+    *(references, services, network, routes),
+    *(scaling, deployments, lifecycle, flags, models),
+    *(contents, monitoring, store, commands, rollout),
+    *(security, images, resources),
 )
 
 

@@ -1,4 +1,4 @@
-"""Probes: they ask for the right thing, at the right port, and do not restart servers after a bad rollout."""
+"""A server's life: probes that ask for the right thing, and a drain that loses no call."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import PROBES, Container, Manifests
 from serving.check.manifests.servers import Server, is_ours, servers
-from serving.check.manifests.values import integer, mapping, strings, text
+from serving.check.manifests.values import integer, mapping, quantity, strings, text
 from serving.check.rules.workloads.deployments import startup_seconds
 
 __all__ = ["check"]
 
-
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?/?")
 _ABSENT = {"curl", "wget", "grpc_health_probe", "nc", "python", "python3"}
 _LATEST = 300
+_MARGIN = 5
+_SHORTEST_AGE_MS = 10_000
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
@@ -36,6 +37,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield from _pace(server, "readinessProbe", least=1, most=60)
             yield from _pace(server, "livenessProbe", least=30, most=600)
             yield from _programs(server)
+    yield from _shutdown(manifests)
 
 
 def _port(container: Container, kind: str) -> Iterator[Finding]:
@@ -137,3 +139,60 @@ def _startup(server: Server) -> Iterator[Finding]:
         yield finding("no-startup", server, "startupProbe", "none")
     elif probe and startup_seconds(probe) < 60:
         yield finding("startup-short", server, "startupProbe", f"{startup_seconds(probe)} s")
+
+
+def _shutdown(manifests: Manifests) -> Iterator[Finding]:
+    for container in manifests.containers(init=False):
+        stop, drain, given = _pre_stop(container), _drain_seconds(container), _grace(container)
+        needed = stop + drain + _MARGIN
+        if stop + drain and (30 if given is None else given) < needed:
+            shown = "30 (the default)" if given is None else given
+            values = {"needed": needed, "stop": stop, "drain": drain, "margin": _MARGIN}
+            yield finding("grace-short", container.pod, "terminationGracePeriodSeconds", shown, **values)
+    for server in servers(manifests):
+        if server.pod.is_service:
+            yield from _drain(server)
+
+
+def _grace(container: Container) -> int | None:
+    return integer(container.pod.spec, "terminationGracePeriodSeconds")
+
+
+def _pre_stop(container: Container) -> float:
+    """How long a preStop hook waits, in seconds."""
+    hook = mapping(container.data, "lifecycle.preStop")
+    seconds = quantity(hook, "sleep.seconds")
+    if seconds is not None:
+        return seconds
+    command = " ".join(strings(hook, "exec.command"))
+    return sum(float(found) for found in re.findall(r"\bsleep\s+(\d+(?:\.\d+)?)", command))
+
+
+def _drain_seconds(container: Container) -> float:
+    return quantity(container.variable("DUOSERVE_DRAIN_SECONDS")) or 0.0
+
+
+def _drain(server: Server) -> Iterator[Finding]:
+    written = server.flags.get("grpc_channel_arguments", "")
+    arguments = dict(part.partition("=")[::2] for part in written.split(",") if part)
+    age = quantity(arguments.get("grpc.max_connection_age_ms"))
+    grace = quantity(arguments.get("grpc.max_connection_age_grace_ms")) or 0.0
+    if not age:
+        yield finding("no-connection-age", server, "args", written or "none")
+        return
+    if age < _SHORTEST_AGE_MS:
+        yield finding("connection-age-short", server, "args", f"{age:g}", least=_SHORTEST_AGE_MS)
+    if not grace:
+        yield finding("no-age-grace", server, "args", "none")
+    if server.entrypoint == "duoserve":
+        serving, how = _pre_stop(server) + _drain_seconds(server), "preStop and drain"
+    else:  # as PID 1 it ignores SIGTERM, and so serves for the whole grace period
+        given = _grace(server)
+        serving, how = float(30 if given is None else given), "a grace period"
+    needed = (1.1 * age + grace) / 1000
+    if serving < needed:
+        values = {"how": how, "needed": needed, "age": age / 1000, "grace": grace / 1000}
+        if server.entrypoint == "duoserve":
+            yield finding("drain-short", server, "env[DUOSERVE_DRAIN_SECONDS]", f"{serving:g} s", **values)
+        else:
+            yield finding("drain-short", server.pod, "terminationGracePeriodSeconds", f"{serving:g} s", **values)
