@@ -166,6 +166,16 @@ class Container:
         return items(self.data, "volumeMounts")
 
     @property
+    def folders(self) -> set[str]:
+        """Where its volumes are mounted."""
+        return {text(mount, "mountPath").rstrip("/") for mount in self.mounts}
+
+    @property
+    def security(self) -> dict[str, Any]:
+        """Its security context, with what it has from its pod."""
+        return {**mapping(self.pod.spec, "securityContext"), **mapping(self.data, "securityContext")}
+
+    @property
     def command(self) -> list[str]:
         return self._filled(self.data.get("command"))
 

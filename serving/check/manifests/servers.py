@@ -7,10 +7,10 @@ import functools
 import re
 from typing import Literal
 
-from serving.check.manifests import shell
+from serving.check.manifests import programs
 from serving.check.manifests.files import ConfigFile, local_file, mounted
 from serving.check.manifests.objects import Container, Manifests, Pod
-from serving.check.manifests.programs import COMMANDS, known_variables, python_module, script
+from serving.check.manifests.programs import COMMANDS, python_module, script
 from serving.check.manifests.values import integer, strings
 from serving.local.flags import STOCK_FLAGS
 from serving.models_config import modelfile
@@ -148,11 +148,11 @@ def _command_line(container: Container) -> tuple[Entrypoint, list[str]] | None:
     words = container.arguments
     file = script(container)
     if file is not None and file.text is not None:
-        values = shell.assigned(file.text, known_variables(container))
-        for command in shell.commands(file.text):
+        values = programs.assigned(file.text, container)
+        for command in programs.commands(file.text):
             entrypoint, after = _program(command)
             if entrypoint:
-                return entrypoint, [shell.filled(word, values) or word for word in after if word != "$@"]
+                return entrypoint, [programs.filled(word, values) or word for word in after if word != "$@"]
         return None
     if container.command:
         entrypoint, after = _program(words)
@@ -198,7 +198,7 @@ def opaque_server(container: Container) -> str:
         return ""
     file = script(container)
     content, image = file.text or "" if file else "", _image(container).rpartition("/")[2]
-    named = [words for words in shell.commands(content) if any(program in " ".join(words) for program in _PROGRAMS)]
+    named = [words for words in programs.commands(content) if any(program in " ".join(words) for program in _PROGRAMS)]
     starts = not named or any(words[0].rpartition("/")[2] not in _OTHERS for words in named)
     if starts and any(program in content for program in _PROGRAMS):
         return f"a script in which no server was found: {content!r:.200}"

@@ -11,7 +11,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.files import mount_of
 from serving.check.manifests.objects import Manifests
 from serving.check.manifests.servers import Server, opaque_server, servers
-from serving.check.manifests.values import mapping, strings, text
+from serving.check.manifests.values import strings, text
 from serving.local.flags import STOCK_FLAGS
 
 __all__ = ["check"]
@@ -123,9 +123,8 @@ def _files(server: Server) -> Iterator[Finding]:
         elsewhere = mount_of(server, file.name) or not (server.unchanged_image or server.entrypoint == "duoserve")
         known = file.source and not server.pod.manifests.external("ConfigMap", file.source)
         if file.text is None and (known or not (file.source or elsewhere)):
-            mounts = ", ".join(text(mount, "mountPath") for mount in server.mounts) or "none"
             received = f"{file.name} ({file.object} {file.path})" if file.source else file.name
-            yield finding("flag-file", server, "args", received, flag=flag, mounts=mounts)
+            yield finding("flag-file", server, "args", received, flag=flag, mounts=server.folders)
         for mount in server.mounts:
             part = mount.get("subPath") or mount.get("subPathExpr")
             if flag == "model_config_file" and part and file.name.startswith(text(mount, "mountPath")):
@@ -167,8 +166,7 @@ def _ports(server: Server) -> Iterator[Finding]:
         yield finding("flag-rest", server, "args", "0")
     if not {"model_config_file", "model_base_path"} & server.flags.keys():
         yield finding("flag-model", server, "args", "none")
-    contexts = [mapping(data, "securityContext") for data in (server.pod.spec, server.data)]
-    without_root = any(context.get("runAsNonRoot") is True or context.get("runAsUser") for context in contexts)
+    without_root = server.security.get("runAsNonRoot") is True or server.security.get("runAsUser")
     for name, number in (("port", grpc), ("rest_api_port", rest)):
         if number and number < 1024 and without_root:
             yield finding("flag-port-low", server, "args", number, flag=name)
@@ -186,11 +184,10 @@ def _ports(server: Server) -> Iterator[Finding]:
 
 def _tls(server: Server) -> Iterator[Finding]:
     """The server's certificate: the entrypoint makes the file of the flag from a mounted folder."""
-    container = server
-    mounts = {text(mount, "mountPath").rstrip("/") for mount in container.mounts}
-    folder, target = container.variable("DUOSERVE_TLS_DIR"), server.flags.get("ssl_config_file")
+    mounts = server.folders
+    folder, target = server.variable("DUOSERVE_TLS_DIR"), server.flags.get("ssl_config_file")
     if folder is not None and folder.rstrip("/") not in mounts:
-        yield finding("tls-folder", server, "env[DUOSERVE_TLS_DIR]", folder, mounts=", ".join(sorted(mounts)))
+        yield finding("tls-folder", server, "env[DUOSERVE_TLS_DIR]", folder, mounts=mounts)
     mounted = any(target.startswith(f"{mount}/") for mount in mounts - {"/tmp"}) if target else False  # noqa: S108
     if target is not None and not mounted and (folder is None or server.entrypoint != "duoserve"):
         yield finding("tls-config", server, "args", target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from serving.check.findings import Finding, Row, finding, refused
 from serving.check.manifests.objects import PROBES, Container, Manifests, Pod
@@ -79,17 +78,12 @@ def _own(pod: Pod) -> Iterator[Finding]:
     """Settings of our own pods beyond Pod Security."""
     yield from refused(pod, pod.spec, [("token", "automountServiceAccountToken", (False,))])
     for container in pod.containers():
-        user = _effective(container).get("runAsUser")
+        user = container.security.get("runAsUser")
         # Another image may choose its user, as long as it is not root.
         if is_ours(container) and user != 0 and (integer(user) or 0) < _USER:
             yield finding("user", container, "securityContext.runAsUser", user, least=_USER)
         read_only: Row = ("root-filesystem", "securityContext.readOnlyRootFilesystem", (True,))
         yield from refused(container, container.data, [read_only])
-
-
-def _effective(container: Container) -> dict[str, Any]:
-    """The security context of a container, with what it has from its pod."""
-    return {**mapping(container.pod.spec, "securityContext"), **mapping(container.data, "securityContext")}
 
 
 def _pod(pod: Pod, why: str) -> Iterator[Finding]:
@@ -106,7 +100,7 @@ def _pod(pod: Pod, why: str) -> Iterator[Finding]:
 
 
 def _container(container: Container, why: str) -> Iterator[Finding]:
-    context = _effective(container)
+    context = container.security
     yield from refused(container, container.data, _CONTAINER, enforced=why)
     yield from refused(container, {"securityContext": context}, _INHERITED, enforced=why)
     if context.get("runAsUser") == 0:
