@@ -14,7 +14,7 @@ from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import items, text
 from serving.check.rules.cluster.network import pods_source
-from serving.check.rules.workloads.scaling import fewest
+from serving.check.rules.workloads.scaling import replicas
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,7 +109,7 @@ def _settings(manifests: Manifests, file: ConfigFile, content: str, pods: list[P
     if models and text(settings, "model") not in models:
         expected = f"model to be one of models.config ({', '.join(sorted(models))})"
         yield finding("rollout-settings", file, ":model", repr(settings.get("model")), expected=expected)
-    sizes = {str(pod.object): fewest(manifests, pod.object) for pod in pods}
+    sizes = {str(pod.object): replicas(manifests, pod.object)[0] for pod in pods}
     least = settings.get("min_replicas")
     if sizes and isinstance(least, int) and least > sum(sizes.values()):
         yield finding("rollout-size", file, ":min_replicas", least, fewest=sum(sizes.values()))
