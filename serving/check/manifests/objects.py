@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from serving.check.manifests.values import dig, integer, items, mapping, matches, quantity, strings, text
 
-__all__ = ["IGNORE", "PROBES", "Container", "Manifests", "Object", "Pod"]
+__all__ = ["IGNORE", "PROBES", "Container", "Manifests", "Object", "Pod", "Probe"]
 
 IGNORE = "duoserve.dev/ignore-"
 """An annotation of this name and a rule's id silences the rule for its object; the value is the reason."""
@@ -140,6 +140,23 @@ class Pod:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe of a container, with the kubelet's defaults.
+
+    Attributes:
+        way: How it asks: "httpGet", "grpc", "tcpSocket" or "exec"; "" for a probe without any.
+        asks: The fields of that way: port, path, command.
+        first: Seconds until it asks first.
+        seconds: For how many it may fail until the kubelet acts.
+    """
+
+    way: str
+    asks: dict[str, Any]
+    first: int
+    seconds: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Container:
     """One container of a pod.
 
@@ -206,6 +223,13 @@ class Container:
     def port_number(self, target: Any) -> int | None:
         """The number of a port, given its name or number; None for a name that it does not declare."""
         return _number(self.ports, target)
+
+    def probe(self, kind: str) -> Probe | None:
+        data = mapping(self.data, kind)
+        way = next((way for way in ("httpGet", "grpc", "tcpSocket", "exec") if data.get(way) is not None), "")
+        period, tries = integer(data, "periodSeconds") or 10, integer(data, "failureThreshold") or 3
+        first = integer(data, "initialDelaySeconds") or 0
+        return Probe(way, mapping(data, way), first, period * tries) if data else None
 
     def limit(self, resource: str) -> float | None:
         return quantity(mapping(self.data, "resources.limits").get(resource))

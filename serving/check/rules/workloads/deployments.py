@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.check.findings import Finding, Row, finding, refused
-from serving.check.manifests.objects import Manifests, Object, Pod
+from serving.check.manifests.objects import Manifests, Object, Pod, Probe
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, matches, strings, text
 from serving.check.rules.workloads.scaling import replicas, share
 
-__all__ = ["check", "startup_seconds"]
+__all__ = ["check"]
 
 _NODE_LABELS = {
     "kubernetes.io/hostname",
@@ -41,7 +41,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         yield from _device(server)
         if pod.object.kind == "Deployment":
             yield from _strategy(manifests, pod.object)
-            yield from _progress(pod.object, mapping(server.data, "startupProbe"))
+            yield from _progress(pod.object, server.probe("startupProbe"))
         apart = items(pod.spec, "topologySpreadConstraints") or dig(pod.spec, "affinity.podAntiAffinity")
         if pod.object.kind in ("Deployment", "StatefulSet") and not apart and replicas(manifests, pod.object)[1] != 1:
             yield finding("no-spread", pod, "topologySpreadConstraints", "none")
@@ -95,17 +95,11 @@ def _strategy(manifests: Manifests, workload: Object) -> Iterator[Finding]:
         yield finding("no-history", workload, "spec.revisionHistoryLimit", "0")
 
 
-def startup_seconds(probe: dict[str, Any]) -> int:
-    """How long a startup probe lets a container take."""
-    period, tries = integer(probe, "periodSeconds") or 10, integer(probe, "failureThreshold") or 3
-    return period * tries + (integer(probe, "initialDelaySeconds") or 0)
-
-
-def _progress(workload: Object, startup: dict[str, Any]) -> Iterator[Finding]:
+def _progress(workload: Object, startup: Probe | None) -> Iterator[Finding]:
     deadline = integer(workload.spec, "progressDeadlineSeconds")
     deadline = 600 if deadline is None else deadline
     ready = integer(workload.spec, "minReadySeconds") or 0
-    allowed = startup_seconds(startup) if startup else 0
+    allowed = startup.first + startup.seconds if startup else 0
     if deadline <= max(ready, allowed - 1):
         values = {"allowed": allowed, "ready": ready, "enough": max(ready, allowed) + 300}
         yield finding("progress-short", workload, "spec.progressDeadlineSeconds", deadline, **values)
