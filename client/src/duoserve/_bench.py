@@ -8,7 +8,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,6 @@ from duoserve._checks import expect_number, expect_whole
 from duoserve.aio import AsyncClient
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip, encode_wav
-
-__all__ = ["Report", "percentiles", "run"]
 
 _MOST_IN_FLIGHT = 10_000  # open loop: with more, the generator itself would be measured
 Progress = Callable[[float, int, int], None]
@@ -47,20 +45,19 @@ class Report:
     calls: int
     throughput: float
     milliseconds: dict[str, float]
-    errors: dict[str, int]
-    versions: dict[int, int]
+    errors: Mapping[str, int]
+    versions: Mapping[int, int]
     late: int = 0
 
-    def text(self) -> str:
+    def lines(self) -> Iterator[str]:
         """For a terminal."""
-        lines = [
-            f"{self.load}, sent as {self.sent}, {self.seconds:.1f} s",
-            f"{self.calls} calls answered, {self.throughput:.1f} a second",
-            "  ".join(f"{name} {value:.2f} ms" for name, value in self.milliseconds.items()) or "no latencies",
-            "versions: " + (", ".join(f"{version} ({n})" for version, n in self.versions.items()) or "none"),
-            "errors: " + (", ".join(f"{name} ({n})" for name, n in self.errors.items()) or "none"),
-        ]
-        return "\n".join(lines + ([f"not sent, too many in flight: {self.late}"] if self.late else []))
+        yield f"{self.load}, sent as {self.sent}, {self.seconds:.1f} s"
+        yield f"{self.calls} calls answered, {self.throughput:.1f} a second"
+        yield "  ".join(f"{name} {value:.2f} ms" for name, value in self.milliseconds.items()) or "no latencies"
+        for title, counts in ("versions", self.versions), ("errors", self.errors):
+            yield f"{title}: " + (", ".join(f"{name} ({n})" for name, n in counts.items()) or "none")
+        if self.late:
+            yield f"not sent, too many in flight: {self.late}"
 
 
 @dataclasses.dataclass(slots=True)

@@ -10,16 +10,14 @@ import numpy.typing as npt
 
 from duoserve._calls.effects import Steps
 from duoserve._calls.inputs import Query, Row
-from duoserve._calls.retrying import Context
-from duoserve._calls.specs import Target
+from duoserve._calls.observing import Context
 from duoserve._calls.version_follower import VersionFollower
+from duoserve._checks import Target
 from duoserve._wire.messages import Outputs
 from duoserve.contract import EMBED, EXPLAIN, PreprocessingSpec, TensorSpec, signatures
 from duoserve.errors import BadReply, DuoserveError, UnsupportedModel
 from duoserve.explanation import Explanation, InputRelevance, Word
 from duoserve.results import Embedding, Sent
-
-__all__ = ["EmbedExplain"]
 
 
 class EmbedExplain:
@@ -29,11 +27,7 @@ class EmbedExplain:
         self._follower = follower
 
     def embedding_version(self, context: Context, target: Target) -> Steps[int]:
-        """The version that a label names now.
-
-        Raises:
-            UnsupportedModel: It has no signature `embed`.
-        """
+        """The version that a label names now. Raises UnsupportedModel if it has no signature `embed`."""
         preprocessor, version = yield from self._follower.describe(context, target)
         reason = Query((), EMBED).mismatch(preprocessor.spec)
         if reason is not None:
@@ -82,7 +76,6 @@ class EmbedExplain:
             sized = TensorSpec(expected.name, expected.dtype, (rows, *expected.shape[1:]))
             array = found[expected.name] = self._follower.tensor(outputs, sized)
             if not np.isfinite(array).all():
-                error = BadReply(f"Expected a finite {expected.name}. Received: NaN")
-                raise self._follower.locate(error, outputs.version)
+                raise self._follower.not_finite(expected.name, outputs.version)
             array.flags.writeable = False
         return found

@@ -24,24 +24,10 @@ from duoserve.contract import (
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocessing.audio import Clip, as_clip
 from duoserve.preprocessing.image_headers import EncodedImage
-from duoserve.preprocessing.images import inspect, read_encoded
+from duoserve.preprocessing.images import opened
 from duoserve.preprocessing.preprocessor import Preprocessor
-from duoserve.preprocessing.recordings import inspect_audio
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
-
-__all__ = [
-    "Query",
-    "Row",
-    "SendMode",
-    "check_output",
-    "check_tensors",
-    "choose",
-    "either",
-    "encode_rows",
-    "mismatch",
-    "read_row",
-]
 
 SendMode = Literal["auto", "tensors", "bytes"]
 SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
@@ -62,40 +48,47 @@ class Row:
     """One image (or clip) and text, read and checked, but not yet prepared for a version.
 
     Attributes:
-        source: Array, PIL image or Clip of an array, None when the image came encoded, or is missing.
-        data: The encoded image or clip, None when it came as numbers; no bytes when it is missing.
-        facts: The headers of `data`.
+        source: The headers of a file, an array, a PIL image or the Clip of an array; None when it is missing.
         text: The text, None when it is missing.
         text_bytes: The text, as UTF-8.
-        missing: Which of "image" and "text" is missing: one at most.
         prepared: The last result of `tensors`, with the digest that it was made for.
     """
 
     source: Any
-    data: bytes | None
-    facts: EncodedImage | EncodedAudio | None
     text: str | None
     text_bytes: bytes
-    missing: tuple[str, ...] = ()
     prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+
+    @property
+    def data(self) -> bytes | None:
+        """The file, None when the image or clip came as numbers; no bytes when it is missing."""
+        if isinstance(self.source, (EncodedImage, EncodedAudio)):
+            return self.source.data
+        return b"" if self.source is None else None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Which of "image" and "text" is missing: one at most."""
+        return (IMAGE,) if self.source is None else (TEXT,) if self.text is None else ()
 
     @property
     def medium(self) -> str | None:
         """IMAGE or AUDIO; None when it is missing, which fits both."""
-        if IMAGE in self.missing:
+        if self.source is None:
             return None
-        return AUDIO if isinstance(self.source, Clip) or isinstance(self.facts, EncodedAudio) else IMAGE
+        return AUDIO if isinstance(self.source, (Clip, EncodedAudio)) else IMAGE
+
+    @property
+    def size(self) -> int:
+        """Bytes of the raw row."""
+        return len(self.data or b"") + len(self.text_bytes)
 
     def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """Image and tokens for the versions of the preprocessor's spec; kept for a retry."""
         digest = preprocessor.digest
         if self.prepared is None or self.prepared[0] != digest:
-            if self.data is not None and self.facts is not None:
-                image = preprocessor.encoded(self.data, self.facts)
-            else:
-                image = preprocessor.image(self.source)
-            self.prepared = digest, image, preprocessor.tokens(self.text)
-            if IMAGE in self.missing and not (self.prepared[2] != preprocessor.spec.pad_id).any():
+            self.prepared = digest, preprocessor.image(self.source), preprocessor.tokens(self.text)
+            if self.source is None and not (self.prepared[2] != preprocessor.spec.pad_id).any():
                 raise InvalidInput("Expected text to have a token, as there is no image. Received: none")
         return self.prepared[1:]
 
@@ -123,20 +116,14 @@ def read_row(image: Any, text: Any) -> Row:
     Raises:
         InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`; both are missing.
     """
-    missing = tuple(name for name, value in ((IMAGE, image), (TEXT, text)) if value is None)
-    if len(missing) == 2:
+    if image is None and text is None:
         raise InvalidInput("Expected an image, a text or both. Received: neither")
     text_bytes = b"" if text is None else _encode_text(text)
-    if image is None:
-        return Row(None, b"", None, text, text_bytes, missing)
     if isinstance(image, Clip):
-        data = image.read()
-        facts = None if data is None else inspect_audio(data)
-        return Row(image if data is None else None, data, facts, text, text_bytes, missing)
-    data = read_encoded(image)
-    if data is None:
-        return Row(image, None, None, text, text_bytes, missing)
-    return Row(None, data, inspect(data), text, text_bytes, missing)
+        image = image.opened()
+    elif image is not None:
+        image = opened(image)
+    return Row(image, text, text_bytes)
 
 
 def _encode_text(text: Any) -> bytes:
@@ -161,21 +148,28 @@ def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
         if mode == "bytes":
             raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
         return "tensors"
-    if row.data is None or (isinstance(row.facts, EncodedAudio) and row.facts.format != "WAV"):
-        if mode != "bytes":
-            return "tensors"
-        if row.facts is not None:  # no operation in the graph reads other formats
-            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {row.facts.format}")
-        received = "samples" if row.medium == AUDIO else "pixels"
-        raise InvalidInput(
-            f"Expected an encoded {row.medium} (path, bytes or file object) to send bytes. Received: {received}"
-        )
+    source, data = row.source, row.data
+    if isinstance(source, EncodedAudio) and source.format != "WAV":  # no operation in the graph reads it
+        if mode == "bytes":
+            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {source.format}")
+        return "tensors"
+    if data is None:
+        if mode == "bytes":
+            received = "samples" if row.medium == AUDIO else "pixels"
+            raise InvalidInput(
+                f"Expected an encoded {row.medium} (path, bytes or file object) to send bytes. Received: {received}"
+            )
+        return "tensors"
     if mode != "auto":
         return mode
-    if isinstance(row.facts, EncodedImage) and row.facts.since_background and spec.background is None:
+    if isinstance(source, EncodedImage) and source.since_background and spec.background is None:
         return "tensors"  # older graphs do not read such files
-    prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
-    return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
+    return "bytes" if row.size < tensor_bytes(spec) else "tensors"
+
+
+def tensor_bytes(spec: PreprocessingSpec) -> int:
+    """Bytes of a prepared row."""
+    return spec.image_height * spec.image_width * 3 + spec.token_length * 4
 
 
 def _no_bytes(spec: PreprocessingSpec) -> str:

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from duoserve._calls import inputs as _inputs
 from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
 from duoserve._calls.inputs import FEW, Query, Row
-from duoserve._calls.retrying import Context, Rpc
-from duoserve._calls.specs import Specs, Target
+from duoserve._calls.observing import Context
+from duoserve._calls.retrying import Rpc
+from duoserve._calls.specs import Specs
+from duoserve._checks import Target
 from duoserve._wire import messages as _messages
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve._wire.tensors import CodecError
@@ -44,8 +46,6 @@ from duoserve.errors import (
 )
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import Prediction, Sent, TensorPrediction, predictions
-
-__all__ = ["VersionFollower"]
 
 T = TypeVar("T")
 
@@ -81,10 +81,7 @@ class VersionFollower:
         if len(request) > _LARGEST:
             raise InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
         reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
-        try:
-            found = _messages.decode_predict(reply)
-        except CodecError as error:
-            raise self.locate(BadReply(str(error)), target) from error
+        found = self._read(_messages.decode_predict, reply, target)
         context.record.version = found.version
         return found
 
@@ -126,6 +123,12 @@ class VersionFollower:
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
 
+    def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
+        try:
+            return decode(reply)
+        except CodecError as error:
+            raise self.locate(BadReply(str(error)), target) from error
+
     def expected(self, context: Context, target: Target) -> Steps[Preprocessor]:
         """The Preprocessor to try first: from the cache, or from the server."""
         found = self._specs.expected(target)
@@ -147,9 +150,14 @@ class VersionFollower:
         Raises:
             DuoserveError: The request as a whole failed.
         """
-        query = Query(rows, _inputs.SIGNATURES[sent])
-        outputs, answering = yield from self.ask(context, target, query)
-        return self._outcomes(outputs, answering.spec, target, len(rows), sent)
+        outputs, answering = yield from self.ask(context, target, Query(rows, _inputs.SIGNATURES[sent]))
+        expected = answer_tensor(answering.spec, len(rows))
+        values = self.tensor(outputs, expected)
+        found: list[Prediction | DuoserveError] = [*predictions(values, answering.spec, outputs.version, target, sent)]
+        if not _all_finite(values):
+            for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+                found[i] = self.not_finite(expected.name, outputs.version)
+        return found
 
     def ask(self, context: Context, target: Target, query: Query) -> Steps[tuple[Outputs, Preprocessor]]:
         """The answer to a query, and the Preprocessor of the version that gave it.
@@ -157,6 +165,7 @@ class VersionFollower:
         Raises:
             DuoserveError: The request as a whole failed.
         """
+        context.record.sent = "bytes" if query.signature == SERVING_BYTES else "tensors"
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
@@ -248,24 +257,11 @@ class VersionFollower:
         except BadReply as error:
             raise self.locate(error, outputs.version) from None
 
-    def _outcomes(
-        self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
-    ) -> list[Prediction | DuoserveError]:
-        expected = answer_tensor(spec, rows)
-        values = self.tensor(outputs, expected)
-        found: list[Prediction | DuoserveError] = [*predictions(values, spec, outputs.version, target, sent)]
-        if not _all_finite(values):
-            for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
-                found[i] = self._not_finite(expected, outputs.version)
-        return found
-
-    def _not_finite(self, expected: TensorSpec, version: int) -> DuoserveError:
-        return self.locate(BadReply(f"Expected finite {expected.name}. Received: NaN"), version)
-
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
     ) -> Steps[TensorPrediction]:
         """Tensors from `preprocessor`: answered by a version of its spec, or refused."""
+        context.record.sent = "tensors"
         inputs = _inputs.check_tensors(image, tokens, preprocessor)
         outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
         answering = yield from self._answering(context, outputs.version)
@@ -281,15 +277,13 @@ class VersionFollower:
         expected = answer_tensor(spec, len(image))
         values = self.tensor(outputs, expected)
         if not _all_finite(values):
-            raise self._not_finite(expected, outputs.version)
+            raise self.not_finite(expected.name, outputs.version)
         values.flags.writeable = False
         return TensorPrediction(values, spec.labels, spec.answer, outputs.version)
 
-    def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
-        try:
-            return decode(reply)
-        except CodecError as error:
-            raise self.locate(BadReply(str(error)), target) from error
+    def not_finite(self, name: str, version: int) -> DuoserveError:
+        """The error for an output that is not finite."""
+        return self.locate(BadReply(f"Expected finite {name}. Received: NaN"), version)
 
     def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
         """The error, with server, model and version added."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from duoserve._transport.channel import ChannelPlan
 from duoserve._transport.fork import forget_in_child
 from duoserve.errors import ClientClosed, DuoserveError
-
-__all__ = ["BaseChannel", "ManagedChannel", "OpenChannel"]
 
 _POLL: Final = 0.02  # seconds between checks of a successor that is connecting
 
@@ -24,32 +22,29 @@ _POLL: Final = 0.02  # seconds between checks of a successor that is connecting
 _abandoned: list[Any] = []
 
 
-class OpenChannel(Protocol):
-    """An open channel."""
-
-    fingerprint: str
-
-    def method(self, path: str) -> Any:
-        """The callable of a method, bytes to bytes."""
-
-    def connect(self) -> None:
-        """Starts to connect."""
-
-    def connected(self) -> bool:
-        """Whether calls can go out at once."""
-
-    def retire(self, within: float) -> None:
-        """Closes the channel after `within` seconds, when its last call has ended."""
-
-
 class BaseChannel:
-    """A channel, sync or aio, and its callables. A channel of the caller's (not owned) is never closed."""
+    """A channel, sync or aio, and its callables. A channel of the caller's (not owned) is never closed.
+
+    Attributes:
+        library: grpc or grpc.aio.
+    """
+
+    library: ClassVar[Any]
 
     def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
         self.fingerprint = fingerprint
         self._channel = channel
         self._owned = owned
         self._methods: dict[str, Any] = {}
+
+    @classmethod
+    def open(cls, plan: ChannelPlan) -> BaseChannel:
+        """Opens the channel that a plan describes; that of aio in the running event loop."""
+        if plan.credentials is None:
+            channel = cls.library.insecure_channel(plan.target, plan.options)
+        else:
+            channel = cls.library.secure_channel(plan.target, plan.credentials, plan.options)
+        return cls(channel, plan.fingerprint)
 
     def method(self, path: str) -> Any:
         """The callable of a method, bytes to bytes."""
@@ -58,6 +53,22 @@ class BaseChannel:
             found = self._methods[path] = self._channel.unary_unary(path, None, None)
         return found
 
+    def connect(self) -> None:
+        """Starts to connect."""
+        raise NotImplementedError
+
+    def connected(self) -> bool:
+        """Whether calls can go out at once."""
+        raise NotImplementedError
+
+    def retire(self, within: float) -> None:
+        """Closes the channel after `within` seconds, or when its last call has ended."""
+        raise NotImplementedError
+
+    def close(self) -> Any:
+        """Closes the channel now; that of aio returns an awaitable."""
+        raise NotImplementedError
+
 
 class ManagedChannel:
     """Decides which channel a call uses. Not thread-safe: the sync client holds a lock around `renew`."""
@@ -65,7 +76,7 @@ class ManagedChannel:
     def __init__(
         self,
         plan: Callable[[], ChannelPlan],
-        open_channel: Callable[[ChannelPlan], OpenChannel],
+        open_channel: Callable[[ChannelPlan], BaseChannel],
         *,
         moves: bool,
         interval: float,
@@ -74,8 +85,8 @@ class ManagedChannel:
         self._open = open_channel
         self._moves = moves
         self._interval = interval
-        self.current: OpenChannel | None = None
-        self._next: OpenChannel | None = None
+        self.current: BaseChannel | None = None
+        self._next: BaseChannel | None = None
         self._plan_at = 0.0
         self.check_at = 0.0
         self.longest = 0.0
@@ -101,7 +112,7 @@ class ManagedChannel:
                 raise
             return None
 
-    def renew(self, plan: ChannelPlan | None) -> OpenChannel:
+    def renew(self, plan: ChannelPlan | None) -> BaseChannel:
         """The channel to use now. Call it when there is none, or at `check_at`."""
         if self.closed:
             raise ClientClosed("Expected an open client. Received: a call after close()")
@@ -120,7 +131,7 @@ class ManagedChannel:
         self.check_at = self._plan_at if self._next is None else min(self._plan_at, now + _POLL)
         return self.current
 
-    def _succeed(self, current: OpenChannel, plan: ChannelPlan) -> None:
+    def _succeed(self, current: BaseChannel, plan: ChannelPlan) -> None:
         """Opens a successor, unless the present channel or the connecting one fits the plan."""
         if self._next is not None:
             if self._next.fingerprint == plan.fingerprint:
@@ -131,7 +142,7 @@ class ManagedChannel:
             self._next = self._open(plan)
             self._next.connect()
 
-    def close(self) -> list[OpenChannel]:
+    def close(self) -> list[BaseChannel]:
         """Ends all further calls. Returns the channels to close."""
         self.closed = True
         channels = [channel for channel in (self.current, self._next) if channel is not None]

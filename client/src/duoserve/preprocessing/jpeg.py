@@ -6,18 +6,26 @@ import dataclasses
 import io
 import re
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.exif import EXIF_PREFIX, read_orientation
-from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken, decode_ratio
+from duoserve.preprocessing.image_headers import (
+    MAX_PARTS,
+    Background,
+    EncodedImage,
+    Refused,
+    broken,
+    check_size,
+    decode_ratio,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JPEG", "JpegImage", "read_jpeg"]
+__all__ = ["JPEG"]
 
 JPEG: Final = b"\xff\xd8\xff"
 
@@ -46,19 +54,17 @@ class JpegImage(EncodedImage):
         kept: Starts and ends of what the decoder needs: everything but metadata.
     """
 
+    format: ClassVar[str] = "JPEG"
+
     inks: bool
     adobe: bool
     kept: tuple[tuple[int, int], ...]
 
-    @property
-    def format(self) -> str:
-        return "JPEG"
-
-    def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
+    def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
 
         # Pillow refuses some files because of metadata that no decoder needs, and reads some as another format.
-        plain = b"".join([data[start:end] for start, end in self.kept])
+        plain = b"".join([self.data[start:end] for start, end in self.kept])
         with Image.open(io.BytesIO(plain), formats=("JPEG",)) as image:
             if target is not None:
                 ratio = decode_ratio(self.height, self.width, *target)
@@ -66,11 +72,18 @@ class JpegImage(EncodedImage):
             image.load()
             if not self.inks:
                 return image if image.mode == "RGB" else image.convert("RGB")
-            # TensorFlow's conversion. Pillow has inverted what it read, marker or not.
-            inks = np.asarray(image).astype(np.uint16)
-            if self.adobe:
-                inks = 255 - inks
-            return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
+            # Pillow has inverted what it read, marker or not.
+            return ink_free(image, inverted=self.adobe)
+
+
+def ink_free(image: Image.Image, *, inverted: bool) -> Image.Image:
+    """A CMYK image in RGB, as TensorFlow converts it."""
+    from PIL import Image
+
+    inks = np.asarray(image).astype(np.uint16)
+    if inverted:
+        inks = 255 - inks
+    return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
 
 
 def read_jpeg(data: bytes) -> JpegImage:
@@ -116,11 +129,11 @@ def read_jpeg(data: bytes) -> JpegImage:
         elif not scans and _is_needed(data, marker, content, end):
             kept.append((start - 2, end))
     assert frame is not None
-    found = JpegImage(frame.height, frame.width, orientation or 1, len(frame.components) == 4, adobe, tuple(kept))
-    found.check_size()
+    check_size(frame.height, frame.width, "JPEG of ")
     if not frame.complete(scans):
         raise InvalidInput(Refused.JPEG_SCANS)
-    return found
+    has_inks = len(frame.components) == 4
+    return JpegImage(data, frame.height, frame.width, orientation or 1, has_inks, adobe, tuple(kept))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken
+from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken, check_size
 from duoserve.preprocessing.transparency import flatten
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = ["WebpImage", "is_webp", "read_webp"]
 
 _PIXELS = (b"VP8 ", b"VP8L")
 _ANIMATED, _HAS_EXIF, _HAS_ALPHA = 0x02, 0x08, 0x10
@@ -30,18 +28,16 @@ class WebpImage(EncodedImage):
         pixels: Start of the chunk VP8 or VP8L.
     """
 
+    format: ClassVar[str] = "WebP"
+
     alpha: tuple[int, int]
     pixels: int
 
-    @property
-    def format(self) -> str:
-        return "WebP"
-
-    def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
+    def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
 
         # Pillow refuses some files for chunks that no decoder needs. Decoders read pixels to the end of the file.
-        start = self.pixels + 8
+        data, start = self.data, self.pixels + 8
         body = data[self.pixels : self.pixels + 4] + struct.pack("<I", len(data) - start) + data[start:]
         if self.alpha[0] < self.alpha[1]:
             size = (self.width - 1) | (self.height - 1) << 24
@@ -100,9 +96,8 @@ def read_webp(data: bytes) -> WebpImage:
         raise broken("WebP", "one whose headers disagree about its size")
     if data[pixels : pixels + 4] == b"VP8L":
         alpha = 0, 0
-    found = WebpImage(height, width, 1 if exif is None else read_orientation(exif), alpha, pixels)
-    found.check_size()
-    return found
+    check_size(height, width, "WebP of ")
+    return WebpImage(data, height, width, 1 if exif is None else read_orientation(exif), alpha, pixels)
 
 
 def _padded(data: bytes, at: int) -> int:
