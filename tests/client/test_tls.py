@@ -74,6 +74,8 @@ def test_files_that_are_not_pem_are_refused(
     files[part].write_bytes(content)
     said = r"Expected TLS (ca to hold PEM|cert and key to be a pair of PEM)"
     with pytest.raises(InvalidInput, match=said):
+        TLS(**files).check()
+    with pytest.raises(InvalidInput, match=said):
         make_client(server.address, tls=TLS(**files)).predict(jpeg, "x")
 
 

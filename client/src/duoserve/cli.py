@@ -12,16 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duoserve import _bench
-from duoserve._printed import (
-    describe_lines,
-    describe_record,
-    explanation_lines,
-    explanation_record,
-    predicted_columns,
-    prediction_lines,
-    prediction_record,
-)
+from duoserve import _bench, _printed
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.console import guarded, put, say
@@ -177,7 +168,7 @@ def _client_options(options: argparse.Namespace) -> dict[str, Any]:
 def _predict(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         answer = client.predict(options.image, options.text, audio=options.audio)
-    return _Shown(prediction_record(answer, options.top), prediction_lines(answer, options.top))
+    return _Shown(_printed.prediction_record(answer, options.top), _printed.prediction_lines(answer, options.top))
 
 
 def _embed(options: argparse.Namespace) -> _Shown:
@@ -195,7 +186,10 @@ def _explain(options: argparse.Namespace) -> _Shown:
         _write_png(options.out, found.heat_map(options.image))
     medium = "audio" if options.audio else "image"
     in_colour = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return _Shown(explanation_record(found, options.out), explanation_lines(found, options.out, medium, in_colour))
+    return _Shown(
+        _printed.explanation_record(found, options.out),
+        _printed.explanation_lines(found, options.out, medium, in_colour),
+    )
 
 
 def _write_png(path: Path, image: Image.Image) -> None:
@@ -213,7 +207,7 @@ def _write_png(path: Path, image: Image.Image) -> None:
 def _describe(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         spec, served = client.describe(), client.signatures()
-    return _Shown(describe_record(spec, served), describe_lines(spec, served))
+    return _Shown(_printed.describe_record(spec, served), _printed.describe_lines(spec, served))
 
 
 def _status(options: argparse.Namespace) -> _Shown:
@@ -233,7 +227,7 @@ def _score(options: argparse.Namespace) -> _Shown:
             client,
             options.table,
             options.out,
-            fields=predicted_columns,
+            fields=_printed.predicted_columns,
             identity=identity,
             concurrency=options.concurrency,
             rows_per_request=options.rows,

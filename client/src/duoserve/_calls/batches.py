@@ -55,7 +55,7 @@ class Batches(Generic[T]):
             targets: The label or version to ask, and those to ask next for the rows that fail.
             pairs: Images and texts.
             mode: How to send them.
-            after: Called with the rows of each request and their answers.
+            after: Steps for the rows of each request and their answers.
         """
         if not pairs:
             return []

@@ -94,11 +94,7 @@ class Row:
 
 
 def either(image: Any, audio: Any) -> Any:
-    """Whichever was given, audio as a Clip; None when neither was.
-
-    Raises:
-        InvalidInput: Both were given, or an array in place of a Clip.
-    """
+    """Whichever was given, audio as a Clip; None when neither was."""
     if audio is None:
         return image
     if image is not None:
@@ -107,15 +103,7 @@ def either(image: Any, audio: Any) -> Any:
 
 
 def read_row(image: Any, text: Any) -> Row:
-    """Reads the file of the image or clip, if there is one, and refuses input that no version accepts.
-
-    Args:
-        image: See `Client.predict`. None: missing. For models that take audio, a Clip.
-        text: None: missing.
-
-    Raises:
-        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`; both are missing.
-    """
+    """Reads the file of the image or clip, if there is one, and refuses input that no version accepts."""
     if image is None and text is None:
         raise InvalidInput("Expected an image, a text or both. Received: neither")
     text_bytes = b"" if text is None else _encode_text(text)
@@ -138,28 +126,22 @@ def _encode_text(text: Any) -> bytes:
 
 
 def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
-    """How to send the row. `auto` chooses what is smaller on the wire.
-
-    Raises:
-        InvalidInput: Bytes were requested, but the image came as pixels, or the clip is not a WAV, or the version
-            accepts no bytes.
-    """
+    """How to send the row: `auto` chooses what is smaller on the wire. Refuses bytes where there are none."""
     if not spec.serving_bytes:
         if mode == "bytes":
             raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
         return "tensors"
-    source, data = row.source, row.data
-    if isinstance(source, EncodedAudio) and source.format != "WAV":  # no operation in the graph reads it
-        if mode == "bytes":
-            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {source.format}")
+    source = row.source
+    is_foreign = isinstance(source, EncodedAudio) and source.format != "WAV"  # no operation in the graph reads it
+    if (is_foreign or row.data is None) and mode != "bytes":
         return "tensors"
-    if data is None:
-        if mode == "bytes":
-            received = "samples" if row.medium == AUDIO else "pixels"
-            raise InvalidInput(
-                f"Expected an encoded {row.medium} (path, bytes or file object) to send bytes. Received: {received}"
-            )
-        return "tensors"
+    if is_foreign:
+        raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {source.format}")
+    if row.data is None:
+        received = "samples" if row.medium == AUDIO else "pixels"
+        raise InvalidInput(
+            f"Expected an encoded {row.medium} (path, bytes or file object) to send bytes. Received: {received}"
+        )
     if mode != "auto":
         return mode
     if isinstance(source, EncodedImage) and source.since_background and spec.background is None:
@@ -211,7 +193,16 @@ class Query:
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:
         """The inputs of the request."""
-        tensors = encode_rows(self.rows, preprocessor, "bytes" if self.signature == SERVING_BYTES else "tensors")
+        if self.signature == SERVING_BYTES:
+            files, texts = np.empty(len(self.rows), object), np.empty(len(self.rows), object)
+            files[:] = [row.data for row in self.rows]
+            texts[:] = [row.text_bytes for row in self.rows]
+            return {preprocessor.spec.bytes_input: files, "text": texts}
+        images, tokens = zip(*(row.tensors(preprocessor) for row in self.rows), strict=True)
+        if len(self.rows) == 1:
+            tensors: Tensors = {"image": images[0][None], "tokens": tokens[0][None]}
+        else:
+            tensors = {"image": np.stack(images), "tokens": np.stack(tokens)}
         if self.signature == EXPLAIN:
             class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
             tensors["class_id"] = np.full(len(self.rows), class_id, np.int32)
@@ -233,27 +224,8 @@ def mismatch(rows: Sequence[Row], spec: PreprocessingSpec) -> str | None:
     return None
 
 
-def encode_rows(rows: Sequence[Row], preprocessor: Preprocessor, sent: Sent) -> Tensors:
-    """The inputs of one request for all rows."""
-    if sent == "bytes":
-        images = np.empty(len(rows), object)
-        images[:] = [row.data for row in rows]
-        texts = np.empty(len(rows), object)
-        texts[:] = [row.text_bytes for row in rows]
-        return {preprocessor.spec.bytes_input: images, "text": texts}
-    pairs = [row.tensors(preprocessor) for row in rows]
-    if len(pairs) == 1:
-        return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}
-    return {"image": np.stack([image for image, _ in pairs]), "tokens": np.stack([tokens for _, tokens in pairs])}
-
-
 def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensors:
-    """Prepared tensors, checked against the contract: the server checks little of it itself.
-
-    Raises:
-        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range, a row with
-            neither image nor text.
-    """
+    """Prepared tensors, checked against the contract: the server checks little of it itself."""
     tensors = {"image": image, "tokens": tokens}
     spec = preprocessor.spec
     if (
@@ -293,11 +265,7 @@ def _check_tensor(spec: TensorSpec, array: Any) -> None:
 
 
 def check_output(tensors: Mapping[str, npt.NDArray[Any]], expected: TensorSpec) -> npt.NDArray[Any]:
-    """An output of a reply.
-
-    Raises:
-        BadReply: Missing, or of another dtype or shape.
-    """
+    """An output of a reply. Raises BadReply if it is missing, or of another dtype or shape."""
     array = tensors.get(expected.name)
     if array is None:
         raise BadReply(f"Expected the reply to hold {expected.name}. Received: {', '.join(tensors) or 'nothing'}")

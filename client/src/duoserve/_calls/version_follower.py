@@ -7,6 +7,7 @@ the answer is discarded, the input is prepared again, and that version is asked 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from duoserve import errors
 from duoserve._calls import inputs as _inputs
 from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
 from duoserve._calls.inputs import FEW, Query, Row
@@ -23,7 +25,7 @@ from duoserve._calls.specs import Specs
 from duoserve._checks import Target
 from duoserve._wire import messages as _messages
 from duoserve._wire.messages import Outputs, VersionStatus
-from duoserve._wire.tensors import CodecError
+from duoserve._wire.protobuf import CodecError
 from duoserve.contract import (
     DESCRIBE,
     IMAGE,
@@ -35,15 +37,7 @@ from duoserve.contract import (
     TensorSpec,
     answer_tensor,
 )
-from duoserve.errors import (
-    BadReply,
-    DuoserveError,
-    InvalidInput,
-    ModelNotFound,
-    RequestRejected,
-    SpecChanged,
-    UnsupportedModel,
-)
+from duoserve.errors import DuoserveError
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import Prediction, Sent, TensorPrediction, predictions
 
@@ -77,9 +71,9 @@ class VersionFollower:
         try:
             request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
         except CodecError as error:
-            raise InvalidInput(str(error)) from error
+            raise errors.InvalidInput(str(error)) from error
         if len(request) > _LARGEST:
-            raise InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
+            raise errors.InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
         reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
         found = self._read(_messages.decode_predict, reply, target)
         context.record.version = found.version
@@ -103,9 +97,10 @@ class VersionFollower:
         """Asks for the spec of a label or version, and for that version's number."""
         try:
             outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
-        except UnsupportedModel as error:
+        except errors.UnsupportedModel as error:
             raise self.locate(
-                UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"), target
+                errors.UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"),
+                target,
             ) from error
         row = outputs.tensors.get("spec")
         try:
@@ -117,8 +112,8 @@ class VersionFollower:
             # Loads the tokenizer now: if it can't be loaded, the model is at fault, not the next text.
             yield Offload(lambda: preprocessor.vocabulary_size)
         except (ContractError, UnicodeDecodeError, TypeError) as error:
-            raise self.locate(UnsupportedModel(str(error)), target) from error
-        except UnsupportedModel as error:  # its tokenizer needs a package
+            raise self.locate(errors.UnsupportedModel(str(error)), target) from error
+        except errors.UnsupportedModel as error:  # its tokenizer needs a package
             raise self.locate(error, target) from error.__cause__
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
@@ -127,7 +122,7 @@ class VersionFollower:
         try:
             return decode(reply)
         except CodecError as error:
-            raise self.locate(BadReply(str(error)), target) from error
+            raise self.locate(errors.BadReply(str(error)), target) from error
 
     def expected(self, context: Context, target: Target) -> Steps[Preprocessor]:
         """The Preprocessor to try first: from the cache, or from the server."""
@@ -145,11 +140,7 @@ class VersionFollower:
     def predict_rows(
         self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
     ) -> Steps[list[Prediction | DuoserveError]]:
-        """One request for all rows, repeated until input and answer are of one version.
-
-        Raises:
-            DuoserveError: The request as a whole failed.
-        """
+        """One request for all rows, repeated until input and answer are of one version."""
         outputs, answering = yield from self.ask(context, target, Query(rows, _inputs.SIGNATURES[sent]))
         expected = answer_tensor(answering.spec, len(rows))
         values = self.tensor(outputs, expected)
@@ -160,17 +151,13 @@ class VersionFollower:
         return found
 
     def ask(self, context: Context, target: Target, query: Query) -> Steps[tuple[Outputs, Preprocessor]]:
-        """The answer to a query, and the Preprocessor of the version that gave it.
-
-        Raises:
-            DuoserveError: The request as a whole failed.
-        """
-        context.record.sent = "bytes" if query.signature == SERVING_BYTES else "tensors"
+        """The answer to a query, and the Preprocessor of the version that gave it."""
+        as_bytes = query.signature == SERVING_BYTES
+        context.record.sent = "bytes" if as_bytes else "tensors"
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
         choosy = any(row.missing or row.medium != IMAGE for row in query.rows)
-        as_bytes = query.signature == SERVING_BYTES
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -180,10 +167,11 @@ class VersionFollower:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
                 if query.mismatch(preprocessor.spec):
                     preprocessor = yield from self._accepting(context, target, asked, query)
-                inputs = yield from self._prepare(query, preprocessor)
+                prepare = functools.partial(query.inputs, preprocessor)
+                inputs = prepare() if as_bytes else (yield Offload(prepare))
                 outputs = yield from self.run(context, asked, query.signature, inputs)
                 answering = yield from self._answering(context, outputs.version)
-            except ModelNotFound as error:
+            except errors.ModelNotFound as error:
                 # The label's version was unloaded, or is not on this replica (yet).
                 if last or isinstance(target, int) or not _is_moving(error):
                     raise
@@ -191,13 +179,13 @@ class VersionFollower:
                 if asked == target or misses % _REPLICAS_TRIED == 0:
                     preprocessor = None
                 continue
-            except (RequestRejected, UnsupportedModel) as error:
+            except (errors.RequestRejected, errors.UnsupportedModel) as error:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
                 # Not every version has every signature: the label may have moved to one without it.
-                if isinstance(error, UnsupportedModel) and (query.everywhere or error.code is None):
+                if isinstance(error, errors.UnsupportedModel) and (query.everywhere or error.code is None):
                     raise
                 assert preprocessor is not None
                 before = preprocessor.digest
@@ -213,18 +201,14 @@ class VersionFollower:
         raise AssertionError("unreachable: the last round returns or raises")
 
     def _accepting(self, context: Context, target: Target, asked: Target, query: Query) -> Steps[Preprocessor]:
-        """The Preprocessor of the version that a label names now, if that version can answer.
-
-        Raises:
-            UnsupportedModel: It can't, nor can the version that was asked instead.
-        """
+        """The Preprocessor of the version that a label names now, or of the one asked instead, if it can answer."""
         if asked == target:  # what is known of a label may be out of date
             preprocessor, asked = yield from self.describe(context, target)
         else:
             preprocessor = yield from self.expected(context, asked)
         reason = query.mismatch(preprocessor.spec)
         if reason is not None:
-            raise self.locate(UnsupportedModel(reason), asked)
+            raise self.locate(errors.UnsupportedModel(reason), asked)
         return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
@@ -232,29 +216,23 @@ class VersionFollower:
         for _ in range(_REPLICAS_TRIED - 1):
             try:
                 return (yield from self.expected(context, version))
-            except ModelNotFound:
+            except errors.ModelNotFound:
                 continue
         return (yield from self.expected(context, version))
 
     def _first_guess(self, context: Context, target: Target) -> Steps[Preprocessor | None]:
         try:
             return (yield from self.expected(context, target))
-        except ModelNotFound as error:
+        except errors.ModelNotFound as error:
             if isinstance(target, int) or not _is_moving(error):
                 raise
             return None
-
-    def _prepare(self, query: Query, preprocessor: Preprocessor) -> Steps[dict[str, npt.NDArray[Any]]]:
-        if query.signature == SERVING_BYTES:
-            return query.inputs(preprocessor)
-        found: dict[str, npt.NDArray[Any]] = yield Offload(lambda: query.inputs(preprocessor))
-        return found
 
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, checked against the contract."""
         try:
             return _inputs.check_output(outputs.tensors, expected)
-        except BadReply as error:
+        except errors.BadReply as error:
             raise self.locate(error, outputs.version) from None
 
     def predict_tensors(
@@ -268,7 +246,7 @@ class VersionFollower:
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
             raise self.locate(
-                SpecChanged(
+                errors.SpecChanged(
                     f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
                 ),
                 outputs.version,
@@ -283,7 +261,7 @@ class VersionFollower:
 
     def not_finite(self, name: str, version: int) -> DuoserveError:
         """The error for an output that is not finite."""
-        return self.locate(BadReply(f"Expected finite {name}. Received: NaN"), version)
+        return self.locate(errors.BadReply(f"Expected finite {name}. Received: NaN"), version)
 
     def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
         """The error, with server, model and version added."""
@@ -299,6 +277,6 @@ def _all_finite(values: npt.NDArray[np.float32]) -> bool:
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 
-def _is_moving(error: ModelNotFound) -> bool:
+def _is_moving(error: errors.ModelNotFound) -> bool:
     """Whether the label is known but its version is not: this occurs briefly while labels move."""
     return "Specific(" in error.message

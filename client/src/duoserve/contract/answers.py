@@ -28,7 +28,6 @@ __all__ = [
     "Scores",
     "Tags",
     "YesNo",
-    "answer_from_record",
     "normal_name",
     "score_of_column",
 ]
