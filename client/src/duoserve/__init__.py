@@ -13,32 +13,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from duoserve._wire.messages import Outputs, VersionStatus
-    from duoserve.aio import AsyncClient
-    from duoserve.client import Client
-    from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
-    from duoserve.errors import (
-        BadReply,
-        ClientClosed,
-        DeadlineExceeded,
-        DuoserveError,
-        InvalidInput,
-        MessageTooLarge,
-        ModelNotFound,
-        NotAnswered,
-        PermissionDenied,
-        RequestRejected,
-        ServerBusy,
-        ServerUnavailable,
-        SpecChanged,
-        UnsupportedModel,
-    )
-    from duoserve.explanation import Explanation, InputRelevance, Word
-    from duoserve.options import TLS, Connection, Hedge, Retry
-    from duoserve.preprocessing.audio import Clip
-    from duoserve.preprocessing.preprocessor import Preprocessor
-    from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Pair, Prediction, Scored, TensorPrediction
-    from duoserve.routing import Canary, Shadow, ShadowReport
+    from duoserve._wire.messages import *
+    from duoserve.aio import *
+    from duoserve.client import *
+    from duoserve.contract import *
+    from duoserve.errors import *
+    from duoserve.explanation import *
+    from duoserve.options import *
+    from duoserve.preprocessing.audio import *
+    from duoserve.preprocessing.preprocessor import *
+    from duoserve.results import *
+    from duoserve.routing import *
 
 __all__ = [
     "TLS",

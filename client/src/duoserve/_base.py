@@ -132,17 +132,9 @@ class BaseClient(Generic[ChannelT]):
         if send not in ("auto", "tensors", "bytes"):
             raise InvalidInput(f"Expected send to be auto, tensors or bytes. Received: {send!r:.80}")
         expect_whole("max_batch_size", max_batch_size, 1, _MOST_ROWS)
+        target, timeout, watched = resolve_target(label, version), timeout_seconds(timeout), Observers(observers)
         self._operations = Operations(
-            rpc,
-            server,
-            model,
-            resolve_target(label, version),
-            timeout_seconds(timeout),
-            send,
-            max_batch_size,
-            canary,
-            shadow,
-            Observers(observers),
+            rpc, server, model, target, timeout, send, max_batch_size, canary, shadow, watched
         )
         self._start(functools.partial(ManagedChannel, plan, open_channel, moves=moves, interval=interval))
 

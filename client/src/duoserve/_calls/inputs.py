@@ -26,6 +26,7 @@ from duoserve.preprocessing.audio import Clip, as_clip
 from duoserve.preprocessing.image_headers import EncodedImage
 from duoserve.preprocessing.images import opened
 from duoserve.preprocessing.preprocessor import Preprocessor
+from duoserve.preprocessing.sources import utf8
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
 
@@ -106,23 +107,14 @@ def read_row(image: Any, text: Any) -> Row:
     """Reads the file of the image or clip, if there is one, and refuses input that no version accepts."""
     if image is None and text is None:
         raise InvalidInput("Expected an image, a text or both. Received: neither")
-    text_bytes = b"" if text is None else _encode_text(text)
+    text_bytes = b"" if text is None else utf8(text)
+    if text is not None and not text.strip():
+        raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
     if isinstance(image, Clip):
         image = image.opened()
     elif image is not None:
         image = opened(image)
     return Row(image, text, text_bytes)
-
-
-def _encode_text(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
-    if not text.strip():
-        raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
 
 
 def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:

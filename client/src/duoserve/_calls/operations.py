@@ -54,7 +54,7 @@ class Operations:
 
     def __post_init__(self) -> None:
         self.tally = ShadowTally()
-        self._follower = VersionFollower(self.rpc, server=self.server, model=self.model)
+        self._follower = VersionFollower(self.rpc, self.server, self.model)
         self._embed_explain = EmbedExplain(self._follower)
         self._batches = Batches[Prediction](self._follower, self._predict_rows, self.max_batch_size)
         self._embeddings = Batches[Embedding](self._follower, self._embed_explain.embed_rows, self.max_batch_size)
@@ -217,8 +217,6 @@ class Operations:
             tokens: int32 array of shape (batch, token_length).
             preprocessor: The one that prepared them. A version that needs them prepared differently
                 raises SpecChanged instead of giving a wrong answer.
-            timeout: Seconds, in place of the client's.
-            metadata: Pairs to send with the call.
         """
         if type(preprocessor) is not Preprocessor:
             expect_kind("preprocessor", preprocessor, Preprocessor, "a Preprocessor")
@@ -242,8 +240,6 @@ class Operations:
             signature: Name of the signature.
             inputs: Arrays by input name; strings as object arrays of bytes or str.
             outputs: Names of the outputs to return; empty: all.
-            timeout: Seconds, in place of the client's.
-            metadata: Pairs to send with the call.
         """
         expect_name("signature", signature)
         expect_kind("inputs", inputs, Mapping, "a mapping of arrays by input name")

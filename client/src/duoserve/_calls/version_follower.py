@@ -7,6 +7,7 @@ the answer is discarded, the input is prepared again, and that version is asked 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -50,13 +51,15 @@ _LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
+@dataclasses.dataclass(eq=False)
 class VersionFollower:
     """The calls of a client for one model."""
 
-    def __init__(self, rpc: Rpc, *, server: str, model: str) -> None:
-        self._rpc = rpc
-        self._server = server
-        self._model = model
+    rpc: Rpc
+    server: str
+    model: str
+
+    def __post_init__(self) -> None:
         self._specs = Specs()
 
     def run(
@@ -69,12 +72,12 @@ class VersionFollower:
     ) -> Steps[Outputs]:
         """Any signature with any tensors."""
         try:
-            request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
+            request = _messages.encode_predict(self.model, target, signature, inputs, outputs)
         except CodecError as error:
             raise errors.InvalidInput(str(error)) from error
         if len(request) > _LARGEST:
             raise errors.InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
-        reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
+        reply = yield from self.rpc.send(context, _messages.PREDICT, request, target)
         found = self._read(_messages.decode_predict, reply, target)
         context.record.version = found.version
         return found
@@ -82,14 +85,14 @@ class VersionFollower:
     def status(self, context: Context, target: Target) -> Steps[list[VersionStatus]]:
         """State of the model's versions on one server."""
         version = target if isinstance(target, int) else None  # the server ignores a label here
-        request = _messages.encode_status(self._model, version)
-        reply = yield from self._rpc.send(context, _messages.GET_MODEL_STATUS, request, version)
+        request = _messages.encode_status(self.model, version)
+        reply = yield from self.rpc.send(context, _messages.GET_MODEL_STATUS, request, version)
         return self._read(_messages.decode_status, reply, version)
 
     def signatures(self, context: Context, target: Target) -> Steps[dict[str, SignatureSpec]]:
         """The signatures of a version, as the server reports them."""
-        request = _messages.encode_metadata(self._model, target)
-        reply = yield from self._rpc.send(context, _messages.GET_MODEL_METADATA, request, target)
+        request = _messages.encode_metadata(self.model, target)
+        reply = yield from self.rpc.send(context, _messages.GET_MODEL_METADATA, request, target)
         found, context.record.version = self._read(_messages.decode_metadata, reply, target)
         return found
 
@@ -98,10 +101,8 @@ class VersionFollower:
         try:
             outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
         except errors.UnsupportedModel as error:
-            raise self.locate(
-                errors.UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"),
-                target,
-            ) from error
+            reason = f"Expected a model with the signature {DESCRIBE}. Received: one without"
+            raise self.locate(errors.UnsupportedModel(reason), target) from error
         row = outputs.tensors.get("spec")
         try:
             if row is None or row.size != 1:
@@ -245,12 +246,8 @@ class VersionFollower:
         answering = yield from self._answering(context, outputs.version)
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
-            raise self.locate(
-                errors.SpecChanged(
-                    f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
-                ),
-                outputs.version,
-            )
+            text = f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
+            raise self.locate(errors.SpecChanged(text), outputs.version)
         spec = answering.spec
         expected = answer_tensor(spec, len(image))
         values = self.tensor(outputs, expected)
@@ -265,7 +262,7 @@ class VersionFollower:
 
     def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
         """The error, with server, model and version added."""
-        error.server, error.model, error.version = self._server, self._model, version
+        error.server, error.model, error.version = self.server, self.model, version
         return error
 
 

@@ -42,11 +42,7 @@ class Clip:
     sample_rate: int | None = None
 
     def opened(self) -> Clip | EncodedAudio:
-        """The headers of a file; an array stays a Clip.
-
-        Raises:
-            InvalidInput: See `Preprocessor.audio`.
-        """
+        """The headers of a file; an array stays a Clip, once it is checked."""
         samples, rate = self.source, self.sample_rate
         if not isinstance(samples, np.ndarray):
             if rate is not None:
@@ -76,11 +72,7 @@ _QUIET: Final = 1e-6
 
 
 def as_clip(source: AudioSource) -> Clip:
-    """The source as a Clip.
-
-    Raises:
-        InvalidInput: An array, which has no rate.
-    """
+    """The source as a Clip. Refuses an array, which has no rate."""
     if isinstance(source, np.ndarray):
         raise InvalidInput("Expected samples of audio with their rate, Clip(samples, sample_rate). Received: an array")
     return source if isinstance(source, Clip) else Clip(source)
@@ -114,11 +106,7 @@ class Spectrogram:
         self.quiet = _QUIET
 
     def image(self, recording: Clip | EncodedAudio) -> npt.NDArray[np.uint8]:
-        """uint8 array of shape (bands, frames, 3) of what `Clip.opened` returned.
-
-        Raises:
-            InvalidInput: Damaged, or samples that are not finite.
-        """
+        """uint8 array of shape (bands, frames, 3) of what `Clip.opened` returned."""
         assert recording.sample_rate is not None
         rates = Rates(int(recording.sample_rate), self.spec.sample_rate)
         return self.draw(resample(_mono(_samples(recording, rates.frames(self.length))), rates, self.length))

@@ -19,7 +19,7 @@ from duoserve.preprocessing.jpeg import JPEG, ink_free, read_jpeg
 from duoserve.preprocessing.png import PNG, eight_bits, read_png
 from duoserve.preprocessing.sources import read_bytes
 from duoserve.preprocessing.transparency import flatten
-from duoserve.preprocessing.webp import is_webp, read_webp
+from duoserve.preprocessing.webp import read_webp
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,11 +35,7 @@ _MODES: Final = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK
 
 
 def opened(source: Any) -> Any:
-    """The headers of the file behind a path, bytes or file object; arrays, PIL images and headers as they are.
-
-    Raises:
-        InvalidInput: A file that can't be read, a source of no known kind, or see `inspect`.
-    """
+    """The headers of the file behind a path, bytes or file object; arrays, PIL images and headers as they are."""
     if isinstance(source, (np.ndarray, EncodedImage)) or _is_pil(source):
         return source
     return inspect(read_bytes(source, IMAGE, ", a numpy array or a PIL image"))
@@ -56,22 +52,13 @@ def inspect(data: bytes) -> EncodedImage:
         return read_jpeg(data)
     if data.startswith(PNG):
         return read_png(data)
-    if is_webp(data):
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return read_webp(data)
     raise InvalidInput(Refused.FORMAT + _name(data))
 
 
 def as_pil(source: Any, background: Background | None, target: tuple[int, int] | None = None) -> Image.Image:
-    """A PIL image in RGB, upright, of what `opened` returned.
-
-    Args:
-        source: Headers, an array or a PIL image.
-        background: Under transparent pixels. None: alpha is dropped.
-        target: Height and width that it will be resized to; a large JPEG may come smaller. None: its own size.
-
-    Raises:
-        InvalidInput: The file is damaged, or see `Preprocessor.image`.
-    """
+    """A PIL image in RGB, upright, of what `opened` returned. See `EncodedImage.decode`."""
     from PIL import Image
 
     if isinstance(source, np.ndarray):

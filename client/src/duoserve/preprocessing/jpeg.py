@@ -46,19 +46,13 @@ _SMOOTHED: Final = 10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JpegImage(EncodedImage):
-    """A JPEG.
-
-    Attributes:
-        inks: Whether it has 4 components: CMYK, or YCCK.
-        adobe: Whether it has Adobe's marker; its inks are stored inverted then.
-        kept: Starts and ends of what the decoder needs: everything but metadata.
-    """
+    """A JPEG."""
 
     format: ClassVar[str] = "JPEG"
 
-    inks: bool
-    adobe: bool
-    kept: tuple[tuple[int, int], ...]
+    inks: bool  # whether it has 4 components: CMYK, or YCCK
+    adobe: bool  # whether it has Adobe's marker; its inks are stored inverted then
+    kept: tuple[tuple[int, int], ...]  # starts and ends of what the decoder needs: everything but metadata
 
     def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
@@ -87,11 +81,7 @@ def ink_free(image: Image.Image, *, inverted: bool) -> Image.Image:
 
 
 def read_jpeg(data: bytes) -> JpegImage:
-    """The headers of a JPEG.
-
-    Raises:
-        InvalidInput: Truncated, of a rare kind, progressive without its last scans, of too many pixels.
-    """
+    """Reads the markers. Refuses a JPEG that is truncated, of a rare kind, without its last scans, or too large."""
     frame: _Frame | None = None
     scans: list[bytes] = []
     kept = [(0, 2)]

@@ -55,30 +55,21 @@ _SMALL: Final = 1 << 16
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PngImage(EncodedImage):
-    """A PNG.
-
-    Attributes:
-        header: The content of IHDR.
-        palette: Red, green and blue of each colour; empty where there is none.
-        transparency: The content of tRNS; empty where there is none.
-        pixels: Starts and ends of the compressed data, one after the other.
-    """
+    """A PNG."""
 
     format: ClassVar[str] = "PNG"
 
-    header: bytes
-    palette: bytes
-    transparency: bytes
-    pixels: tuple[tuple[int, int], ...]
+    header: bytes  # the content of IHDR
+    palette: bytes  # red, green and blue of each colour; empty where there is none
+    transparency: bytes  # the content of tRNS; empty where there is none
+    pixels: tuple[tuple[int, int], ...]  # starts and ends of the compressed data, one after the other
 
     @property
     def depth(self) -> int:
-        """Bits a channel."""
         return self.header[8]
 
     @property
     def colour(self) -> int:
-        """The colour type."""
         return self.header[9]
 
     def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
@@ -105,8 +96,7 @@ class PngImage(EncodedImage):
     def _quickly(self, head: list[bytes]) -> Image.Image:
         """Lets Pillow decompress. Asked for one more row, it reads up to the checksum, and reads zeros without one.
 
-        Raises:
-            Exception: The file may be damaged.
+        Raises an error if the file may be damaged.
         """
         width, height = self.width, self.height
         compressed = b"".join([self.data[start:end] for start, end in self.pixels])
@@ -121,9 +111,6 @@ class PngImage(EncodedImage):
         """The rows, before their filters are undone, where libpng would read them; hardly compressed, for Pillow.
 
         Damage after the last row is an error only in the buffer with the end of that row.
-
-        Raises:
-            InvalidInput: Fewer rows than there should be, or damaged ones.
         """
         pieces = (
             self.data[at : min(at + _READ_AT_ONCE, end)]
@@ -207,11 +194,7 @@ class PngImage(EncodedImage):
 
 
 def read_png(data: bytes) -> PngImage:
-    """The chunks of a PNG.
-
-    Raises:
-        InvalidInput: Truncated, damaged where libpng minds, animated, of too many pixels.
-    """
+    """Reads the chunks. Refuses a PNG that is truncated, damaged where libpng minds, animated, or too large."""
     header = _header(data)
     depth, colour = header[8:10]
     width, height = struct.unpack_from(">II", header)
@@ -261,11 +244,7 @@ def _header(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
-    """Name, start and end of the content of each chunk up to the last, and whether its checksum is right.
-
-    Raises:
-        InvalidInput: The file ends before, or a chunk that decoders need is damaged or unknown.
-    """
+    """Name, start and end of the content of each chunk up to the last, and whether its checksum is right."""
     position = 8
     while position + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)

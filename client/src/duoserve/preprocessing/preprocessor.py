@@ -18,7 +18,7 @@ from duoserve.errors import InvalidInput
 from duoserve.preprocessing.audio import AudioSource, Clip, Spectrogram, as_clip
 from duoserve.preprocessing.image_headers import EncodedImage
 from duoserve.preprocessing.images import ImageSource, as_pil, check_array, opened, resize
-from duoserve.preprocessing.sources import kind_of
+from duoserve.preprocessing.sources import utf8
 from duoserve.preprocessing.tokenizers.kinds import Tokenizer, load_tokenizer
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.preprocessing.words import WordRule
@@ -95,18 +95,12 @@ class Preprocessor:
         None, where the spec's `optional` has "text": a missing text, `pad_id` alone.
 
         Raises:
-            InvalidInput: Not a str, one with lone surrogates, which UTF-8 can't carry, or None
-                where a text is needed.
+            InvalidInput: Not a str, one with lone surrogates, or None where a text is needed.
         """
         if text is None:
             self._check_optional(TEXT)
             return np.full(self.spec.token_length, self.spec.pad_id, np.int32)
-        if not isinstance(text, str):
-            raise InvalidInput(f"Expected text to be a str. Received: {kind_of(text)}")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
+        utf8(text)
         tokenizer = self.tokenizer
         most = self.spec.token_length - len(tokenizer.prefix) - len(tokenizer.suffix)
         ids = [*tokenizer.prefix, *tokenizer.encode(text)[:most], *tokenizer.suffix]
@@ -116,12 +110,7 @@ class Preprocessor:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The spec's tokenizer, loaded once.
-
-        Raises:
-            ContractError: It can't be loaded.
-            UnsupportedModel: It needs a package that is not installed.
-        """
+        """The spec's tokenizer, loaded once. Raises what `load_tokenizer` raises."""
         if self._tokenizer is None:
             with self._lock:
                 if self._tokenizer is None:

@@ -43,7 +43,7 @@ _OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
 
 
 def inspect_audio(data: bytes) -> EncodedAudio:
-    """Format, rate, channels and length of an encoded recording.
+    """The headers of an encoded recording.
 
     Raises:
         InvalidInput: Not a WAV, FLAC or OGG, truncated, broken, of more than MOST_SAMPLES, of a
@@ -54,6 +54,7 @@ def inspect_audio(data: bytes) -> EncodedAudio:
     elif data[:4] == b"fLaC":
         found = _inspect_by_library(data, "FLAC")
     elif data[:4] == b"OggS":
+        _check_last_page(data)
         found = _inspect_by_library(data, "OGG")
     else:
         raise InvalidInput(f"Expected audio to be a WAV, FLAC or OGG. Received: {_other(data)}")
@@ -92,8 +93,6 @@ def decode_audio(audio: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
 
 
 def _inspect_by_library(data: bytes, kind: Literal["FLAC", "OGG"]) -> EncodedAudio:
-    if kind == "OGG":
-        _check_last_page(data)
     try:
         with _open(data, kind) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames

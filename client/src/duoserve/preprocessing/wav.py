@@ -1,8 +1,4 @@
-"""WAV files: their headers, their samples, and how to write one. Pure: bytes in, numbers out.
-
-The graph of a model that takes clips reads WAV by the same rules (`export/graph/wav.py`): change
-both together.
-"""
+"""WAV files: their headers, their samples, and how to write one. Twin: `export/graph/wav.py`."""
 
 from __future__ import annotations
 
@@ -66,11 +62,7 @@ class EncodedAudio:
 
 
 def inspect_wav(data: bytes) -> EncodedAudio:
-    """The headers of a WAV file, which starts with "RIFF", any size, "WAVE".
-
-    Raises:
-        InvalidInput: Truncated, without samples, compressed, or of a rate or number of channels out of range.
-    """
+    """The headers of a WAV file, which starts with "RIFF", any size, "WAVE"."""
     position, layout = 12, b""
     while position + 8 <= len(data):
         name, (size,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
@@ -97,9 +89,10 @@ def inspect_wav(data: bytes) -> EncodedAudio:
             f" Received: a WAV of {bits}-bit {kind}"
         )
     check_format(rate, channels)
-    if block != channels * bits // 8:
+    frame = channels * bits // 8
+    if block != frame:
         raise InvalidInput(
-            f"Expected audio with {channels * bits // 8} bytes a frame, for {channels} x {bits} bits. Received: {block}"
+            f"Expected audio with {frame} bytes a frame, for {channels} x {bits} bits. Received: {block}"
         )
     left = len(data) - position
     if size >= UNKNOWN_SIZE:

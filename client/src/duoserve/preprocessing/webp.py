@@ -21,17 +21,12 @@ _ANIMATED, _HAS_EXIF, _HAS_ALPHA = 0x02, 0x08, 0x10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WebpImage(EncodedImage):
-    """A WebP.
-
-    Attributes:
-        alpha: Start and end of the chunk ALPH; equal where there is none.
-        pixels: Start of the chunk VP8 or VP8L.
-    """
+    """A WebP."""
 
     format: ClassVar[str] = "WebP"
 
-    alpha: tuple[int, int]
-    pixels: int
+    alpha: tuple[int, int]  # start and end of the chunk ALPH; equal where there is none
+    pixels: int  # start of the chunk VP8 or VP8L
 
     def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
@@ -50,17 +45,8 @@ class WebpImage(EncodedImage):
             return flatten(image, background)
 
 
-def is_webp(data: bytes) -> bool:
-    """Whether the file begins as a WebP does."""
-    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-
-
 def read_webp(data: bytes) -> WebpImage:
-    """The headers of a WebP.
-
-    Raises:
-        InvalidInput: Truncated, animated, of too many pixels.
-    """
+    """Reads the chunks. Refuses a WebP that is truncated, animated or too large."""
     end = int.from_bytes(data[4:8], "little") + 8
     if end > len(data) or len(data) < 30:
         raise broken("WebP", f"truncated, {len(data)} bytes")
