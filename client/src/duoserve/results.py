@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -207,9 +207,6 @@ class Outcomes(Sequence[T]):
         if isinstance(outcome, DuoserveError):
             raise outcome
         return outcome
-
-    def __iter__(self) -> Iterator[T]:
-        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} rows, {len(self.errors)} errors)"

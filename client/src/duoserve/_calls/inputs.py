@@ -10,17 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from duoserve.contract import (
-    AUDIO,
-    EXPLAIN,
-    IMAGE,
-    SERVING_BYTES,
-    SERVING_DEFAULT,
-    TEXT,
-    PreprocessingSpec,
-    TensorSpec,
-    signatures,
-)
+from duoserve import contract
+from duoserve.contract import AUDIO, IMAGE, TEXT, PreprocessingSpec, TensorSpec
 from duoserve.errors import BadReply, InvalidInput
 from duoserve.preprocessing.audio import Clip, as_clip
 from duoserve.preprocessing.image_headers import EncodedImage
@@ -31,7 +22,7 @@ from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
 
 SendMode = Literal["auto", "tensors", "bytes"]
-SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
+SIGNATURES: Final[dict[Sent, str]] = {"tensors": contract.SERVING_DEFAULT, "bytes": contract.SERVING_BYTES}
 
 FEW: Final = 256
 """Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's
@@ -148,7 +139,7 @@ def tensor_bytes(spec: PreprocessingSpec) -> int:
 
 def _no_bytes(spec: PreprocessingSpec) -> str:
     return (
-        f"this version has no signature {SERVING_BYTES} (no operation of its graph makes the ids of its"
+        f"this version has no signature {contract.SERVING_BYTES} (no operation of its graph makes the ids of its"
         f" {spec.tokenizer_kind} tokenizer)"
     )
 
@@ -170,13 +161,13 @@ class Query:
     @property
     def everywhere(self) -> bool:
         """Whether every version has the signature."""
-        return self.signature == SERVING_DEFAULT
+        return self.signature == contract.SERVING_DEFAULT
 
     def mismatch(self, spec: PreprocessingSpec) -> str | None:
         """Why a version of this spec can't answer, as an error message; None if it can."""
-        if self.signature == SERVING_BYTES and not spec.serving_bytes:
+        if self.signature == contract.SERVING_BYTES and not spec.serving_bytes:
             return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
-        if not self.everywhere and self.signature not in signatures(spec):
+        if not self.everywhere and self.signature not in contract.signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
             known = f"{len(spec.labels)} {spec.answer.columns}"
@@ -185,7 +176,7 @@ class Query:
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:
         """The inputs of the request."""
-        if self.signature == SERVING_BYTES:
+        if self.signature == contract.SERVING_BYTES:
             files, texts = np.empty(len(self.rows), object), np.empty(len(self.rows), object)
             files[:] = [row.data for row in self.rows]
             texts[:] = [row.text_bytes for row in self.rows]
@@ -195,7 +186,7 @@ class Query:
             tensors: Tensors = {"image": images[0][None], "tokens": tokens[0][None]}
         else:
             tensors = {"image": np.stack(images), "tokens": np.stack(tokens)}
-        if self.signature == EXPLAIN:
+        if self.signature == contract.EXPLAIN:
             class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
             tensors["class_id"] = np.full(len(self.rows), class_id, np.int32)
         return tensors
@@ -229,7 +220,7 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
         or tokens.shape[1:] != (spec.token_length,)
         or not image.shape[0] == tokens.shape[0] > 0
     ):
-        for expected in signatures(spec)[SERVING_DEFAULT].inputs:
+        for expected in contract.signatures(spec)[contract.SERVING_DEFAULT].inputs:
             _check_tensor(expected, tensors[expected.name])
         if len(image) != len(tokens):
             raise InvalidInput(f"Expected as many rows of tokens as of image. Received: {len(tokens)} and {len(image)}")

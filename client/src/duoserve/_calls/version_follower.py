@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from duoserve import errors
+from duoserve import contract, errors
 from duoserve._calls import inputs as _inputs
 from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
 from duoserve._calls.inputs import FEW, Query, Row
@@ -27,17 +27,7 @@ from duoserve._checks import Target
 from duoserve._wire import messages as _messages
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve._wire.protobuf import CodecError
-from duoserve.contract import (
-    DESCRIBE,
-    IMAGE,
-    SERVING_BYTES,
-    SERVING_DEFAULT,
-    ContractError,
-    PreprocessingSpec,
-    SignatureSpec,
-    TensorSpec,
-    answer_tensor,
-)
+from duoserve.contract import PreprocessingSpec, SignatureSpec, TensorSpec
 from duoserve.errors import DuoserveError
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import Prediction, Sent, TensorPrediction, predictions
@@ -99,20 +89,20 @@ class VersionFollower:
     def describe(self, context: Context, target: Target) -> Steps[tuple[Preprocessor, int]]:
         """Asks for the spec of a label or version, and for that version's number."""
         try:
-            outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
+            outputs = yield from self.run(context, target, contract.DESCRIBE, {"key": _DUMMY_ROW})
         except errors.UnsupportedModel as error:
-            reason = f"Expected a model with the signature {DESCRIBE}. Received: one without"
+            reason = f"Expected a model with the signature {contract.DESCRIBE}. Received: one without"
             raise self.locate(errors.UnsupportedModel(reason), target) from error
         row = outputs.tensors.get("spec")
         try:
             if row is None or row.size != 1:
-                raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
+                raise contract.ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
             spec = PreprocessingSpec.from_json(row.ravel()[0])
             # Following is keyed by the version that the server names, not by the one in the spec.
             preprocessor = self._specs.add(outputs.version, spec)
             # Loads the tokenizer now: if it can't be loaded, the model is at fault, not the next text.
             yield Offload(lambda: preprocessor.vocabulary_size)
-        except (ContractError, UnicodeDecodeError, TypeError) as error:
+        except (contract.ContractError, UnicodeDecodeError, TypeError) as error:
             raise self.locate(errors.UnsupportedModel(str(error)), target) from error
         except errors.UnsupportedModel as error:  # its tokenizer needs a package
             raise self.locate(error, target) from error.__cause__
@@ -143,7 +133,7 @@ class VersionFollower:
     ) -> Steps[list[Prediction | DuoserveError]]:
         """One request for all rows, repeated until input and answer are of one version."""
         outputs, answering = yield from self.ask(context, target, Query(rows, _inputs.SIGNATURES[sent]))
-        expected = answer_tensor(answering.spec, len(rows))
+        expected = contract.answer_tensor(answering.spec, len(rows))
         values = self.tensor(outputs, expected)
         found: list[Prediction | DuoserveError] = [*predictions(values, answering.spec, outputs.version, target, sent)]
         if not _all_finite(values):
@@ -153,12 +143,12 @@ class VersionFollower:
 
     def ask(self, context: Context, target: Target, query: Query) -> Steps[tuple[Outputs, Preprocessor]]:
         """The answer to a query, and the Preprocessor of the version that gave it."""
-        as_bytes = query.signature == SERVING_BYTES
+        as_bytes = query.signature == contract.SERVING_BYTES
         context.record.sent = "bytes" if as_bytes else "tensors"
         preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
-        choosy = any(row.missing or row.medium != IMAGE for row in query.rows)
+        choosy = any(row.missing or row.medium != contract.IMAGE for row in query.rows)
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -242,14 +232,14 @@ class VersionFollower:
         """Tensors from `preprocessor`: answered by a version of its spec, or refused."""
         context.record.sent = "tensors"
         inputs = _inputs.check_tensors(image, tokens, preprocessor)
-        outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
+        outputs = yield from self.run(context, target, contract.SERVING_DEFAULT, inputs)
         answering = yield from self._answering(context, outputs.version)
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
             text = f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
             raise self.locate(errors.SpecChanged(text), outputs.version)
         spec = answering.spec
-        expected = answer_tensor(spec, len(image))
+        expected = contract.answer_tensor(spec, len(image))
         values = self.tensor(outputs, expected)
         if not _all_finite(values):
             raise self.not_finite(expected.name, outputs.version)

@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing import image_headers as headers
 from duoserve.preprocessing.exif import EXIF_PREFIX, read_orientation
-from duoserve.preprocessing.image_headers import (
-    MAX_PARTS,
-    Background,
-    EncodedImage,
-    Refused,
-    broken,
-    check_size,
-    decode_ratio,
-)
+from duoserve.preprocessing.image_headers import Background, EncodedImage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +54,7 @@ class JpegImage(EncodedImage):
         plain = b"".join([self.data[start:end] for start, end in self.kept])
         with Image.open(io.BytesIO(plain), formats=("JPEG",)) as image:
             if target is not None:
-                ratio = decode_ratio(self.height, self.width, *target)
+                ratio = headers.decode_ratio(self.height, self.width, *target)
                 image.draft(None, (self.width // ratio, self.height // ratio))
             image.load()
             if not self.inks:
@@ -97,8 +90,8 @@ def read_jpeg(data: bytes) -> JpegImage:
             position = start
             continue
         count += not scans
-        if count > MAX_PARTS:
-            raise InvalidInput(Refused.PARTS)
+        if count > headers.MAX_PARTS:
+            raise InvalidInput(headers.Refused.PARTS)
         end = _segment_end(data, marker, start)
         content = start + 2
         if marker in (_BASELINE, _EXTENDED, _PROGRESSIVE) and frame is None:
@@ -112,16 +105,16 @@ def read_jpeg(data: bytes) -> JpegImage:
         position = end
         if marker == _SOS:
             if frame is None or (scans and not frame.several_scans(scans[0])):
-                raise broken("JPEG", "one whose scans are out of order")
+                raise headers.broken("JPEG", "one whose scans are out of order")
             first_scan = first_scan or start - 2
             scans.append(data[content:end])
             position = _scan_end(data, end, restarts)
         elif not scans and _is_needed(data, marker, content, end):
             kept.append((start - 2, end))
     assert frame is not None
-    check_size(frame.height, frame.width, "JPEG of ")
+    headers.check_size(frame.height, frame.width, "JPEG of ")
     if not frame.complete(scans):
-        raise InvalidInput(Refused.JPEG_SCANS)
+        raise InvalidInput(headers.Refused.JPEG_SCANS)
     has_inks = len(frame.components) == 4
     return JpegImage(data, frame.height, frame.width, orientation or 1, has_inks, adobe, tuple(kept))
 
@@ -138,12 +131,12 @@ class _Frame:
     @classmethod
     def read(cls, data: bytes, marker: int, start: int, end: int) -> _Frame:
         if end - start < 6:
-            raise broken("JPEG", "one with a broken frame header")
+            raise headers.broken("JPEG", "one with a broken frame header")
         precision, height, width, count = struct.unpack_from(">BHHB", data, start)
         if precision != 8:
-            raise InvalidInput(Refused.JPEG_KIND)
+            raise InvalidInput(headers.Refused.JPEG_KIND)
         if count not in (1, 3, 4):
-            raise InvalidInput(Refused.JPEG_COMPONENTS)
+            raise InvalidInput(headers.Refused.JPEG_COMPONENTS)
         return cls(marker == _PROGRESSIVE, height, width, data[start + 6 : end : 3][:count])
 
     def several_scans(self, first: bytes) -> bool:
@@ -167,7 +160,7 @@ def _next_marker(data: bytes, position: int, pattern: re.Pattern[bytes]) -> tupl
     """The next marker, and where its parameters start."""
     found = pattern.search(data, position)
     if found is None:
-        raise broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
     return data[found.end() - 1], found.end()
 
 
@@ -184,12 +177,12 @@ def _scan_end(data: bytes, position: int, restarts: bool) -> int:
 
 def _segment_end(data: bytes, marker: int, start: int) -> int:
     if marker in _OTHER_FRAMES:
-        raise InvalidInput(Refused.JPEG_KIND)
+        raise InvalidInput(headers.Refused.JPEG_KIND)
     if marker not in _SEGMENTS:
-        raise broken("JPEG", f"one with marker {marker:#04x} where none may be")
+        raise headers.broken("JPEG", f"one with marker {marker:#04x} where none may be")
     end = start + max(int.from_bytes(data[start : start + 2], "big"), 2)
     if end > len(data):
-        raise broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
     return end
 
 

@@ -19,16 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing import image_headers as headers
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import (
-    MAX_PARTS,
-    MAX_PIXELS,
-    Background,
-    EncodedImage,
-    Refused,
-    broken,
-    check_size,
-)
+from duoserve.preprocessing.image_headers import Background, EncodedImage
 from duoserve.preprocessing.transparency import blend, flatten
 
 if TYPE_CHECKING:
@@ -88,7 +81,7 @@ class PngImage(EncodedImage):
         if self.colour == _PALETTE:
             head.append(_chunk(b"PLTE", self._opaque_palette(background)))
         is_plain = not self.header[12] and not self._forgets
-        if is_plain and sum(self._lengths) > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
+        if is_plain and sum(self._lengths) > _SMALL and (self.height + 1) * self.width <= headers.MAX_PIXELS:
             with contextlib.suppress(Exception):
                 return self._quickly(head)
         return _open(head, self._recompressed())
@@ -126,7 +119,7 @@ class PngImage(EncodedImage):
                 while len(rows) < end and not stream.eof:
                     rows += stream.decompress(stream.unconsumed_tail or next(pieces), end - len(rows))
             if len(rows) < size:
-                raise broken("PNG", "one with fewer rows than its header")
+                raise headers.broken("PNG", "one with fewer rows than its header")
             while not stream.eof:
                 piece = stream.unconsumed_tail or next(pieces)
                 with contextlib.suppress(zlib.error):
@@ -134,7 +127,7 @@ class PngImage(EncodedImage):
                         continue
                 break
         except (zlib.error, StopIteration) as error:
-            raise broken("PNG", "one whose pixels are damaged or incomplete") from error
+            raise headers.broken("PNG", "one whose pixels are damaged or incomplete") from error
         return zlib.compress(rows, 0)
 
     @property
@@ -202,19 +195,19 @@ def read_png(data: bytes) -> PngImage:
     has_palette = False
     orientation, pixels, after_pixels = 1, list[tuple[int, int]](), False
     for count, (name, start, end, is_intact) in enumerate(_chunks(data)):
-        if count > MAX_PARTS:
-            raise InvalidInput(Refused.PARTS)
+        if count > headers.MAX_PARTS:
+            raise InvalidInput(headers.Refused.PARTS)
         if name == b"acTL":
-            raise InvalidInput(Refused.ANIMATED)
+            raise InvalidInput(headers.Refused.ANIMATED)
         after_pixels |= bool(pixels) and name != b"IDAT"
         if name == b"IDAT":
             if colour == _PALETTE and not palette:
-                raise broken("PNG", "one without its palette")
+                raise headers.broken("PNG", "one without its palette")
             if not after_pixels:
                 pixels.append((start, end))
         elif name == b"PLTE":
             if has_palette:
-                raise broken("PNG", "one with two palettes")
+                raise headers.broken("PNG", "one with two palettes")
             if not pixels:
                 has_palette = True
                 palette = _palette(data[start:end], depth, colour)
@@ -225,21 +218,21 @@ def read_png(data: bytes) -> PngImage:
         elif name == b"eXIf":
             orientation = read_orientation(data[start:end])
     if not pixels:
-        raise broken("PNG", "one without pixels")
+        raise headers.broken("PNG", "one without pixels")
     return PngImage(data, height, width, orientation, header, palette, transparency, tuple(pixels))
 
 
 def _header(data: bytes) -> bytes:
     """The content of IHDR, checked."""
     if len(data) < 33:
-        raise broken("PNG", f"truncated, {len(data)} bytes")
+        raise headers.broken("PNG", f"truncated, {len(data)} bytes")
     if data[8:16] != b"\0\0\0\x0dIHDR":
-        raise broken("PNG", "one that does not begin with its header")
+        raise headers.broken("PNG", "one that does not begin with its header")
     header = data[16:29]
     width, height, depth, colour, compression, filters, interlace = struct.unpack(">IIBBBBB", header)
-    check_size(height, width, "PNG of ")
+    headers.check_size(height, width, "PNG of ")
     if depth not in _DEPTHS.get(colour, ()) or compression or filters or interlace > 1:
-        raise broken("PNG", "one with a damaged header")
+        raise headers.broken("PNG", "one with a damaged header")
     return header
 
 
@@ -250,7 +243,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
         length, name = struct.unpack_from(">I4s", data, position)
         start, end = position + 8, position + 8 + length
         if not name.isalpha() or length > 0x7FFFFFFF:
-            raise broken("PNG", "one with a damaged chunk")
+            raise headers.broken("PNG", "one with a damaged chunk")
         if end + 4 > len(data):
             break
         is_needed = name[0] < 0x60  # an upper-case letter
@@ -258,12 +251,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
         if is_needed or name == b"tRNS":
             is_intact = zlib.crc32(memoryview(data)[start - 4 : end]) == int.from_bytes(data[end : end + 4], "big")
         if is_needed and (not is_intact or name not in _NEEDED or (name == b"IHDR" and position > 8)):
-            raise broken("PNG", f"one with a damaged or unknown chunk {name.decode('ascii')}")
+            raise headers.broken("PNG", f"one with a damaged or unknown chunk {name.decode('ascii')}")
         yield name, start, end, is_intact
         if name == b"IEND":
             return
         position = end + 4
-    raise broken("PNG", f"truncated, {len(data)} bytes")
+    raise headers.broken("PNG", f"truncated, {len(data)} bytes")
 
 
 def _palette(content: bytes, depth: int, colour: int) -> bytes:
@@ -271,7 +264,7 @@ def _palette(content: bytes, depth: int, colour: int) -> bytes:
         return b""
     if not content or len(content) % 3 or len(content) > 768:
         if colour == _PALETTE:
-            raise broken("PNG", "one with a damaged palette")
+            raise headers.broken("PNG", "one with a damaged palette")
         return b""
     return content[: 3 << depth] if colour == _PALETTE else content
 

@@ -8,8 +8,9 @@ import struct
 from typing import TYPE_CHECKING, ClassVar
 
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing import image_headers as headers
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken, check_size
+from duoserve.preprocessing.image_headers import Background, EncodedImage
 from duoserve.preprocessing.transparency import flatten
 
 if TYPE_CHECKING:
@@ -49,24 +50,24 @@ def read_webp(data: bytes) -> WebpImage:
     """Reads the chunks. Refuses a WebP that is truncated, animated or too large."""
     end = int.from_bytes(data[4:8], "little") + 8
     if end > len(data) or len(data) < 30:
-        raise broken("WebP", f"truncated, {len(data)} bytes")
+        raise headers.broken("WebP", f"truncated, {len(data)} bytes")
     flags, position = 0, 12
     if data[12:16] == b"VP8X":
         flags = data[20]
         position = 20 + _padded(data, 16)
         if flags & _ANIMATED:
-            raise InvalidInput(Refused.ANIMATED)
+            raise InvalidInput(headers.Refused.ANIMATED)
     elif data[12:16] not in _PIXELS:
-        raise broken("WebP", "one without pixels")
+        raise headers.broken("WebP", "one without pixels")
     alpha, pixels, exif = (0, 0), 0, None
-    for _ in range(MAX_PARTS):
+    for _ in range(headers.MAX_PARTS):
         if position + 8 > end or exif is not None:
             break
         name, start = data[position : position + 4], position + 8
         size = int.from_bytes(data[position + 4 : start], "little")
         if start + size > end:
             if not pixels:
-                raise broken("WebP", f"truncated, {len(data)} bytes")
+                raise headers.broken("WebP", f"truncated, {len(data)} bytes")
             break
         if name in _PIXELS and not pixels:
             pixels = position
@@ -76,13 +77,13 @@ def read_webp(data: bytes) -> WebpImage:
             exif = data[start : start + size]
         position = start + size + size % 2
     if not pixels:
-        raise broken("WebP", "one without pixels")
+        raise headers.broken("WebP", "one without pixels")
     height, width = _size(data, pixels)
     if data[12:16] == b"VP8X" and (width - 1) | (height - 1) << 24 != int.from_bytes(data[24:30], "little"):
-        raise broken("WebP", "one whose headers disagree about its size")
+        raise headers.broken("WebP", "one whose headers disagree about its size")
     if data[pixels : pixels + 4] == b"VP8L":
         alpha = 0, 0
-    check_size(height, width, "WebP of ")
+    headers.check_size(height, width, "WebP of ")
     return WebpImage(data, height, width, 1 if exif is None else read_orientation(exif), alpha, pixels)
 
 
@@ -99,6 +100,6 @@ def _size(data: bytes, at: int) -> tuple[int, int]:
         return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
     # The length of the first part, which has to be within the chunk.
     if int.from_bytes(head[8:11], "little") >> 5 >= int.from_bytes(head[4:8], "little"):
-        raise broken("WebP", "one whose headers disagree about its length")
+        raise headers.broken("WebP", "one whose headers disagree about its length")
     width, height = struct.unpack_from("<HH", head, 14)
     return height & 0x3FFF, width & 0x3FFF
