@@ -1,8 +1,7 @@
-"""A clip as an image of its spectrum, which a model of clips sees, exactly as in its own graph.
+"""A clip as an image of its spectrum, which a model of clips sees, as in its own graph: within 1 of 255 levels.
 
-WAV, FLAC and OGG files (as a path, bytes or a file object) and arrays of samples are mixed to one
-channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram, in float64
-throughout: the uint8 pixels are those of `serving_bytes`, within 1 level.
+Recordings are mixed to one channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram,
+in float64 throughout.
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ class Clip:
     """A recording, in place of an image: `predict(Clip("word.wav"), text)`, or in a row of a batch.
 
     Attributes:
-        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape
-            (frames,) or (frames, channels): float32 or float64 from -1 to 1, int16, int32, or
-            uint8 with silence at 128.
+        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape (frames,) or
+            (frames, channels): float32 or float64 from -1 to 1, int16, int32, or uint8 with silence at 128.
         sample_rate: For an array: frames a second, 4,000 to 192,000. A file has its own.
     """
 
@@ -87,8 +85,8 @@ class Spectrogram:
         frames: Columns of the image.
         length: Samples of a clip.
         window: float64 array of shape (spec.window,): a Hann window.
-        filters: float64 array of shape (fft_length // 2 + 1, bands): power of the transform to that
-            of the bands, highest first. A tone from -1 to 1 in the middle of a band has power 1.
+        filters: float64 array of shape (fft_length // 2 + 1, bands): power of the transform to that of the
+            bands, highest first. A tone from -1 to 1 in the middle of a band has power 1.
         least: Power that becomes black, as a share of the loudest.
         levels: Grey levels for each unit of the natural logarithm.
         quiet: Least power that the loudest cell counts as.

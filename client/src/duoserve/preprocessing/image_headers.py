@@ -65,22 +65,14 @@ class Refused:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A file and its headers. A subclass for each format decodes.
+    """A file and its headers. A subclass for each format decodes."""
 
-    Attributes:
-        format: "JPEG", "PNG" or "WebP".
-        data: The file.
-        height: Rows as stored, before the EXIF orientation.
-        width: Columns as stored.
-        orientation: EXIF orientation, 1 to 8.
-    """
-
-    format: ClassVar[str]
+    format: ClassVar[str]  # "JPEG", "PNG" or "WebP"
 
     data: bytes = dataclasses.field(repr=False)
-    height: int
-    width: int
-    orientation: int
+    height: int  # rows as stored, before the EXIF orientation
+    width: int  # columns as stored
+    orientation: int  # of EXIF, 1 to 8
 
     @property
     def since_background(self) -> bool:

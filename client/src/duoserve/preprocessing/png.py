@@ -53,17 +53,11 @@ class PngImage(EncodedImage):
     format: ClassVar[str] = "PNG"
 
     header: bytes  # the content of IHDR
+    depth: int  # bits a channel
+    colour: int  # the colour type
     palette: bytes  # red, green and blue of each colour; empty where there is none
     transparency: bytes  # the content of tRNS; empty where there is none
     pixels: tuple[tuple[int, int], ...]  # starts and ends of the compressed data, one after the other
-
-    @property
-    def depth(self) -> int:
-        return self.header[8]
-
-    @property
-    def colour(self) -> int:
-        return self.header[9]
 
     def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         image = self._pixels(background)
@@ -219,7 +213,7 @@ def read_png(data: bytes) -> PngImage:
             orientation = read_orientation(data[start:end])
     if not pixels:
         raise headers.broken("PNG", "one without pixels")
-    return PngImage(data, height, width, orientation, header, palette, transparency, tuple(pixels))
+    return PngImage(data, height, width, orientation, header, depth, colour, palette, transparency, tuple(pixels))
 
 
 def _header(data: bytes) -> bytes:

@@ -21,13 +21,9 @@ _UNKNOWN_LENGTH: Final = 1 << 62  # libsndfile's SF_COUNT_MAX and above
 
 _HINT: Final = "convert it to WAV, FLAC or OGG"
 
-_OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
-    (0, b"ID3", "an MP3"),
-    (0, b"\xff\xfb", "an MP3"),
-    (0, b"\xff\xf3", "an MP3"),
-    (0, b"\xff\xf2", "an MP3"),
-    (0, b"\xff\xf1", "an AAC"),
-    (0, b"\xff\xf9", "an AAC"),
+_OTHER_FORMATS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str], ...]] = (
+    (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "an MP3"),
+    (0, (b"\xff\xf1", b"\xff\xf9"), "an AAC"),
     (4, b"ftyp", "an MP4 (M4A)"),
     (0, b"\x1aE\xdf\xa3", "a WebM or Matroska"),
     (0, b"FORM", "an AIFF"),
@@ -134,6 +130,6 @@ def _other(data: bytes) -> str:
     if not data:
         return "no bytes"
     for offset, magic, name in _OTHER_FORMATS:
-        if data[offset : offset + len(magic)] == magic:
+        if data.startswith(magic, offset):
             return name if name.endswith("image") else f"{name} ({_HINT})"
     return f"{len(data)} bytes that start with {data[:8]!r}"

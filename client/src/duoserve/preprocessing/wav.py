@@ -40,25 +40,15 @@ _OTHER_TAGS: Final = MappingProxyType({2: "ADPCM", 6: "A-law", 7: "mu-law", 17: 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    """A file and its headers.
-
-    Attributes:
-        data: The file.
-        format: "WAV", "FLAC" or "OGG".
-        sample_rate: Samples a second.
-        channels: Samples of a frame.
-        frames: Length.
-        coding: Of a WAV, how its samples are written: a value of CODINGS.
-        start: Of a WAV, the position of the first sample.
-    """
+    """A file and its headers."""
 
     data: bytes = dataclasses.field(repr=False)
     format: Literal["WAV", "FLAC", "OGG"]
-    sample_rate: int
-    channels: int
+    sample_rate: int  # frames a second
+    channels: int  # samples of a frame
     frames: int
-    coding: str = ""
-    start: int = 0
+    coding: str = ""  # of a WAV, how its samples are written: a value of CODINGS
+    start: int = 0  # of a WAV, the position of the first sample
 
 
 def inspect_wav(data: bytes) -> EncodedAudio:

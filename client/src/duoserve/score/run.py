@@ -30,23 +30,14 @@ Fields = Callable[[Prediction], Record]
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """The outcome of a run.
-
-    Attributes:
-        rows: All of them.
-        resumed: How many of these an earlier run had sent.
-        failed: How many have an error in place of an answer.
-        errors: The first errors, by the number of their row, from 1.
-        seconds: Length of this run.
-        rows_per_second: Throughput of this run.
-    """
+    """The outcome of a run."""
 
     rows: int = 0
-    resumed: int = 0
-    failed: int = 0
-    errors: dict[int, str] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
-    rows_per_second: float = 0.0
+    resumed: int = 0  # how many of the rows an earlier run had sent
+    failed: int = 0  # how many have an error in place of an answer
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)  # the first ones, by row, from 1
+    seconds: float = 0.0  # of this run
+    rows_per_second: float = 0.0  # of this run
 
 
 def score(
