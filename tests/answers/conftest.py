@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from export.dataset.data import load_dataset
 from export.publish.explain import explained
@@ -37,6 +39,14 @@ TINY = dataclasses.replace(
 )
 
 
+def on_white(png: bytes) -> bytes:
+    """An image beside as much white: `explain` hides an image behind its mean colour, which changes no plain one."""
+    with Image.open(io.BytesIO(png)) as image, Image.new("RGB", (2 * image.width, image.height), "white") as wide:
+        wide.paste(image)
+        wide.save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
+
+
 def make_manifest(folder: Path, kind: str) -> Path:
     """Squares of a colour, with a shape as their text: a quarter held out. Red and box are what a yes needs."""
     (folder / "images").mkdir(parents=True)
@@ -44,7 +54,7 @@ def make_manifest(folder: Path, kind: str) -> Path:
     for colour, value in COLOURS.items():
         for number in range(ROWS):
             name, shape = f"images/{colour}-{number}.png", SHAPES[number % 3]
-            (folder / name).write_bytes(picture(value, seed=number))
+            (folder / name).write_bytes(on_white(picture(value, seed=number)))
             said = {
                 "tags": [f"{shape}|{colour}"] if colour != "blue" else [colour],
                 "yes-no": ["yes" if colour == "red" else "no"],

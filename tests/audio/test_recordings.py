@@ -122,7 +122,7 @@ BAD = {
     ),
     "cut flac": (FLAC[: len(FLAC) // 2], "Expected audio to be a whole FLAC. Received:"),
     "cut flac header": (FLAC[:20], "Expected audio to be a whole FLAC. Received:"),
-    "flac from a pipe": (FLAC[:21] + bytes([FLAC[21] & 0xF0, 0, 0, 0, 0]) + FLAC[26:], "was written into a pipe"),
+    "flac from a pipe": (FLAC[:21] + bytes([FLAC[21] & 0xF0, 0, 0, 0, 0]) + FLAC[26:], "written into a pipe"),
     "cut ogg": (OGG[:-10], "Expected audio to be a whole OGG. Received: one that is cut before its end"),
     "half an ogg": (OGG[: len(OGG) // 2], "Expected audio to be a whole OGG. Received: one that is cut before its end"),
     "only a page": (OGG[:30], "Expected audio to be a whole OGG. Received: one that is cut before its end"),
