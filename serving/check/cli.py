@@ -13,7 +13,7 @@ from pathlib import Path
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
-from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.files import ConfigFile, local_file
 from serving.check.manifests.load import LoadError, load, read
 from serving.check.rules.server import batching, models
 from serving.check.rules.workloads import images
@@ -141,7 +141,7 @@ def _findings(options: argparse.Namespace, manifests: Manifests | None) -> list[
 
 
 def _file(path: Path) -> ConfigFile:
-    return ConfigFile(str(path), read(path), LocalFile(str(path)), "line")
+    return local_file(str(path), read(path), "line")
 
 
 def _rule(text: str) -> str:

@@ -145,7 +145,7 @@ def test_a_sidecar_that_looks_for_the_server_is_not_a_server(script: str) -> Non
     sidecar = {"name": "watch", "image": "busybox:1.36", "command": ["sh", "-c", script]}
     documents[0]["spec"]["template"]["spec"]["containers"].append(sidecar)
     server, found = read(documents)
-    assert server.container.data["name"] == "model" and "command-form" not in found
+    assert server.data["name"] == "model" and "command-form" not in found
 
 
 def test_a_form_that_is_not_understood_is_named() -> None:

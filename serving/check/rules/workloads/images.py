@@ -26,12 +26,12 @@ def _images(manifests: Manifests) -> Iterator[tuple[Place, str, str, str, str]]:
     """Every image: its place, field and name, and when it is pulled, with that field."""
     for pod in manifests.pods:
         for container in pod.containers():
-            image, policy = text(container.data.get("image")), text(container.data.get("imagePullPolicy"))
+            image, policy = text(container.data, "image"), text(container.data, "imagePullPolicy")
             yield container, "image", image, "imagePullPolicy", policy
         for name, volume in pod.volumes.items():
-            reference, at = dig(volume, "image", "reference"), f"volumes[{name}].image"
+            reference, at = dig(volume, "image.reference"), f"volumes[{name}].image"
             if reference is not None:
-                policy = text(dig(volume, "image", "pullPolicy"))
+                policy = text(volume, "image.pullPolicy")
                 yield pod, f"{at}.reference", text(reference), f"{at}.pullPolicy", policy
 
 
