@@ -19,7 +19,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from serving.models_config import modelfile
-from serving.models_config.modelfile import ModelConfig, Specific
+from serving.models_config.modelfile import Specific
 from serving.rollout.errors import Refused, RolloutError
 from serving.rollout.settings import Labels
 
@@ -83,21 +83,13 @@ class State:
         newer = [version for version in self.versions or () if self.stable is not None and version > self.stable]
         return next((version for version in sorted(newer, reverse=True) if version not in self.labels.values()), None)
 
-    @property
-    def complete(self) -> bool:
-        """Whether the file has all that a rollout needs: named versions and `stable`."""
-        return self.versions is not None and self.stable is not None
-
     def adopt(self, serving: tuple[int, ...]) -> Edit | None:
-        """Names the serving versions and gives the stable label, where the file leaves either to the server.
-
-        Args:
-            serving: The versions that serve on every replica.
+        """Names the versions that serve everywhere, and labels the newest stable, where the file leaves it to servers.
 
         Raises:
-            Refused: There is none.
+            Refused: None serves everywhere.
         """
-        if self.complete:
+        if self.versions is not None and self.stable is not None:
             return None
         named = serving if self.versions is None else self.versions
         stable = self.stable if self.stable is not None else max(set(serving) & set(named), default=None)
@@ -106,11 +98,7 @@ class State:
         return Edit("adopt", None if self.versions is not None else named, {self.names.stable: stable})
 
     def load(self, version: int, most: int) -> Edit | None:
-        """Names a version. Older ones that only `previous` uses are unnamed to make room.
-
-        Args:
-            version: The one to name.
-            most: Versions that may be loaded at once.
+        """Names a version, of at most `most`. Older ones that only `previous` uses are unnamed to make room.
 
         Raises:
             Refused: There is no room, or the file does not name versions and `stable`.
@@ -162,23 +150,17 @@ class State:
         if self.stable == version and back is None:
             raise Refused("no-previous", f"expected a version before {version} to go back to. Received: none")
         ours = dataclasses.astuple(self.names)
-        labels: dict[str, int | None] = {
-            label: back for label, number in self.labels.items() if number == version and label in ours
-        }
+        using = [label for label, number in self.labels.items() if number == version]
+        labels = {label: back for label in using if label in ours}
         named = self.versions or ()
-        others = any(number == version and label not in ours for label, number in self.labels.items())
-        kept = None if version not in named or others else tuple(number for number in named if number != version)
+        unneeded = version in named and len(labels) == len(using)
+        kept = tuple(number for number in named if number != version) if unneeded else None
         if not labels and kept is None:
             return None
         return Edit("withdraw", kept, labels)
 
     def restore(self, versions: Sequence[int], most: int) -> Edit | None:
-        """Names versions again that were unloaded for a version that was rolled back.
-
-        Args:
-            versions: The unloaded versions.
-            most: Versions that may be loaded at once.
-        """
+        """Names versions again that were unloaded for one that was rolled back, if at most `most` are named then."""
         missing = [version for version in versions if version not in (self.versions or ())]
         if self.versions is None or not missing or len(self.versions) + len(missing) > most:
             return None
@@ -216,7 +198,7 @@ class State:
         return Edit("retire", kept, dict.fromkeys(using))
 
 
-def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig]:
+def read_state(text: str, model: str, names: Labels) -> State:
     """The state of one model in a models.config.
 
     Raises:
@@ -231,7 +213,7 @@ def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig
         names_there = ", ".join(config.name for config in models) or "no models"
         raise Refused("unknown-model", f"expected model {model!r} in models.config. Received: {names_there}")
     versions = found.policy.versions if isinstance(found.policy, Specific) else None
-    return State(versions, found.labels, names), found
+    return State(versions, found.labels, names)
 
 
 def difference(before: str, after: str, name: str) -> str:

@@ -21,16 +21,14 @@ __all__ = [
 
 def refuse_beside_another(command: Command, version: int) -> None:
     """Refuses while another version is under way, or this one is stable already."""
-    state = command.state()
+    state, labels = command.state(), command.settings.labels
     if state.stable == version:
-        raise Refused(
-            "is-stable", f"expected another version than {command.settings.labels.stable}. Received: {version}"
-        )
-    canary = state.labels.get(command.settings.labels.canary)
+        raise Refused("is-stable", f"expected another version than {labels.stable}. Received: {version}")
+    canary = state.labels.get(labels.canary)
     if canary not in (None, state.stable, version):
         raise Refused(
             "other-rollout",
-            f"expected no other version under way. Received: {command.settings.labels.canary} is at {canary}"
+            f"expected no other version under way. Received: {labels.canary} is at {canary}"
             " (promote it or roll it back first)",
         )
 
@@ -43,16 +41,12 @@ def refuse_out_of_sync(command: Command, version: int) -> None:
         views = command.watcher.look(state)
         found = [str(one) for one in differences(state, views) if not one.versions or one.versions - {version}]
         found += command.watcher.short(views)
-        if not found and views:
+        if not found:
             return
         # A run that was killed right after an edit leaves replicas that have not read it yet.
         if command.dry_run or time.monotonic() - begin > command.settings.waits.missing:
-            raise Refused(
-                "replicas",
-                "expected every replica to answer and to follow the file. Received:",
-                found or ["no replicas"],
-            )
-        command.reporter.progress("replicas", 0, len(views), found[0] if found else "no replicas")
+            raise Refused("replicas", "expected every replica to answer and to follow the file. Received:", found)
+        command.reporter.progress("replicas", 0, len(views), found[0])
         time.sleep(command.settings.waits.poll)
 
 
@@ -86,20 +80,19 @@ def refuse_unavailable(command: Command, version: int) -> None:
     if state.versions is not None and version not in state.versions:
         findings.append("models.config does not name it")
     findings += command.watcher.short(views)
-    if findings or not views:
+    if findings:
         raise Refused(
-            "not-available",
-            f"expected version {version} to be AVAILABLE on every replica. Received:",
-            findings or ["no replicas"],
+            "not-available", f"expected version {version} to be AVAILABLE on every replica. Received:", findings
         )
 
 
 def refuse_without_canary(command: Command, version: int) -> None:
     """Refuses to promote a version that is not the canary."""
-    at = command.state().labels.get(command.settings.labels.canary)
+    canary = command.settings.labels.canary
+    at = command.state().labels.get(canary)
     if at != version:
+        received = at or "no such label"
         raise Refused(
             "no-canary",
-            f"expected {command.settings.labels.canary} at version {version}."
-            f" Received: {at or 'no such label'} (run `canary {version}` first)",
+            f"expected {canary} at version {version}. Received: {received} (run `canary {version}` first)",
         )

@@ -11,7 +11,6 @@ from serving.rollout.command import Command
 from serving.rollout.edits import Edit
 from serving.rollout.errors import Busy, OutOfSync, Refused, RolloutError, Stopped
 from serving.rollout.package import Package
-from serving.rollout.replicas.fleet import ReplicaView
 from serving.rollout.replicas.sync import differences, ended
 from serving.rollout.storage.entries import Displaced, displaced, was_retired
 from serving.rollout.trial.running import run_rehearsal
@@ -110,11 +109,7 @@ def watch(command: Command, step: str, version: int, seconds: float) -> None:
     """
     if command.dry_run or seconds <= 0:
         return
-
-    def lost(views: Sequence[ReplicaView]) -> list[str]:
-        return ended(views, version)
-
-    findings = command.watcher.follow(step, command.state(), seconds, lost)
+    findings = command.watcher.follow(step, command.state(), seconds, lambda views: ended(views, version))
     if findings:
         raise Stopped(step, f"{step}: version {version} failed under traffic:", findings)
 
@@ -127,14 +122,13 @@ def withdraw(command: Command, version: int) -> None:
         command.reporter.report("rollback", f"version {version} has no label and is not named: nothing to roll back")
     else:
         command.write(edit, urgent=True)
-    if command.dry_run:
-        restore(command)
-        return
-    left = command.watcher.after_rollback(command.known())
-    command.warnings += left
-    seconds = round(time.monotonic() - begin, 3)
-    command.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)
-    command.reporter.report("rollback", "; ".join(left) or f"every replica follows after {seconds:.1f} s")
+    left: list[str] = []
+    if not command.dry_run:
+        left = command.watcher.after_rollback(command.known())
+        command.warnings += left
+        seconds = round(time.monotonic() - begin, 3)
+        command.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)
+        command.reporter.report("rollback", "; ".join(left) or f"every replica follows after {seconds:.1f} s")
     restore(command, left)
 
 
@@ -169,10 +163,8 @@ def restore(command: Command, left: Sequence[str] = ()) -> bool:
         if wanted is not None:
             _make(command, "previous", command.state().move_previous(wanted), wanted)
     except RolloutError as error:
-        command.warnings.append(
-            f"{_listed(room.made_by) if room else 'the unloaded version'} is not loaded again: {error}"
-        )
-        command.reporter.report("restore", command.warnings[-1])
+        unloaded = _listed(room.made_by) if room else "the unloaded version"
+        command.warn("restore", f"{unloaded} is not loaded again: {error}")
         if room is not None and not isinstance(error, Busy) and not left:
             _unname(command, room.made_by)
         return False
@@ -197,18 +189,14 @@ def undoing(command: Command, version: int) -> Iterator[None]:
     """Rolls the version back when a step inside was stopped, or failed after an edit."""
     try:
         yield
-    except Stopped as error:
-        command.reporter.report(error.step, str(error))
-        _undo(command, version, error)
-        raise
     except Busy as error:
         if command.edited:  # somebody else is making changes
             error.undone = False
             error.advice = "see `status`, then run the same command again, or `rollback`"
         raise
     except RolloutError as error:
-        if command.edited:
-            command.reporter.report("failed", str(error))
+        if isinstance(error, Stopped) or command.edited:
+            command.reporter.report(error.step if isinstance(error, Stopped) else "failed", str(error))
             _undo(command, version, error)
         raise
 
@@ -222,8 +210,7 @@ def _undo(command: Command, version: int, error: RolloutError) -> None:
         error.undone = False
         if isinstance(second, Refused):
             error.advice = second.message
-        command.warnings.append(f"could not be rolled back: {second}")
-        command.reporter.report("rollback", command.warnings[-1])
+        command.warn("rollback", f"could not be rolled back: {second}")
     else:
         error.undone = True
 
