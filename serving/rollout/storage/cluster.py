@@ -37,7 +37,7 @@ class ConfigMapEntry:
         self._key = key
 
     def read(self) -> str:
-        """The entry now."""
+        """The text now."""
         return self._api.patiently(self._read)
 
     def write(self, text: str, over: str) -> None:
@@ -193,7 +193,7 @@ class LeaseLock:
             raise Busy(f"Expected {self._what} to be ours. Received: {holder}") from error
 
     def _spec(self) -> dict[str, Any]:
-        now = _now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {"holderIdentity": self._holder, "leaseDurationSeconds": _LEASE_SECONDS, "renewTime": now}
 
 
@@ -201,8 +201,4 @@ def _free(spec: Any) -> bool:
     if not spec.holder_identity or spec.renew_time is None:
         return True
     ends: datetime = spec.renew_time + timedelta(seconds=spec.lease_duration_seconds or _LEASE_SECONDS)
-    return _now() > ends
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(timezone.utc) > ends

@@ -11,16 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = [
-    "Displaced",
-    "displaced",
-    "entry",
-    "is_under_way",
-    "line",
-    "operator",
-    "parse",
-    "was_retired",
-]
+__all__ = ["Displaced", "displaced", "entry", "is_under_way", "line", "operator", "parse", "was_retired"]
 
 
 def line(record: Mapping[str, Any]) -> str:
