@@ -76,10 +76,7 @@ class Measurement:
 
 
 class Rows:
-    """Requests of any number of rows for one model: noise as the image, and a text of full length.
-
-    Args:
-        client: Of the model, pinned to a version or a label.
+    """Requests of any number of rows to the model of a client: noise as the image, and a text of full length.
 
     Raises:
         DuoserveError: The server does not answer, or the model has other inputs.
@@ -138,10 +135,10 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
 
 
 def measure(client: Client, seconds: float, progress: Progress = lambda what, share: None) -> Measurement:
-    """Measures latency, saturation and batch curve.
+    """Measures latency, saturation and batch curve of the model of a client.
 
     Args:
-        client: Of the model, pinned to a version or a label.
+        client: The client.
         seconds: Approximate time: half for the callers, the rest for empty calls and the curve.
         progress: Called with the current measurement.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from serving.capacity.patches import batching_lines
 from serving.capacity.plan import CapacityPlan
 
 if TYPE_CHECKING:  # they load gRPC, which a plan from numbers does not need
-    from serving.capacity.measuring import Level, Measurement
+    from serving.capacity.measuring import Measurement
     from serving.capacity.tuning import Tuned
 
 __all__ = ["measurement_text", "plan_text", "tuned_text"]
@@ -18,8 +19,13 @@ _BUSY = 0.8
 
 def measurement_text(found: Measurement) -> str:
     """A table of the callers, and one of the rows."""
-    lines = [f"version {found.version}, measured for {found.seconds:.0f} s", "", *_levels(found.levels), ""]
-    lines.append("rows in a request   ms       rows/s")
+    lines = [f"version {found.version}, measured for {found.seconds:.0f} s", ""]
+    lines.append("callers   calls/s   p50 ms    p99 ms   failed")
+    lines += [
+        f"{level.callers:>7}   {level.throughput:>7.0f}  {level.p50:>7.1f}   {level.p99:>7.1f}   {level.errors:>6}"
+        for level in found.levels
+    ]
+    lines += ["", "rows in a request   ms       rows/s"]
     lines += [f"{rows:>15}   {time:>7.1f}  {1000 * rows / time:>6.0f}" for rows, time in found.curve.items()]
     lines += ["", f"calls that run no graph: {found.empty_calls:.0f}/s"]
     if found.client_busy > _BUSY:
@@ -41,9 +47,8 @@ def plan_text(made: CapacityPlan, cpus: int) -> str:
         f"mean time at the peak  {made.expected_ms:g} ms",
         "flags                  " + " ".join(f"--{name}={value}" for name, value in made.flags.items()),
     ]
-    for name, value in made.batching.items():
-        shown = [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
-        lines += [("batching.config        " if name == "max_batch_size" else " " * 23) + entry for entry in shown]
+    for number, entry in enumerate(batching_lines(made.batching)):
+        lines.append(f"{'' if number else 'batching.config':<23}{entry}")
     if not made.batching:
         lines.append("batching               off")
     return "\n".join([*lines, "", *(f"- {note}" for note in made.notes)])
@@ -59,11 +64,3 @@ def tuned_text(found: Sequence[Tuned], chosen: Tuned | None, target_ms: float) -
         )
         lines.append(f"{figures}   {tuned.setting.name}{'  <- best' if tuned is chosen else ''}")
     return "\n".join(lines)
-
-
-def _levels(levels: Sequence[Level]) -> list[str]:
-    rows = [
-        f"{level.callers:>7}   {level.throughput:>7.0f}  {level.p50:>7.1f}   {level.p99:>7.1f}   {level.errors:>6}"
-        for level in levels
-    ]
-    return ["callers   calls/s   p50 ms    p99 ms   failed", *rows]

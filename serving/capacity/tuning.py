@@ -8,7 +8,6 @@ import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from duoserve import Client
 from serving.capacity.measuring import Level, Progress, Rows, load, saturation
@@ -18,6 +17,7 @@ from serving.local.testing import LocalServer
 __all__ = ["Setting", "Tuned", "best", "draw", "settings", "tune"]
 
 _MOST_CALLERS = 32
+Batching = dict[str, int | list[int]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Setting:
 
     intra: int
     inter: int
-    batching: dict[str, int | list[int]] = dataclasses.field(default_factory=dict)
+    batching: Batching = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
     """
     found = [Setting(intra, cpus) for intra in dict.fromkeys((1, cpus))]
     for threads, timeout in itertools.product(dict.fromkeys((1, cpus)), (0, 2000)):
-        queue: dict[str, int | list[int]] = {
+        queue: Batching = {
             "max_batch_size": max(sizes),
             "batch_timeout_micros": timeout,
             "max_enqueued_batches": 64,
@@ -81,11 +81,11 @@ def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
 def tune(
     store: Path, model: str, tried: Sequence[Setting], seconds: float, progress: Progress = lambda what, share: None
 ) -> list[Tuned]:
-    """Starts a server for each setting, one at a time, and loads it with more and more callers.
+    """Starts a server of the newest version for each setting, one at a time, and loads it with more and more callers.
 
     Args:
         store: Root of the model store.
-        model: The model's name; its newest version is served.
+        model: The model's name.
         tried: The settings.
         seconds: Total time under load, without the starts.
         progress: Called with the current setting.
@@ -125,13 +125,8 @@ def _served(store: Path, model: str, setting: Setting) -> Iterator[Client]:
 
 def best(found: Sequence[Tuned], target_ms: float) -> Tuned | None:
     """The setting with the highest throughput whose p99 is within the target; None when no setting has one."""
-
-    def throughput(tuned: Tuned) -> float:
-        level = tuned.within(target_ms)
-        return level.throughput if level else 0.0
-
-    winner = max(found, key=throughput)
-    return winner if throughput(winner) else None
+    levels = [(level.throughput, number) for number, tuned in enumerate(found) if (level := tuned.within(target_ms))]
+    return found[max(levels)[1]] if levels else None
 
 
 def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
@@ -144,10 +139,9 @@ def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     winner = best(found, target_ms)
     for tuned in found:
-        chosen = tuned is winner
-        style: dict[str, Any] = {"linewidth": 2.5 if chosen else 1.0, "marker": "o", "markersize": 4}
-        line = [(level.throughput, level.p99) for level in tuned.levels]
-        axes.plot(*zip(*line, strict=True), label=tuned.setting.name + (" (best)" if chosen else ""), **style)
+        width, mark = (2.5, " (best)") if tuned is winner else (1.0, "")
+        points = zip(*[(level.throughput, level.p99) for level in tuned.levels], strict=True)
+        axes.plot(*points, label=f"{tuned.setting.name}{mark}", linewidth=width, marker="o", markersize=4)
         for level in tuned.levels:
             axes.annotate(str(level.callers), (level.throughput, level.p99), fontsize=7, xytext=(3, 3),
                           textcoords="offset points")  # fmt: skip

@@ -13,7 +13,7 @@ from serving.rollout.errors import Busy, OutOfSync, Refused, RolloutError, Stopp
 from serving.rollout.package import Package
 from serving.rollout.replicas.sync import differences, ended
 from serving.rollout.storage.entries import Displaced, displaced, was_retired
-from serving.rollout.trial.running import run_rehearsal
+from serving.rollout.trial.rehearsal import rehearse
 
 __all__ = [
     "adopt",
@@ -46,7 +46,7 @@ def load(command: Command, package: Package) -> None:
     most = command.settings.loaded_versions
     edit = command.state().load(package.version, most)
     if edit is not None and not command.dry_run:
-        run_rehearsal(command, package)
+        rehearse(command, package)
         edit = command.state().load(package.version, most)  # after the rehearsal the file may have changed
     state = command.state()
     room = [version for version in state.versions or () if edit and version not in (edit.versions or ())]

@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -70,9 +70,8 @@ class Fleet:
 
     def __init__(self, find: Discovery, model: str, *, timeout: float, parallel: int, tls: Tls = Tls()) -> None:
         self._find = find
-        self._model = model
-        self._timeout = timeout
-        self._tls = _checked(tls)
+        retry = Retry(attempts=_TRIES)
+        self._options: dict[str, Any] = {"model": model, "timeout": timeout, "tls": _checked(tls), "retry": retry}
         self._pool = concurrent.futures.ThreadPoolExecutor(parallel, "replica")
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -118,12 +117,7 @@ class Fleet:
         return self._known
 
     def client(self, address: str, target: int | str | None = None, send: Send = "auto") -> Client:
-        """A client for one replica, pinned to a version (int) or a label (str).
-
-        Args:
-            address: host:port of the replica.
-            target: The version or label; None for its latest version.
-            send: As in `Client`.
+        """A client for one replica, pinned to a version (int) or a label (str); None for its latest version.
 
         Raises:
             ClientClosed: The fleet was closed.
@@ -133,16 +127,9 @@ class Fleet:
                 raise duoserve.ClientClosed("Expected an open fleet. Received: a call after close()")
             found = self._clients.get((address, target, send))
             if found is None:
-                found = self._clients[address, target, send] = Client(
-                    address,
-                    model=self._model,
-                    version=target if isinstance(target, int) else None,
-                    label=target if isinstance(target, str) else None,
-                    timeout=self._timeout,
-                    send=send,
-                    retry=Retry(attempts=_TRIES),
-                    tls=self._tls,
-                )
+                pin: dict[str, Any] = {"version" if isinstance(target, int) else "label": target}
+                found = Client(address, send=send, **pin, **self._options)
+                self._clients[address, target, send] = found
             return found
 
     def forget(self, address: str) -> None:
@@ -174,23 +161,14 @@ class Fleet:
         labels = tuple(labels)
         try:
             versions = {status.version: status for status in self.client(address).status()}
+            return ReplicaView(address, "", versions, {label: self._answering(address, label) for label in labels})
         except ModelNotFound:
             return ReplicaView(address, labels=dict.fromkeys(labels))
         except DuoserveError as error:
             self.forget(address)
-            return ReplicaView(address, error=_short(error))
-        try:
-            return ReplicaView(address, "", versions, {label: self.answering(address, label) for label in labels})
-        except (ServerUnavailable, DeadlineExceeded) as error:
-            self.forget(address)
-            return ReplicaView(address, error=_short(error))
+            return ReplicaView(address, error=f"{type(error).__name__}: {error.message}"[:200])
 
-    def answering(self, address: str, label: str) -> int | None:
-        """The version that answers for a label on a replica, None when none does.
-
-        Raises:
-            DuoserveError: The replica did not answer.
-        """
+    def _answering(self, address: str, label: str) -> int | None:
         try:
             return self.client(address, label).run(DESCRIBE, {"key": np.array([b""], object)}, outputs=["spec"]).version
         except (ServerUnavailable, DeadlineExceeded):
@@ -209,7 +187,3 @@ def _checked(tls: Tls) -> duoserve.TLS | None:
     except InvalidInput as error:
         raise SettingsError(f"tls: {error.message}") from error
     return found
-
-
-def _short(error: DuoserveError) -> str:
-    return f"{type(error).__name__}: {error.message}"[:200]

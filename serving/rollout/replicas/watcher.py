@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from serving.rollout.edits import State
 from serving.rollout.errors import RolloutError, Stopped
 from serving.rollout.replicas.fleet import DISCOVERY, Fleet, ReplicaView
-from serving.rollout.replicas.sync import differences, ended
+from serving.rollout.replicas.sync import Difference, differences, ended
 from serving.rollout.reporter import Reporter
 from serving.rollout.settings import Settings
 
@@ -17,6 +17,7 @@ __all__ = ["Watcher"]
 _RESTARTS = 3  # more restarts of a replica in one command are not chance
 
 Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
+"""More findings about the replicas."""
 
 
 class Watcher:
@@ -65,17 +66,15 @@ class Watcher:
     def trouble(self, views: Sequence[ReplicaView]) -> list[str]:
         """Replicas that have been missing for too long, or that keep restarting, one line each."""
         now = time.monotonic()
-        found = [
+        return [
             f"{address}: expected an answer. Received: none for {now - since:.0f} s: {error}"
             for address, (since, error) in self._missing.items()
             if now - since > self._waits.missing
-        ]
-        found += [
+        ] + [
             f"{address}: expected it to stay up. Received: it went away {count} times"
             for address, count in self._losses.items()
             if count >= _RESTARTS and address != DISCOVERY
         ]
-        return found
 
     def until_arrived(self, step: str, state: State, version: int, before: Sequence[ReplicaView]) -> None:
         """Waits until no replica differs from the file.
@@ -87,8 +86,7 @@ class Watcher:
             before: The replicas before the edit, so that errors of earlier attempts don't count.
 
         Raises:
-            Stopped: The version failed to load, a replica is missing for long or keeps
-                restarting, or it takes too long.
+            Stopped: The version failed to load, a replica is missing or keeps restarting, or it takes too long.
         """
         begin = time.monotonic()
         stale = set(ended(before, version))
@@ -106,14 +104,11 @@ class Watcher:
                 findings += self.short(views)
             if findings:
                 raise Stopped(step, f"{step}: version {version} did not arrive on every replica:", findings)
-            differing = {one.address for one in found}
-            total = max(len(views), self.least)
-            text = str(found[0]) if found else ""
-            self._reporter.progress(step, len(views) - len(differing), total, text)
+            self._progress(step, len(views), max(len(views), self.least), found)
             if not found and len(views) >= self.least:
                 return
             if now - begin > self._waits.step:
-                lines = [str(one) for one in found] or [f"expected {self.least} replicas. Received: {len(views)}"]
+                lines = [str(one) for one in found] or self.short(views)
                 raise Stopped(step, f"{step}: expected every replica to follow within {self._waits.step:g} s:", lines)
             time.sleep(self._waits.poll)
 
@@ -162,12 +157,11 @@ class Watcher:
                 return [f"the replicas can't be determined: {error}"]
             up = [view for view in views if view.up]
             found = differences(state, up)
-            differing = {one.address for one in found}
-            self._reporter.progress("rollback", len(up) - len(differing), len(views), str(found[0]) if found else "")
+            self._progress("rollback", len(up), len(views), found)
             silent = [
-                f"{view.address} does not answer; it reads the file when it is back"
-                if view.address != DISCOVERY
-                else f"there may be more replicas: {view.error}"
+                f"there may be more replicas: {view.error}"
+                if view.address == DISCOVERY
+                else f"{view.address} does not answer; it reads the file when it is back"
                 for view in views
                 if not view.up
             ]
@@ -177,3 +171,7 @@ class Watcher:
             if not views or passed > self._waits.step:
                 return silent + [str(one) for one in found]
             time.sleep(self._waits.poll)
+
+    def _progress(self, step: str, asked: int, total: int, found: Sequence[Difference]) -> None:
+        following = asked - len({one.address for one in found})
+        self._reporter.progress(step, following, total, str(found[0]) if found else "")
