@@ -32,7 +32,6 @@ class Level:
     """The result for a number of callers, each with one call of one row at a time.
 
     Attributes:
-        callers: Number of callers.
         calls: Answered calls.
         throughput: Answered calls a second.
         p50: Median latency in milliseconds.

@@ -22,13 +22,7 @@ Batching = dict[str, int | list[int]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to run the server.
-
-    Attributes:
-        intra: Threads of one operation.
-        inter: Operations that run in parallel.
-        batching: Entries of batching.config; empty: off.
-    """
+    """One way to run the server: threads of one operation, operations in parallel, entries of batching.config."""
 
     intra: int
     inter: int
@@ -58,12 +52,7 @@ class Tuned:
 
 
 def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
-    """The settings to try: as many threads as CPUs or one, batching off and on.
-
-    Args:
-        cpus: CPUs of a replica.
-        sizes: The batch sizes that the version was warmed up for.
-    """
+    """The settings to try: as many threads as CPUs or one, batching off and on, for warmed up batch sizes."""
     found = [Setting(intra, cpus) for intra in dict.fromkeys((1, cpus))]
     for threads, timeout in itertools.product(dict.fromkeys((1, cpus)), (0, 2000)):
         queue: Batching = {
@@ -91,8 +80,7 @@ def tune(
         progress: Called with the current setting.
 
     Raises:
-        ServerDiedError: A server did not start.
-        DuoserveError: It does not answer.
+        ServerDiedError, DuoserveError: A server did not start, or does not answer.
     """
     found = []
     for number, setting in enumerate(tried):

@@ -45,16 +45,7 @@ class Specific:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model of the file.
-
-    Attributes:
-        name: The name that clients use.
-        base_path: Folder of its versions.
-        platform: "tensorflow".
-        policy: Which versions are served.
-        labels: Version by label.
-        line: Where its `config` begins, counted from 1.
-    """
+    """One model of the file, whose `config` begins in a line (counted from 1), with its version by label."""
 
     name: str
     base_path: str

@@ -43,14 +43,7 @@ class TextProtoError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scalar:
-    """A value: a string, a number or a word.
-
-    Attributes:
-        value: A string without quotes and escapes, a number, or the word of an enum or bool.
-        quoted: It is a string.
-        start: First character in the text.
-        end: The one after its last.
-    """
+    """A string without quotes and escapes, a number, or the word of an enum or bool; where it starts and ends."""
 
     value: str | int | float
     quoted: bool
@@ -63,9 +56,7 @@ class Field:
     """One entry of a message. A list `name: [1, 2]` is one field for each element, as in protobuf.
 
     Attributes:
-        name: As written.
-        value: Its value.
-        start: First character of the name; that of the element, after the first of a list.
+        start: First character of the name; that of the element in a list.
         end: The one after its last character, including a following `,` or `;`.
         line: Counted from 1.
         listed: It is written as an element of a list.
@@ -81,13 +72,10 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """Fields between braces, or a whole file. Its methods raise TextProtoError for a field of another kind, and all but
-    the first two also for one that occurs twice.
+    """Fields between braces, or a whole file, in the order of the text, which starts and ends inside the braces.
 
-    Attributes:
-        fields: In the order of the text.
-        start: First character inside the braces.
-        end: The closing brace, or the end of the text.
+    The methods raise TextProtoError for a field of another kind, and all but the first two also for one that occurs
+    twice.
     """
 
     fields: tuple[Field, ...]
@@ -129,11 +117,7 @@ class Message:
 
 
 def integer(field: Field) -> int:
-    """The integer that a field holds.
-
-    Raises:
-        TextProtoError: It holds something else.
-    """
+    """The integer that a field holds; TextProtoError if it holds something else."""
     value = field.value.value if isinstance(field.value, Scalar) else None
     if not isinstance(value, int):
         raise TextProtoError(f"Expected {field.name} to be an integer. Received: {_shown(field)}", field.line)
@@ -141,11 +125,7 @@ def integer(field: Field) -> int:
 
 
 def parse(text: str) -> Message:
-    """Reads a text proto without knowing its schema.
-
-    Raises:
-        TextProtoError: With the line where reading stopped.
-    """
+    """Reads a text proto without knowing its schema; TextProtoError has the line where reading stopped."""
     return _Parser(text).whole()
 
 

@@ -45,12 +45,7 @@ class Command:
     """A command of the rollout: its config, history and progress.
 
     Attributes:
-        settings: The settings.
-        storage: The config, its lock and its history.
-        fleet: The replicas.
-        reporter: Receives the progress.
-        name: Name of the command, for the history.
-        version: The version of the command, for the history.
+        name: For the history, as `version`.
         dry_run: Edits are made in memory only.
         allow_contract: Don't look at the contract.
         inputs: The inputs of the settings, once they are read.
@@ -100,11 +95,7 @@ class Command:
         self.reporter.report(step, text)
 
     def records(self) -> list[dict[str, Any]]:
-        """The history of the model, oldest entry first.
-
-        Raises:
-            RolloutError: It can't be read.
-        """
+        """The history of the model, oldest entry first."""
         return self.storage.records(self.settings.model)
 
     def state(self) -> State:
@@ -128,11 +119,7 @@ class Command:
         return bool(self._edits) and not self.dry_run
 
     def package(self, version: int) -> Package:
-        """The version's folder, checked.
-
-        Raises:
-            Refused: It lacks files, was tampered with, or is not signed as the policy requires.
-        """
+        """The version's folder, checked as by `open_package`."""
         self.reporter.report("store", f"checking every file of version {version}")
         return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
 
@@ -142,12 +129,7 @@ class Command:
         return state.previous if state.stable == version else state.stable
 
     def write(self, edit: Edit, *, urgent: bool = False, **facts: Any) -> None:
-        """Makes an edit of the config that `state` read last.
-
-        Args:
-            edit: The edit.
-            urgent: Only warn when the history can't be written.
-            facts: For the history.
+        """Makes an edit of the config that `state` read last, with an entry as of `log`.
 
         Raises:
             Busy: Somebody else changed the config since, or the lock was lost.

@@ -28,13 +28,7 @@ __all__ = ["Edit", "State", "difference", "read_state"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Edit:
-    """One change of one model.
-
-    Attributes:
-        step: Its name.
-        versions: The versions to name; None leaves them.
-        labels: Labels to move; None as the version removes one.
-    """
+    """One change of one model: the versions to name (None leaves them), and the labels to move (None removes one)."""
 
     step: str
     versions: tuple[int, ...] | None = None
@@ -50,13 +44,7 @@ class Edit:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """The state of one model in the file, and the edits from there.
-
-    Attributes:
-        versions: The versions that are named; None while the policy is not `specific`.
-        labels: Version by label.
-        names: The names of the labels.
-    """
+    """The state of one model in the file, and the edits from there. Only the policy `specific` has versions."""
 
     versions: tuple[int, ...] | None
     labels: Mapping[str, int]
@@ -127,9 +115,8 @@ class State:
 
     def move_canary(self, version: int) -> Edit | None:
         """Sends the canary's share to a version."""
-        if self.labels.get(self.names.canary) == version:
-            return None
-        return Edit("canary", None, {self.names.canary: version})
+        at = self.labels.get(self.names.canary)
+        return None if at == version else Edit("canary", None, {self.names.canary: version})
 
     def move_stable(self, version: int) -> Edit | None:
         """Sends production traffic to a version, and keeps the earlier one as `previous`."""
@@ -173,18 +160,13 @@ class State:
         return Edit("previous", None, {self.names.previous: version})
 
     def retire(self, version: int) -> Edit | None:
-        """Unnames a version that is not needed.
-
-        Raises:
-            Refused: A label uses it, or it is the only one.
-        """
+        """Unnames a version; refused if a label uses it, or it is the only one."""
         using = [label for label, number in self.labels.items() if number == version]
-        in_use = [label for label in using if label != self.names.previous]
-        if in_use:
+        if in_use := ", ".join(label for label in using if label != self.names.previous):
             raise Refused(
                 "label-in-use",
                 f"expected a version that no label uses. Received: {version},"
-                f" which is {', '.join(in_use)} (roll back or promote another one first)",
+                f" which is {in_use} (roll back or promote another one first)",
             )
         if self.versions is None:
             raise Refused("not-named", "expected a policy that names versions (specific). Received: latest or all")
@@ -192,18 +174,13 @@ class State:
             return None
         kept = tuple(number for number in self.versions if number != version)
         if not kept:
-            raise Refused(
-                "last-version", f"expected another version beside {version}. Received: none: nothing would serve"
-            )
+            what = f"expected another version beside {version}. Received: none: nothing would serve"
+            raise Refused("last-version", what)
         return Edit("retire", kept, dict.fromkeys(using))
 
 
 def read_state(text: str, model: str, names: Labels) -> State:
-    """The state of one model in a models.config.
-
-    Raises:
-        Refused: The file has no such model, or cannot be read.
-    """
+    """The state of one model in a models.config; refused if the file has no such model, or cannot be read."""
     try:
         models = modelfile.parse(text)
     except ValueError as error:

@@ -43,13 +43,9 @@ class Contract:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Package:
-    """A version's folder that passed.
+    """A version's folder that passed, with its golden samples and the contract of its card.
 
     Attributes:
-        version: Its number.
-        path: The folder.
-        samples: Its golden samples.
-        contract: From its card.
         bfloat16: How far answers of a server with `--mixed_precision=bfloat16` may be off in addition, from the
             card: of a probability; of a score, in standard deviations. 0 if it was not measured.
     """
@@ -71,10 +67,8 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
     path = store / model / str(version)
     if not path.is_dir():
         there = sorted((entry.name for entry in path.parent.glob("*") if entry.name.isdecimal()), key=int)
-        raise Refused(
-            "unknown-version",
-            f"expected version {version} in {path.parent}. Received: {', '.join(there) or 'no versions'}",
-        )
+        received = ", ".join(there) or "no versions"
+        raise Refused("unknown-version", f"expected version {version} in {path.parent}. Received: {received}")
     missing = [name for name in _NEEDED if not (path / name).is_file()]
     if missing:
         raise Refused("missing-files", f"expected every file of an export in {path}. Missing:", missing)
@@ -84,11 +78,9 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
     _check_signature(path, policy)
     try:
         card = json.loads((path / _CARD).read_bytes())
-        if card["version"] != version or card["name"] != model:
-            raise Refused(
-                "card",
-                f"expected the card of {model} version {version}. Received: {card['name']} version {card['version']}",
-            )
+        if (card["name"], card["version"]) != (model, version):
+            received = f"{card['name']} version {card['version']}"
+            raise Refused("card", f"expected the card of {model} version {version}. Received: {received}")
         samples = load_samples((path / GOLDEN_PATH).read_bytes())
         return Package(version, path, samples, _contract(card), _cost_of_bfloat16(card))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -109,11 +101,7 @@ def contract_of(spec: PreprocessingSpec) -> Contract:
 def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed"]) -> list[str]:
     """Why clients of the old version would fail on the new one, one line each. Empty when they would not.
 
-    Args:
-        old: The served contract.
-        new: The new contract.
-        clients: "follow": clients ask each version for its spec, so sizes and tokenizer may
-            change; names, dtypes and the classes that they know may not. "fixed": nothing may.
+    If they "follow", sizes and tokenizer may change; names, dtypes and the classes that they know may not.
     """
     findings = []
     for name, tensors in old.signatures.items():
@@ -175,7 +163,7 @@ def _cost_of_bfloat16(card: Mapping[str, Any]) -> float:
 def _gives(contract: Contract) -> tuple[str, ...]:
     """The parts of an answer that clients read; none for a kind that this release does not know."""
     known = ANSWERS.get(str(contract.answer["kind"]))
-    return () if known is None else known.gives
+    return known.gives if known else ()
 
 
 def _check_signature(path: Path, policy: Signatures) -> None:

@@ -39,9 +39,6 @@ class Rollout:
         reporter: Receives the progress.
         allow_contract: Continue although clients may not be able to follow.
         dry_run: Check and show what would be done, change nothing.
-
-    Raises:
-        SettingsError: The replicas or the config are not in a known form.
     """
 
     def __init__(
@@ -83,11 +80,7 @@ class Rollout:
         return self._storage.records(self._settings.model)
 
     def plan(self, version: int | None) -> list[tuple[str, str]]:
-        """The edits of a whole rollout from here, each with its name and as a diff.
-
-        Args:
-            version: The version; None: the one being rolled out.
-        """
+        """The edits of a whole rollout from here, each with its name and as a diff. None: the one under way."""
         command = self._new_command("plan", version, dry_run=True)
         prepare(command)
         number = _needed(version or command.state().candidate, "a version that is under way")
@@ -114,10 +107,7 @@ class Rollout:
             return command.outcome(f"version {version} is {self._settings.labels.canary}")
 
     def promote(self, version: int | None = None) -> Outcome:
-        """Watches the canary, checks the version again, moves `stable`, watches that.
-
-        Args:
-            version: The version; None: the one that `canary` names.
+        """Watches the canary, checks the version (None: the canary's) again, moves `stable`, watches that.
 
         Raises:
             OutOfSync: It is stable already, but a replica is out of sync. Nothing was changed.
@@ -133,11 +123,7 @@ class Rollout:
             return self._to_stable(command, package)
 
     def run(self, version: int) -> Outcome:
-        """The whole rollout: `canary`, then `promote`.
-
-        Raises:
-            OutOfSync: As in `promote`.
-        """
+        """The whole rollout: `canary`, then `promote`; raises as they do."""
         with self._locked("run", version) as command:
             if _settled(command, version):
                 return self._confirmed(command, version)
@@ -149,11 +135,8 @@ class Rollout:
     def rollback(self, version: int | None = None) -> Outcome:
         """Rolls a version back in one edit, in any state of the replicas.
 
-        Then the version that was unloaded for it is loaded again, and `previous` is restored.
-
-        Args:
-            version: The version to roll back. None: the one being rolled out, or else the stable
-                one, which goes back to `previous`.
+        None: the one being rolled out, or else the stable one, which goes back to `previous`. Then the version that
+        was unloaded for it is loaded again, and `previous` is restored.
         """
         with self._locked("rollback", version, urgent=True) as command:
             state = command.state()

@@ -88,12 +88,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signatures:
-    """The policy on signed models.
-
-    Attributes:
-        required: Refuse a version without a signature by one of the keys.
-        public_keys: PEM files. If there are any, an existing signature must match one.
-    """
+    """The policy on signed models: an existing signature must match a key, if there are keys (PEM files)."""
 
     required: bool = False
     public_keys: tuple[Path, ...] = ()

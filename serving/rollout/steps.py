@@ -71,11 +71,7 @@ def move_stable(command: Command, version: int) -> None:
 
 
 def retire(command: Command, version: int) -> None:
-    """Unnames a version and waits until no replica serves it.
-
-    Raises:
-        Refused: It is not named, and was not retired before either.
-    """
+    """Unnames a version and waits until no replica serves it; refused if it is not named, nor was retired before."""
     state = command.state()
     edit = state.retire(version)
     if edit is None and not was_retired(command.records(), version):
@@ -85,11 +81,7 @@ def retire(command: Command, version: int) -> None:
 
 
 def confirm(command: Command, version: int) -> None:
-    """Checks once that every replica is in sync with the file, and changes nothing.
-
-    Raises:
-        OutOfSync: One is not.
-    """
+    """Checks once that every replica is in sync with the file; else raises OutOfSync. Changes nothing."""
     state = command.state()
     views = command.watcher.look(state)
     found = [*map(str, differences(state, views)), *command.watcher.short(views)]
@@ -135,14 +127,8 @@ def withdraw(command: Command, version: int) -> None:
 def restore(command: Command, left: Sequence[str] = ()) -> bool:
     """Names again the versions that were unloaded for one that was rolled back, and restores `previous`.
 
-    Never raises a RolloutError: the rollback is done, and the rest is a warning.
-
-    Args:
-        command: The command.
-        left: Replicas that did not follow; then another `rollback` restores.
-
-    Returns:
-        Whether something was restored.
+    Never raises a RolloutError: the rollback is done, and the rest is a warning. While some replicas are `left` that do
+    not follow, nothing is restored; returns whether something was.
     """
     room: Displaced | None = None
     try:

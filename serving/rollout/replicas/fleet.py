@@ -30,14 +30,7 @@ Send = Literal["auto", "tensors", "bytes"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """One replica at one moment.
-
-    Attributes:
-        address: host:port, or DISCOVERY.
-        error: Why it did not answer; empty when it did.
-        versions: Its versions by number, with state and error.
-        labels: The version that answers for each label; None when none does.
-    """
+    """One replica at one moment: why it did not answer, or its versions, and the one that answers for each label."""
 
     address: str
     error: str = ""
@@ -62,10 +55,7 @@ class Fleet:
         model: The model's name.
         timeout: Seconds for a call.
         parallel: Replicas that are asked at once.
-        tls: The encryption of the calls.
-
-    Raises:
-        SettingsError: The files of `tls` can't be used.
+        tls: The encryption of the calls; its files are checked here.
     """
 
     def __init__(self, find: Discovery, model: str, *, timeout: float, parallel: int, tls: Tls = Tls()) -> None:
@@ -117,11 +107,7 @@ class Fleet:
         return self._known
 
     def client(self, address: str, target: int | str | None = None, send: Send = "auto") -> Client:
-        """A client for one replica, pinned to a version (int) or a label (str); None for its latest version.
-
-        Raises:
-            ClientClosed: The fleet was closed.
-        """
+        """A client for one replica, pinned to a version (int) or a label (str); None for its latest version."""
         with self._lock:
             if self.closed:
                 raise duoserve.ClientClosed("Expected an open fleet. Received: a call after close()")
@@ -141,17 +127,11 @@ class Fleet:
             client.close()
 
     def each(self, ask: Callable[[str], T], addresses: Iterable[str] | None = None) -> list[T]:
-        """The results of `ask` for every replica, a few at a time, in the order of the addresses.
-
-        `ask` runs on this fleet's threads, so it must not call `each` or `look` itself.
-        """
+        """The results of `ask` for every replica, in their order, a few at a time. `ask` must not call `each` itself."""
         return list(self._pool.map(ask, self.addresses() if addresses is None else addresses))
 
     def look(self, labels: Iterable[str]) -> tuple[ReplicaView, ...]:
-        """Every replica, with the version that answers for each label.
-
-        A failed discovery counts as one more replica that does not answer, as there may be others.
-        """
+        """Every replica now. A failed discovery counts as one more that does not answer, as there may be others."""
         wanted = tuple(labels)
         views = self.each(lambda address: self.view(address, wanted))
         return (*views, *([ReplicaView(DISCOVERY, self._lost)] if self._lost else []))

@@ -15,13 +15,7 @@ _GONE = frozenset(("END", "UNLOADING"))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference.
-
-    Attributes:
-        address: The replica.
-        what: The content of the file, and the replica's answer.
-        versions: The versions concerned; empty if the replica does not answer.
-    """
+    """What the file has, and what a replica answers; the versions concerned, none if it does not answer."""
 
     address: str
     what: str

@@ -21,13 +21,7 @@ Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
 
 
 class Watcher:
-    """Polls the replicas, and records which of them went away.
-
-    Args:
-        fleet: The replicas.
-        settings: Times, labels and the required number of replicas.
-        reporter: Receives the progress.
-    """
+    """Polls the replicas, and records which of them went away."""
 
     def __init__(self, fleet: Fleet, settings: Settings, reporter: Reporter) -> None:
         self._fleet = fleet
@@ -77,13 +71,9 @@ class Watcher:
         ]
 
     def until_arrived(self, step: str, state: State, version: int, before: Sequence[ReplicaView]) -> None:
-        """Waits until no replica differs from the file.
+        """Waits until no replica differs from the file, during a step of the rollout of a version.
 
-        Args:
-            step: Its name.
-            state: The content of the file.
-            version: The version being rolled out.
-            before: The replicas before the edit, so that errors of earlier attempts don't count.
+        Errors that the replicas had `before` the edit are of earlier attempts, and don't count.
 
         Raises:
             Stopped: The version failed to load, a replica is missing or keeps restarting, or it takes too long.
@@ -123,8 +113,7 @@ class Watcher:
     def follow(self, step: str, state: State, seconds: float, judge: Judge) -> list[str]:
         """Watches for some time; returns the findings that ended it early, if any.
 
-        A replica that is away for less than `waits.missing`, or still catches up after a
-        restart, is not a finding.
+        A replica that is away, or catches up after a restart, for less than `waits.missing` is not a finding.
         """
         begin = time.monotonic()
         behind: dict[str, float] = {}

@@ -23,11 +23,7 @@ _FIRST_CONTACT: Final = 5.0
 
 
 class ApiError(RolloutError):
-    """The API refused a call.
-
-    Attributes:
-        status: The HTTP status.
-    """
+    """The API refused a call, with an HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -35,16 +31,12 @@ class ApiError(RolloutError):
 
 
 class ClusterApi:
-    """Calls the API of a cluster.
+    """Calls the API of a cluster: `core` has config maps and pods, `coordination` leases.
 
     Args:
         context: The kubeconfig's context; None takes the current one, or in a pod without a kubeconfig its account.
         patience: Seconds for which a call is repeated while the API is away, or while others change the object's
             metadata. An API that never answered yet gets 5: its address may be wrong.
-
-    Attributes:
-        core: Config maps and pods.
-        coordination: Leases.
 
     Raises:
         SettingsError: The package or a configuration is missing, or the configuration is broken.
@@ -107,7 +99,7 @@ class ClusterApi:
         return found
 
     def patiently(self, attempt: Callable[[], T], seconds: float = float("inf")) -> T:
-        """The result of `attempt`, which is repeated while it raises `Away`, for at most `seconds`."""
+        """As `patience.patiently`, but not for longer than this API's patience."""
         return patiently(attempt, min(seconds, self._patience, float("inf") if self._answered else _FIRST_CONTACT))
 
     def pod_addresses(self, namespace: str, selector: str, port: int) -> tuple[str, ...]:

@@ -27,13 +27,21 @@ _LEASE_SECONDS: Final = 30
 _RELEASE_SECONDS: Final = 5.0
 
 
-class ConfigMapEntry:
+class _Object:
+    kind = "configmap"
+
+    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
+        self._api = api
+        self._where = (name, namespace)
+        self._what = f"{self.kind}/{name} in {namespace}"
+
+
+class ConfigMapEntry(_Object):
     """models.config in a ConfigMap that the pods mount as a folder, and that no kustomization carries."""
 
     def __init__(self, api: ClusterApi, namespace: str, name: str, key: str) -> None:
-        self.name = f"configmap/{name} in {namespace}, {key}"
-        self._api = api
-        self._where = (name, namespace)
+        super().__init__(api, namespace, name)
+        self.name = f"{self._what}, {key}"
         self._key = key
 
     def read(self) -> str:
@@ -67,13 +75,8 @@ class ConfigMapEntry:
         return str(data[self._key])
 
 
-class ConfigMapHistory:
+class ConfigMapHistory(_Object):
     """The audit log beside the config, for every operator to see; the newest 800 kB of it."""
-
-    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
-        self._api = api
-        self._where = (name, namespace)
-        self._what = f"configmap/{name} in {namespace}"
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds an entry, after those that others add meanwhile."""
@@ -91,13 +94,14 @@ class ConfigMapHistory:
         text += line
         while len(text.encode("utf-8")) > _HISTORY_BYTES:
             text = text.partition("\n")[2]
+        name, namespace = self._where
         core, data = self._api.core, {_HISTORY_KEY: text}
         if revision is None:
-            body = {"metadata": {"name": self._where[0]}, "data": data}
-            self._api.ask(self._what, core.create_namespaced_config_map, self._where[1], body)
+            body = {"metadata": {"name": name}, "data": data}
+            self._api.ask(self._what, core.create_namespaced_config_map, namespace, body)
         else:
             body = {"metadata": {"resourceVersion": revision}, "data": data}
-            self._api.ask(self._what, core.patch_namespaced_config_map, *self._where, body)
+            self._api.ask(self._what, core.patch_namespaced_config_map, name, namespace, body)
 
     def _read(self) -> tuple[str, str | None]:
         try:
@@ -109,13 +113,13 @@ class ConfigMapHistory:
         return (found.data or {}).get(_HISTORY_KEY, ""), found.metadata.resource_version
 
 
-class LeaseLock:
+class LeaseLock(_Object):
     """A Lease, renewed while the command runs; free again 30 seconds after a holder died."""
 
+    kind = "lease"
+
     def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
-        self._api = api
-        self._where = (name, namespace)
-        self._what = f"lease/{name} in {namespace}"
+        super().__init__(api, namespace, name)
         self._holder = ""
         self._lost = ""
         self._ended = threading.Event()
@@ -134,10 +138,9 @@ class LeaseLock:
         finally:
             self._ended.set()
             renewing.join()
+            release = {"op": "remove", "path": "/spec/holderIdentity"}
             with contextlib.suppress(RolloutError):
-                self._api.patiently(
-                    lambda: self._put({"op": "remove", "path": "/spec/holderIdentity"}), _RELEASE_SECONDS
-                )
+                self._api.patiently(lambda: self._put(release), _RELEASE_SECONDS)
 
     def check(self) -> None:
         """Renews at once: the renewals are seconds apart, and an edit may follow.

@@ -61,14 +61,7 @@ def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Displaced:
-    """The versions that were unloaded to load another one.
-
-    Attributes:
-        version: The one that was loaded.
-        made_by: The versions that were unloaded for it.
-        stable: The stable version at the time.
-        previous: The version of the label `previous`; None without it.
-    """
+    """The versions that were unloaded for another one, `version`, and the labels at that time."""
 
     version: int
     made_by: tuple[int, ...]

@@ -54,7 +54,7 @@ class Comparison:
         labelled: Number of inputs with a known right answer.
         measure: The measure of quality: accuracy, mean F1 or R².
         old_quality: Quality of the old version on the labelled inputs.
-        new_quality: Quality of the new version.
+        new_quality: The same of the new version.
         squares: Sum over them of the squared difference of quality.
         same: What both versions give if they agree, for messages.
     """

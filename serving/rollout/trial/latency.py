@@ -17,15 +17,7 @@ _WARM = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds of a call, preparation of the input included: median and 99th percentile.
-
-    Attributes:
-        calls: Calls to each version.
-        old_median: Of the version that serves.
-        new_median: Of the new one.
-        old_p99: Of the version that serves.
-        new_p99: Of the new one.
-    """
+    """Milliseconds of a call, preparation of the input included: median and 99th percentile of some calls to each."""
 
     calls: int
     old_median: float
@@ -48,12 +40,7 @@ class Latency:
 
 
 def measure(old: Sequence[Callable[[], object]], new: Sequence[Callable[[], object]], calls: int) -> Latency:
-    """Calls both versions `calls` times, in turn; the first one alternates.
-
-    Args:
-        old: One function for each input, for the serving version.
-        new: The same for the new version.
-    """
+    """Calls both versions `calls` times, in turn; the first one alternates. Each has one function for each input."""
     for _ in range(_WARM):
         old[0]()
         new[0]()

@@ -37,9 +37,8 @@ class ReplicaFigures:
     """The results of one replica.
 
     Attributes:
-        address: host:port.
-        golden: Samples that were sent, as tensors and, if the version accepts them, as bytes.
-        golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
+        golden: Golden samples that were sent, as tensors and, if the version accepts them, as bytes.
+        golden_worst: Largest difference of a probability from a sample's; of a score as a share of the largest.
         latency: None if the golden samples failed already.
         bad_replies: Inputs without a usable answer of the new version: NaN, an error.
     """
@@ -57,12 +56,8 @@ class CheckReport:
 
     Attributes:
         step: "check" before the canary, "bake" under its traffic, "watch" after the promotion.
-        version: The new version.
-        against: The version it was compared with.
-        replicas: The results of each replica.
         comparison: The answers of both versions to the inputs, over all replicas.
         findings: The figures over a limit, one line each. Empty if the version passed.
-        seconds: Time of the check.
     """
 
     step: str
@@ -109,35 +104,16 @@ class _Result:
     pairs: list[Answers] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class LiveCheck:
-    """Compares a version with the one that serves.
+    """Compares a version, `package`, with the one that serves, `against`. The inputs are spread over the replicas."""
 
-    Args:
-        fleet: The replicas.
-        settings: Its limits.
-        package: The new version.
-        against: The version that serves.
-        inputs: Spread over the replicas.
-        allow_contract: Don't check the contract.
-    """
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        settings: Settings,
-        package: Package,
-        against: int,
-        inputs: Sequence[Input],
-        *,
-        allow_contract: bool = False,
-    ) -> None:
-        self._fleet = fleet
-        self._limits = settings.limits
-        self._clients = settings.clients
-        self._package = package
-        self._against = against
-        self._inputs = inputs
-        self._allow_contract = allow_contract
+    fleet: Fleet
+    settings: Settings
+    package: Package
+    against: int
+    inputs: Sequence[Input]
+    allow_contract: bool = False
 
     def run(
         self,
@@ -149,49 +125,40 @@ class LiveCheck:
 
         Args:
             step: Its name, for the report.
-            wait_for: Called with a replica before it is asked, and before it is asked again;
-                returns when the version serves there, or should.
+            wait_for: Called with a replica each time before it is asked; returns when the version should serve there.
             progress: Called with the number of finished replicas, and of all.
         """
         begin = time.monotonic()
         done: dict[str, _Result] = {}
-        while todo := [address for address in self._fleet.addresses() if address not in done]:
+        while todo := [address for address in self.fleet.addresses() if address not in done]:
             total = len(done) + len(todo)
-            shares = {address: self._inputs[place::total] for place, address in enumerate(todo, len(done))}
+            shares = {address: self.inputs[place::total] for place, address in enumerate(todo, len(done))}
 
             def ask(address: str, shares: dict[str, Sequence[Input]] = shares, total: int = total) -> None:
                 done[address] = self._patiently(address, shares[address], wait_for)
                 progress(len(done), total)
 
-            self._fleet.each(ask, todo)
+            self.fleet.each(ask, todo)
         results = [done[address] for address in sorted(done)]
         comparison = compare([pair for result in results for pair in result.pairs])
         findings = [finding for result in results for finding in result.findings] + self._judge(comparison)
         if not results:
             findings.append("expected replicas. Received: none")
-        return CheckReport(
-            step,
-            self._package.version,
-            self._against,
-            tuple(result.figures for result in results),
-            comparison,
-            tuple(findings),
-            time.monotonic() - begin,
-        )
+        figures, seconds = tuple(result.figures for result in results), time.monotonic() - begin
+        return CheckReport(step, self.package.version, self.against, figures, comparison, tuple(findings), seconds)
 
     def golden(self, address: str) -> tuple[ReplicaFigures, list[str]]:
         """The answers of one replica to the golden samples: their figures and findings.
 
         Raises:
-            ServerUnavailable: It does not answer.
-            DeadlineExceeded: It does not answer in time.
+            ServerUnavailable, DeadlineExceeded: It does not answer.
         """
         findings: list[str] = []
         worst = 0.0
-        sends = _SENDS if SERVING_BYTES in self._package.contract.signatures else _SENDS[:1]
+        sends = _SENDS if SERVING_BYTES in self.package.contract.signatures else _SENDS[:1]
         for send in sends:
-            client = self._fleet.client(address, self._package.version, send)
-            for position, sample in enumerate(self._package.samples):
+            client = self.fleet.client(address, self.package.version, send)
+            for position, sample in enumerate(self.package.samples):
                 where = f"{address}: golden sample {position} as {send}"
                 answer = _answer(client, *sample.pair)
                 if isinstance(answer, DuoserveError):
@@ -204,7 +171,7 @@ class LiveCheck:
                         f"{where}: expected {sample.decision!r} within {most:.3g}."
                         f" Received: {answer.decision!r}, {off:.2g} off"
                     )
-        return ReplicaFigures(address, len(sends) * len(self._package.samples), worst), _shown(findings)
+        return ReplicaFigures(address, len(sends) * len(self.package.samples), worst), _shown(findings)
 
     def _patiently(self, address: str, share: Sequence[Input], wait_for: Callable[[str], None]) -> _Result:
         """A replica that restarts meanwhile is checked again; if it restarts each time, that is a finding."""
@@ -213,7 +180,7 @@ class LiveCheck:
             try:
                 return self._ask(address, share)
             except _DOWN as error:
-                self._fleet.forget(address)
+                self.fleet.forget(address)
                 finding = f"expected answers. Received: {type(error).__name__}: {error.message} ({_ATTEMPTS} times)"
             except DuoserveError as error:
                 finding = _received(error)
@@ -228,7 +195,7 @@ class LiveCheck:
         latency, slow = self._latency(address)
         pairs: list[Answers] = []
         bad: list[str] = []
-        old, new = (self._fleet.client(address, version) for version in (self._against, self._package.version))
+        old, new = (self.fleet.client(address, version) for version in (self.against, self.package.version))
         for image, text, true in share:
             before = _answer(old, image, text)
             if isinstance(before, DuoserveError):
@@ -243,18 +210,18 @@ class LiveCheck:
 
     def _contract(self, address: str) -> list[str]:
         """The spec that the live version gives: its digest, and what clients must be able to follow."""
-        versions = (self._package.version, self._against)
+        versions = (self.package.version, self.against)
         try:
-            new, old = (self._fleet.client(address, version).preprocessor().spec for version in versions)
+            new, old = (self.fleet.client(address, version).preprocessor().spec for version in versions)
         except _DOWN:
             raise
         except DuoserveError as error:
             return [f"{address}: expected both versions to describe themselves. Received: {_received(error)}"]
         findings = []
-        if new.digest != self._package.contract.digest:
+        if new.digest != self.package.contract.digest:
             findings.append("expected the contract of the version in the store. Received: another model's")
-        if not self._allow_contract:
-            findings += incompatible(contract_of(old), contract_of(new), self._clients)
+        if not self.allow_contract:
+            findings += incompatible(contract_of(old), contract_of(new), self.settings.clients)
         return [f"{address}: contract: {finding}" for finding in findings]
 
     def _compared(self, answer: Prediction, sample: GoldenSample) -> tuple[float, float, bool]:
@@ -263,37 +230,40 @@ class LiveCheck:
         Differences of scores are shares of the largest score. Computing in bfloat16 may change a decision between
         classes that are nearly equal, so then only the differences count.
         """
-        expected, cost = np.array(sample.values, np.float32), self._package.bfloat16
+        expected, cost = np.array(sample.values, np.float32), self.package.bfloat16
         if answer.values.shape != expected.shape:
-            return float("inf"), self._limits.golden_tolerance, False
-        every = np.array([each.values for each in self._package.samples], np.float32)
+            return float("inf"), self.settings.limits.golden_tolerance, False
+        every = np.array([each.values for each in self.package.samples], np.float32)
         scale = answer.kind.scale(every)
         unit = scale if answer.kind.decided else every.std(axis=0)
-        off, most = np.abs(answer.values - expected) / scale, self._limits.golden_tolerance + cost * unit / scale
-        same = cost > 0 or answer.kind.same(expected, answer.values, self._limits.golden_tolerance)
+        off, most = (
+            np.abs(answer.values - expected) / scale,
+            self.settings.limits.golden_tolerance + cost * unit / scale,
+        )
+        same = cost > 0 or answer.kind.same(expected, answer.values, self.settings.limits.golden_tolerance)
         return float(off.max()), float(most.max()), same and bool((off <= most).all())
 
     def _latency(self, address: str) -> tuple[Latency, list[str]]:
         """A latency over a limit is measured again: a slow version is slow each time, noise is not."""
 
         def calls(version: int) -> list[Callable[[], object]]:
-            client = self._fleet.client(address, version)
+            client = self.fleet.client(address, version)
             return [
                 lambda sample=sample: client.predict(*sample.pair)  # type: ignore[misc]
-                for sample in self._package.samples
+                for sample in self.package.samples
                 if all(sample.pair)  # the other version may need both
             ]
 
-        for _ in range(self._limits.latency_tries):
-            found = measure(calls(self._against), calls(self._package.version), self._limits.latency_calls)
-            findings = found.findings(self._limits)
+        for _ in range(self.settings.limits.latency_tries):
+            found = measure(calls(self.against), calls(self.package.version), self.settings.limits.latency_calls)
+            findings = found.findings(self.settings.limits)
             if not findings:
                 break
         return found, findings
 
     def _judge(self, comparison: Comparison) -> list[str]:
         """Findings only for limits exceeded by more than chance: a few inputs must not reject a good version."""
-        limits = self._limits
+        limits = self.settings.limits
         found = []
         if comparison.labelled:
             # Two versions of equal accuracy may well disagree on inputs where both are often wrong.
