@@ -101,7 +101,7 @@ class Load:
     def __post_init__(self) -> None:
         _positive("target_ms", self.target_ms)
         _positive("rate", self.rate)
-        if not 0 <= self.quiet_rate <= (math.inf if self.rate is None else self.rate):
+        if not 0 <= self.quiet_rate <= (self.rate or math.inf):
             raise PlanError(f"Expected quiet_rate between 0 and rate, {self.rate}. Received: {self.quiet_rate:g}")
         if not 0.1 <= self.utilization <= 0.9:
             raise PlanError(f"Expected utilization between 0.1 and 0.9. Received: {self.utilization:g}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from duoserve.console import put
 from serving.rollout.errors import RolloutError
-from serving.rollout.interrupts import Terminated, sigterm_interrupts
 from serving.rollout.reporter import ConsoleReporter
 from serving.rollout.rollout import Rollout
 from serving.rollout.settings import read_settings
@@ -92,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = options.settings or (_DEFAULT if _DEFAULT.exists() else None)
         settings = read_settings(path, _overrides(options))
         with (
-            sigterm_interrupts(),
+            _sigterm_interrupts(),
             Rollout(
                 settings,
                 reporter=ConsoleReporter(),
@@ -111,11 +113,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             end = "\nthe version was rolled back" if error.undone else f"\nNOT rolled back: {error.advice}"
         put(sys.stderr, f"error: {error}{end}\n")
         return error.exit_code
-    except KeyboardInterrupt as signal:
+    except KeyboardInterrupt as received:
         if options.json:
             _print_json({"error": "Interrupted", "message": _INTERRUPTED, "findings": []})
         put(sys.stderr, f"\n{_INTERRUPTED}\n")
-        return 143 if isinstance(signal, Terminated) else 130
+        return 143 if isinstance(received, _Terminated) else 130
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM was received, as when a Job's pod is evicted."""
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does; a second one is ignored. Has an effect in the main thread only."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _parser() -> argparse.ArgumentParser:

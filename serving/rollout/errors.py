@@ -31,7 +31,8 @@ class RolloutError(Exception):
     @property
     def facts(self) -> dict[str, Any]:
         """What `--json` and the history have beside message and findings."""
-        return {} if self.undone is None else {"undone": self.undone}
+        values = {name: getattr(self, name, None) for name in ("reason", "step", "undone")}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Away(RolloutError):
@@ -59,10 +60,6 @@ class Stopped(RolloutError):
         self.step = step
         self.undone = False
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {"step": self.step, "undone": self.undone}
-
 
 class Refused(RolloutError):
     """The command is not possible, or is dangerous, in the present state. Nothing was changed.
@@ -77,10 +74,6 @@ class Refused(RolloutError):
     def __init__(self, reason: str, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__(f"refused ({reason}): {message}", findings)
         self.reason = reason
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {"reason": self.reason, **super().facts}
 
 
 class OutOfSync(RolloutError):

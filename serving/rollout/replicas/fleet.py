@@ -127,7 +127,7 @@ class Fleet:
             client.close()
 
     def each(self, ask: Callable[[str], T], addresses: Iterable[str] | None = None) -> list[T]:
-        """The results of `ask` for every replica, in their order, a few at a time. `ask` must not call `each` itself."""
+        """The results of `ask` for every replica, in order, a few at a time. `ask` must not call `each` itself."""
         return list(self._pool.map(ask, self.addresses() if addresses is None else addresses))
 
     def look(self, labels: Iterable[str]) -> tuple[ReplicaView, ...]:
