@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +113,8 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def _calculate(options: argparse.Namespace, load: Load) -> int:
-    measured = Measured(
-        options.latency_ms, options.cpus, _model_mb(options), options.curve, options.row_mb, options.throughput
-    )
-    return _print(options, plan(measured, load))
+    numbers = (options.latency_ms, options.cpus, _model_mb(options), options.curve, options.row_mb, options.throughput)
+    return _print(options, lambda: plan(Measured(*numbers), load))
 
 
 def _measure(options: argparse.Namespace, load: Load) -> int:
@@ -127,17 +125,10 @@ def _measure(options: argparse.Namespace, load: Load) -> int:
     tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert else None
     with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
         found = measure(client, options.seconds or 40.0, _progress)
-    text, facts = measurement_text(found), {"measured": dataclasses.asdict(found)}
-    try:
-        measured = Measured(
-            found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb,
-            found.full.throughput, 1000 / found.empty_calls,
-        )  # fmt: skip
-        made = plan(measured, load)
-    except PlanError:
-        say(json.dumps(facts, indent=2) if options.json else text)
-        raise
-    return _print(options, made, text, facts)
+    numbers = (found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb)
+    rates = (found.full.throughput, 1000 / found.empty_calls)
+    facts = {"measured": dataclasses.asdict(found)}
+    return _print(options, lambda: plan(Measured(*numbers, *rates), load), measurement_text(found), facts)
 
 
 def _tune(options: argparse.Namespace, load: Load) -> int:
@@ -149,29 +140,38 @@ def _tune(options: argparse.Namespace, load: Load) -> int:
     found = tuning.tune(options.store, options.model, tried, options.seconds or 120.0, _progress)
     chosen = tuning.best(found, load.target_ms)
     tuning.draw(found, load.target_ms, options.out)
-    facts: dict[str, Any] = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
-    text = f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {options.out}"
-    if chosen is None:
-        say(json.dumps(facts, indent=2) if options.json else text)
-        raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
-    level = chosen.within(load.target_ms)
-    assert level is not None
-    measured = Measured(chosen.levels[0].p50, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)
-    setting = chosen.setting
-    made = plan(measured, load)
-    threads = {"tensorflow_intra_op_parallelism": setting.intra, "tensorflow_inter_op_parallelism": setting.inter}
-    made = dataclasses.replace(made, flags={**made.flags, **threads}, batching=setting.batching)
-    return _print(options, made, text, facts)
+
+    def planned() -> CapacityPlan:
+        level = chosen.within(load.target_ms) if chosen else None
+        if chosen is None or level is None:
+            raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
+        alone = chosen.levels[0].p50
+        made = plan(Measured(alone, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput), load)
+        intra, inter = chosen.setting.intra, chosen.setting.inter
+        threads = {"tensorflow_intra_op_parallelism": intra, "tensorflow_inter_op_parallelism": inter}
+        return dataclasses.replace(made, flags={**made.flags, **threads}, batching=chosen.setting.batching)
+
+    facts = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
+    return _print(options, planned, f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {options.out}", facts)
 
 
-def _print(options: argparse.Namespace, made: CapacityPlan, text: str = "", facts: dict[str, Any] | None = None) -> int:
+def _print(
+    options: argparse.Namespace, planned: Callable[[], CapacityPlan], text: str = "", facts: Mapping[str, Any] = {}
+) -> int:
+    """Prints measurements and a plan; the measurements also if no plan fits them."""
     from serving.capacity.patches import batching_config, write_patches
     from serving.capacity.report import plan_text
 
+    try:
+        made = planned()
+    except PlanError:
+        if text:
+            say(json.dumps(facts, indent=2) if options.json else text)
+        raise
     written = write_patches(made, options.cpus, options.patches) if options.patches else []
     if options.json:
         config = batching_config(made.batching) if made.batching else None
-        record = {**dataclasses.asdict(made), "cpus": options.cpus, "batching_config": config, **(facts or {})}
+        record = {**dataclasses.asdict(made), "cpus": options.cpus, "batching_config": config, **facts}
         say(json.dumps(record, indent=2))
         return 0
     parts = [text, plan_text(made, options.cpus), "\n".join(f"written: {path}" for path in written)]

@@ -23,6 +23,7 @@ __all__ = ["main"]
 
 _DEFAULT = Path("rollout.toml")
 _OUT_OF_SYNC = 6
+_OVERRIDING = ("model", "config", "replicas", "store", "context")
 _INTERRUPTED = (
     "interrupted; nothing is rolled back: `status` shows the state, the same command continues, `rollback` undoes"
 )
@@ -92,16 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         path = options.settings or (_DEFAULT if _DEFAULT.exists() else None)
-        settings = read_settings(path, _overrides(options))
-        with (
-            _sigterm_interrupts(),
-            Rollout(
-                settings,
-                reporter=ConsoleReporter(),
-                allow_contract=getattr(options, "allow_contract_change", False),
-                dry_run=getattr(options, "dry_run", False),
-            ) as rollout,
-        ):
+        settings = read_settings(path, {name: getattr(options, name) for name in _OVERRIDING})
+        how = {"allow_contract": options.allow_contract_change, "dry_run": options.dry_run}
+        with _sigterm_interrupts(), Rollout(settings, reporter=ConsoleReporter(), **how) as rollout:
             return _run(rollout, options)
     except RolloutError as error:
         if options.json:
@@ -149,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(allow_contract_change=False, dry_run=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     for name, summary, version, switches in _COMMANDS:
         command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
@@ -159,24 +154,14 @@ def _parser() -> argparse.ArgumentParser:
         add("--model", help="the model's name")
         add("--config", metavar="PLACE", help="path of models.config, or configmap:NAMESPACE/NAME[/KEY]")
         sources = "HOST:PORT, dns:NAME:PORT or pods:NAMESPACE/SELECTOR:PORT; may be repeated"
-        add("--replica", action="append", metavar="WHERE", help=sources)
-        add("--store", metavar="FOLDER", help="root of the model store")
+        add("--replica", action="append", dest="replicas", metavar="WHERE", help=sources)
+        add("--store", type=lambda path: Path(path).absolute(), metavar="FOLDER", help="root of the model store")
         add("--context", metavar="NAME", help="kubeconfig context")
         as_json = "print the outcome as one JSON object; progress is on stderr"
         command.add_argument("--json", action="store_true", help=as_json)
         for switch in switches:
             command.add_argument(switch, **_OPTIONS[switch])
     return parser
-
-
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "model": options.model,
-        "config": options.config,
-        "replicas": options.replica,
-        "store": None if options.store is None else Path(options.store).absolute(),
-        "context": options.context,
-    }
 
 
 def _run(rollout: Rollout, options: argparse.Namespace) -> int:

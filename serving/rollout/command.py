@@ -8,7 +8,6 @@ from typing import Any
 
 from serving.rollout.edits import Edit, State, difference, read_state
 from serving.rollout.errors import RolloutError
-from serving.rollout.package import Package, open_package
 from serving.rollout.replicas.fleet import Fleet
 from serving.rollout.replicas.watcher import Watcher
 from serving.rollout.reporter import Reporter
@@ -117,11 +116,6 @@ class Command:
     def edited(self) -> bool:
         """Whether an edit of the real file was tried."""
         return bool(self._edits) and not self.dry_run
-
-    def package(self, version: int) -> Package:
-        """The version's folder, checked as by `open_package`."""
-        self.reporter.report("store", f"checking every file of version {version}")
-        return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
 
     def against(self, version: int) -> int | None:
         """The version to compare with: the stable one, or the previous one if it is stable itself."""

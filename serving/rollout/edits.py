@@ -122,10 +122,8 @@ class State:
         """Sends production traffic to a version, and keeps the earlier one as `previous`."""
         if self.stable == version:
             return None
-        labels: dict[str, int | None] = {self.names.stable: version}
-        if self.stable is not None:
-            labels[self.names.previous] = self.stable
-        return Edit("stable", None, labels)
+        kept = {} if self.stable is None else {self.names.previous: self.stable}
+        return Edit("stable", None, {self.names.stable: version, **kept})
 
     def withdraw(self, version: int) -> Edit | None:
         """Rolls a version back in one edit: its labels return to their earlier versions, and it is unnamed.

@@ -11,11 +11,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from serving.rollout import preconditions, steps
+from serving.rollout import steps
 from serving.rollout.command import Command, Outcome
 from serving.rollout.edits import Edit, State, read_state
 from serving.rollout.errors import Refused, RolloutError, Stopped
-from serving.rollout.package import Package
+from serving.rollout.package import Package, open_package
 from serving.rollout.replicas.discovery import discovery
 from serving.rollout.replicas.fleet import Fleet, ReplicaView
 from serving.rollout.replicas.sync import Difference, differences
@@ -119,7 +119,7 @@ class Rollout:
             if _settled(command, version):
                 return self._confirmed(command, version)
             package = _package(command, version)
-            preconditions.refuse_unavailable(command, version)
+            steps.refuse_unavailable(command, version)
             return self._to_stable(command, package)
 
     def run(self, version: int) -> Outcome:
@@ -169,9 +169,9 @@ class Rollout:
 
     def _to_canary(self, command: Command, package: Package) -> None:
         version = package.version
-        preconditions.refuse_beside_another(command, version)
-        preconditions.refuse_out_of_sync(command, version)
-        preconditions.refuse_incompatible(command, package)
+        steps.refuse_beside_another(command, version)
+        steps.refuse_out_of_sync(command, version)
+        steps.refuse_incompatible(command, package)
         with steps.undoing(command, version):
             steps.load(command, package)
             run_check(command, "check", package)
@@ -181,7 +181,7 @@ class Rollout:
         version = package.version
         with steps.undoing(command, version):
             if command.state().stable != version:
-                preconditions.refuse_without_canary(command, version)
+                steps.refuse_without_canary(command, version)
                 steps.watch(command, "bake", version, self._settings.waits.bake)
                 run_check(command, "bake", package)
                 steps.move_stable(command, version)
@@ -215,9 +215,11 @@ class Rollout:
 
 
 def _package(command: Command, version: int) -> Package:
-    """The version, after everything that its trial needs was checked."""
+    """The version's folder, checked, after everything else that its trial needs was checked."""
     prepare(command)
-    return command.package(version)
+    command.reporter.report("store", f"checking every file of version {version}")
+    settings = command.settings
+    return open_package(settings.store, settings.model, version, settings.signatures)
 
 
 def _settled(command: Command, version: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from serving.rollout.edits import State
@@ -29,7 +30,7 @@ class Watcher:
         self._least = settings.min_replicas
         self._reporter = reporter
         self._missing: dict[str, tuple[float, str]] = {}  # since when, and the error
-        self._losses: dict[str, int] = {}
+        self._losses = Counter[str]()
 
     @property
     def least(self) -> int:
@@ -42,15 +43,12 @@ class Watcher:
         if self._least is None and views and all(view.address != DISCOVERY for view in views):
             self._least = len(views)
         now = time.monotonic()
-        for view in views:
-            if view.up:
-                self._missing.pop(view.address, None)
-            else:
-                if view.address not in self._missing:
-                    self._losses[view.address] = self._losses.get(view.address, 0) + 1
-                self._missing[view.address] = (self._missing.get(view.address, (now,))[0], view.error)
-        for address in self._missing.keys() - {view.address for view in views}:
-            del self._missing[address]  # gone: the number of replicas counts
+        # Of those that are gone, the number of replicas counts.
+        missing = {view.address: view.error for view in views if not view.up}
+        self._losses.update(missing.keys() - self._missing.keys())
+        self._missing = {
+            address: (self._missing.get(address, (now, ""))[0], error) for address, error in missing.items()
+        }
         return views
 
     def short(self, views: Sequence[ReplicaView]) -> list[str]:
