@@ -120,7 +120,6 @@ def _calculate(options: argparse.Namespace, load: Load) -> int:
 def _measure(options: argparse.Namespace, load: Load) -> int:
     from duoserve import TLS, Client
     from serving.capacity.measuring import measure
-    from serving.capacity.report import measurement_text
 
     tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert else None
     with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
@@ -128,13 +127,12 @@ def _measure(options: argparse.Namespace, load: Load) -> int:
     numbers = (found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb)
     rates = (found.full.throughput, 1000 / found.empty_calls)
     facts = {"measured": dataclasses.asdict(found)}
-    return _print(options, lambda: plan(Measured(*numbers, *rates), load), measurement_text(found), facts)
+    return _print(options, lambda: plan(Measured(*numbers, *rates), load), str(found), facts)
 
 
 def _tune(options: argparse.Namespace, load: Load) -> int:
     from serving.capacity import tuning
     from serving.capacity.measuring import SIZES
-    from serving.capacity.report import tuned_text
 
     tried = tuning.settings(options.cpus, SIZES)
     found = tuning.tune(options.store, options.model, tried, options.seconds or 120.0, _progress)
@@ -152,7 +150,7 @@ def _tune(options: argparse.Namespace, load: Load) -> int:
         return dataclasses.replace(made, flags={**made.flags, **threads}, batching=chosen.setting.batching)
 
     facts = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
-    return _print(options, planned, f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {options.out}", facts)
+    return _print(options, planned, f"{tuning.text(found, load.target_ms)}\n\nplot: {options.out}", facts)
 
 
 def _print(
@@ -160,7 +158,6 @@ def _print(
 ) -> int:
     """Prints measurements and a plan; the measurements also if no plan fits them."""
     from serving.capacity.patches import batching_config, write_patches
-    from serving.capacity.report import plan_text
 
     try:
         made = planned()
@@ -174,7 +171,7 @@ def _print(
         record = {**dataclasses.asdict(made), "cpus": options.cpus, "batching_config": config, **facts}
         say(json.dumps(record, indent=2))
         return 0
-    parts = [text, plan_text(made, options.cpus), "\n".join(f"written: {path}" for path in written)]
+    parts = [text, made.text(options.cpus), "\n".join(f"written: {path}" for path in written)]
     say("\n\n".join(part for part in parts if part))
     return 0
 

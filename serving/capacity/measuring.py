@@ -20,6 +20,7 @@ CALLERS: Final = (1, 2, 4, 8, 16, 32, 64)
 SIZES: Final = (1, 2, 4, 8, 16, 32)
 """The batch sizes that an export warms up."""
 
+_BUSY = 0.8
 _GROWTH = 1.05  # if more callers bring less than this, the CPUs are full
 _TEXT = "a photo of a small red heart and three grinning faces over the green sea " * 64
 
@@ -72,6 +73,22 @@ class Measurement:
         """The smallest number of callers with nearly the highest throughput."""
         most = max(level.throughput for level in self.levels)
         return next(level for level in self.levels if level.throughput * _GROWTH >= most)
+
+    def __str__(self) -> str:
+        """A table of the callers, and one of the rows."""
+        lines = [f"version {self.version}, measured for {self.seconds:.0f} s", ""]
+        lines.append("callers   calls/s   p50 ms    p99 ms   failed")
+        lines += [
+            f"{level.callers:>7}   {level.throughput:>7.0f}  {level.p50:>7.1f}   {level.p99:>7.1f}   {level.errors:>6}"
+            for level in self.levels
+        ]
+        lines += ["", "rows in a request   ms       rows/s"]
+        lines += [f"{rows:>15}   {time:>7.1f}  {1000 * rows / time:>6.0f}" for rows, time in self.curve.items()]
+        lines += ["", f"calls that run no graph: {self.empty_calls:.0f}/s"]
+        if self.client_busy > _BUSY:
+            used = f"{self.client_busy:.0%} of a core"
+            lines.append(f"This program used {used}: the server may do more. Use a faster machine")
+        return "\n".join(lines)
 
 
 class Rows:

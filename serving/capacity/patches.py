@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.capacity.plan import CapacityPlan
+from serving.capacity.plan import Batching, CapacityPlan, batching_lines
 
-__all__ = ["batching_config", "batching_lines", "write_patches"]
+__all__ = ["batching_config", "write_patches"]
 
 _DEPLOYMENT = Path(__file__).parents[2] / "k8s/base/server/deployment.yaml"
 _CONTAINER = "/spec/template/spec/containers/0"
 
 
-def batching_config(batching: Mapping[str, int | list[int]]) -> str:
+def batching_config(batching: Batching) -> str:
     """The text of a batching.config."""
     lines = ["# Made by `python -m serving.capacity`.", *batching_lines(batching), "pad_variable_length_inputs: false"]
     return "\n".join([*lines, ""])
-
-
-def batching_lines(batching: Mapping[str, int | list[int]]) -> list[str]:
-    """The entries of a batching.config."""
-    lines: list[str] = []
-    for name, value in batching.items():
-        lines += [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
-    return lines
 
 
 def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:

@@ -7,7 +7,10 @@ import itertools
 import math
 from collections.abc import Mapping
 
-__all__ = ["CapacityPlan", "Load", "Measured", "PlanError", "plan"]
+__all__ = ["Batching", "CapacityPlan", "Load", "Measured", "PlanError", "batching_lines", "plan"]
+
+Batching = dict[str, int | list[int]]
+"""The entries of a batching.config."""
 
 SERVER_MB = 350
 """Memory of the server without a model: binary, gRPC, threads."""
@@ -136,8 +139,34 @@ class CapacityPlan:
     expected_ms: float
     memory_mb: int | None
     flags: dict[str, int]
-    batching: dict[str, int | list[int]]
+    batching: Batching
     notes: tuple[str, ...]
+
+    def text(self, cpus: int) -> str:
+        """The plan for replicas with some CPUs, for people."""
+        memory = "unknown (--store or --model-mb)" if self.memory_mb is None else f"{self.memory_mb}Mi"
+        lines = [
+            f"load                   {self.rate:g} calls/s",
+            f"replicas at the peak   {self.replicas}  ({self.per_replica:g} calls/s each)",
+            f"busy without the spare {self.busy:.0%}",
+            f"autoscaler             minReplicas {self.minimum}, maxReplicas {self.maximum}",
+            f"a replica              cpu {cpus}, memory {memory} (requests = limits)",
+            f"mean time at the peak  {self.expected_ms:g} ms",
+            "flags                  " + " ".join(f"--{name}={value}" for name, value in self.flags.items()),
+        ]
+        for number, entry in enumerate(batching_lines(self.batching)):
+            lines.append(f"{'' if number else 'batching.config':<23}{entry}")
+        if not self.batching:
+            lines.append("batching               off")
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)])
+
+
+def batching_lines(batching: Batching) -> list[str]:
+    """The entries of a batching.config."""
+    lines: list[str] = []
+    for name, value in batching.items():
+        lines += [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
+    return lines
 
 
 def plan(measured: Measured, load: Load) -> CapacityPlan:
@@ -214,7 +243,7 @@ def _flags(measured: Measured, rate: float, expected_ms: float) -> dict[str, int
     }
 
 
-def _batching(measured: Measured, load: Load, size: int, timeout: int) -> dict[str, int | list[int]]:
+def _batching(measured: Measured, load: Load, size: int, timeout: int) -> Batching:
     run = measured.curve[size]
     return {
         "max_batch_size": size,

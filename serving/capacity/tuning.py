@@ -12,12 +12,12 @@ from pathlib import Path
 from duoserve import Client
 from serving.capacity.measuring import Level, Progress, Rows, load, saturation
 from serving.capacity.patches import batching_config
+from serving.capacity.plan import Batching
 from serving.local.testing import LocalServer
 
-__all__ = ["Setting", "Tuned", "best", "draw", "settings", "tune"]
+__all__ = ["Setting", "Tuned", "best", "draw", "settings", "text", "tune"]
 
 _MOST_CALLERS = 32
-Batching = dict[str, int | list[int]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +115,19 @@ def best(found: Sequence[Tuned], target_ms: float) -> Tuned | None:
     """The setting with the highest throughput whose p99 is within the target; None when no setting has one."""
     levels = [(level.throughput, number) for number, tuned in enumerate(found) if (level := tuned.within(target_ms))]
     return found[max(levels)[1]] if levels else None
+
+
+def text(found: Sequence[Tuned], target_ms: float) -> str:
+    """Every setting with its best level within the target, the best setting first."""
+    lines = [f"calls/s   p99 ms   callers   setting (p99 within {target_ms:g} ms)"]
+    levels = [(tuned.within(target_ms), tuned) for tuned in found]
+    winner = best(found, target_ms)
+    for level, tuned in sorted(levels, key=lambda pair: -(pair[0].throughput if pair[0] else 0.0)):
+        figures = (
+            f"{level.throughput:>7.0f}  {level.p99:>7.1f}  {level.callers:>8}" if level else f"{'over the target':>26}"
+        )
+        lines.append(f"{figures}   {tuned.setting.name}{'  <- best' if tuned is winner else ''}")
+    return "\n".join(lines)
 
 
 def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
