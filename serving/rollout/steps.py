@@ -16,7 +16,7 @@ from serving.rollout.command import Command
 from serving.rollout.edits import Edit
 from serving.rollout.errors import Busy, OutOfSync, Refused, RolloutError, Stopped
 from serving.rollout.package import Package, contract_of, incompatible
-from serving.rollout.replicas.sync import differences, ended, shown
+from serving.rollout.replicas.sync import differences, shown
 from serving.rollout.storage.entries import Displaced, displaced, was_retired
 from serving.rollout.trial.rehearsal import rehearse
 
@@ -190,7 +190,7 @@ def watch(command: Command, step: str, version: int, seconds: float) -> None:
     """
     if command.dry_run or seconds <= 0:
         return
-    findings = command.watcher.follow(step, command.state(), seconds, lambda views: ended(views, version))
+    findings = command.watcher.follow(step, command.state(), version, seconds)
     if findings:
         raise Stopped(step, f"{step}: version {version} failed under traffic:", findings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from serving.rollout.edits import State
 from serving.rollout.errors import RolloutError, Stopped
@@ -16,9 +16,6 @@ from serving.rollout.settings import Settings
 __all__ = ["Watcher"]
 
 _RESTARTS = 3  # more restarts of a replica in one command are not chance
-
-Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
-"""More findings about the replicas."""
 
 
 class Watcher:
@@ -108,8 +105,8 @@ class Watcher:
                 return
             time.sleep(self._waits.poll)
 
-    def follow(self, step: str, state: State, seconds: float, judge: Judge) -> list[str]:
-        """Watches for some time; returns the findings that ended it early, if any.
+    def follow(self, step: str, state: State, version: int, seconds: float) -> list[str]:
+        """Watches a version for some seconds; returns the findings that ended it early, if any.
 
         A replica that is away, or catches up after a restart, for less than `waits.missing` is not a finding.
         """
@@ -120,9 +117,8 @@ class Watcher:
             now = time.monotonic()
             lines = {*map(str, differences(state, views)), *self.short(views)}
             behind = {line: behind.get(line, now) for line in lines}
-            findings = self.trouble(views)
+            findings = self.trouble(views) + ended(views, version)
             findings += [line for line, since in behind.items() if now - since > self._waits.missing]
-            findings += judge(views)
             if findings:
                 return findings
             passed = now - begin
