@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import itertools
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -104,15 +105,14 @@ class Rows:
         shape = (spec.image_height, spec.image_width, 3)
         self._image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         self._tokens = preprocessor.tokens(_TEXT)
+        self._outputs = [spec.answer.output]
         self._client = client
 
     def ask(self, rows: int = 1) -> int:
         """Sends one request; returns the version that answered."""
-        inputs: dict[str, Any] = {
-            "image": np.broadcast_to(self._image, (rows, *self._image.shape)),
-            "tokens": np.broadcast_to(self._tokens, (rows, *self._tokens.shape)),
-        }
-        return self._client.run(SERVING_DEFAULT, inputs, outputs=["probabilities"]).version
+        row: dict[str, Any] = {"image": self._image, "tokens": self._tokens}
+        inputs = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in row.items()}
+        return self._client.run(SERVING_DEFAULT, inputs, outputs=self._outputs).version
 
 
 def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
@@ -137,12 +137,9 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
             if time.perf_counter() > end:
                 return
 
-    threads = [threading.Thread(target=call) for _ in range(callers)]
     begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        list(pool.map(lambda _: call(), range(callers)))
     passed = time.perf_counter() - begin
     if not times:
         raise errors[0]
@@ -211,8 +208,6 @@ def _curve(rows: Rows, end: float, report: Callable[[str], None]) -> dict[int, f
                     del times[larger]
                 break
             times[size].append((time.perf_counter() - begin) * 1000)
-    curve: dict[int, float] = {}
-    for size, found in times.items():
-        # A larger batch takes no less time; where it seems to, other load is the cause.
-        curve[size] = max([round(statistics.median(found), 3), *curve.values()])
-    return curve
+    # A larger batch takes no less time; where it seems to, other load is the cause.
+    medians = (round(statistics.median(found), 3) for found in times.values())
+    return dict(zip(times, itertools.accumulate(medians, max), strict=True))

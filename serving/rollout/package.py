@@ -28,8 +28,7 @@ class Contract:
 
     Attributes:
         signatures: Tensors by signature and then by "input NAME" or "output NAME", each as dtype and shape.
-        labels: The classes, in their order.
-        digest: Digest of the whole preprocessing, tokenizer included.
+        digest: Of the whole preprocessing, tokenizer included.
         optional: The inputs that a caller may leave out.
         answer: The kind of answer, from `duoserve.contract.Answer.record`.
     """
@@ -69,11 +68,9 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
         there = sorted((entry.name for entry in path.parent.glob("*") if entry.name.isdecimal()), key=int)
         received = ", ".join(there) or "no versions"
         raise Refused("unknown-version", f"expected version {version} in {path.parent}. Received: {received}")
-    missing = [name for name in _NEEDED if not (path / name).is_file()]
-    if missing:
+    if missing := [name for name in _NEEDED if not (path / name).is_file()]:
         raise Refused("missing-files", f"expected every file of an export in {path}. Missing:", missing)
-    findings = verify_manifest(path)
-    if findings:
+    if findings := verify_manifest(path):
         raise Refused("manifest", f"expected {path} to be unchanged since its export. Received:", findings)
     _check_signature(path, policy)
     try:
@@ -84,9 +81,8 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
         samples = load_samples((path / GOLDEN_PATH).read_bytes())
         return Package(version, path, samples, _contract(card), _cost_of_bfloat16(card))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(
-            "card", f"expected {path} to have a card and samples of this release's format. Received: {error!r}"
-        ) from error
+        what = f"expected {path} to have a card and samples of this release's format. Received: {error!r}"
+        raise Refused("card", what) from error
 
 
 def contract_of(spec: PreprocessingSpec) -> Contract:
@@ -118,11 +114,9 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
     old_kind, new_kind = old.answer["kind"], new.answer["kind"]
     if not set(_gives(old)) <= set(_gives(new)):
         findings.append(f"answer: expected {old_kind} to stay. Received: {new_kind}")
-    lost = [label for label in old.labels if label not in new.labels]
-    if lost:
+    if lost := [label for label in old.labels if label not in new.labels]:
         findings.append(f"classes: expected {', '.join(lost)} to stay. Received: none")
-    needed = [name for name in old.optional if name not in new.optional]
-    if needed:
+    if needed := [name for name in old.optional if name not in new.optional]:
         findings.append(f"inputs: expected {' and '.join(needed)} to stay optional. Received: needed always")
     if clients == "fixed":
         if old.labels != new.labels and not lost:

@@ -80,11 +80,8 @@ def refuse_incompatible(command: Command, package: Package) -> None:
             continue  # ask another replica
         findings = incompatible(contract_of(old), package.contract, command.settings.clients)
         if findings:
-            raise Refused(
-                "contract",
-                f"expected version {package.version} to fit the clients of version {stable}. Received:",
-                findings,
-            )
+            what = f"expected version {package.version} to fit the clients of version {stable}. Received:"
+            raise Refused("contract", what, findings)
         return
 
 
@@ -122,8 +119,7 @@ def adopt(command: Command) -> None:
     """Names the versions that serve everywhere now, and labels the newest stable."""
     state = command.state()
     views = command.watcher.look(state)
-    silent = [f"{view.address}: {view.error}" for view in views if not view.up]
-    if silent:
+    if silent := [f"{view.address}: {view.error}" for view in views if not view.up]:
         raise Refused("replicas", "expected every replica to answer. Received:", silent)
     sets = [{version for version in view.versions if view.available(version)} for view in views]
     edit = state.adopt(tuple(sorted(set.intersection(*sets))) if sets else ())
@@ -190,8 +186,7 @@ def watch(command: Command, step: str, version: int, seconds: float) -> None:
     """
     if command.dry_run or seconds <= 0:
         return
-    findings = command.watcher.follow(step, command.state(), version, seconds)
-    if findings:
+    if findings := command.watcher.follow(step, command.state(), version, seconds):
         raise Stopped(step, f"{step}: version {version} failed under traffic:", findings)
 
 

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from duoserve import Client
 from duoserve.artifact.checksums import write_manifest
 from duoserve.artifact.samples import GoldenSample
 from duoserve.contract import ONE_CLASS, Answer, Scores
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.publish.savedmodel import Published
+from serving.capacity.measuring import Rows
 from serving.local.testing import LocalServer
 from serving.rollout.errors import Refused
 from serving.rollout.package import Package, contract_of, incompatible, open_package
@@ -47,6 +49,14 @@ def test_a_version_is_as_good_as_itself(
         assert report.findings == () and report.comparison.inputs == report.comparison.labelled == 9
         assert (report.comparison.agreement, report.comparison.drift) == (1.0, 0.0)
         assert measure in report.summary() and report.replicas[0].golden_worst < 1e-4
+
+
+def test_the_capacity_of_a_server_is_measured_for_any_answer(
+    server: LocalServer, published: dict[str, Published]
+) -> None:
+    for kind in published:
+        with Client(server.address, model=kind) as client:
+            assert Rows(client).ask(2) == 1
 
 
 class Prices(Version):

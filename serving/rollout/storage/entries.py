@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import json
@@ -23,13 +24,9 @@ def parse(text: str) -> list[dict[str, Any]]:
     """The entries in the text of a history."""
     found = []
     for text_line in text.split("\n"):
-        try:
-            record = json.loads(text_line)
-        except ValueError:  # cut by a power failure
-            continue
-        if isinstance(record, dict):
-            found.append(record)
-    return found
+        with contextlib.suppress(ValueError):  # cut by a power failure
+            found.append(json.loads(text_line))
+    return [record for record in found if isinstance(record, dict)]
 
 
 def entry(event: str, command: str, model: str, **facts: Any) -> dict[str, Any]:
