@@ -85,6 +85,12 @@ def test_an_exporter_newer_than_the_server_is_refused(published: Published) -> N
     assert not findings(published.path, server_version=minor), "a patch release brings no operations"
 
 
+def test_an_export_for_an_older_server_is_refused_at_once(export: Callable[..., Published], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"Expected a TensorFlow no newer than the server's 2\.19\. Received: 2\."):
+        export(server_version="2.19")
+    assert not list(tmp_path.rglob("saved_model.pb"))
+
+
 def test_a_model_that_only_python_can_load_is_refused(
     model: keras.Model, spec: PreprocessingSpec, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -97,6 +98,12 @@ def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_p
     assert len(found) == 2 * len(site.replicas)  # by tensors and by bytes, on every replica
 
 
+def of_a_newer_tensorflow(folder: Path) -> None:
+    card = folder / "assets.extra" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"tensorflow": "2.99.0"}))
+    write_manifest(folder)
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -104,8 +111,9 @@ def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_p
         (lambda folder: (folder / "assets.extra/golden.json").unlink(), "missing-files"),
         (lambda folder: (folder / "saved_model.pb").open("ab").write(b"\0"), "manifest"),
         (lambda folder: folder.rename(folder.with_name("3")), "card"),
+        (of_a_newer_tensorflow, "newer"),
     ],
-    ids=["half copied", "no samples", "tampered", "renamed"],
+    ids=["half copied", "no samples", "tampered", "renamed", "exported for newer servers"],
 )
 def test_a_changed_folder_is_refused(site: Site, tmp_path: Path, harm: Callable[[Path], object], reason: str) -> None:
     folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
