@@ -13,11 +13,11 @@ from pathlib import Path
 
 from demo.calls import predict_held_out
 from demo.pairs import Pair, held_out
-from demo.steps import ROOT, command, free_port_near, run, show, title, wait_for_interrupt
+from demo.steps import BUILD, ROOT, command, free_port_near, run, show, title, wait_for_interrupt
 from duoserve import Client
 from serving.local.testing import LocalServer
 
-HOME = Path("build/speech")
+HOME = BUILD / "speech"
 DATA, RUN, STORE = HOME / "data", HOME / "run", HOME / "models"
 NAME = "spoken"
 

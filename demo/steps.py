@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 __all__ = [
+    "BUILD",
     "DATA",
     "NAME",
     "ROOT",
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = Path("build/demo")
+BUILD = Path("build", Path(sys.prefix).name.partition(".venv-")[2])  # .venv-2.21: build/2.21
+HOME = BUILD / "demo"
 DATA, RUNS, STORE = HOME / "data", HOME / "runs", HOME / "models"
 NAME = "emoji"
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from duoserve.artifact.releases import ReleaseError
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
@@ -93,7 +94,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         manifests = _manifests(options.source)
         every = _findings(options, manifests)
-    except (LoadError, OSError, UnicodeDecodeError) as error:
+    except (LoadError, OSError, ReleaseError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shipped = images.placeholders(manifests) if manifests and not options.for_apply else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from duoserve.artifact.checksums import MANIFEST_PATH, verify_manifest
+from duoserve.artifact.releases import SERVER_VERSION, ReleaseError, minor_release, too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
 from duoserve.contract import ANSWERS, ONE_CLASS, ContractError, PreprocessingSpec, signatures
@@ -60,8 +61,8 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
     """Checks a version's folder and reads what the check needs.
 
     Raises:
-        Refused: "unknown-version", "missing-files", "manifest", "signature" or "card".
-        SettingsError: A key can't be read, or the library for signatures is missing.
+        Refused: "unknown-version", "missing-files", "manifest", "signature", "card" or "newer".
+        SettingsError: A key can't be read, the library for signatures is missing, or the servers' version is invalid.
     """
     path = store / model / str(version)
     if not path.is_dir():
@@ -74,10 +75,16 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
         raise Refused("manifest", f"expected {path} to be unchanged since its export. Received:", findings)
     _check_signature(path, policy)
     try:
+        minor_release(SERVER_VERSION)
+    except ReleaseError as error:
+        raise SettingsError(f"DUOSERVE_SERVER_VERSION: {error}") from error
+    try:
         card = json.loads((path / _CARD).read_bytes())
         if (card["name"], card["version"]) != (model, version):
             received = f"{card['name']} version {card['version']}"
             raise Refused("card", f"expected the card of {model} version {version}. Received: {received}")
+        if found := too_new(card["tensorflow"]):
+            raise Refused("newer", found)
         samples = load_samples((path / GOLDEN_PATH).read_bytes())
         return Package(version, path, samples, _contract(card), _cost_of_bfloat16(card))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -116,6 +116,12 @@ def test_a_server_in_bfloat16_may_be_as_far_off_as_the_card_expects(site: Site, 
         assert bool(in_golden) is (step == "rehearse"), stopped.value.findings
 
 
+def of_a_newer_tensorflow(folder: Path) -> None:
+    card = folder / "assets.extra" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"tensorflow": "2.99.0"}))
+    write_manifest(folder)
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -123,8 +129,9 @@ def test_a_server_in_bfloat16_may_be_as_far_off_as_the_card_expects(site: Site, 
         (lambda folder: (folder / "assets.extra/golden.json").unlink(), "missing-files"),
         (lambda folder: (folder / "saved_model.pb").open("ab").write(b"\0"), "manifest"),
         (lambda folder: folder.rename(folder.with_name("3")), "card"),
+        (of_a_newer_tensorflow, "newer"),
     ],
-    ids=["half copied", "no samples", "tampered", "renamed"],
+    ids=["half copied", "no samples", "tampered", "renamed", "exported for newer servers"],
 )
 def test_a_changed_folder_is_refused(site: Site, tmp_path: Path, harm: Callable[[Path], object], reason: str) -> None:
     folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))
