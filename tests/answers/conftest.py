@@ -18,6 +18,7 @@ from export.training.presets import PRESETS
 from export.training.run import TrainedModel
 from export.training.train import train
 from serving.local.testing import LocalServer
+from tests.shared import made_once
 from tests.training.conftest import COLOURS, SHAPES, picture, write_manifest
 
 KINDS = ("tags", "yes-no", "scores")
@@ -74,27 +75,32 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def trained(manifests: dict[str, Path]) -> dict[str, TrainedModel]:
-    return {kind: train(load_dataset(folder, answer=kind), preset=TINY) for kind, folder in manifests.items()}
+def trained(manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedModel]:
+    def make(_: Path) -> dict[str, TrainedModel]:
+        return {kind: train(load_dataset(folder, answer=kind), preset=TINY) for kind, folder in manifests.items()}
+
+    return made_once(tmp_path_factory, "answers-trained", make)
 
 
 @pytest.fixture(scope="session")
 def published(trained: dict[str, TrainedModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Published]:
-    store = tmp_path_factory.mktemp("store")
-    return {
-        kind: export_version(
-            model.model,
-            explained(model.spec, (2, 2)) if kind == "scores" else model.spec,
-            model.samples,
-            ModelStore(store, kind),
-            batch_sizes=(1,),
-            facts=model.facts,
-        )
-        for kind, model in trained.items()
-    }
+    def make(store: Path) -> dict[str, Published]:
+        return {
+            kind: export_version(
+                model.model,
+                explained(model.spec, (2, 2)) if kind == "scores" else model.spec,
+                model.samples,
+                ModelStore(store, kind),
+                batch_sizes=(1,),
+                facts=model.facts,
+            )
+            for kind, model in trained.items()
+        }
+
+    return made_once(tmp_path_factory, "answers-published", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(published: dict[str, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """Serves a model of each kind, called by the name of the kind."""
     config = tmp_path_factory.mktemp("config") / "models.config"

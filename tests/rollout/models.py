@@ -82,8 +82,8 @@ def build(spec: PreprocessingSpec, *, turned: int = 0, slow: bool = False) -> ke
     return model
 
 
-def publish(store: Path) -> None:
-    """All versions, into a store."""
+def publish(store: Path) -> Path:
+    """All versions, into a store; returned."""
     usual, other, fewer = spec(), spec(size=32, vocabulary=320), spec(labels=("cat", "dog"))
     for version, described, options in (
         (OLD, usual, {}),
@@ -98,6 +98,7 @@ def publish(store: Path) -> None:
         export_version(model, described, SAMPLES, ModelStore(store, MODEL), **export)
     for version in (REFUSED, CRASHING):
         copy_as(store / MODEL / str(OLD), version)
+    return store
 
 
 def copy_as(folder: Path, version: int) -> None:
