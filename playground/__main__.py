@@ -15,8 +15,8 @@ from pathlib import Path
 import tornado.httpserver
 import tornado.netutil
 
+from demo.pairs import held_out
 from duoserve import TLS, InvalidInput
-from playground.examples import read_examples
 from playground.targets import Targets
 from playground.web import MAX_BODY_BYTES, Site, application
 
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(options: argparse.Namespace) -> None:
     labels = options.label or ["stable", "canary"]
     tls = TLS(ca=options.ca) if options.ca else None
-    examples = read_examples(options.examples) if options.examples else []
+    examples = held_out(options.examples) if options.examples else []
     targets = Targets(options.server, options.model, labels, timeout=options.timeout, tls=tls)
     rest = options.rest or f"http://{options.server.rsplit(':', 1)[0]}:8501"
     site = Site(targets, rest.rstrip("/"), examples, options.ca)

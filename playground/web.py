@@ -12,10 +12,10 @@ from typing import Any, Final, NoReturn
 
 import tornado.web
 
+from demo.pairs import Pair
 from duoserve import DuoserveError
 from duoserve.contract import ONE_CLASS
 from playground import snippets
-from playground.examples import Example
 from playground.protoset import protoset
 from playground.targets import Target, Targets, error_record
 
@@ -52,7 +52,7 @@ class Site:
 
     targets: Targets
     rest_url: str
-    examples: Sequence[Example] = ()
+    examples: Sequence[Pair] = ()
     ca: str | None = None
 
 

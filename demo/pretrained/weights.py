@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Weights", "WeightsError", "assign", "named", "read_safetensors", "read_torch"]
+__all__ = ["Array", "Named", "Weights", "WeightsError", "assign", "read_safetensors", "read_torch"]
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array]
@@ -59,28 +59,15 @@ def read_torch(path: Path) -> dict[str, Array]:
         raise WeightsError(f"Expected {path} to hold tensors in PyTorch's old format. Received: {error}") from error
 
 
-class _Named(dict[str, Array]):
-    """Weights by name; one that is missing is an error that says its name."""
+class Named(dict[str, Array]):
+    """Weights by name; asking for one that is missing is a WeightsError."""
 
     def __missing__(self, name: str) -> Array:
         raise WeightsError(f"Expected a weight called {name}. Received: {len(self)} others")
 
 
-def named(weights: Weights) -> Weights:
-    """The same weights; asking for one that is missing raises a WeightsError."""
-    return _Named(weights)
-
-
 def assign(layer: Any, arrays: list[Array]) -> None:
-    """Gives a Keras layer its weights.
-
-    Args:
-        layer: That is built.
-        arrays: As `layer.set_weights` takes them.
-
-    Raises:
-        WeightsError: They are of other shapes.
-    """
+    """Like `layer.set_weights`, but raises a WeightsError with the layer's name if the shapes differ."""
     expected, received = ([tuple(array.shape) for array in each] for each in (layer.weights, arrays))
     if expected != received:
         raise WeightsError(f"Expected {layer.name} to have weights of shapes {expected}. Received: {received}")
@@ -137,9 +124,8 @@ def _read_torch(file: BinaryIO) -> dict[str, Array]:
 
 
 def _view(storage: Array, tensor: _Tensor) -> Array:
-    last = tensor.offset + sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
-    )  # of the numbers that the tensor takes
+    # The last of the numbers that the tensor takes.
+    last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if min((tensor.offset, last, *tensor.shape, *tensor.strides)) < 0 or last >= len(storage):
         raise ValueError(f"a tensor that reaches number {last} of a storage of {len(storage)}")
     strides = [stride * storage.itemsize for stride in tensor.strides]
