@@ -39,6 +39,15 @@ test: lint ## Linter, type checker and every test
 test-docker: env ## The tests that need Docker; starts an engine (as root) if none answers
 	@$(RUN) -m tests.containers
 
+.PHONY: env-ray
+env-ray: ## An environment with Ray, for the example that scores a table on several machines
+	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/ray.txt -e ./client
+
+.PHONY: test-ray
+test-ray: env env-ray ## The test that needs Ray
+	@$(RUN) -m pytest -m ray tests/client/test_ray.py
+
 .PHONY: lint
 lint: env ## Linter and type checker
 	@$(RUN) -m ruff check .
