@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from serving.local.testing import LocalServer
+from tests.forked import Forked
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -18,6 +21,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # A busy machine is no finding: what is measured is measured in benchmarks/.
 hypothesis.settings.register_profile("duoserve", deadline=None)
 hypothesis.settings.load_profile("duoserve")
+
+LocalServer.launch = Forked
 
 
 @pytest.fixture(scope="module")
