@@ -254,13 +254,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
 
 
 def _palette(content: bytes, depth: int, colour: int) -> bytes:
-    if colour in (_GREY, _GREY_ALPHA):
-        return b""
-    if not content or len(content) % 3 or len(content) > 768:
-        if colour == _PALETTE:
+    is_whole = 0 < len(content) <= 768 and not len(content) % 3
+    if colour == _PALETTE:
+        if not is_whole:
             raise headers.broken("PNG", "one with a damaged palette")
-        return b""
-    return content[: 3 << depth] if colour == _PALETTE else content
+        return content[: 3 << depth]
+    return content if is_whole and colour in (_RGB, _RGBA) else b""
 
 
 def _fits(length: int, colour: int, colours: int) -> bool:

@@ -1,9 +1,4 @@
-"""From raw input to the tensors of one model version, exactly as in the model's own graph.
-
-Images: JPEG, PNG and WebP (as a path, bytes or a file object), numpy arrays and Pillow images
-become uint8 pixels, the same as in `serving_bytes`; where the model takes clips instead,
-`duoserve.preprocessing.audio` has the rules. Text becomes the ids of the spec's tokenizer, identical to it.
-"""
+"""From raw input to the tensors of one model version, exactly as in the model's own graph."""
 
 from __future__ import annotations
 
@@ -27,12 +22,7 @@ __all__ = ["Preprocessor"]
 
 
 class Preprocessor:
-    """Prepares raw input for the versions with `spec`. Thread-safe.
-
-    Attributes:
-        spec: The specification.
-        digest: `spec.digest`, computed once.
-    """
+    """Prepares raw input for the versions with `spec`. Thread-safe."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         self.spec = spec

@@ -39,12 +39,7 @@ _OTHER_FORMATS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str], ...]] = 
 
 
 def inspect_audio(data: bytes) -> EncodedAudio:
-    """The headers of an encoded recording.
-
-    Raises:
-        InvalidInput: Not a WAV, FLAC or OGG, truncated, broken, of more than MOST_SAMPLES, of a
-            rate or number of channels out of range, or soundfile is needed and is not there.
-    """
+    """The headers of an encoded recording. Raises InvalidInput: see `Preprocessor.audio`; or soundfile is missing."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         found = inspect_wav(data)
     elif data[:4] == b"fLaC":
@@ -70,10 +65,8 @@ def check_length(frames: int, channels: int) -> None:
 def decode_audio(audio: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
     """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
 
-    Nothing after them is decoded, so a small file with hours of silence is harmless.
-
-    Raises:
-        InvalidInput: A recording that is broken, or cut, within these frames; floats that are not finite.
+    Nothing after them is decoded, so a small file with hours of silence is harmless. Raises InvalidInput for a
+    recording that is broken, cut or not finite within them.
     """
     if audio.format == "WAV":
         return wav_samples(audio, frames)

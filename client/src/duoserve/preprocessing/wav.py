@@ -115,14 +115,9 @@ def wav_samples(wav: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
 
 
 def scaled(numbers: npt.NDArray[Any], bits: int | None = None) -> npt.NDArray[np.float64]:
-    """Integers or floats as float64 from -1 to 1.
+    """uint8 (with silence at 128), int16, int32, float32 or float64 as float64 from -1 to 1.
 
-    Args:
-        numbers: uint8 (with silence at 128), int16, int32, float32 or float64 array of any shape.
-        bits: Of integers that do not use their whole type.
-
-    Raises:
-        InvalidInput: Floats that are not finite, or far too large.
+    `bits` is for integers that do not use their whole type. Raises InvalidInput for floats that are not finite.
     """
     if numbers.dtype.kind == "f":
         if not np.abs(numbers).max(initial=0) <= LARGEST_SAMPLE:  # also refuses NaN
@@ -133,12 +128,7 @@ def scaled(numbers: npt.NDArray[Any], bits: int | None = None) -> npt.NDArray[np
 
 
 def write_wav(samples: npt.NDArray[np.float64], sample_rate: int) -> bytes:
-    """A WAV of 16-bit integers.
-
-    Args:
-        samples: float64 array of shape (frames, channels); clipped to -1 to 1.
-        sample_rate: Samples a second.
-    """
+    """A WAV of 16-bit integers, of a float64 array of shape (frames, channels), clipped to -1 to 1."""
     numbers = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
     channels = samples.shape[1]
     layout = struct.pack("<HHIIHH", 1, channels, sample_rate, sample_rate * channels * 2, channels * 2, 16)
