@@ -213,22 +213,15 @@ def _status(options: argparse.Namespace) -> _Shown:
 
 
 def _score(options: argparse.Namespace) -> _Shown:
-    from duoserve.score import score
+    from duoserve.score import Scoring
 
     described = _client_options(options)
     identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
     with Client(**described, max_batch_size=options.rows) as client:
-        report = score(
-            client,
-            options.table,
-            options.out,
-            fields=_printed.predicted_columns,
-            identity=identity,
-            concurrency=options.concurrency,
-            rows_per_request=options.rows,
-            patience=options.patience,
-            progress=None if options.json else _show_rows,
-        )
+        progress = None if options.json else _show_rows
+        report = Scoring(
+            client, options.table, options.out, identity, options.concurrency, options.rows, options.patience, progress
+        ).run()
     resumed = f", {report.resumed} of them from an earlier run" if report.resumed else ""
     total = f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed"
     errors = (f"  row {row}: {error}" for row, error in report.errors.items())

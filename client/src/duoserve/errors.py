@@ -5,23 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any, ClassVar
 
-__all__ = [
-    "BadReply",
-    "ClientClosed",
-    "DeadlineExceeded",
-    "DuoserveError",
-    "InvalidInput",
-    "MessageTooLarge",
-    "ModelNotFound",
-    "NotAnswered",
-    "PermissionDenied",
-    "RequestRejected",
-    "ServerBusy",
-    "ServerUnavailable",
-    "SpecChanged",
-    "UnsupportedModel",
-]
-
 
 class DuoserveError(Exception):
     """Base of every error of the client.

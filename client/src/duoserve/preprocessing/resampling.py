@@ -49,7 +49,7 @@ class Rates:
 
 
 def resample(samples: npt.NDArray[np.float64], rates: Rates, length: int) -> npt.NDArray[np.float64]:
-    """float64 array of shape (length,): the beginning of the samples, of shape (any,), at the other rate, and silence."""
+    """float64 array of shape (length,): the beginning of the samples, of shape (any,), at the other rate; silence."""
     if rates.source == rates.target:
         result = np.zeros(length)
         result[: len(samples)] = samples[:length]
