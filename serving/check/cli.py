@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from duoserve.artifact.releases import ReleaseError
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
-from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.files import ConfigFile, local_file
 from serving.check.manifests.load import LoadError, load, read
 from serving.check.rules.server import batching, models
 from serving.check.rules.workloads import images
@@ -93,7 +94,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         manifests = _manifests(options.source)
         every = _findings(options, manifests)
-    except (LoadError, OSError, UnicodeDecodeError) as error:
+    except (LoadError, OSError, ReleaseError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shipped = images.placeholders(manifests) if manifests and not options.for_apply else []
@@ -141,7 +142,7 @@ def _findings(options: argparse.Namespace, manifests: Manifests | None) -> list[
 
 
 def _file(path: Path) -> ConfigFile:
-    return ConfigFile(str(path), read(path), LocalFile(str(path)), "line")
+    return local_file(str(path), read(path), "line")
 
 
 def _rule(text: str) -> str:

@@ -81,11 +81,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_an_exporter_newer_than_the_server_is_refused(published: Published) -> None:
     assert findings(published.path, server_version="2.19.1") == {
         "not newer": (
-            f"expected an exporter no newer than the server, TensorFlow 2.19.1. Received: a model written by"
-            f" {tf.__version__}, whose operations that server may lack"
+            f"expected a TensorFlow no newer than the server's 2.19.1. Received: {tf.__version__}, whose operations"
+            " that server may lack (if yours is newer, set DUOSERVE_SERVER_VERSION)"
         )
     }
-    assert not findings(published.path, server_version="2.20"), "a patch release brings no operations"
+    minor = tf.__version__.rpartition(".")[0]
+    assert not findings(published.path, server_version=minor), "a patch release brings no operations"
+
+
+def test_an_export_for_an_older_server_is_refused_at_once(export: Callable[..., Published], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"Expected a TensorFlow no newer than the server's 2\.19\. Received: 2\."):
+        export(server_version="2.19")
+    assert not list(tmp_path.rglob("saved_model.pb"))
 
 
 def test_a_model_that_only_python_can_load_is_refused(

@@ -33,17 +33,14 @@ def guarded(main: Callable[[], int], *, prefix: str = "") -> int:
     """
     try:
         try:
-            code = main()
-        except SystemExit:  # of --help
+            return main()
+        finally:  # also after the SystemExit of --help
             _put_out("")
-            raise
-        _put_out("")
     except Unprintable as ended:
         if isinstance(ended.__cause__, BrokenPipeError):
             return _SIGPIPE
         put(sys.stderr, f"{prefix}error: Expected to write to standard output. Received: {ended.__cause__}\n")
         return 1
-    return code
 
 
 def say(text: str) -> None:

@@ -60,18 +60,10 @@ class DuoserveError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        place = []
-        if self.model is not None:
-            place.append(f"model {self.model}")
-        if isinstance(self.version, int):
-            place.append(f"version {self.version}")
-        elif self.version is not None:
-            place.append(f"label {self.version}")
-        if self.server is not None:
-            place.append(f"at {self.server}")
-        if self.code is not None:
-            place.append(self.code)
-        return f"{self.message} [{', '.join(place)}]" if place else self.message
+        version = "version" if isinstance(self.version, int) else "label"
+        parts = (("model ", self.model), (f"{version} ", self.version), ("at ", self.server), ("", self.code))
+        place = ", ".join(f"{title}{value}" for title, value in parts if value is not None)
+        return f"{self.message} [{place}]" if place else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would call cls(*args) and lose the keywords: errors cross process pools.
@@ -137,8 +129,6 @@ class SpecChanged(DuoserveError):
 
     The answer was discarded: prepare the tensors again with the spec of `version`.
     """
-
-    retryable = False
 
 
 class ClientClosed(DuoserveError, RuntimeError):

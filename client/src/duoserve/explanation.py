@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -88,11 +88,7 @@ class Explanation:
 
     @property
     def probability(self) -> float:
-        """The value, if it is a probability and not a score.
-
-        Raises:
-            NotAnswered: It is a score.
-        """
+        """The value, if it is a probability. Raises NotAnswered for a score."""
         if self.kind.value != "probability":
             raise NotAnswered("Expected the explanation of a class or tag. Received: one of a score (read value)")
         return self.value
@@ -143,38 +139,35 @@ class Explanation:
 
     def html(self) -> str:
         """The text as escaped HTML, its words coloured."""
-        parts = []
-        for text, word, strength in self._parts():
-            if word is None:
-                parts.append(html.escape(text))
-                continue
+
+        def coloured(text: str, strength: float, relevance: float) -> str:
             red, green, blue = _FOR if strength > 0 else _AGAINST
             style = f"background: rgba({red}, {green}, {blue}, {abs(strength) * _STRONGEST:.2f})"
-            parts.append(f'<span style="{style}" title="{word.relevance:+.3f}">{html.escape(text)}</span>')
-        return "".join(parts)
+            return f'<span style="{style}" title="{relevance:+.3f}">{html.escape(text)}</span>'
+
+        return self._drawn(html.escape, coloured)
 
     def ansi(self) -> str:
         """The text for a terminal with 24-bit colours. Control characters become spaces."""
-        parts = []
-        for text, word, strength in self._parts():
-            shown = "".join(character if character.isprintable() else " " for character in text)
-            if word is None:
-                parts.append(shown)
-                continue
+
+        def plain(text: str) -> str:
+            return "".join(character if character.isprintable() else " " for character in text)
+
+        def coloured(text: str, strength: float, relevance: float) -> str:
             colour = _FOR if strength > 0 else _AGAINST
             red, green, blue = (round(255 + (part - 255) * abs(strength) * _STRONGEST) for part in colour)
-            parts.append(f"\x1b[38;2;0;0;0;48;2;{red};{green};{blue}m{shown}\x1b[0m")
-        return "".join(parts)
+            return f"\x1b[38;2;0;0;0;48;2;{red};{green};{blue}m{plain(text)}\x1b[0m"
 
-    def _parts(self) -> Iterator[tuple[str, Word | None, float]]:
-        """The text in pieces: words with their strengths, and what is between them."""
+        return self._drawn(plain, coloured)
+
+    def _drawn(self, plain: Callable[[str], str], coloured: Callable[[str, float, float], str]) -> str:
+        """The words coloured by strength, -1 to 1, and relevance; what is between them, plain."""
         strengths = _strength(np.array([word.relevance for word in self.words], np.float32))
-        end = 0
+        parts, end = list[str](), 0
         for word, strength in zip(self.words, strengths.tolist(), strict=True):
-            yield self.text[end : word.start], None, 0.0
+            parts += plain(self.text[end : word.start]), coloured(word.text, strength, word.relevance)
             end = word.start + len(word.text)
-            yield word.text, word, strength
-        yield self.text[end:], None, 0.0
+        return "".join([*parts, plain(self.text[end:])])
 
 
 def _share(of: float, other: float) -> float:

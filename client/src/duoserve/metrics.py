@@ -69,10 +69,6 @@ class PrometheusMetrics:
         self.attempts.labels(*labels).inc(record.attempts)
         if record.request_bytes:
             self.request_bytes.labels(*labels, record.sent or "").inc(record.request_bytes)
-        for counter, amount in (
-            (self.item_errors, record.item_errors),
-            (self.hedges, record.hedges),
-            (self.reprepared, record.reprepared),
-        ):
-            if amount:
-                counter.labels(*labels).inc(amount)
+        for name in ("item_errors", "hedges", "reprepared"):
+            if amount := getattr(record, name):
+                getattr(self, name).labels(*labels).inc(amount)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from duoserve._checks import expect_flag, expect_kind, expect_name, expect_number, expect_whole
+from duoserve._checks import expect_kind, expect_name, expect_number, expect_whole
 from duoserve.errors import InvalidInput
 
 __all__ = ["TLS", "Connection", "Hedge", "Retry"]
@@ -89,8 +89,8 @@ class Connection:
         expect_number("refresh", self.refresh, 0.1, 86400)
         expect_number("keepalive", self.keepalive, 1, 7200)
         expect_whole("max_message_bytes", self.max_message_bytes, 1 << 10, (1 << 31) - 1)
-        expect_flag("wait_for_ready", self.wait_for_ready)
-        expect_flag("health_check", self.health_check)
+        expect_kind("wait_for_ready", self.wait_for_ready, bool, "True or False")
+        expect_kind("health_check", self.health_check, bool, "True or False")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

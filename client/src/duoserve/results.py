@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -45,8 +45,15 @@ class Scored(NamedTuple):
 class _Answered:
     """What can be read of an answer, depending on its kind."""
 
+    values: npt.NDArray[np.float32]
     kind: Answer
     version: int
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """The values, where they are the probabilities of classes or tags."""
+        self._given("probabilities")
+        return self.values
 
     def _given(self, name: str) -> None:
         if name not in self.kind.gives:
@@ -94,12 +101,6 @@ class Prediction(_Answered):
         return float(self.values.max())
 
     @property
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        """float32 array of shape (labels,), read-only: the probability of each class or tag."""
-        self._given("probabilities")
-        return self.values
-
-    @property
     def tags(self) -> tuple[str, ...]:
         """The tags whose probability is at least their threshold, in the order of `labels`; maybe none."""
         self._given("tags")
@@ -124,11 +125,7 @@ class Prediction(_Answered):
         return self.kind.decision(self.values, self.labels)
 
     def top(self, k: int = 5) -> tuple[Scored, ...]:
-        """The k most probable classes or tags, best first; all of them when there are fewer.
-
-        Raises:
-            InvalidInput: k is not a whole number.
-        """
+        """The k most probable classes or tags, best first; all of them when there are fewer."""
         self._given("top")
         try:
             count = max(operator.index(k), 0)
@@ -158,12 +155,6 @@ class TensorPrediction(_Answered):
     labels: tuple[str, ...] = dataclasses.field(repr=False)
     kind: Answer
     version: int
-
-    @property
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        """The values, where they are probabilities."""
-        self._given("probabilities")
-        return self.values
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -217,9 +208,6 @@ class Outcomes(Sequence[T]):
             raise outcome
         return outcome
 
-    def __iter__(self) -> Iterator[T]:
-        return (self[i] for i in range(len(self)))
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} rows, {len(self.errors)} errors)"
 
@@ -243,11 +231,7 @@ class EmbeddingBatch(Outcomes[Embedding]):
 
 
 def predictions(
-    values: npt.NDArray[np.float32],
-    spec: PreprocessingSpec,
-    version: int,
-    target: int | str | None,
-    sent: Sent,
+    values: npt.NDArray[np.float32], spec: PreprocessingSpec, version: int, target: int | str | None, sent: Sent
 ) -> list[Prediction]:
     """One Prediction for each row of the answer."""
     values.flags.writeable = False

@@ -16,26 +16,17 @@ from duoserve._transport.tls import read_credentials
 from duoserve.errors import InvalidInput, ServerUnavailable
 from duoserve.options import TLS, Connection, Retry
 
-__all__ = ["Address", "ChannelPlan", "parse_address", "plan_channel"]
-
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where the servers are.
+    """Where the servers are."""
 
-    Attributes:
-        text: For messages, as the user gave it.
-        target: gRPC's target, None when `hosts` have to be resolved first.
-        hosts: Host and port of each server that it names; empty where gRPC's target does not show them.
-        moves: Whether it contains names, whose addresses can change.
-    """
-
-    text: str
-    target: str | None
-    hosts: tuple[tuple[str, int], ...] = ()
-    moves: bool = True
+    text: str  # for messages, as the user gave it
+    target: str | None  # gRPC's target, None when `hosts` have to be resolved first
+    hosts: tuple[tuple[str, int], ...]  # that it names; empty where gRPC's target does not show them
+    moves: bool  # whether it contains names, whose addresses can change
 
     def is_local(self) -> bool:
         """Whether no byte leaves this machine."""
@@ -49,11 +40,7 @@ class Address:
 
 
 def parse_address(address: str | Sequence[str]) -> Address:
-    """Reads "host:port", a gRPC target ("dns:///name:port", "unix:path"), or a list of "host:port".
-
-    Raises:
-        InvalidInput: No port, or a target within a list.
-    """
+    """Reads "host:port", a gRPC target ("dns:///name:port", "unix:path"), or a list of "host:port"."""
     if isinstance(address, str):
         if address.startswith(_SCHEMES):
             return Address(address, address, _hosts_of(address), moves=address.startswith(("dns:", "xds:")))
@@ -102,25 +89,16 @@ def _is_loopback(host: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChannelPlan:
-    """A channel to open.
-
-    Attributes:
-        fingerprint: Equal for plans that would connect in the same way.
-    """
+    """A channel to open."""
 
     target: str
     options: tuple[tuple[str, Any], ...]
     credentials: grpc.ChannelCredentials | None
-    fingerprint: str
+    fingerprint: str  # equal for plans that would connect in the same way
 
 
 def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TLS | None) -> ChannelPlan:
-    """Reads the TLS files and resolves the names of a list, now.
-
-    Raises:
-        InvalidInput: A TLS file that can't be read.
-        ServerUnavailable: No name of a list can be resolved.
-    """
+    """Reads the TLS files and resolves the names of a list, now."""
     target, authority = address.target, None
     if target is None:
         target, authority = _resolve(address), address.hosts[0][0]
@@ -178,7 +156,7 @@ def service_config(connection: Connection, retry: Retry) -> str:
 
 def _resolve(address: Address) -> str:
     """The target of a list. Names are looked up here: gRPC takes only addresses in a list."""
-    found: dict[str, list[str]] = {"ipv4": [], "ipv6": []}
+    v4, v6 = list[str](), list[str]()
     failure: OSError | None = None
     for host, port in address.hosts:
         try:
@@ -186,14 +164,11 @@ def _resolve(address: Address) -> str:
         except OSError as error:
             failure = error
             continue
-        entries = {(info[0], str(info[4][0])) for info in infos}
-        v4 = sorted(ip for family, ip in entries if family == socket.AF_INET)
-        v6 = sorted(ip for family, ip in entries if family == socket.AF_INET6)
-        found["ipv4"] += [f"{ip}:{port}" for ip in v4]
-        found["ipv6"] += [f"[{ip}]:{port}" for ip in v6 if not v4]
-    kind = "ipv4" if found["ipv4"] else "ipv6"
-    if not found[kind]:
-        raise ServerUnavailable(
-            f"Expected names that can be resolved. Received: {failure}", server=address.text
-        ) from failure
-    return f"{kind}:" + ",".join(dict.fromkeys(found[kind]))
+        entries = sorted({(info[0], str(info[4][0])) for info in infos})
+        found = [f"{ip}:{port}" for family, ip in entries if family == socket.AF_INET]
+        v4 += found
+        v6 += [f"[{ip}]:{port}" for family, ip in entries if family == socket.AF_INET6 and not found]
+    if not v4 and not v6:
+        text = f"Expected names that can be resolved. Received: {failure}"
+        raise ServerUnavailable(text, server=address.text) from failure
+    return ("ipv4:" if v4 else "ipv6:") + ",".join(dict.fromkeys(v4 or v6))

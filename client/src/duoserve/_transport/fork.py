@@ -7,8 +7,6 @@ import threading
 import weakref
 from typing import Any, Protocol
 
-__all__ = ["Lock", "forget_in_child"]
-
 
 class _Forgets(Protocol):
     def after_fork(self) -> None:

@@ -10,17 +10,11 @@ import grpc
 
 from duoserve.errors import InvalidInput
 
-__all__ = ["read_credentials"]
-
 PemPath = str | os.PathLike[str] | None
 
 
 def read_credentials(ca: PemPath, key: PemPath, cert: PemPath) -> tuple[grpc.ChannelCredentials, str]:
-    """What gRPC needs, and a digest that changes with the files.
-
-    Raises:
-        InvalidInput: A file that can't be read or is not PEM, or a certificate and key that do not match.
-    """
+    """What gRPC needs, and a digest that changes with the files."""
     parts = _read(ca, key, cert)
     _check(parts[0], key, cert)
     if _read(ca, key, cert) != parts:  # the files that were checked are not those that were read

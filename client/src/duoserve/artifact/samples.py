@@ -64,12 +64,7 @@ def dump_samples(samples: Sequence[GoldenSample], answer: Answer) -> str:
 
 
 def load_samples(text: str | bytes) -> tuple[GoldenSample, ...]:
-    """Reads what `dump_samples` wrote.
-
-    Raises:
-        ContractError: Not JSON, another format, no sample, or a sample with a field
-            missing or of the wrong type.
-    """
+    """Reads what `dump_samples` wrote. Raises ContractError for anything else."""
     try:
         record = json.loads(text)
     except ValueError as error:
@@ -98,11 +93,11 @@ def _sample(position: int, row: Any) -> GoldenSample:
         return GoldenSample(
             image_bytes=base64.b64decode(row["image_bytes"], validate=True),
             text=_text(row["text"]),
-            tokens=tuple(int(token) for token in row["tokens"]),
-            values=tuple(float(value) for value in row[Scores.output if Scores.output in row else "probabilities"]),
+            tokens=tuple(map(int, row["tokens"])),
+            values=tuple(map(float, row[Scores.output if Scores.output in row else "probabilities"])),
             decision=_text(row["label"]),
             audio_bytes=base64.b64decode(row.get("audio_bytes", ""), validate=True),
-            embedding=tuple(float(value) for value in row.get("embedding", ())),
+            embedding=tuple(map(float, row.get("embedding", ()))),
         )
     except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ContractError(

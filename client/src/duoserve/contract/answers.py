@@ -28,7 +28,6 @@ __all__ = [
     "Scores",
     "Tags",
     "YesNo",
-    "answer_from_record",
     "normal_name",
     "score_of_column",
 ]
@@ -203,11 +202,7 @@ ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
 
 
 def answer_from_record(record: Mapping[str, Any]) -> Answer:
-    """Reads what `Answer.record` made.
-
-    Raises:
-        ContractError: A kind that this release does not know, a missing key, or a key of the wrong type.
-    """
+    """Reads what `Answer.record` made. Raises ContractError for another record, or an unknown kind."""
     kind = take(record, "kind", str)
     if kind not in ANSWERS:
         raise ContractError(

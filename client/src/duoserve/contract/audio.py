@@ -79,9 +79,5 @@ class AudioSpec:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> AudioSpec:
-        """Reads the dictionary that `dataclasses.asdict` makes.
-
-        Raises:
-            ContractError: A key that is missing, of the wrong type or out of range.
-        """
+        """Reads the dictionary that `dataclasses.asdict` makes. Raises ContractError for another one."""
         return cls(**{field.name: take(record, field.name, int) for field in dataclasses.fields(cls)})

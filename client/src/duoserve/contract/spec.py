@@ -6,13 +6,13 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
 from duoserve.contract.audio import AudioSpec
-from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
+from duoserve.contract.records import ContractError, check_int, head, take, take_base64
 from duoserve.contract.tokenizers import SENTENCEPIECE, TOKENIZERS
 
 __all__ = ["AUDIO", "IMAGE", "TEXT", "PreprocessingSpec"]
@@ -28,8 +28,9 @@ FORMAT: Final = 3
 _SINCE: Final[Mapping[str, int]] = MappingProxyType(
     {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
 )
-"""The format that introduced a key. Such a key is written only if it is not the default, so every other
-spec keeps its digest and an older client can read it. With the key, its error asks for an update."""
+"""The format that introduced a key. With the key, an older client's error asks for an update."""
+
+_BESIDE_DIGEST: Final = ("version", "embedding_length", "explain_grid", "serving_bytes")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,15 +89,10 @@ class PreprocessingSpec:
     answer: Answer = ONE_CLASS
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("image_height", 1),
-            ("image_width", 1),
-            ("token_length", 1),
-            ("version", 1),
-            ("pad_id", 0),
-            ("embedding_length", 0),
-        ):
-            check_int(name, getattr(self, name), least)
+        for name in ("image_height", "image_width", "token_length", "version"):
+            check_int(name, getattr(self, name), 1)
+        check_int("pad_id", self.pad_id, 0)
+        check_int("embedding_length", self.embedding_length, 0)
         if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
             raise ContractError("Expected tokenizer to be the bytes of a tokenizer. Received: nothing")
         if self.tokenizer_kind not in TOKENIZERS:
@@ -109,7 +105,7 @@ class PreprocessingSpec:
         if len(set(self.labels)) != len(self.labels):
             repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
-        if not isinstance(self.optional, tuple) or not set(self.optional) <= {IMAGE, TEXT}:
+        if not isinstance(self.optional, tuple) or not all(name in (IMAGE, TEXT) for name in self.optional):
             raise ContractError(
                 f"Expected optional to be a tuple of {IMAGE!r}, {TEXT!r} or both. Received: {self.optional!r}"
             )
@@ -118,22 +114,17 @@ class PreprocessingSpec:
         if self.audio is not None:
             self.audio.band_edges(self.image_height)
         if self.background is not None:
-            self._check_background(self.background)
+            if not isinstance(self.background, tuple) or len(self.background) != 3 or self.audio is not None:
+                expected = "(red, green, blue), for images only"
+                raise ContractError(f"Expected background to be {expected}. Received: {self.background!r:.80}")
+            for colour in self.background:
+                check_int("each colour of background", colour, 0, 255)
         self.answer.check(self.labels)
         if self.explain_grid is not None:
             if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
                 raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
-            for name, cells, most in zip(
-                ("rows", "columns"), self.explain_grid, (self.image_height, self.image_width), strict=True
-            ):
-                check_int(f"{name} of explain_grid", cells, 1, most)
-
-    def _check_background(self, background: Any) -> None:
-        if not isinstance(background, tuple) or len(background) != 3 or self.audio is not None:
-            expected = "(red, green, blue), for images only"
-            raise ContractError(f"Expected background to be {expected}. Received: {background!r:.80}")
-        for colour in background:
-            check_int("each colour of background", colour, 0, 255)
+            check_int("rows of explain_grid", self.explain_grid[0], 1, self.image_height)
+            check_int("columns of explain_grid", self.explain_grid[1], 1, self.image_width)
 
     @property
     def medium(self) -> str:
@@ -148,46 +139,23 @@ class PreprocessingSpec:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of everything that determines how input is prepared and answers are read."""
-        return _digest(self._content())
+        content = {key: value for key, value in self._record().items() if key not in _BESIDE_DIGEST}
+        canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
-    def _content(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
-            "image_height": self.image_height,
-            "image_width": self.image_width,
-            "token_length": self.token_length,
-            "tokenizer": base64.b64encode(self.tokenizer).decode("ascii"),
-            "labels": list(self.labels),
-            "pad_id": self.pad_id,
+    def _record(self) -> dict[str, Any]:
+        """The fields as JSON's types. A later field is left out if it has its default, so every other spec keeps
+        its digest, and an older client can read it."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {
+            name: _plain(value) for name, (value, default) in values.items() if name == "pad_id" or value != default
         }
-        if self.optional:
-            content["optional"] = list(self.optional)
-        if self.audio is not None:
-            content["audio"] = dataclasses.asdict(self.audio)
-        if self.tokenizer_kind != SENTENCEPIECE:
-            content["tokenizer_kind"] = self.tokenizer_kind
-        if self.background is not None:
-            content["background"] = list(self.background)
-        if self.answer != ONE_CLASS:
-            content["answer"] = self.answer.record()
-        return content
-
-    def _extras(self) -> dict[str, Any]:
-        """Fields beside the content, written unless they are the default: the optional signatures."""
-        extras: dict[str, Any] = {}
-        if self.embedding_length:
-            extras["embedding_length"] = self.embedding_length
-        if self.explain_grid is not None:
-            extras["explain_grid"] = list(self.explain_grid)
-        if not self.serving_bytes:
-            extras["serving_bytes"] = False
-        return extras
 
     def to_json(self) -> str:
-        """One line of JSON with `format`, `version`, `digest`, the content and the optional fields."""
-        content, extras = self._content(), self._extras()
-        needed = max(_SINCE.get(key, 1) for key in (*content, *extras))
-        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **extras}
-        return json.dumps(record, ensure_ascii=False, sort_keys=True)
+        """One line of JSON with `format`, `digest` and the fields."""
+        record = self._record()
+        needed = max(_SINCE.get(key, 1) for key in record)
+        return json.dumps({"format": needed, "digest": self.digest, **record}, ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PreprocessingSpec:
@@ -209,21 +177,11 @@ class PreprocessingSpec:
                 " (a newer exporter wrote it: update duoserve)"
             )
         spec = cls(
-            image_height=take(record, "image_height", int),
-            image_width=take(record, "image_width", int),
-            token_length=take(record, "token_length", int),
+            **{name: take(record, name, int) for name in ("image_height", "image_width", "token_length", "version")},
             tokenizer=take_base64(record, "tokenizer"),
             labels=tuple(take(record, "labels", list)),
-            version=take(record, "version", int),
             pad_id=take(record, "pad_id", int),
-            optional=take_strings(record, "optional") if "optional" in record else (),
-            audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
-            background=tuple(take(record, "background", list)) if "background" in record else None,
-            embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
-            explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
-            tokenizer_kind=take(record, "tokenizer_kind", str) if "tokenizer_kind" in record else SENTENCEPIECE,
-            serving_bytes=record.get("serving_bytes", True) is not False,
-            answer=answer_from_record(take(record, "answer", dict)) if "answer" in record else ONE_CLASS,
+            **{name: read(record, name) for name, read in _READERS.items() if name in record},
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
@@ -233,6 +191,29 @@ class PreprocessingSpec:
         return spec
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+def _plain(value: Any) -> Any:
+    """A field's value as JSON's types."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Answer):
+        return value.record()
+    if isinstance(value, AudioSpec):
+        return dataclasses.asdict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _take_tuple(record: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    return tuple(take(record, name, list))
+
+
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Any]]] = {
+    "optional": _take_tuple,
+    "audio": lambda record, name: AudioSpec.from_record(take(record, name, dict)),
+    "background": _take_tuple,
+    "embedding_length": lambda record, name: take(record, name, int),
+    "explain_grid": _take_tuple,
+    "tokenizer_kind": lambda record, name: take(record, name, str),
+    "serving_bytes": lambda record, name: record[name] is not False,
+    "answer": lambda record, name: answer_from_record(take(record, name, dict)),
+}
+"""Of the fields that may be left out."""

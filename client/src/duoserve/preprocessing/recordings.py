@@ -14,8 +14,6 @@ import numpy.typing as npt
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.wav import EncodedAudio, check_format, inspect_wav, scaled, wav_samples
 
-__all__ = ["MOST_SAMPLES", "check_length", "decode_audio", "inspect_audio"]
-
 MOST_SAMPLES: Final = 57_600_000
 """10 minutes of stereo at 48 kHz. More is refused: a model uses the first seconds of a recording."""
 
@@ -45,7 +43,7 @@ _OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
 
 
 def inspect_audio(data: bytes) -> EncodedAudio:
-    """Format, rate, channels and length of an encoded recording.
+    """The headers of an encoded recording.
 
     Raises:
         InvalidInput: Not a WAV, FLAC or OGG, truncated, broken, of more than MOST_SAMPLES, of a
@@ -56,6 +54,7 @@ def inspect_audio(data: bytes) -> EncodedAudio:
     elif data[:4] == b"fLaC":
         found = _inspect_by_library(data, "FLAC")
     elif data[:4] == b"OggS":
+        _check_last_page(data)
         found = _inspect_by_library(data, "OGG")
     else:
         raise InvalidInput(f"Expected audio to be a WAV, FLAC or OGG. Received: {_other(data)}")
@@ -72,7 +71,7 @@ def check_length(frames: int, channels: int) -> None:
         )
 
 
-def decode_audio(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
+def decode_audio(audio: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
     """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
 
     Nothing after them is decoded, so a small file with hours of silence is harmless.
@@ -80,22 +79,20 @@ def decode_audio(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[n
     Raises:
         InvalidInput: A recording that is broken, or cut, within these frames; floats that are not finite.
     """
-    if facts.format == "WAV":
-        return wav_samples(data, facts, frames)
-    wanted = min(frames, facts.frames)
+    if audio.format == "WAV":
+        return wav_samples(audio, frames)
+    wanted = min(frames, audio.frames)
     try:
-        with _open(data, facts.format) as file:
+        with _open(audio.data, audio.format) as file:
             samples: npt.NDArray[np.float64] = file.read(wanted, dtype="float64", always_2d=True)
     except RuntimeError as error:  # soundfile's LibsndfileError is one
-        raise _broken(facts.format, error) from error
+        raise _broken(audio.format, error) from error
     if len(samples) < wanted:
-        raise InvalidInput(f"Expected audio to be a whole {facts.format}. Received: {len(samples)} of {wanted} frames")
-    return scaled(samples, None)
+        raise InvalidInput(f"Expected audio to be a whole {audio.format}. Received: {len(samples)} of {wanted} frames")
+    return scaled(samples)
 
 
 def _inspect_by_library(data: bytes, kind: Literal["FLAC", "OGG"]) -> EncodedAudio:
-    if kind == "OGG":
-        _check_last_page(data)
     try:
         with _open(data, kind) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
@@ -106,7 +103,7 @@ def _inspect_by_library(data: bytes, kind: Literal["FLAC", "OGG"]) -> EncodedAud
         raise InvalidInput(f"Expected audio to have samples. Received: {kind} without any")
     if frames >= _UNKNOWN_LENGTH:
         raise InvalidInput(f"Expected audio with a length in its header. Received: {kind} written into a pipe")
-    return EncodedAudio(kind, rate, channels, frames)
+    return EncodedAudio(data, kind, rate, channels, frames)
 
 
 def _check_last_page(data: bytes) -> None:

@@ -89,7 +89,8 @@ def score(
     began, report = time.monotonic(), Report()
     with _opened(part, _fingerprint(table, identity), report) as file:
         rows = itertools.islice(read_rows(table), report.resumed, None)
-        for share, record in _answered(client, rows, table.parent, fields, concurrency, rows_per_request, patience):
+        requests = _Requests(client, table.parent, fields, concurrency, rows_per_request, patience)
+        for share, record in requests.answered(rows):
             report.rows += 1
             if "error" in record:
                 report.failed += 1
@@ -109,9 +110,8 @@ def _fingerprint(table: Path, identity: str) -> str:
         stat = table.stat()
     except OSError as error:
         raise InvalidInput(f"Expected a readable table. Received: {error}") from error
-    return json.dumps(
-        {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
-    )
+    found = {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
+    return json.dumps(found)
 
 
 def _opened(part: Path, fingerprint: str, report: Report) -> Any:
@@ -133,83 +133,85 @@ def _opened(part: Path, fingerprint: str, report: Report) -> Any:
                     report.failed += "error" in json.loads(line)
                 file.truncate(end)
             report.resumed = report.rows
-            return part.open("a", encoding="utf-8", buffering=1)
-        scratch = part.with_name(f".{part.name}.{os.getpid()}")
-        scratch.write_text(fingerprint + "\n", encoding="utf-8")
-        scratch.replace(part)
+        else:
+            scratch = part.with_name(f".{part.name}.{os.getpid()}")
+            scratch.write_text(fingerprint + "\n", encoding="utf-8")
+            scratch.replace(part)
         return part.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
 
 
-def _answered(
-    client: Client,
-    rows: Iterator[tuple[Any, float]],
-    folder: Path,
-    fields: Fields,
-    concurrency: int,
-    rows_per_request: int,
-    patience: float,
-) -> Iterator[tuple[float, Record]]:
-    """The rows in order, each with its answer or its error."""
-    pending: collections.deque[tuple[list[tuple[Any, float]], Future[list[Record]]]] = collections.deque()
-    with ThreadPoolExecutor(concurrency, "score") as pool:
-        try:
-            while True:
-                # Some requests in reserve, so that a slow one does not leave the others without work.
-                while len(pending) < 2 * concurrency and (chunk := list(itertools.islice(rows, rows_per_request))):
-                    inputs = [row for row, _ in chunk]
-                    pending.append((chunk, pool.submit(_ask, client, inputs, folder, fields, patience)))
-                if not pending:
-                    return
-                chunk, asked = pending.popleft()
-                for (row, share), answer in zip(chunk, asked.result(), strict=True):
-                    kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
-                    yield share, kept | answer
-        finally:
-            pool.shutdown(cancel_futures=True)
+@dataclasses.dataclass
+class _Requests:
+    """How rows become requests: see `score`."""
 
+    client: Client
+    folder: Path
+    fields: Fields
+    concurrency: int
+    rows_per_request: int
+    patience: float
 
-def _ask(client: Client, rows: Sequence[Any], folder: Path, fields: Fields, patience: float) -> list[Record]:
-    """The columns of each row's answer. Rows that failed temporarily are sent again."""
-    found: list[Record] = [{}] * len(rows)
-    remaining, deadline = list(range(len(rows))), time.monotonic() + patience
-    while True:
-        outcomes: Sequence[Prediction | DuoserveError]
-        try:
-            outcomes = client.predict_batch([_pair(rows[i], folder) for i in remaining]).outcomes
-        except InvalidInput:
-            raise
-        except DuoserveError as error:
-            outcomes = [error] * len(remaining)
-        again, last = [], None
-        for i, outcome in zip(remaining, outcomes, strict=True):
-            if isinstance(outcome, Prediction):
-                found[i] = {**fields(outcome), "version": outcome.version}
-            elif outcome.retryable:
-                again.append(i)
-                last = outcome
-            else:
-                found[i] = {"error": f"{type(outcome).__name__}: {outcome.message}"}
-        if last is None:
-            return found
-        if time.monotonic() >= deadline:
-            raise last
-        remaining = again
-        time.sleep(_PAUSE)
+    def answered(self, rows: Iterator[tuple[Any, float]]) -> Iterator[tuple[float, Record]]:
+        """The rows in order, each with its answer or its error, and the share of the table that was read."""
+        pending: collections.deque[tuple[list[tuple[Any, float]], Future[list[Record]]]] = collections.deque()
+        with ThreadPoolExecutor(self.concurrency, "score") as pool:
+            try:
+                while True:
+                    # Some requests in reserve, so that a slow one does not leave the others without work.
+                    while len(pending) < 2 * self.concurrency:
+                        chunk = list(itertools.islice(rows, self.rows_per_request))
+                        if not chunk:
+                            break
+                        pending.append((chunk, pool.submit(self._ask, [row for row, _ in chunk])))
+                    if not pending:
+                        return
+                    chunk, asked = pending.popleft()
+                    for (row, share), answer in zip(chunk, asked.result(), strict=True):
+                        kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
+                        yield share, kept | answer
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _ask(self, rows: Sequence[Any]) -> list[Record]:
+        """The columns of each row's answer. Rows that failed temporarily are sent again."""
+        found: list[Record] = [{}] * len(rows)
+        remaining, deadline = list(range(len(rows))), time.monotonic() + self.patience
+        while True:
+            outcomes: Sequence[Prediction | DuoserveError]
+            try:
+                outcomes = self.client.predict_batch([_pair(rows[i], self.folder) for i in remaining]).outcomes
+            except InvalidInput:
+                raise
+            except DuoserveError as error:
+                outcomes = [error] * len(remaining)
+            again, last = [], None
+            for i, outcome in zip(remaining, outcomes, strict=True):
+                if isinstance(outcome, Prediction):
+                    found[i] = {**self.fields(outcome), "version": outcome.version}
+                elif outcome.retryable:
+                    again.append(i)
+                    last = outcome
+                else:
+                    found[i] = {"error": f"{type(outcome).__name__}: {outcome.message}"}
+            if last is None:
+                return found
+            if time.monotonic() >= deadline:
+                raise last
+            remaining = again
+            time.sleep(_PAUSE)
 
 
 def _pair(row: Any, folder: Path) -> tuple[Any, Any]:
     """Image (or Clip) and text of a row; an empty cell is a missing input."""
-    if not {"image", "audio"} & row.keys() and "text" not in row:
-        raise InvalidInput(
-            f"Expected columns image (or audio) and text. Received: {', '.join(map(str, row)) or 'none'}"
-        )
-    audio, image = row.get("audio") or None, row.get("image") or None
-    text = row.get("text") or None
-    if audio is not None:
-        return Clip(folder / audio if isinstance(audio, str) else audio), text
-    return (folder / image if isinstance(image, str) else image), text
+    if not row.keys() & {"image", "audio", "text"}:
+        received = ", ".join(map(str, row)) or "none"
+        raise InvalidInput(f"Expected columns image (or audio) and text. Received: {received}")
+    source: Any = row.get("audio") or row.get("image") or None
+    if isinstance(source, str):
+        source = folder / source
+    return Clip(source) if row.get("audio") else source, row.get("text") or None
 
 
 def _finish(part: Path, out: Path) -> None:

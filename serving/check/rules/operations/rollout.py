@@ -12,9 +12,8 @@ from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
-from serving.check.manifests.values import dig, items, text
-from serving.check.rules.cluster.callers import pods_source
-from serving.check.rules.operations.rights import allows, granted
+from serving.check.manifests.values import items, text
+from serving.check.rules.cluster.network import pods_source
 from serving.check.rules.workloads.scaling import fewest
 
 if sys.version_info >= (3, 11):
@@ -22,8 +21,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["NEEDED", "check"]
 
+from serving.check.manifests.objects import Object
+from serving.check.manifests.values import strings
+
+__all__ = ["NEEDED", "allows", "check", "granted"]
 
 NEEDED = (
     ("", "configmaps", "{name}", ("get", "patch")),
@@ -39,7 +41,7 @@ _TOKEN_AT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 -- a f
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
+    for container in manifests.containers(init=False):
         name, arguments = python_module(container)
         if name == "serving.rollout":
             options = [argument.partition("=")[::2] for argument in arguments if argument.startswith("--")]
@@ -49,12 +51,13 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 source = pods_source(manifests, argument)
                 if source is not None:
                     pods += source[0]
-                    ports = {server.grpc_port for pod in source[0] for server in servers(manifests, pod)}
+                    ports = {server.grpc_port for pod in source[0] for server in servers(pod)}
                     if ports != {source[1]}:
                         yield finding("rollout-replicas", container, "args", argument)
-            settings = mounted(manifests, container, dict(options).get("--settings", ""))
+            settings = mounted(container, dict(options).get("--settings", ""))
             if settings is not None and settings.text is not None:
                 yield from _settings(manifests, settings, settings.text, pods)
+    yield from _bindings(manifests)
 
 
 def _config(manifests: Manifests, container: Container, config: str) -> Iterator[Finding]:
@@ -81,7 +84,7 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
     if missing:
         account = pod.spec.get("serviceAccountName", "default")
         yield finding("rollout-rights", pod, "serviceAccountName", f"{account!r} may not: {', '.join(missing)}")
-    out = rules_for(manifests, pod, "egress")
+    out = rules_for(pod, "egress")
     if out is not None and not any(lets_through(rule, pod, port) for rule in out for port in (443, 6443)):
         yield finding(
             "blocked-api", pod.object, "NetworkPolicy spec.egress", "none of the policies that select its pods has one"
@@ -89,9 +92,9 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
     tokens = [
         name
         for name, volume in pod.volumes.items()
-        if any("serviceAccountToken" in source for source in items(dig(volume, "projected", "sources")))
+        if any("serviceAccountToken" in source for source in items(volume, "projected.sources"))
     ]
-    folders = [text(mount.get("mountPath")).rstrip("/") for mount in container.mounts if mount.get("name") in tokens]
+    folders = [text(mount, "mountPath").rstrip("/") for mount in container.mounts if mount.get("name") in tokens]
     if pod.spec.get("automountServiceAccountToken") is False and _TOKEN_AT not in folders:
         yield finding("rollout-token", container, "volumeMounts", "none", folder=_TOKEN_AT)
 
@@ -103,10 +106,60 @@ def _settings(manifests: Manifests, file: ConfigFile, content: str, pods: list[P
         yield finding("rollout-settings", file, "", error, expected="TOML")
         return
     models = labels_by_model(manifests)
-    if models and text(settings.get("model")) not in models:
+    if models and text(settings, "model") not in models:
         expected = f"model to be one of models.config ({', '.join(sorted(models))})"
         yield finding("rollout-settings", file, ":model", repr(settings.get("model")), expected=expected)
     sizes = {str(pod.object): fewest(manifests, pod.object) for pod in pods}
     least = settings.get("min_replicas")
     if sizes and isinstance(least, int) and least > sum(sizes.values()):
         yield finding("rollout-size", file, ":min_replicas", least, fewest=sum(sizes.values()))
+
+
+def _bindings(manifests: Manifests) -> Iterator[Finding]:
+    for role in manifests.of("Role", "ClusterRole"):
+        for index, rule in enumerate(items(role.data, "rules")):
+            wide = [key for key in ("apiGroups", "resources", "verbs") if "*" in strings(rule, key)]
+            wide += ["resources"] if "secrets" in strings(rule, "resources") else []
+            if wide:
+                yield finding("rights-wide", role, f"rules[{index}].{wide[0]}", rule.get(wide[0]))
+    for binding in manifests.of("RoleBinding", "ClusterRoleBinding"):
+        kind, name = _role(binding)
+        if kind == "Role" and manifests.lacks("Role", name, binding.namespace):
+            yield finding(
+                "binding-role", binding, "roleRef.name", repr(name), known=manifests.names("Role", binding.namespace)
+            )
+        for subject in items(binding.data, "subjects"):
+            account, where = text(subject, "name"), text(subject, "namespace")
+            known = where and (account == "default" or not manifests.lacks("ServiceAccount", account, where))
+            if text(subject, "kind") == "ServiceAccount" and not known:
+                yield finding("binding-subject", binding, "subjects", f"{where or 'no namespace'}/{account}")
+
+
+def _role(binding: Object) -> tuple[str, str]:
+    return text(binding.data, "roleRef.kind"), text(binding.data, "roleRef.name")
+
+
+def granted(manifests: Manifests, pod: Pod) -> list[dict[str, Any]]:
+    """The rules of the Roles that are bound to a pod's ServiceAccount in its namespace."""
+    account = text(pod.spec, "serviceAccountName") or "default"
+    found = []
+    for binding in manifests.of("RoleBinding", "ClusterRoleBinding"):
+        subjects = [(text(s, "name"), text(s, "namespace")) for s in items(binding.data, "subjects")]
+        near = binding.kind == "ClusterRoleBinding" or binding.namespace == pod.namespace
+        if near and (account, pod.namespace) in subjects:
+            kind, name = _role(binding)
+            roles = [role for role in manifests.of(kind) if role.name == name]
+            found += [rule for role in roles if kind == "ClusterRole" or role.namespace == pod.namespace
+                      for rule in items(role.data, "rules")]  # fmt: skip
+    return found
+
+
+def allows(rule: dict[str, Any], group: str, resource: str, name: str, verb: str) -> bool:
+    """Whether a rule of a Role allows a verb on an object; "" is any object."""
+
+    def within(value: str, key: str) -> bool:
+        return bool({value, "*"} & set(strings(rule, key)))
+
+    names = strings(rule, "resourceNames")
+    named = not names or (bool(name) and name in names)
+    return within(group, "apiGroups") and within(resource, "resources") and within(verb, "verbs") and named

@@ -34,7 +34,7 @@ def check(
     for server in servers(manifests):
         file = server.file("batching_parameters_file")
         if server.on("enable_batching") and file is not None and file.text is not None:
-            yield from check_file(file, warmed_up, client_batch, server.container.limit("cpu"))
+            yield from check_file(file, warmed_up, client_batch, server.limit("cpu"))
 
 
 def check_file(

@@ -10,10 +10,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from serving.check.findings import Finding, finding
-from serving.check.manifests.objects import Container, Manifests
+from serving.check.manifests.objects import PROBES, Container, Manifests
 from serving.check.manifests.programs import COMMANDS, python_module, script
 from serving.check.manifests.servers import labels_by_model, servers
-from serving.check.manifests.values import dig, integer, items, mapping, strings
+from serving.check.manifests.values import integer, items, mapping, strings
 
 __all__ = ["VARIABLES", "check"]
 
@@ -31,27 +31,27 @@ VARIABLES = (
 
 _PROGRAMS = ("tensorflow_model_server", "duoserve-entrypoint", "python", "python3", "duoserve")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- recognised, not bound
-_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", "startupProbe", "readinessProbe", "livenessProbe")
+_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", *PROBES)
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers()]:
+    for container in manifests.containers():
         yield from _program(container)
         fields = ["command", *(f"{hook}.exec.command" for hook in _HOOKS)]
-        for field, words in [(field, strings(dig(container.data, *field.split(".")))) for field in fields]:
+        for field, words in [(field, strings(container.data, field)) for field in fields]:
             if len(words) == 1 and re.search(r"\s", words[0].strip()):
                 yield finding("command-words", container, field, words, words=words[0].split())
-        file = script(manifests, container)
+        file = script(container)
         if file is not None and file.text is None and not manifests.external("ConfigMap", file.source):
             found = manifests.find("ConfigMap", file.source, container.pod.namespace)
-            known = ", ".join(sorted(mapping(found.data.get("data")))) if found else "none here"
+            known = ", ".join(sorted(mapping(found.data, "data"))) if found else "none here"
             yield finding("script-file", container, "command", repr(file.name), object=file.object, known=known)
         name, arguments = python_module(container)
         if name == "serving.exporter":
             yield from _exporter(manifests, container, arguments)
     for server in servers(manifests):
         ours = server.entrypoint == "duoserve"
-        for name in server.container.env:
+        for name in server.env:
             if name.startswith("DUOSERVE_") and not (ours and name in VARIABLES):
                 near = difflib.get_close_matches(name, VARIABLES, 1)
                 fix = f"Write {near[0]}." if ours and near else "Remove it."
@@ -62,7 +62,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 def _program(container: Container) -> Iterator[Finding]:
     """A program or a Python module that is nearly one of the images'."""
-    program = next(iter(strings(container.data.get("command"))), "").rpartition("/")[2]
+    program = next(iter(strings(container.data, "command")), "").rpartition("/")[2]
     name, _ = python_module(container)
     for written, shown, known in ((program, repr(program), _PROGRAMS), (name, f"python -m {name}", COMMANDS)):
         near = difflib.get_close_matches(written, known, 1, cutoff=0.8)
@@ -87,7 +87,7 @@ def _exporter(manifests: Manifests, container: Container, arguments: list[str]) 
     labels = models.get(options.model, set())
     wrong = [label for label in options.label or () if labels and label not in labels]
     found += [("--label", f"a label of models.config ({', '.join(sorted(labels))})", repr(label)) for label in wrong]
-    ports = [integer(port.get("containerPort")) for port in container.ports]
+    ports = [integer(port, "containerPort") for port in container.ports]
     if ports and options.port not in ports:
         found.append(("--port", f"a port of the container ({', '.join(map(str, ports))})", str(options.port)))
     if options.host not in _ANYWHERE:
@@ -99,7 +99,7 @@ def _exporter(manifests: Manifests, container: Container, arguments: list[str]) 
 def _target(manifests: Manifests, container: Container, target: str) -> Iterator[tuple[str, str, str]]:
     host, _, port = target.rpartition(":")
     service = manifests.find("Service", host.partition(".")[0], container.pod.namespace)
-    entries = {str(entry.get("port")): entry for entry in items(service.spec.get("ports"))} if service else {}
+    entries = {str(entry.get("port")): entry for entry in items(service.spec, "ports")} if service else {}
     if service is None or port not in entries:
         shown = f" (its ports: {', '.join(entries)})" if service else ", no Service"
         yield "--target", "NAME:PORT of a Service of this namespace", f"{target!r}{shown}"
@@ -107,8 +107,8 @@ def _target(manifests: Manifests, container: Container, target: str) -> Iterator
     if service.spec.get("clusterIP") != "None":
         yield "--target", "a headless Service, which names every replica", f"{target!r}, one address for all"
     for pod in manifests.behind(service):
-        number = pod.port_number(entries[port].get("targetPort", entries[port].get("port")))
-        if number in [server.grpc_port for server in servers(manifests, pod)]:
+        number = pod.target(entries[port])
+        if number in [server.grpc_port for server in servers(pod)]:
             yield "--target", "the REST port of the servers", f"{target!r}, the gRPC port"
 
 

@@ -1,4 +1,4 @@
-"""The server's command line. The server itself prints an unknown flag and ignores it."""
+"""The server's command line, and where it makes the server listen. The server prints an unknown flag and ignores it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from serving.local.flags import STOCK_FLAGS
 
 __all__ = ["check"]
 
-
 _FILES = ("model_config_file", "batching_parameters_file", "monitoring_config_file")
 _NEEDED = {
     "enable_profiler": (False, "flag-profiler"),
@@ -24,16 +23,18 @@ _NEEDED = {
     "enable_model_warmup": (True, "flag-warmup"),
 }
 _KINDS = {bool: "true or false", int: "an integer", float: "a number"}
+_LIBRARY_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers(init=False)]:
-        received = opaque_server(manifests, container)
+    for container in manifests.containers(init=False):
+        received = opaque_server(container)
         if received:
             yield finding("command-form", container, "command", received)
     for server in servers(manifests):
         for rules in (_written, _wanted, _polls, _files):
             yield from rules(server)
+    yield from _listening(manifests)
 
 
 def _written(server: Server) -> Iterator[Finding]:
@@ -45,7 +46,7 @@ def _written(server: Server) -> Iterator[Finding]:
             )
         elif count > 1:
             yield finding("flag-twice", server, "args", f"{count} times", flag=name)
-    words = strings(server.container.data.get("args"))
+    words = strings(server.data, "args")
     for before, argument in zip(["", *words], words, strict=False):
         stray = not argument.startswith("-") and before.startswith("-") and "=" in before
         if stray or (argument.startswith("-") and re.search(r"\s--\w", argument)):
@@ -57,9 +58,7 @@ def _written(server: Server) -> Iterator[Finding]:
 def _flag(server: Server, argument: str) -> Iterator[Finding]:
     name, _, value = argument.lstrip("-").partition("=")
     default = STOCK_FLAGS.get(name)
-    unknown = [
-        variable for variable in re.findall(r"\$\(([\w.-]+)\)", value) if not server.container.may_have(variable)
-    ]
+    unknown = [variable for variable in re.findall(r"\$\(([\w.-]+)\)", value) if not server.may_have(variable)]
     if unknown:
         yield finding("flag-variable", server, "args", argument)
     elif default is not None and "$" not in value:
@@ -121,15 +120,74 @@ def _files(server: Server) -> Iterator[Finding]:
         if file is None:
             continue
         # A file of another volume, or of an image that is not the stock one, can't be seen here.
-        elsewhere = mount_of(server.container, file.name) or not (
-            server.unchanged_image or server.entrypoint == "duoserve"
-        )
-        known = file.source and not server.manifests.external("ConfigMap", file.source)
+        elsewhere = mount_of(server, file.name) or not (server.unchanged_image or server.entrypoint == "duoserve")
+        known = file.source and not server.pod.manifests.external("ConfigMap", file.source)
         if file.text is None and (known or not (file.source or elsewhere)):
-            mounts = ", ".join(text(mount.get("mountPath")) for mount in server.container.mounts) or "none"
             received = f"{file.name} ({file.object} {file.path})" if file.source else file.name
-            yield finding("flag-file", server, "args", received, flag=flag, mounts=mounts)
-        for mount in server.container.mounts:
+            yield finding("flag-file", server, "args", received, flag=flag, mounts=server.folders)
+        for mount in server.mounts:
             part = mount.get("subPath") or mount.get("subPathExpr")
-            if flag == "model_config_file" and part and file.name.startswith(text(mount.get("mountPath"))):
+            if flag == "model_config_file" and part and file.name.startswith(text(mount, "mountPath")):
                 yield finding("subpath", server, f"volumeMounts[{mount.get('name')}].subPath", f"subPath {part!r}")
+
+
+def _listening(manifests: Manifests) -> Iterator[Finding]:
+    for server in servers(manifests):
+        yield from _threads(server)
+        yield from _ports(server)
+        yield from _tls(server)
+
+
+def _threads(server: Server) -> Iterator[Finding]:
+    cpus = server.limit("cpu")
+    most = None if cpus is None else max(1, int(-(-cpus // 1)))
+    for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
+        number = server.number(name)
+        if not number or number < 0:
+            # Without a limit there is nothing to compare; our entrypoint sets missing flags.
+            if most is not None and (server.entrypoint != "duoserve" or name in server.flags):
+                yield finding("threads-unset", server, "args", server.flags.get(name, "unset"), flag=name)
+        elif most is not None and number > most:
+            yield finding("threads-many", server, "args", f"--{name}={number}", most=most)
+    for name in _LIBRARY_THREADS:
+        value = server.variable(name) or ""
+        if most is not None and value.isdecimal() and int(value) > most:
+            yield finding("threads-many", server, f"env[{name}]", value, most=most)
+    number = server.number("grpc_max_threads") if "grpc_max_threads" in server.flags else None
+    if number is None or number < 16:
+        yield finding("threads-grpc", server, "args", number or "unset")
+
+
+def _ports(server: Server) -> Iterator[Finding]:
+    grpc, rest = server.grpc_port, server.rest_port
+    if grpc == rest:
+        yield finding("flag-port-same", server, "args", f"{grpc} for both")
+    if not rest:
+        yield finding("flag-rest", server, "args", "0")
+    if not {"model_config_file", "model_base_path"} & server.flags.keys():
+        yield finding("flag-model", server, "args", "none")
+    without_root = server.security.get("runAsNonRoot") is True or server.security.get("runAsUser")
+    for name, number in (("port", grpc), ("rest_api_port", rest)):
+        if number and number < 1024 and without_root:
+            yield finding("flag-port-low", server, "args", number, flag=name)
+    declared = [port.get("containerPort") for port in server.ports]
+    for port in server.ports:
+        shown = port.get("name") or port.get("containerPort")
+        if port.get("protocol") not in (None, "TCP"):
+            yield finding("port-protocol", server, f"ports[{shown}].protocol", repr(port["protocol"]))
+        if port.get("containerPort") not in (grpc, rest):
+            known = f"{grpc}, {rest or 'REST is off'}"
+            yield finding("flag-port", server, f"ports[{shown}]", port.get("containerPort"), known=known)
+    if server.object.kind == "InferenceService" and declared[:1] != [grpc]:
+        yield finding("kserve-port", server, "ports", declared, port=grpc)
+
+
+def _tls(server: Server) -> Iterator[Finding]:
+    """The server's certificate: the entrypoint makes the file of the flag from a mounted folder."""
+    mounts = server.folders
+    folder, target = server.variable("DUOSERVE_TLS_DIR"), server.flags.get("ssl_config_file")
+    if folder is not None and folder.rstrip("/") not in mounts:
+        yield finding("tls-folder", server, "env[DUOSERVE_TLS_DIR]", folder, mounts=mounts)
+    mounted = any(target.startswith(f"{mount}/") for mount in mounts - {"/tmp"}) if target else False  # noqa: S108
+    if target is not None and not mounted and (folder is None or server.entrypoint != "duoserve"):
+        yield finding("tls-config", server, "args", target)

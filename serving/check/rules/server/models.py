@@ -10,7 +10,7 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.files import ConfigFile, mount_of
 from serving.check.manifests.objects import Manifests, Object
 from serving.check.manifests.servers import Server, servers
-from serving.check.manifests.values import dig, strings, text
+from serving.check.manifests.values import strings, text
 from serving.models_config import modelfile, textproto
 
 __all__ = ["check", "check_file"]
@@ -106,18 +106,18 @@ def _base_paths(server: Server) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Finding]:
-    mounts = {text(mount.get("mountPath")).rstrip("/"): mount for mount in server.container.mounts}
-    above = mount_of(server.container, base)
+    mounts = {text(mount, "mountPath").rstrip("/"): mount for mount in server.mounts}
+    above = mount_of(server, base)
     beneath = [path for path in mounts if path.startswith(f"{base}/")]
     missing = [version for version in versions if f"{base}/{version}" not in beneath] if beneath and not above else []
     if (not above and not beneath) or missing:
         shown = f", versions {missing}" if missing else ""
         yield finding("store-mount", server, "volumeMounts", f"{base!r}{shown}; mounts {sorted(mounts)}")
     for mount in [*([above] if above else []), *(mounts[path] for path in beneath)]:
-        name = text(mount.get("name"))
+        name = text(mount, "name")
         volume = server.pod.volumes.get(name, {})
-        claim = text(dig(volume, "persistentVolumeClaim", "claimName"))
-        found = server.manifests.find("PersistentVolumeClaim", claim, server.pod.namespace)
-        read_only = found is not None and strings(found.spec.get("accessModes")) == ["ReadOnlyMany"]
+        claim = text(volume, "persistentVolumeClaim.claimName")
+        found = server.pod.manifests.find("PersistentVolumeClaim", claim, server.pod.namespace)
+        read_only = found is not None and strings(found.spec, "accessModes") == ["ReadOnlyMany"]
         if mount.get("readOnly") is not True and not (read_only or volume.keys() & {"emptyDir", "image"}):
             yield finding("store-writable", server, f"volumeMounts[{name}].readOnly", mount.get("readOnly"))
