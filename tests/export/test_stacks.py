@@ -48,3 +48,9 @@ def test_a_version_is_refused_for_an_older_tensorflow(published: Published) -> N
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"expected a TensorFlow no newer than the server's {STOCK_VERSION}" in done.stdout
+
+
+def test_the_server_warns_of_a_version_that_a_newer_tensorflow_wrote(published: Published) -> None:
+    command = (str(python_of(newer=False)), "-m", "serving.local")
+    with LocalServer("--model_name=pets", f"--model_base_path={published.path.parent}", command=command) as server:
+        assert f"written by TensorFlow {tf.__version__}, newer than this server's" in server.log
