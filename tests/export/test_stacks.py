@@ -26,7 +26,7 @@ def python_of(*, newer: bool) -> Path:
             there = minor_release(found.name.split("-")[1].removesuffix(".dist"))
             if there > here if newer else there < here:
                 return site.parents[2] / "bin" / "python"
-    pytest.skip(f"no environment with {'a newer' if newer else 'an older'} TensorFlow (make env STACK=2.21)")
+    pytest.skip(f"no environment with {'a newer' if newer else 'an older'} TensorFlow: make env; make env STACK=2.21")
 
 
 def test_a_version_is_served_by_a_newer_tensorflow(published: Published, samples: list[tuple[bytes, str]]) -> None:
