@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from duoserve.artifact.releases import ReleaseError
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
@@ -94,7 +95,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         sources = [load(source) for source in options.source]  # several count as one set
         manifests = Manifests(found.data for source in sources for found in source.objects)
         every = _findings(options, manifests)
-    except (LoadError, OSError, UnicodeDecodeError) as error:
+    except (LoadError, OSError, ReleaseError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     shipped = set() if options.for_apply else {found.received for found in images.check_placeholders(manifests)}

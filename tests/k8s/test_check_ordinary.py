@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from duoserve.artifact.releases import SERVER_VERSION
 from serving.check import Manifests, check
 from serving.check.manifests.servers import Server, servers
 
+IMAGE = f"tensorflow/serving:{SERVER_VERSION}"
 PORTS = [{"containerPort": 8500}, {"containerPort": 8501}]
 CONFIG = {
     "kind": "ConfigMap",
@@ -28,7 +30,7 @@ def shape(service: dict[str, Any] | None = None, replicas: int = 2, **container:
     labels = {"app": "cats"}
     template = {
         "metadata": {"labels": labels},
-        "spec": {"containers": [{"name": "model", "image": "tensorflow/serving:2.19.0", "ports": PORTS, **container}]},
+        "spec": {"containers": [{"name": "model", "image": IMAGE, "ports": PORTS, **container}]},
     }
     ports = {"ports": [{"name": "grpc", "port": 8500}, {"name": "rest", "port": 8501}], **(service or {})}
     return [

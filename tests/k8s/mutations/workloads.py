@@ -115,6 +115,7 @@ MUTATIONS = [
     Mutation("image-name", "image digest short", at(server, "image", "registry.example.com/duoserve-serving@sha256:1234")),
     Mutation("image-name", "image upper", at(server, "image", "Registry/Duoserve:1")),
     Mutation("image-name", "image empty", at(server, "image", "")),
+    Mutation("image-server", "image of an older stock server", at(server, "image", "tensorflow/serving:2.19.1-gpu")),
     Mutation("image-pull", "imagePullPolicy Never", at(server, "imagePullPolicy", "Never")),
     Mutation("placeholder", "images as they are shipped", lambda d: None, options={"for_apply": True}),
     Mutation("placeholder-class", "the storage class as it is shipped", lambda d: None, options={"for_apply": True}),

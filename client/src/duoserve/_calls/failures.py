@@ -10,21 +10,13 @@ import grpc
 from duoserve import errors
 from duoserve.errors import DuoserveError
 
-__all__ = ["Failure", "batch_limit", "classify"]
-
 
 class Failure(NamedTuple):
-    """The error to raise, and whether another attempt can help.
-
-    Attributes:
-        error: What to raise.
-        transient: Another attempt can help: a full server, a broken connection.
-        turned_away: The server had no free thread and did no work.
-    """
+    """The error to raise, and whether another attempt can help."""
 
     error: DuoserveError
-    transient: bool = False
-    turned_away: bool = False
+    transient: bool = False  # another attempt can help: a full server, a broken connection
+    turned_away: bool = False  # the server had no free thread and did no work
 
 
 # Words that reveal a broken connection under a code other than UNAVAILABLE.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+from duoserve._checks import Target
 from duoserve._transport.fork import Lock
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 
-__all__ = ["Specs"]
-
-Target = int | str | None
 _KEPT: Final = 16  # versions; a spec holds a tokenizer of some hundred kilobytes
 
 
@@ -25,10 +23,6 @@ class Specs:
         self._lock = Lock()
         self._by_version: dict[int, Preprocessor] = {}
         self._expected: dict[Target, int] = {}
-
-    def of(self, version: int) -> Preprocessor | None:
-        """The Preprocessor of a version; None if it is not known yet."""
-        return self._by_version.get(version)
 
     def expected(self, target: Target) -> Preprocessor | None:
         """The Preprocessor of the version that last answered for this label, or of this version."""

@@ -49,14 +49,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
         return image
     from PIL.Image import Transpose
 
-    return image.transpose(
-        {
-            2: Transpose.FLIP_LEFT_RIGHT,
-            3: Transpose.ROTATE_180,
-            4: Transpose.FLIP_TOP_BOTTOM,
-            5: Transpose.TRANSPOSE,
-            6: Transpose.ROTATE_270,
-            7: Transpose.TRANSVERSE,
-            8: Transpose.ROTATE_90,
-        }[orientation]
-    )
+    flip, half, mirror = Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM
+    left, right = Transpose.ROTATE_90, Transpose.ROTATE_270
+    turns = (flip, half, mirror, Transpose.TRANSPOSE, right, Transpose.TRANSVERSE, left)
+    return image.transpose(turns[orientation - 2])

@@ -26,12 +26,7 @@ _BLOCK: Final = 1024  # phases at a time: their weights, for the highest rate, a
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rates:
-    """The parameters of the filter for the rates of source and result.
-
-    Attributes:
-        source: Samples a second.
-        target: Samples a second.
-    """
+    """The rates of source and result, in samples a second, and the parameters of the filter for them."""
 
     source: int
     target: int
@@ -54,13 +49,7 @@ class Rates:
 
 
 def resample(samples: npt.NDArray[np.float64], rates: Rates, length: int) -> npt.NDArray[np.float64]:
-    """float64 array of shape (length,): the beginning of the source at the other rate, then silence.
-
-    Args:
-        samples: float64 array of shape (any,), at `rates.source`.
-        rates: The rates.
-        length: Samples of the result.
-    """
+    """float64 array of shape (length,): the beginning of the samples, of shape (any,), at the other rate; silence."""
     if rates.source == rates.target:
         result = np.zeros(length)
         result[: len(samples)] = samples[:length]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from duoserve.artifact.releases import SERVER_VERSION, too_new
 from serving.check.findings import Finding, Place, finding
 from serving.check.manifests.objects import Manifests
 from serving.check.manifests.values import dig, text
@@ -18,6 +19,7 @@ _IMAGE = re.compile(
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
+_STOCK = re.compile(r"(?:(?:index\.)?docker\.io/)?tensorflow/serving:([0-9]+\.[0-9]+)")
 _PLACEHOLDER = re.compile(r"registry\.example\.com|@sha256:0{64}$")
 _CLASS = "shared-files"
 
@@ -45,6 +47,9 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         remote = bool(slash) and ("." in host or ":" in host)
         if match["digest"] is None and (remote or match["tag"] in (None, "latest")):
             yield finding("image-tag", place, field, repr(image))
+        stock = _STOCK.match(image)
+        if stock is not None and too_new(SERVER_VERSION, stock[1]):
+            yield finding("image-server", place, field, repr(image), version=SERVER_VERSION)
         if policy == "Never" and remote:
             yield finding("image-pull", place, policy_field, "Never")
 
