@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from serving.check.findings import RULES, Finding, Rule, finding
-from serving.check.manifests import schemas
 from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
-from serving.check.rules import api
 from serving.check.rules.cluster import network, references, services
 from serving.check.rules.operations import contents, monitoring, rollout
 from serving.check.rules.server import commands, configs, flags, lifecycle
@@ -26,12 +24,8 @@ from serving.check.rules.workloads import deployments, images, resources, scalin
 
 __all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
 
-_RULES = (
-    *(references, services, network),
-    *(scaling, deployments, lifecycle, flags, configs),
-    *(contents, monitoring, store, commands, rollout),
-    *(security, images, resources),
-)
+_RULES = (references, services, network, scaling, deployments, lifecycle, flags, configs, contents, monitoring, store,
+          commands, rollout, security, images, resources)  # fmt: skip
 
 
 def check(
@@ -55,7 +49,9 @@ def check(
         ignore: Ids of rules to leave out.
         with_ignored: Also the findings that an annotation silences, with its reason in `ignored`.
     """
-    found = [*api.check(manifests, kubernetes or schemas.newest())]
+    from serving.check.rules import api  # jsonschema takes half of the start of --help
+
+    found = [*api.check(manifests, kubernetes)]
     for rules in _RULES:
         found += rules.check(manifests)
     found += configs.check_batching(manifests, tuple(warmed_up), client_batch)

@@ -13,7 +13,6 @@ from pathlib import Path
 from duoserve.artifact.releases import ReleaseError
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
-from serving.check.manifests import schemas
 from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, read
 from serving.check.rules.server import configs
@@ -66,10 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--kubernetes",
-        choices=schemas.versions(),
-        default=schemas.newest(),
+        type=_version,
         metavar="VERSION",
-        help="version of the schemas: %(choices)s (default: %(default)s)",
+        help="version of the schemas, from 1.30 on (default: the newest)",
     )
     parser.add_argument(
         "--warmup-sizes",
@@ -140,6 +138,14 @@ def _rule(text: str) -> str:
         near = difflib.get_close_matches(text, RULES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise argparse.ArgumentTypeError(f"expected the id of a rule (--list shows them), received {text!r}{hint}")
+    return text
+
+
+def _version(text: str) -> str:
+    from serving.check.manifests import schemas  # jsonschema takes half of the start of --help
+
+    if text not in schemas.versions():
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(schemas.versions())}, received {text!r}")
     return text
 
 

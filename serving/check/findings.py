@@ -15,8 +15,7 @@ from serving.check.manifests.values import dig
 __all__ = ["RULES", "Finding", "Place", "Row", "Rule", "broken", "finding", "refused"]
 
 
-_MOST = 10
-"""Entries of a set that a finding shows."""
+_MOST = 10  # entries of a set that a finding shows
 
 
 class Place(Protocol):

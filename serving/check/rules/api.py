@@ -17,7 +17,8 @@ _MOST_DATA = 2**20
 _GROUPS = (None, "", "rbac.authorization.k8s.io")
 
 
-def check(manifests: Manifests, version: str) -> Iterator[Finding]:
+def check(manifests: Manifests, kubernetes: str | None) -> Iterator[Finding]:
+    version = kubernetes or schemas.newest()
     groups = {api_version.rpartition("/")[0] for api_version, _ in schemas.kinds(version)}
     for found in manifests.objects:
         if found.api_version.rpartition("/")[0] not in groups:

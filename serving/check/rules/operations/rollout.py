@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.check.findings import Finding, finding
-from serving.check.manifests.files import ConfigFile, mount_of, mounted
+from serving.check.manifests.files import ConfigFile, mounted
 from serving.check.manifests.objects import Container, Manifests, Object, Pod
 from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
@@ -81,11 +81,9 @@ def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[F
     if out is not None and not any(lets_through(rule, pod, port) for rule in out for port in (443, 6443)):
         shown = "none of the policies that select its pods has one"
         yield finding("blocked-api", pod.object, "NetworkPolicy spec.egress", shown)
-    mount = mount_of(container, _TOKEN_AT) or {}
-    sources = items(pod.volumes.get(text(mount, "name")), "projected.sources")
-    at_its_place = text(mount, "mountPath").rstrip("/") == _TOKEN_AT
-    mounted_token = at_its_place and any("serviceAccountToken" in source for source in sources)
-    if pod.spec.get("automountServiceAccountToken") is False and not mounted_token:
+    volume = pod.volumes.get(text(container.folders.get(_TOKEN_AT), "name"))
+    has_token = any("serviceAccountToken" in source for source in items(volume, "projected.sources"))
+    if pod.spec.get("automountServiceAccountToken") is False and not has_token:
         yield finding("rollout-token", container, "volumeMounts", "none", folder=_TOKEN_AT)
 
 

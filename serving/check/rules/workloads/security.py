@@ -12,15 +12,12 @@ from serving.check.manifests.values import integer, items, mapping, strings, tex
 __all__ = ["check"]
 
 _OFF = (None, False)
+_SELINUX = (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 _PROFILES: tuple[Row, ...] = (
     ("apparmor", "securityContext.appArmorProfile.type", (None, "RuntimeDefault", "Localhost")),
     ("selinux", "securityContext.seLinuxOptions.user", (None, "")),
     ("selinux", "securityContext.seLinuxOptions.role", (None, "")),
-    (
-        "selinux",
-        "securityContext.seLinuxOptions.type",
-        (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"),
-    ),
+    ("selinux", "securityContext.seLinuxOptions.type", _SELINUX),
     ("host-process", "securityContext.windowsOptions.hostProcess", _OFF),
 )
 _POD: tuple[Row, ...] = (
