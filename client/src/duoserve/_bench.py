@@ -20,7 +20,7 @@ from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip, encode_wav
 
 _MOST_IN_FLIGHT = 10_000  # open loop: with more, the generator itself would be measured
-Progress = Callable[[float, int, int], None]
+Progress = Callable[[float, str], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class _Load:
         share = 0.0
         while share < 1:
             share = min(max((time.perf_counter() - self.start) / (self.end - self.start), 0.0), 1.0)
-            progress(share, len(self.latencies), sum(self.errors.values()))
+            progress(share, f"{len(self.latencies)} calls, {sum(self.errors.values())} errors")
             await asyncio.sleep(0.2 if share < 1 else 0)
 
 

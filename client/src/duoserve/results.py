@@ -169,9 +169,7 @@ class Embedding:
 
 
 class Outcomes(Sequence[T]):
-    """The answers of a batch, in the order of its rows.
-
-    Reading a row that failed raises its error; `errors` and `outcomes` show all without raising.
+    """The answers of a batch, in the order of its rows. Reading a row that failed raises its error.
 
     Attributes:
         outcomes: For each row its answer or its error.

@@ -1,8 +1,6 @@
-"""The client without its I/O: every call as steps that a driver performs, sync or async.
-
-This module follows rollouts. Input is prepared for the version that a label is expected to
-name; the reply names the version that answered; if that version prepares its input differently,
-the answer is discarded, the input is prepared again, and that version is asked by its number.
+"""Follows rollouts. Input is prepared for the version that a label is expected to name; the reply names the version
+that answered; if that version prepares its input differently, the answer is discarded, the input is prepared again, and
+that version is asked by its number.
 """
 
 from __future__ import annotations
@@ -38,6 +36,7 @@ _ROUNDS: Final = 8  # of asking again because versions changed; a rollout needs 
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
 _REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next one lacks
 _LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
+_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name parses the name each time
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
@@ -178,7 +177,9 @@ class VersionFollower:
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
                 # Not every version has every signature: the label may have moved to one without it.
-                if isinstance(error, errors.UnsupportedModel) and (query.everywhere or error.code is None):
+                if isinstance(error, errors.UnsupportedModel) and (
+                    query.signature == contract.SERVING_DEFAULT or error.code is None
+                ):
                     raise
                 before = preprocessor
                 preprocessor, asked = yield from self.describe(context, target)
@@ -214,10 +215,14 @@ class VersionFollower:
 
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, checked against the contract."""
-        try:
-            return _inputs.check_output(outputs.tensors, expected)
-        except errors.BadReply as error:
-            raise self.locate(error, outputs.version) from None
+        array = outputs.tensors.get(expected.name)
+        if array is not None and array.dtype == _dtype(expected.dtype) and array.shape == expected.shape:
+            return array
+        if array is None:
+            text = f"the reply to hold {expected.name}. Received: {', '.join(outputs.tensors) or 'nothing'}"
+        else:
+            text = f"{expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
+        raise self.locate(errors.BadReply(f"Expected {text}"), outputs.version)
 
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor

@@ -1,9 +1,7 @@
 """numpy arrays to and from the bytes of TensorFlow's TensorProto. No I/O.
 
-Requests are written by hand: a few header bytes and the arrays themselves, joined in one
-copy. Replies are read by hand where they are large (packed floats, tensor_content) and by
-protobuf everywhere else. Like the stock server, both directions accept `tensor_content` and
-the typed `*_val` fields; a short `*_val` is filled up with its last value.
+Requests are written by hand, with one copy of the arrays. Replies are read by hand where they are large (packed floats,
+tensor_content), and by protobuf everywhere else. A short `*_val` is filled up with its last value, as by the server.
 """
 
 from __future__ import annotations

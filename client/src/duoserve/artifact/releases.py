@@ -20,11 +20,7 @@ class ReleaseError(ValueError):
 
 
 def minor_release(release: str) -> tuple[int, int]:
-    """What counts of a release: minor ones add operations, patches never do.
-
-    Raises:
-        ReleaseError: It does not begin with two numbers.
-    """
+    """What counts of a release: minor ones add operations, patches never do. Raises ReleaseError for another text."""
     found = re.match(r"([0-9]+)\.([0-9]+)(?![^.+-])", release)
     if found is None:
         raise ReleaseError(f"Expected a TensorFlow release such as {STOCK_VERSION}. Received: {release!r}")
@@ -32,11 +28,7 @@ def minor_release(release: str) -> tuple[int, int]:
 
 
 def too_new(written: str, server: str = SERVER_VERSION) -> str | None:
-    """Why a server of a release may fail to load what another one wrote; None if it loads it.
-
-    Raises:
-        ReleaseError: One of them is invalid.
-    """
+    """Why a server of a release may fail to load what another one wrote; None if it loads it."""
     if minor_release(written) <= minor_release(server):
         return None
     return (

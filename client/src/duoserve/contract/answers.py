@@ -1,8 +1,6 @@
 """The kinds of answer: one class, tags, yes or no, or scores. Pure data, like all of `duoserve.contract`.
 
-Everything that differs between kinds for a client is here. Export has tables by kind:
-`export.dataset.targets`, `export.training.heads`, `export.measures`, `export.own.finishing` and
-`export.publish.decisions`; serving has `serving.rollout.trial.measures`.
+Everything that differs between kinds for a client is here. Export and serving have tables by kind.
 """
 
 from __future__ import annotations
@@ -116,9 +114,6 @@ class Tags(Answer):
 
     Attributes:
         thresholds: For each tag the least probability at which it counts, above 0, at most 1.
-
-    Raises:
-        ContractError: A threshold out of range.
     """
 
     kind: ClassVar[str] = "tags"
@@ -156,9 +151,6 @@ class Scores(Answer):
 
     Attributes:
         units: The unit of each score; empty for a score without one.
-
-    Raises:
-        ContractError: A unit that is not a string.
     """
 
     kind: ClassVar[str] = "scores"

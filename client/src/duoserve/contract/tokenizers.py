@@ -28,11 +28,7 @@ def pack_tokenizer(text: str) -> bytes:
 
 
 def unpack_tokenizer(data: bytes) -> str:
-    """What `pack_tokenizer` packed.
-
-    Raises:
-        ContractError: It is not a packed tokenizer.json.
-    """
+    """What `pack_tokenizer` packed. Raises ContractError for anything else."""
     unpacker = zlib.decompressobj()
     try:
         text = unpacker.decompress(data, _LARGEST).decode("utf-8")

@@ -81,10 +81,8 @@ class PngImage(EncodedImage):
         return _open(head, self._recompressed())
 
     def _quickly(self, head: list[bytes]) -> Image.Image:
-        """Lets Pillow decompress. Asked for one more row, it reads up to the checksum, and reads zeros without one.
-
-        Raises an error if the file may be damaged.
-        """
+        """Lets Pillow decompress, and raises if the file may be damaged. Asked for one more row, Pillow reads up to the
+        checksum, and reads zeros without one."""
         width, height = self.width, self.height
         compressed = b"".join([self.data[start:end] for start, end in self.pixels])
         taller = self.header[:4] + struct.pack(">I", height + 1) + self.header[8:]
@@ -96,9 +94,7 @@ class PngImage(EncodedImage):
 
     def _recompressed(self) -> bytes:
         """The rows, before their filters are undone, where libpng would read them; hardly compressed, for Pillow.
-
-        Damage after the last row is an error only in the buffer with the end of that row.
-        """
+        Damage after the last row is an error only in the buffer with the end of that row."""
         pieces = (
             self.data[at : min(at + _READ_AT_ONCE, end)]
             for start, end in self.pixels
