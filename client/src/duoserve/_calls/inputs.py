@@ -23,9 +23,9 @@ from duoserve.results import Sent
 SendMode = Literal["auto", "tensors", "bytes"]
 SIGNATURES: Final[dict[Sent, str]] = {"tensors": contract.SERVING_DEFAULT, "bytes": contract.SERVING_BYTES}
 
+# Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's loops
+# are no longer in the CPU's caches.
 FEW: Final = 256
-"""Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's
-loops are no longer in the CPU's caches, and their first use costs ten times as much as the next."""
 
 _UINT8: Final = np.dtype("uint8")
 _INT32: Final = np.dtype("int32")

@@ -90,12 +90,10 @@ class ManagedChannel:
         self.current = self.successor = None
         self.check_at = self.plan_at = 0.0
 
-    def needs_plan(self) -> bool:
-        """Whether `renew` needs a fresh plan (which reads files and resolves names)."""
-        return self.current is None or time.monotonic() >= self.plan_at
-
     def make_plan(self) -> ChannelPlan | None:
-        """A fresh plan; None if none can be made now, but the present channel still works."""
+        """A fresh plan, which reads files and resolves names. None: not due, or impossible while there is a channel."""
+        if self.current is not None and time.monotonic() < self.plan_at:
+            return None
         try:
             return self.plan()
         except DuoserveError:

@@ -9,7 +9,6 @@ import dataclasses
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -30,8 +29,7 @@ __all__ = [
     "score_of_column",
 ]
 
-BAR: Final = "|"
-"""Separates tags that are written as one text."""
+BAR: Final = "|"  # separates tags that are written as one text
 
 _WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
 
@@ -91,8 +89,7 @@ class OneClass(Answer):
     columns: ClassVar[str] = "classes"
 
 
-ONE_CLASS: Final = OneClass()
-"""The kind of a spec that does not name its kind."""
+ONE_CLASS: Final = OneClass()  # the kind of a spec that does not name its kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,10 +175,7 @@ class Scores(Answer):
         return largest
 
 
-ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
-    {each.kind: each for each in (OneClass, Tags, YesNo, Scores)}
-)
-"""By name."""
+ANSWERS: Final[Mapping[str, type[Answer]]] = {each.kind: each for each in (OneClass, Tags, YesNo, Scores)}
 
 
 def answer_from_record(record: Mapping[str, Any]) -> Answer:

@@ -9,9 +9,7 @@ from duoserve.contract.records import ContractError
 
 __all__ = ["BPE", "SENTENCEPIECE", "TOKENIZERS", "UNIGRAM", "WORDPIECE", "pack_tokenizer", "unpack_tokenizer"]
 
-SENTENCEPIECE: Final = "sentencepiece"
-"""A serialised SentencePiece model, unchanged."""
-
+SENTENCEPIECE: Final = "sentencepiece"  # a serialised SentencePiece model, unchanged
 WORDPIECE: Final = "wordpiece"
 BPE: Final = "bpe"
 UNIGRAM: Final = "unigram"

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EXIF_PREFIX", "read_orientation", "upright"]
 
+# The beginning of the segment of a JPEG. Some writers also put it into the chunks of PNG and WebP.
 EXIF_PREFIX: Final = b"Exif\0\0"
-"""The beginning of the segment of a JPEG. Some writers also put it into the chunks of PNG and WebP."""
 
 _TAG: Final = 0x0112
 _SHORT: Final = 3

@@ -39,11 +39,8 @@ _PASSES: Final = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0,
 
 _NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
-_READ_AT_ONCE: Final = 8192
-"""libpng's buffer for compressed data."""
-
-_SMALL: Final = 1 << 16
-"""Up to this many bytes of pixels, decompressing them here is cheaper than checking whether it is necessary."""
+_READ_AT_ONCE: Final = 8192  # libpng's buffer for compressed data
+_SMALL: Final = 1 << 16  # bytes of pixels: decompressing so few here is cheaper than checking whether it is necessary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

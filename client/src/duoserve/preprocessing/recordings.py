@@ -14,11 +14,8 @@ import numpy.typing as npt
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.wav import EncodedAudio, check_format, inspect_wav, scaled, wav_samples
 
-MOST_SAMPLES: Final = 57_600_000
-"""10 minutes of stereo at 48 kHz. More is refused: a model uses the first seconds of a recording."""
-
+MOST_SAMPLES: Final = 57_600_000  # 10 minutes of stereo at 48 kHz: a model uses the first seconds of a recording
 _UNKNOWN_LENGTH: Final = 1 << 62  # libsndfile's SF_COUNT_MAX and above
-
 _HINT: Final = "convert it to WAV, FLAC or OGG"
 
 _OTHER_FORMATS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str], ...]] = (

@@ -12,8 +12,7 @@ from typing import IO, Any, Final
 from duoserve.errors import InvalidInput
 
 Row = Mapping[str, Any]
-Rows = Iterator[tuple[Row, float]]
-"""A row by column, and the share of the table that has been read with it."""
+Rows = Iterator[tuple[Row, float]]  # a row by column, and the share of the table that has been read with it
 
 _PARQUET_ROWS: Final = 1024  # in memory at a time
 
