@@ -44,10 +44,7 @@ class Word(NamedTuple):
 
 
 class InputRelevance(NamedTuple):
-    """How much each input adds to the explained value: their Shapley values.
-
-    They add up to the difference between the value with both inputs and that with neither.
-    """
+    """How much each input adds to the explained value: their Shapley values, which add up to what both add."""
 
     image: float
     text: float

@@ -43,8 +43,6 @@ _DTYPES: Final[dict[int, np.dtype[Any]]] = {
 }
 _MAX_BYTES: Final = 1 << 31  # protobuf's own limit; a reply of a few bytes must not claim more
 
-_FLOAT: Final = np.dtype("<f4")
-
 
 def dtype_name(number: int) -> str:
     """numpy's name of a DataType number, "string", or "DataType N" where numpy has none."""
@@ -117,8 +115,8 @@ def decode_tensor(data: bytes, start: int = 0, end: int | None = None) -> npt.ND
         if rest:
             raise CodecError(f"Expected float_val of 4 bytes each. Received: {count} and {rest} bytes")
         if count == size:
-            return _copied(data, *floats, _FLOAT, shape)
-        return _fill(np.frombuffer(data, _FLOAT, count, floats[0]), shape, size)
+            return _copied(data, *floats, _DTYPES[1], shape)
+        return _fill(np.frombuffer(data, _DTYPES[1], count, floats[0]), shape, size)
     return _decode_typed(data[start:end])
 
 

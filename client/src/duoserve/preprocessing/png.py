@@ -1,8 +1,7 @@
 """PNG files: read chunk by chunk as libpng does, then decoded by Pillow. Twin: `export/graph/png.py`.
 
-Pillow and libpng, which TensorFlow uses, differ in what they refuse: metadata that Pillow finds too
-large or damaged, checksums that it does not check. So Pillow gets a file with only the chunks that have
-pixels, and the checks are those of libpng.
+Pillow and libpng, which TensorFlow uses, differ in the metadata and checksums that they refuse. So Pillow gets a file
+with only the chunks that have pixels, and the checks are those of libpng.
 """
 
 from __future__ import annotations

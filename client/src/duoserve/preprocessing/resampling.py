@@ -1,7 +1,6 @@
-"""From one sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
+"""From any sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
 
-Any pair of rates works: for each sample of the result the source is read at exactly that time,
-through a low-pass filter below half of the lower rate.
+For each sample of the result the source is read at that time, through a low-pass filter below half of the lower rate.
 """
 
 from __future__ import annotations
