@@ -39,8 +39,6 @@ def _quantity(place: Place, field: str, value: Any, *, least: float = 0.0) -> It
         expected = "a quantity as 500m or 2 (CPU), 512Mi or 2Gi (memory)"
     elif amount < least:
         expected = "a quantity as 512Mi or 2Gi (m is a thousandth: 512m of memory is half a byte)"
-    elif field.endswith(".cpu") and amount > 1000:
-        expected = "at most 1000 CPUs (m is a thousandth)"
     elif "/" in field and not str(value).isdecimal():
         expected = "a whole number, for a device"
     if expected:

@@ -106,7 +106,7 @@ def _export(manifests: Manifests, export: _Export) -> Iterator[Finding]:
     location = _locate(container, export.store)
     if not location.claim and (not location.volume or "emptyDir" in location.volume):
         shown = f"the emptyDir {location.volume.get('name')!r}" if location.volume else "no mount"
-        values = {"store": export.store, "written": export.written.object, "mounts": container.folders}
+        values = {"store": export.store, "written": export.written.object, "mounts": container.folders.keys()}
         yield finding("export-store", container, "volumeMounts", shown, **values)
         return
     name = location.mount.get("name")
