@@ -10,7 +10,7 @@ Needs no cluster and no TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from serving.check.findings import RULES, Finding, Rule, finding
 from serving.check.manifests import schemas
@@ -25,7 +25,6 @@ from serving.check.rules.server import batching, commands, flags, lifecycle, mod
 from serving.check.rules.workloads import deployments, images, resources, scaling, security, store
 
 __all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
-
 
 _RULES = (
     *(references, services, network, routes),
@@ -61,17 +60,12 @@ def check(
         found += rules.check(manifests)
     found += batching.check(manifests, tuple(warmed_up), client_batch)
     found += images.check_placeholders(manifests) if for_apply else ()
-    found += _annotations(manifests)
+    for each in manifests.objects:
+        for name, reason in each.annotations.items():  # those that silence no rule
+            rule = str(name).removeprefix(IGNORE)
+            if rule != name and (rule not in RULES or not str(reason or "").strip()):
+                found.append(finding("ignore-annotation", each, f"metadata.annotations[{name}]", repr(reason)))
     if not servers(manifests) and manifests.objects:
         found.append(finding("no-server", local_file("manifests", None, "kind"), "", "none"))
     counted = (each for each in found if each.rule not in ignore and (with_ignored or each.ignored is None))
     return list(dict.fromkeys(counted))
-
-
-def _annotations(manifests: Manifests) -> Iterator[Finding]:
-    """Annotations that silence no rule."""
-    for found in manifests.objects:
-        for name, reason in found.annotations.items():
-            rule = str(name).removeprefix(IGNORE)
-            if rule != name and (rule not in RULES or not str(reason or "").strip()):
-                yield finding("ignore-annotation", found, f"metadata.annotations[{name}]", repr(reason))

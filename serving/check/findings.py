@@ -88,13 +88,13 @@ def _load() -> dict[str, Rule]:
     families: dict[str, Any] = yaml.load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
     return {
         id: Rule(**{"id": id, "family": family, "doc": group["doc"], "field": "", **texts})
-        for family, group in families.items()
-        for id, texts in group["rules"].items()  # noqa: A001 -- its name
+        for family, group in sorted(families.items())
+        for id, texts in sorted(group["rules"].items())  # noqa: A001 -- its name
     }
 
 
 RULES: Final[Mapping[str, Rule]] = _load()
-"""Every rule of rules.yaml, by its id."""
+"""Every rule of rules.yaml, by its id, in the order of families and ids."""
 
 
 def finding(rule: str, place: Place, field: str, received: object, **values: Any) -> Finding:

@@ -45,7 +45,7 @@ class Specific:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model of the file, whose `config` begins in a line (counted from 1), with its version by label."""
+    """One model of the file: `labels` are versions by label, `line` is where its `config` begins, counted from 1."""
 
     name: str
     base_path: str

@@ -72,10 +72,9 @@ class Field:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """Fields between braces, or a whole file, in the order of the text, which starts and ends inside the braces.
+    """Fields between braces, or a whole file. `start` and `end` are those of the text inside the braces.
 
-    The methods raise TextProtoError for a field of another kind, and all but the first two also for one that occurs
-    twice.
+    The methods raise TextProtoError for a field of another kind, and all but the first two for one that occurs twice.
     """
 
     fields: tuple[Field, ...]

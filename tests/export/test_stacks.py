@@ -26,7 +26,7 @@ def python_of(*, newer: bool) -> Path:
             there = minor_release(found.name.split("-")[1].removesuffix(".dist"))
             if there > here if newer else there < here:
                 return site.parents[2] / "bin" / "python"
-    pytest.skip(f"no environment with {'a newer' if newer else 'an older'} TensorFlow (make env STACK=2.21)")
+    pytest.skip(f"no environment with {'a newer' if newer else 'an older'} TensorFlow: make env; make env STACK=2.21")
 
 
 def test_a_version_is_served_by_a_newer_tensorflow(published: Published, samples: list[tuple[bytes, str]]) -> None:
@@ -48,3 +48,9 @@ def test_a_version_is_refused_for_an_older_tensorflow(published: Published) -> N
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"expected a TensorFlow no newer than the server's {STOCK_VERSION}" in done.stdout
+
+
+def test_the_server_warns_of_a_version_that_a_newer_tensorflow_wrote(published: Published) -> None:
+    command = (str(python_of(newer=False)), "-m", "serving.local")
+    with LocalServer("--model_name=pets", f"--model_base_path={published.path.parent}", command=command) as server:
+        assert f"written by TensorFlow {tf.__version__}, newer than this server's" in server.log

@@ -90,7 +90,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         for module in _MODULES:
             home = importlib.import_module(f"duoserve.{module}")
-            if name in home.__all__:
+            if hasattr(home, name):
                 value = globals()[name] = getattr(home, name)
                 return value
     raise AttributeError(f"module 'duoserve' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import collections
 import dataclasses
@@ -24,30 +25,18 @@ Progress = Callable[[float, int, int], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The measurements of a run.
+    """The measurements of a run. In the open loop, latencies count from the time when a call was due, so that a
+    stalled server shows."""
 
-    Attributes:
-        load: "8 callers" or "100 calls/s, open loop".
-        sent: "tensors" or "bytes".
-        seconds: Length of the measurement.
-        calls: Answered calls.
-        throughput: Answered calls a second.
-        milliseconds: Latencies: mean, p50, p90, p95, p99, max. In the open loop counted from
-            the time when a call was due, so that a stalled server shows.
-        errors: Failed calls by the class of their error.
-        versions: Answers by the version that gave them.
-        late: Open loop: calls that were not sent because too many were in flight.
-    """
-
-    load: str
-    sent: str
+    load: str  # "8 callers" or "100 calls/s, open loop"
+    sent: str  # "tensors" or "bytes"
     seconds: float
-    calls: int
-    throughput: float
-    milliseconds: dict[str, float]
-    errors: Mapping[str, int]
-    versions: Mapping[int, int]
-    late: int = 0
+    calls: int  # that were answered
+    throughput: float  # answered calls a second
+    milliseconds: dict[str, float]  # latencies: mean, p50, p90, p95, p99, max
+    errors: Mapping[str, int]  # failed calls by the class of their error
+    versions: Mapping[int, int]  # answers by the version that gave them
+    late: int  # open loop: calls that were not sent because too many were in flight
 
     def lines(self) -> Iterator[str]:
         """For a terminal."""
@@ -113,41 +102,30 @@ class _Load:
             await asyncio.sleep(0.2 if share < 1 else 0)
 
 
-async def run(
-    client: AsyncClient,
-    *,
-    image: str | None,
-    audio: str | None,
-    text: str,
-    concurrency: int,
-    rate: float | None,
-    duration: float,
-    warmup: float,
-    prepared: bool,
-    progress: Progress | None,
-) -> Report:
-    """Loads the server for `warmup` and then `duration` seconds.
+async def run(client: AsyncClient, options: argparse.Namespace, progress: Progress | None) -> Report:
+    """Loads the server for `warmup` and then `duration` seconds, as the options of `duoserve bench` ask.
 
     Raises:
         InvalidInput: A number out of range, or a file that can't be read.
         DuoserveError: The first call failed: there is nothing to measure.
     """
+    concurrency, rate, text = options.concurrency or 8, options.rate, options.text
     expect_whole("concurrency", concurrency, 1, 10_000)
-    expect_number("duration", duration, 0.01, 86400)
-    expect_number("warmup", warmup, 0, 86400)
+    expect_number("duration", options.duration, 0.01, 86400)
+    expect_number("warmup", options.warmup, 0, 86400)
     if rate is not None:
         expect_number("rate", rate, 0.001, 1e6)
-    data = await _input(client, image, audio)
+    data = await _input(client, options.image, options.audio)
     first = await client.predict(data, text)
     sent: str = first.sent
-    if prepared:
+    if options.prepared:
         sent, call = "tensors, prepared once", await _prepared_call(client, data, text)
     else:
 
         async def call() -> int:
             return (await client.predict(data, text)).version
 
-    load = _Load(call, warmup, duration)
+    load = _Load(call, options.warmup, options.duration)
     tasks = [load.closed_loop() for _ in range(concurrency)] if rate is None else [load.open_loop(rate)]
     if progress is not None:
         watch = asyncio.ensure_future(load.watch(progress))

@@ -79,30 +79,39 @@ def _parser() -> argparse.ArgumentParser:
     add("--server-name", metavar="NAME", help="name to expect in the server's certificate")
     add("--json", action="store_true", help="print one JSON object")
 
+    inputs = argparse.ArgumentParser(add_help=False)
+    medium = inputs.add_mutually_exclusive_group()
+    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
+    medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
+    inputs.add_argument("--text", help="any text (image or text may be left out if the version allows it)")
+
+    sending = argparse.ArgumentParser(add_help=False)
+    text = "who preprocesses (default: %(default)s)"
+    sending.add_argument("--send", choices=("auto", "tensors", "bytes"), default="auto", help=text)
+
     parser = argparse.ArgumentParser(
         prog="duoserve", description="Calls an image and text model on TensorFlow Serving.", epilog=_EPILOG
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, parents=[shared], help=text, description=text, epilog=_EPILOG)
+    def command(name: str, function: Any, text: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, parents=[shared, *more], help=text, description=text, epilog=_EPILOG)
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Predict for one image (or clip) with its text, or for one of them alone.")
-    _add_input(predict)
+    text = "Predict for one image (or clip) with its text, or for one of them alone."
+    predict = command("predict", _predict, text, inputs, sending)
     _add_count(predict, "--top", 5, "classes or tags to show", metavar="K")
-    _add_send(predict)
     text = "Make a vector of one image (or clip) with its text; compare vectors by dot product."
-    _add_input(command("embed", _embed, text))
-    explain = command("explain", _explain, "Show which words and which parts of the image (or clip) decided.")
-    _add_input(explain)
+    command("embed", _embed, text, inputs)
+    text = "Show which words and which parts of the image (or clip) decided."
+    explain = command("explain", _explain, text, inputs)
     text = "class, tag or score to explain (default: the most probable; the first score)"
     explain.add_argument("--class", dest="of", metavar="NAME", help=text)
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show which input the served version takes, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
-    scoring = command("score", _score, "Predict for every row of a table; run it again to resume.")
+    scoring = command("score", _score, "Predict for every row of a table; run it again to resume.", sending)
     text = "CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
     scoring.add_argument("table", type=Path, help=text)
     scoring.add_argument("--out", type=Path, required=True, metavar="FILE", help="the rows with their answers")
@@ -110,8 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_count(scoring, "--rows", 32, "most rows of a request")
     text = "how long to retry rows while the server can't answer (default: %(default)s)"
     scoring.add_argument("--patience", type=float, default=60.0, metavar="SECONDS", help=text)
-    _add_send(scoring)
-    bench = command("bench", _run_bench, "Load the server and print the latencies.")
+    bench = command("bench", _run_bench, "Load the server and print the latencies.", sending)
     medium = bench.add_mutually_exclusive_group()
     medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP (default: a generated photo of 640x480)")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG (default for a model that takes it: noise)")
@@ -125,7 +133,6 @@ def _parser() -> argparse.ArgumentParser:
     text = "not counted (default: %(default)s)"
     bench.add_argument("--warmup", type=float, default=1.0, metavar="SECONDS", help=text)
     bench.add_argument("--prepared", action="store_true", help="prepare the tensors once instead of for each call")
-    _add_send(bench)
     return parser
 
 
@@ -137,18 +144,6 @@ def _count(text: str) -> int:
 
 def _add_count(parser: argparse.ArgumentParser, name: str, default: int, text: str, metavar: str = "N") -> None:
     parser.add_argument(name, type=_count, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
-
-
-def _add_input(parser: argparse.ArgumentParser) -> None:
-    medium = parser.add_mutually_exclusive_group()
-    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
-    medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
-    parser.add_argument("--text", help="any text (image or text may be left out if the version allows it)")
-
-
-def _add_send(parser: argparse.ArgumentParser) -> None:
-    text = "who preprocesses (default: %(default)s)"
-    parser.add_argument("--send", choices=("auto", "tensors", "bytes"), default="auto", help=text)
 
 
 def _client_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -218,22 +213,15 @@ def _status(options: argparse.Namespace) -> _Shown:
 
 
 def _score(options: argparse.Namespace) -> _Shown:
-    from duoserve.score import score
+    from duoserve.score import Scoring
 
     described = _client_options(options)
     identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
     with Client(**described, max_batch_size=options.rows) as client:
-        report = score(
-            client,
-            options.table,
-            options.out,
-            fields=_printed.predicted_columns,
-            identity=identity,
-            concurrency=options.concurrency,
-            rows_per_request=options.rows,
-            patience=options.patience,
-            progress=None if options.json else _show_rows,
-        )
+        progress = None if options.json else _show_rows
+        report = Scoring(
+            client, options.table, options.out, identity, options.concurrency, options.rows, options.patience, progress
+        ).run()
     resumed = f", {report.resumed} of them from an earlier run" if report.resumed else ""
     total = f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed"
     errors = (f"  row {row}: {error}" for row, error in report.errors.items())
@@ -248,18 +236,7 @@ def _show_rows(share: float, report: Report) -> None:
 def _run_bench(options: argparse.Namespace) -> _Shown:
     async def run() -> _bench.Report:
         async with AsyncClient(**_client_options(options)) as client:
-            return await _bench.run(
-                client,
-                image=options.image,
-                audio=options.audio,
-                text=options.text,
-                concurrency=options.concurrency or 8,
-                rate=options.rate,
-                duration=options.duration,
-                warmup=options.warmup,
-                prepared=options.prepared,
-                progress=None if options.json else _show_calls,
-            )
+            return await _bench.run(client, options, None if options.json else _show_calls)
 
     report = asyncio.run(run())
     return _Shown(dataclasses.asdict(report), report.lines(), 0 if report.calls else 1)

@@ -1,32 +1,9 @@
-"""Every error of the client, one tree: `except DuoserveError` catches all of them.
-
-Each error has what was expected and received, the server and model version, and
-whether a retry can help (`retryable`). Where a built-in error fits, ours is a subclass of it too:
-`InvalidInput` is a ValueError, `DeadlineExceeded` a TimeoutError, `ServerUnavailable` a
-ConnectionError, `NotAnswered` an AttributeError.
-"""
+"""Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any, ClassVar
-
-__all__ = [
-    "BadReply",
-    "ClientClosed",
-    "DeadlineExceeded",
-    "DuoserveError",
-    "InvalidInput",
-    "MessageTooLarge",
-    "ModelNotFound",
-    "NotAnswered",
-    "PermissionDenied",
-    "RequestRejected",
-    "ServerBusy",
-    "ServerUnavailable",
-    "SpecChanged",
-    "UnsupportedModel",
-]
 
 
 class DuoserveError(Exception):
@@ -125,10 +102,7 @@ class NotAnswered(DuoserveError, AttributeError):
 
 
 class SpecChanged(DuoserveError):
-    """A version answered prepared tensors, but needs them prepared differently.
-
-    The answer was discarded: prepare the tensors again with the spec of `version`.
-    """
+    """The version that answered prepared tensors needs them prepared differently, with the spec of `version`."""
 
 
 class ClientClosed(DuoserveError, RuntimeError):

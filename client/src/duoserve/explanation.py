@@ -45,10 +45,9 @@ class Word(NamedTuple):
 
 
 class InputRelevance(NamedTuple):
-    """How much each input adds to the probability of the class, or to the score: their Shapley values.
+    """How much each input adds to the explained value: their Shapley values.
 
-    They add up to the difference between the value with both inputs and that with neither. An
-    input that was missing from the call adds nothing.
+    They add up to the difference between the value with both inputs and that with neither.
     """
 
     image: float
@@ -63,8 +62,7 @@ class Explanation:
         label: The class, tag or score that is explained.
         value: Its probability with both inputs, 0 to 1; of a score, the score.
         pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
-        image_relevance: How much the value falls without each patch of the image: float32
-            array of shape (rows, columns), read-only.
+        image_relevance: How much the value falls without each patch: float32 array of shape (rows, columns).
         text: The text; empty when there was none.
         words: Its words, in order.
         input_relevance: How much each input adds to the value.
@@ -95,8 +93,7 @@ class Explanation:
 
     @property
     def image_share(self) -> float:
-        """The image's part in the decision, 0 to 1. With `text_share` it adds up to 1; both are 0 if neither speaks
-        for the class."""
+        """The image's part in the decision, 0 to 1; 0, like that of the text, if neither speaks for the class."""
         return _share(self.input_relevance.image, self.input_relevance.text)
 
     @property
@@ -105,19 +102,11 @@ class Explanation:
         return _share(self.input_relevance.text, self.input_relevance.image)
 
     def heat_map(self, image: ImageSource | None = None) -> Image.Image:
-        """The image in grey under its relevance: orange speaks for the class, blue against it.
-
-        The most relevant patch always has the full colour.
+        """The image in grey under its relevance, a PIL image in RGB. The most relevant patch has the full colour.
 
         Args:
             image: What to draw on, as `predict` takes it, in its own size: the image that was explained.
                 None: what the version saw, enlarged (for a clip, its spectrogram).
-
-        Returns:
-            A PIL image in RGB.
-
-        Raises:
-            InvalidInput: See `Preprocessor.image`.
         """
         from PIL import Image
 

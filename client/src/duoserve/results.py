@@ -23,10 +23,7 @@ Sent = Literal["tensors", "bytes"]
 
 
 class Pair(NamedTuple):
-    """One row of a batch; None for a missing input. A plain tuple (image, text) works too.
-
-    For models that take audio, `image` is a Clip.
-    """
+    """One row of a batch; None for a missing input, a Clip for audio. A plain tuple (image, text) works too."""
 
     image: Any
     text: str | None
@@ -68,9 +65,7 @@ class _Answered:
 class Prediction(_Answered):
     """The answer for one image and text.
 
-    What can be read depends on the kind of answer (`kind.gives`):
-    one class or yes or no: `label`, `probability`, `probabilities`, `top`; tags: `tags`, `probabilities`,
-    `top`; scores: `scores`, `units`. Anything else raises NotAnswered, which is an AttributeError too.
+    What can be read depends on the kind of answer (`kind.gives`); anything else raises NotAnswered.
 
     Attributes:
         values: float32 array of shape (columns,), read-only: the probabilities, or the scores.
@@ -176,8 +171,7 @@ class Embedding:
 class Outcomes(Sequence[T]):
     """The answers of a batch, in the order of its rows.
 
-    Reading a row that failed raises its error; `errors` and `outcomes` show all without
-    raising.
+    Reading a row that failed raises its error; `errors` and `outcomes` show all without raising.
 
     Attributes:
         outcomes: For each row its answer or its error.

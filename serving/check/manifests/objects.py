@@ -6,11 +6,11 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from serving.check.manifests.values import dig, integer, items, mapping, matches, quantity, strings, text
 
-__all__ = ["IGNORE", "PROBES", "Container", "Manifests", "Object", "Pod"]
+__all__ = ["IGNORE", "PROBES", "Container", "Manifests", "Object", "Pod", "Probe"]
 
 IGNORE = "duoserve.dev/ignore-"
 """An annotation of this name and a rule's id silences the rule for its object; the value is the reason."""
@@ -26,44 +26,25 @@ _TEMPLATES = {
 _VARIABLE = re.compile(r"\$\(([A-Za-z_.][\w.\-]*)\)")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Object:
-    """One document of the rendering; a local file is an object with a name alone."""
+    """One document of the rendering; a local file is an object with a name alone.
 
-    data: dict[str, Any]
-    path: ClassVar[str] = ""
+    Args:
+        data: The document. A value of the wrong type counts as absent.
+    """
 
-    @property
-    def object(self) -> Object:
-        return self
+    path = ""
 
-    @property
-    def kind(self) -> str:
-        return text(self.data, "kind")
-
-    @property
-    def api_version(self) -> str:
-        return text(self.data, "apiVersion")
-
-    @property
-    def name(self) -> str:
-        return text(self.data, "metadata.name")
-
-    @property
-    def namespace(self) -> str:
-        return text(self.data, "metadata.namespace") or "default"
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        return mapping(self.data, "metadata.labels")
-
-    @property
-    def annotations(self) -> dict[str, Any]:
-        return mapping(self.data, "metadata.annotations")
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        return mapping(self.data, "spec")
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.object = self
+        self.kind = text(data, "kind")
+        self.api_version = text(data, "apiVersion")
+        self.name = text(data, "metadata.name")
+        self.namespace = text(data, "metadata.namespace") or "default"
+        self.labels = mapping(data, "metadata.labels")
+        self.annotations = mapping(data, "metadata.annotations")
+        self.spec = mapping(data, "spec")
 
     def ignores(self, rule: str) -> str | None:
         """The reason that its annotation gives for silencing a rule; None without one."""
@@ -75,23 +56,34 @@ class Object:
         return f"{self.kind}/{name}" if self.kind else name
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Pod:
     """The pods of a workload.
 
     Attributes:
+        manifests: The set that it is part of.
         object: The workload.
+        namespace: The workload's.
+        path: Where the pod's spec is in the workload, as "spec.template.spec".
         spec: The pod's spec.
         labels: The pod's labels.
-        path: Where the spec is in the workload, as "spec.template.spec".
-        manifests: The set that it is part of.
+        annotations: The pod's annotations.
+        volumes: The volumes by name.
+        claim_templates: The claims that a StatefulSet makes for each pod, by the name that they are mounted by.
+        is_service: It runs until it is stopped, unlike jobs.
     """
 
-    manifests: Manifests = dataclasses.field(repr=False)
-    object: Object
-    spec: dict[str, Any]
-    labels: dict[str, Any]
-    path: str
+    def __init__(self, manifests: Manifests, workload: Object, spec: dict[str, Any], path: str, metadata: Any) -> None:
+        templates = items(workload.spec, "volumeClaimTemplates") if workload.kind == "StatefulSet" else ()
+        self.manifests = manifests
+        self.object = workload
+        self.namespace = workload.namespace
+        self.path = path
+        self.spec = spec
+        self.labels = mapping(metadata, "labels")
+        self.annotations = mapping(metadata, "annotations")
+        self.volumes = {text(volume, "name"): volume for volume in items(spec, "volumes")}
+        self.claim_templates = {text(claim, "metadata.name"): claim for claim in templates}
+        self.is_service = workload.kind not in ("Job", "CronJob")
 
     def containers(self, *, init: bool = True) -> list[Container]:
         return [
@@ -99,31 +91,6 @@ class Pod:
             for group in (("initContainers", "containers") if init else ("containers",))
             for index, data in enumerate(items(self.spec, group))
         ]
-
-    @property
-    def namespace(self) -> str:
-        return self.object.namespace
-
-    @property
-    def volumes(self) -> dict[str, dict[str, Any]]:
-        return {text(volume, "name"): volume for volume in items(self.spec, "volumes")}
-
-    @property
-    def claim_templates(self) -> dict[str, dict[str, Any]]:
-        """The claims that a StatefulSet makes for each pod, mounted by their name."""
-        if self.object.kind != "StatefulSet":
-            return {}
-        templates = items(self.object.spec, "volumeClaimTemplates")
-        return {text(claim, "metadata.name"): claim for claim in templates}
-
-    @property
-    def annotations(self) -> dict[str, Any]:
-        return mapping(dig(self.object.data, _TEMPLATES.get(self.object.kind, "")), "metadata.annotations")
-
-    @property
-    def is_service(self) -> bool:
-        """It runs until it is stopped, unlike jobs."""
-        return self.object.kind not in ("Job", "CronJob")
 
     @property
     def ports(self) -> list[dict[str, Any]]:
@@ -137,6 +104,23 @@ class Pod:
     def target(self, port: dict[str, Any]) -> int | None:
         """The number that a Service's port leads to; None for an unknown name."""
         return self.port_number(port.get("targetPort", port.get("port")))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe of a container, with the kubelet's defaults.
+
+    Attributes:
+        way: How it asks: "httpGet", "grpc", "tcpSocket" or "exec"; "" for a probe without any.
+        asks: The fields of that way: port, path, command.
+        first: Seconds until it asks first.
+        seconds: For how many it may fail until the kubelet acts.
+    """
+
+    way: str
+    asks: dict[str, Any]
+    first: int
+    seconds: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,6 +190,13 @@ class Container:
     def port_number(self, target: Any) -> int | None:
         """The number of a port, given its name or number; None for a name that it does not declare."""
         return _number(self.ports, target)
+
+    def probe(self, kind: str) -> Probe | None:
+        data = mapping(self.data, kind)
+        way = next((way for way in ("httpGet", "grpc", "tcpSocket", "exec") if data.get(way) is not None), "")
+        period, tries = integer(data, "periodSeconds") or 10, integer(data, "failureThreshold") or 3
+        first = integer(data, "initialDelaySeconds") or 0
+        return Probe(way, mapping(data, way), first, period * tries) if data else None
 
     def limit(self, resource: str) -> float | None:
         return quantity(mapping(self.data, "resources.limits").get(resource))
@@ -315,8 +306,9 @@ def _pods(manifests: Manifests, found: Object) -> Iterator[Pod]:
     if found.kind in _TEMPLATES:
         path = _TEMPLATES[found.kind]
         template = mapping(found.data, path)
-        labels = mapping(template, "metadata.labels")
-        yield Pod(manifests, found, mapping(template, "spec"), labels, f"{path}.spec".lstrip("."))
+        spec, where = mapping(template, "spec"), f"{path}.spec".lstrip(".")
+        yield Pod(manifests, found, spec, where, template.get("metadata"))
     elif found.kind == "InferenceService":
         # KServe makes the pods, with the labels of the InferenceService.
-        yield Pod(manifests, found, mapping(found.spec, "predictor"), found.labels, "spec.predictor")
+        metadata = {"labels": found.labels}
+        yield Pod(manifests, found, mapping(found.spec, "predictor"), "spec.predictor", metadata)

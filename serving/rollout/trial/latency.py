@@ -17,7 +17,7 @@ _WARM = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds of a call, preparation of the input included: median and 99th percentile of some calls to each."""
+    """Milliseconds of a call, preparation of the input included: of as many `calls` to the old and the new version."""
 
     calls: int
     old_median: float

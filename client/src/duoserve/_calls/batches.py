@@ -28,17 +28,11 @@ After = Callable[[Sequence[tuple[Row, T]]], Steps[None]]
 
 @dataclasses.dataclass
 class Batches(Generic[T]):
-    """Sends any number of rows. Detects the server's max_batch_size when it is below ours.
+    """Sends any number of rows. Detects the server's max_batch_size when it is below ours."""
 
-    Attributes:
-        follower: Knows which version to prepare for.
-        ask: Sends one request, and returns an answer or an error for each of its rows.
-        limit: Most rows of a request.
-    """
-
-    follower: VersionFollower
-    ask: Ask[T]
-    limit: int
+    follower: VersionFollower  # knows which version to prepare for
+    ask: Ask[T]  # sends one request, and returns an answer or an error for each of its rows
+    limit: int  # most rows of a request
 
     def answer(
         self,
@@ -48,14 +42,9 @@ class Batches(Generic[T]):
         mode: SendMode,
         after: After[T] | None,
     ) -> Steps[list[T | DuoserveError]]:
-        """An outcome for each pair, in order.
+        """An outcome for each pair, in order. Rows that fail are sent to the next target.
 
-        Args:
-            context: Of the call.
-            targets: The label or version to ask, and those to ask next for the rows that fail.
-            pairs: Images and texts.
-            mode: How to send them.
-            after: Steps for the rows of each request and their answers.
+        `after` are steps for the rows of each request that were answered.
         """
         if not pairs:
             return []

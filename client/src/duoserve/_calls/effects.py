@@ -51,10 +51,7 @@ class Gather:
 
 @dataclasses.dataclass(slots=True)
 class SingleFlight:
-    """Run the steps while nobody else runs steps with the same key, or after `timeout` seconds in any case.
-
-    The steps check first whether they are still needed.
-    """
+    """Run the steps while nobody else runs steps with the same key, or after `timeout` seconds in any case."""
 
     key: Any
     steps: Generator[Effect, Any, Any]

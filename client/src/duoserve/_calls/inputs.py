@@ -37,19 +37,12 @@ Tensors = dict[str, npt.NDArray[Any]]
 
 @dataclasses.dataclass(slots=True)
 class Row:
-    """One image (or clip) and text, read and checked, but not yet prepared for a version.
+    """One image (or clip) and text, read and checked, but not yet prepared for a version."""
 
-    Attributes:
-        source: The headers of a file, an array, a PIL image or the Clip of an array; None when it is missing.
-        text: The text, None when it is missing.
-        text_bytes: The text, as UTF-8.
-        prepared: The last result of `tensors`, with the digest that it was made for.
-    """
-
-    source: Any
+    source: Any  # the headers of a file, an array, a PIL image or the Clip of an array; None when it is missing
     text: str | None
     text_bytes: bytes
-    prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+    prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None  # by `tensors`, for a digest
 
     @property
     def data(self) -> bytes | None:
@@ -146,17 +139,11 @@ def _no_bytes(spec: PreprocessingSpec) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """Rows for one signature, to be prepared for whichever version answers.
-
-    Attributes:
-        rows: At least one.
-        signature: SERVING_BYTES sends the raw rows; every other signature, tensors.
-        label: For EXPLAIN the class, tag or score to explain; None: the most probable one (or the first score).
-    """
+    """Rows for one signature, to be prepared for whichever version answers."""
 
     rows: Sequence[Row]
-    signature: str
-    label: str | None = None
+    signature: str  # SERVING_BYTES sends the raw rows; every other signature, tensors
+    label: str | None = None  # for EXPLAIN the class, tag or score; None: the most probable one, or the first score
 
     @property
     def everywhere(self) -> bool:
@@ -236,13 +223,11 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
 def _check_tensor(spec: TensorSpec, array: Any) -> None:
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {type(array).__name__}")
-    fits = array.ndim == len(spec.shape) and all(
-        want in (None, got) for want, got in zip(spec.shape, array.shape, strict=True)
-    )
+    sizes = zip(spec.shape, array.shape, strict=False)
+    fits = array.ndim == len(spec.shape) and all(want in (None, got) for want, got in sizes)
     if array.dtype.name != spec.dtype or not fits:
-        raise InvalidInput(
-            f"Expected {spec.name} to be {spec}. Received: {array.dtype.name} array of shape {array.shape}"
-        )
+        received = f"{array.dtype.name} array of shape {array.shape}"
+        raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {received}")
     if array.shape[0] == 0:
         raise InvalidInput(f"Expected {spec.name} to have at least one row. Received: none")
 
@@ -253,7 +238,6 @@ def check_output(tensors: Mapping[str, npt.NDArray[Any]], expected: TensorSpec) 
     if array is None:
         raise BadReply(f"Expected the reply to hold {expected.name}. Received: {', '.join(tensors) or 'nothing'}")
     if array.dtype != _dtype(expected.dtype) or array.shape != expected.shape:
-        raise BadReply(
-            f"Expected {expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
-        )
+        received = f"{array.dtype.name} array of shape {array.shape}"
+        raise BadReply(f"Expected {expected.name} to be {expected}. Received: {received}")
     return array

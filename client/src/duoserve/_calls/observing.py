@@ -34,14 +34,7 @@ class Observers:
 
 
 class Context:
-    """The state of one call. As a context manager it closes the record, and notifies the observers of the end.
-
-    Attributes:
-        deadline: When the call must have ended, on time.monotonic's clock.
-        record: Filled in during the call.
-        metadata: Sent with the call: the caller's, and that of the observers.
-        patient: Whether it keeps asking a server that has no free thread, until the deadline.
-    """
+    """The state of one call. As a context manager it closes the record, and notifies the observers of the end."""
 
     __slots__ = ("_observers", "_started", "_states", "deadline", "metadata", "patient", "record")
 
@@ -49,10 +42,10 @@ class Context:
         self._observers = observers
         self._started = time.monotonic()
         self._states: list[tuple[Observer, Any]] = []
-        self.deadline = self._started + timeout
+        self.deadline = self._started + timeout  # on time.monotonic's clock
         self.record = record
-        self.metadata = metadata
-        self.patient = True
+        self.metadata = metadata  # the caller's, and that of the observers
+        self.patient = True  # whether it keeps asking a server that has no free thread, until the deadline
         for observer in observers.all:
             try:
                 state, pairs = observer.started(record)
@@ -76,19 +69,11 @@ class Context:
         observe.log(self.record)
 
     def remaining(self) -> float:
-        """Seconds until the deadline.
-
-        Raises:
-            DeadlineExceeded: No time is left. A request whose deadline has passed is never
-                sent: the server would run it without a deadline.
-        """
+        """Seconds until the deadline. After it, no request is sent: the server would run it without a deadline."""
         left = self.deadline - time.monotonic()
         if left > 0:
             return left
-        record = self.record
+        record, text = self.record, f"Expected an answer within {self.deadline - self._started:g} s"
         raise DeadlineExceeded(
-            f"Expected an answer within {self.deadline - self._started:g} s. Received: none in time",
-            server=record.server,
-            model=record.model,
-            version=record.target,
+            f"{text}. Received: none in time", server=record.server, model=record.model, version=record.target
         )

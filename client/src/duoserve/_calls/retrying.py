@@ -47,17 +47,13 @@ class Budget:
 
 @dataclasses.dataclass
 class Rpc:
-    """Sends requests under the client's retry, hedging and credential options.
-
-    Attributes:
-        retry_unavailable: Whether to retry UNAVAILABLE here. False: the channel's service config does it.
-    """
+    """Sends requests under the client's retry, hedging and credential options."""
 
     retry: Retry
     hedge: Hedge | None
     metadata: Metadata
     token: Callable[[], str | Awaitable[str]] | None
-    retry_unavailable: bool
+    retry_unavailable: bool  # False: the channel's service config does it
 
     def __post_init__(self) -> None:
         self._budget = Budget(self.retry.budget)

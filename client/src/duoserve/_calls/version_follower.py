@@ -145,7 +145,7 @@ class VersionFollower:
         """The answer to a query, and the Preprocessor of the version that gave it."""
         as_bytes = query.signature == contract.SERVING_BYTES
         context.record.sent = "bytes" if as_bytes else "tensors"
-        preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
+        preprocessor: Preprocessor | None = None
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
         choosy = any(row.missing or row.medium != contract.IMAGE for row in query.rows)
@@ -154,7 +154,9 @@ class VersionFollower:
             if round_ > 1:
                 yield Sleep(min(_ROUND_PAUSE * round_, context.remaining()))
             try:
-                if preprocessor is None:
+                if round_ == 0:
+                    preprocessor = yield from self.expected(context, target)
+                elif preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
                 if query.mismatch(preprocessor.spec):
                     preprocessor = yield from self._accepting(context, target, asked, query)
@@ -178,10 +180,9 @@ class VersionFollower:
                 # Not every version has every signature: the label may have moved to one without it.
                 if isinstance(error, errors.UnsupportedModel) and (query.everywhere or error.code is None):
                     raise
-                assert preprocessor is not None
-                before = preprocessor.digest
+                before = preprocessor
                 preprocessor, asked = yield from self.describe(context, target)
-                context.record.reprepared += preprocessor.digest != before
+                context.record.reprepared += before is not None and preprocessor.digest != before.digest
                 continue
             fits = as_bytes and not query.mismatch(answering.spec)
             if fits or answering.digest == preprocessor.digest:
@@ -210,14 +211,6 @@ class VersionFollower:
             except errors.ModelNotFound:
                 continue
         return (yield from self.expected(context, version))
-
-    def _first_guess(self, context: Context, target: Target) -> Steps[Preprocessor | None]:
-        try:
-            return (yield from self.expected(context, target))
-        except errors.ModelNotFound as error:
-            if isinstance(target, int) or not _is_moving(error):
-                raise
-            return None
 
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, checked against the contract."""

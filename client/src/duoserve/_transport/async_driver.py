@@ -61,11 +61,7 @@ class _Loop:
 
 
 class AsyncDriver:
-    """Runs steps in the running event loop. Thread-safe; each thread may have its own event loop.
-
-    Args:
-        new_managed_channel: Makes the channels for a new event loop.
-    """
+    """Runs steps in the running event loop. Thread-safe; each thread may have its own event loop."""
 
     def __init__(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
         self._new_managed_channel = new_managed_channel
@@ -104,11 +100,7 @@ class AsyncDriver:
         await asyncio.gather(*closing, return_exceptions=True)
 
     def _here(self) -> _Loop:
-        """The state of the running event loop.
-
-        Raises:
-            ClientClosed: The client was closed.
-        """
+        """The state of the running event loop. Raises ClientClosed after `close`."""
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:

@@ -43,7 +43,6 @@ _NAMES: Final = {number: name for name, (number, _) in _TYPES.items()}
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     number: np.dtype(name).newbyteorder("<") for number, name in _NAMES.items() if name not in ("bfloat16", "string")
 }
-_NATIVE: Final = {dtype: dtype.newbyteorder("=") for dtype in _DTYPES.values()}
 _MAX_BYTES: Final = 1 << 31  # protobuf's own limit; a reply of a few bytes must not claim more
 
 _FLOAT: Final = np.dtype("<f4")
@@ -158,7 +157,7 @@ def _copied(data: bytes, start: int, end: int, dtype: np.dtype[Any], shape: tupl
     """Copies, which aligns the values, frees the reply and gives the caller its own array."""
     # One call of numpy's: `frombuffer`, `reshape` and `astype` take twice as long after the wait for a reply.
     array: npt.NDArray[Any] = np.ndarray(shape, dtype, bytearray(memoryview(data)[start:end]))
-    return array if dtype.isnative else array.astype(_NATIVE[dtype])
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
 def _widened(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
@@ -227,21 +226,17 @@ def _fill(values: npt.NDArray[Any], shape: tuple[int, ...], size: int) -> npt.ND
     if size * values.itemsize > _MAX_BYTES:
         raise CodecError(f"Expected a tensor of at most {_MAX_BYTES} bytes. Received: shape {shape}")
     if count == size:
-        return values.reshape(shape).astype(_NATIVE.get(values.dtype, values.dtype))
+        return values.reshape(shape).astype(values.dtype.newbyteorder("="))
     out = np.empty(size, values.dtype.newbyteorder("="))
     out[:count] = values
-    out[count:] = values[-1] if count else 0
+    out[count:] = values[-1] if count else b"" if values.dtype == object else 0
     return out.reshape(shape)
 
 
 def _objects(strings: list[bytes], shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
-    if len(strings) > size:
-        raise CodecError(f"Expected at most {size} strings for shape {shape}. Received: {len(strings)}")
-    if size > _MAX_BYTES >> 3:
-        raise CodecError(f"Expected at most {_MAX_BYTES >> 3} strings. Received: shape {shape}")
-    out = np.empty(size, object)
-    out[:] = strings + [strings[-1] if strings else b""] * (size - len(strings))
-    return out.reshape(shape)
+    values = np.empty(len(strings), object)
+    values[:] = strings
+    return _fill(values, shape, size)
 
 
 def tensor_map(field: int, tensors: Mapping[str, npt.NDArray[Any]]) -> list[Any]:

@@ -26,25 +26,15 @@ FORMAT: Final = 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoldenSample:
-    """One raw input and the exported model's answer.
+    """One raw input and the exported model's answer."""
 
-    Attributes:
-        image_bytes: An encoded image (JPEG, PNG or WebP), of any size. Empty when it is missing.
-        text: The text, as a user types it. Empty when it is missing.
-        tokens: The token ids of `text`, token_length of them.
-        values: The answer of the Keras model, in float32: a probability or score for each label.
-        decision: The answer as one text, made by `duoserve.contract.Answer.decision`.
-        audio_bytes: For a model that takes audio, a WAV in place of the image.
-        embedding: The Keras model's vector for `embed`; empty if the version has no such signature.
-    """
-
-    image_bytes: bytes = dataclasses.field(repr=False)
-    text: str
-    tokens: tuple[int, ...]
-    values: tuple[float, ...]
-    decision: str
-    audio_bytes: bytes = dataclasses.field(default=b"", repr=False)
-    embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)
+    image_bytes: bytes = dataclasses.field(repr=False)  # a JPEG, PNG or WebP of any size; empty when it is missing
+    text: str  # as a user types it; empty when it is missing
+    tokens: tuple[int, ...]  # the token_length ids of the text
+    values: tuple[float, ...]  # the Keras model's answer, in float32: a probability or score for each label
+    decision: str  # the same as one text: see `duoserve.contract.Answer.decision`
+    audio_bytes: bytes = dataclasses.field(default=b"", repr=False)  # a WAV, where the model takes audio
+    embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)  # empty without the signature `embed`
 
     @property
     def encoded(self) -> bytes:

@@ -22,11 +22,7 @@ class SigningError(ValueError):
 
 
 def check_private_key(path: Path) -> None:
-    """Loads a key as `sign_folder` does, so that an invalid one is refused before any work.
-
-    Raises:
-        SigningError: The key can't be used, or the library is not installed.
-    """
+    """Loads a key as `sign_folder` does, and raises what it raises, so that it is refused before any work."""
     try:
         _library().signing.Config().use_elliptic_key_signer(private_key=path)
     except Exception as error:  # the library passes on any error of its parts

@@ -64,11 +64,7 @@ class Answer:
         """Raises ContractError if the answer can't have these columns."""
 
     def chosen(self, values: npt.NDArray[np.float32]) -> tuple[int, ...]:
-        """The columns that the answer names.
-
-        Args:
-            values: float32 array of shape (columns,), finite.
-        """
+        """The columns that the answer names. Values are a finite float32 array of shape (columns,)."""
         return (int(values.argmax()),)
 
     def same(self, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], tolerance: float) -> bool:
@@ -76,11 +72,7 @@ class Answer:
         return self.chosen(one) == self.chosen(other)
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The factor for the tolerance of each column: 1 for probabilities.
-
-        Args:
-            values: float32 array of shape (rows, columns): answers as they are expected.
-        """
+        """The factor for the tolerance of each column, from expected answers of shape (rows, columns)."""
         return np.ones(values.shape[1], np.float32)
 
     def decision(self, values: npt.NDArray[np.float32], labels: Sequence[str]) -> str:
@@ -190,7 +182,6 @@ class Scores(Answer):
         return ()
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The largest of each column, in the column's unit."""
         largest: npt.NDArray[np.float32] = np.abs(values).max(axis=0, initial=np.finfo(np.float32).tiny)
         return largest
 

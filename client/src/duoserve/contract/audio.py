@@ -14,11 +14,10 @@ __all__ = ["AudioSpec"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AudioSpec:
-    """How a clip becomes the `image` input: its log-mel spectrogram: rows are mel bands, columns are frames.
+    """How a clip becomes the `image` input, its log-mel spectrogram, with three equal channels.
 
-    `image_height` is the number of bands, from `low_hz` (the last row) to `high_hz` (the first);
-    `image_width` is the number of frames. A clip has the length of these frames; shorter
-    recordings are padded with silence, longer ones cut. The three channels are equal.
+    `image_height` is the number of mel bands, from `low_hz` (the last row) to `high_hz` (the first);
+    `image_width` is the number of frames, which determines the length of a clip.
 
     Attributes:
         sample_rate: Samples a second; other recordings are resampled.
@@ -59,10 +58,7 @@ class AudioSpec:
     def band_edges(self, bands: int) -> list[float]:
         """Hertz where the triangles of the bands begin, peak and end: bands + 2 of them, each two apart for one.
 
-        Evenly spaced on the mel scale, 2595 log10(1 + hertz / 700).
-
-        Raises:
-            ContractError: Too many bands: one holds no frequency of the Fourier transform.
+        Evenly spaced on the mel scale, 2595 log10(1 + hertz / 700). Raises ContractError for too many bands.
         """
         low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (self.low_hz, self.high_hz))
         edges = [

@@ -31,6 +31,7 @@ _SINCE: Final[Mapping[str, int]] = MappingProxyType(
 """The format that introduced a key. With the key, an older client's error asks for an update."""
 
 _BESIDE_DIGEST: Final = ("version", "embedding_length", "explain_grid", "serving_bytes")
+"""Fields without effect on how input is prepared and answers are read: a client that ignores them works as before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,32 +45,26 @@ class PreprocessingSpec:
         tokenizer: A serialised SentencePiece model, or another kind, see `tokenizer_kind`.
         labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
-        version: The servable version with this spec. Not part of `digest`: two
-            versions that preprocess in the same way have the same digest.
-        optional: Which of "image" and "text" a caller may leave out, because the model was trained
-            without them too (modality dropout); never both in one row. Empty: every row has both.
-            A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
-            only; in `serving_bytes` an empty byte string means missing. An image that is
-            black all over therefore counts as missing.
-        audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
-            in `optional` then means the clip. None: it takes images.
+        version: The servable version with this spec.
+        optional: Which of "image" and "text" a caller may leave out, because the model was trained without
+            them too (modality dropout); never both in one row. A missing image is an `image` row of zeros
+            (so is an image that is black all over), a missing text a `tokens` row of `pad_id` only; in
+            `serving_bytes` an empty byte string means missing.
+        audio: How a clip becomes `image`, where the model takes clips in place of images: "image" in
+            `optional` then means the clip. None: it takes images.
         background: Red, green and blue, 0-255, on which transparent pixels are composited. None: their alpha
-            is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs. Always
-            None where the model takes clips.
-        answer: The kind of answer; default: one class.
-        embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
-            signature. Not part of `digest` either, and no reason for a newer format: a client that
-            does not know it prepares input and reads answers as before.
-        explain_grid: Rows and columns into which the signature `explain` divides the image; None where
-            the version has no such signature. Not part of `digest` either.
+            is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs.
+        answer: The kind of answer.
+        embedding_length: Numbers in a vector of the signature `embed`; 0: no such signature.
+        explain_grid: Rows and columns into which the signature `explain` divides the image; None: no such
+            signature.
         tokenizer_kind: The kind of `tokenizer`, one of `duoserve.contract.TOKENIZERS`.
-        serving_bytes: Whether the version has the signature `serving_bytes`. It does not if the graph has no
-            operation that computes the tokenizer's ids for every text. Not part of `digest`.
+        serving_bytes: Whether the version has the signature `serving_bytes`. It does not if no operation
+            computes the tokenizer's ids for every text.
 
     Raises:
-        ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
-            unknown optional input, an invalid background, more mel bands than the clip's windows can
-            resolve, labels that do not fit the answer.
+        ContractError: A value out of range, labels that are repeated or do not fit the answer, more mel
+            bands than the clip's windows can resolve.
     """
 
     image_height: int
@@ -138,7 +133,7 @@ class PreprocessingSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that determines how input is prepared and answers are read."""
+        """SHA-256 (hex) of the fields that determine how input is prepared and answers are read."""
         content = {key: value for key, value in self._record().items() if key not in _BESIDE_DIGEST}
         canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
@@ -162,8 +157,7 @@ class PreprocessingSpec:
         """Reads what `to_json` wrote.
 
         Raises:
-            ContractError: Not JSON, a newer format, a key that is missing or of the wrong type, or
-                a digest that does not match the content.
+            ContractError: Not JSON, a newer format, a wrong field, or a digest that does not match them.
         """
         try:
             record = json.loads(text)

@@ -1,8 +1,7 @@
-"""A clip as an image of its spectrum, which a model of clips sees, exactly as in its own graph.
+"""A clip as an image of its spectrum, which a model of clips sees, as in its own graph: within 1 of 255 levels.
 
-WAV, FLAC and OGG files (as a path, bytes or a file object) and arrays of samples are mixed to one
-channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram, in float64
-throughout: the uint8 pixels are those of `serving_bytes`, within 1 level.
+Recordings are mixed to one channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram,
+in float64 throughout.
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ class Clip:
     """A recording, in place of an image: `predict(Clip("word.wav"), text)`, or in a row of a batch.
 
     Attributes:
-        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape
-            (frames,) or (frames, channels): float32 or float64 from -1 to 1, int16, int32, or
-            uint8 with silence at 128.
+        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape (frames,) or
+            (frames, channels): float32 or float64 from -1 to 1, int16, int32, or uint8 with silence at 128.
         sample_rate: For an array: frames a second, 4,000 to 192,000. A file has its own.
     """
 
@@ -79,30 +77,19 @@ def as_clip(source: AudioSource) -> Clip:
 
 
 class Spectrogram:
-    """Computes the log-mel spectrograms of one AudioSpec. The graph takes its constants from here.
-
-    Attributes:
-        spec: The AudioSpec.
-        bands: Rows of the image.
-        frames: Columns of the image.
-        length: Samples of a clip.
-        window: float64 array of shape (spec.window,): a Hann window.
-        filters: float64 array of shape (fft_length // 2 + 1, bands): power of the transform to that
-            of the bands, highest first. A tone from -1 to 1 in the middle of a band has power 1.
-        least: Power that becomes black, as a share of the loudest.
-        levels: Grey levels for each unit of the natural logarithm.
-        quiet: Least power that the loudest cell counts as.
-    """
+    """Computes the log-mel spectrograms of one AudioSpec. The graph takes its constants from here."""
 
     def __init__(self, spec: AudioSpec, bands: int, frames: int) -> None:
         self.spec = spec
-        self.bands = bands
-        self.frames = frames
-        self.length = spec.clip_samples(frames)
+        self.bands = bands  # rows of the image
+        self.frames = frames  # columns of the image
+        self.length = spec.clip_samples(frames)  # samples of a clip
+        # A Hann window of shape (spec.window,), and filters of shape (fft_length // 2 + 1, bands), the highest first,
+        # both float64. A tone from -1 to 1 in the middle of a band has power 1.
         self.window = 0.5 - 0.5 * np.cos(2 * np.pi / spec.window * np.arange(spec.window))
         self.filters = _filters(spec, bands) * (2 / self.window.sum()) ** 2
-        self.least = 10 ** (-spec.range_db / 10)
-        self.levels = 255 * 10 / math.log(10) / spec.range_db
+        self.least = 10 ** (-spec.range_db / 10)  # power that becomes black, as a share of the loudest
+        self.levels = 255 * 10 / math.log(10) / spec.range_db  # of grey, for each unit of the natural logarithm
         self.quiet = _QUIET
 
     def image(self, recording: Clip | EncodedAudio) -> npt.NDArray[np.uint8]:
@@ -112,11 +99,7 @@ class Spectrogram:
         return self.draw(resample(_mono(_samples(recording, rates.frames(self.length))), rates, self.length))
 
     def draw(self, samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-        """uint8 array of shape (bands, frames, 3), grey: 255 the loudest cell, 0 silence.
-
-        Args:
-            samples: float64 array of shape (length,), at the rate of the spec.
-        """
+        """uint8 array of shape (bands, frames, 3), grey, of a float64 array of shape (length,) at the spec's rate."""
         parts = np.lib.stride_tricks.sliding_window_view(samples, self.spec.window)[:: self.spec.hop]
         transform = np.fft.rfft(parts * self.window, self.spec.fft_length)
         power = (transform.real**2 + transform.imag**2) @ self.filters
@@ -128,12 +111,7 @@ class Spectrogram:
 def encode_wav(source: AudioSource, sample_rate: int | None = None) -> bytes:
     """A recording as a WAV of 16-bit integers, which the graph of every model of clips reads (`audio_bytes`).
 
-    Args:
-        source: See `AudioSource`.
-        sample_rate: Mixes to one channel and resamples to this rate. None: leaves both as they are.
-
-    Raises:
-        InvalidInput: See `Preprocessor.audio`.
+    With a sample rate, it is mixed to one channel and resampled. Raises InvalidInput: see `Preprocessor.audio`.
     """
     recording = as_clip(source).opened()
     assert recording.sample_rate is not None

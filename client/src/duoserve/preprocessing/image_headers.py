@@ -65,22 +65,14 @@ class Refused:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A file and its headers. A subclass for each format decodes.
+    """A file and its headers. A subclass for each format decodes."""
 
-    Attributes:
-        format: "JPEG", "PNG" or "WebP".
-        data: The file.
-        height: Rows as stored, before the EXIF orientation.
-        width: Columns as stored.
-        orientation: EXIF orientation, 1 to 8.
-    """
-
-    format: ClassVar[str]
+    format: ClassVar[str]  # "JPEG", "PNG" or "WebP"
 
     data: bytes = dataclasses.field(repr=False)
-    height: int
-    width: int
-    orientation: int
+    height: int  # rows as stored, before the EXIF orientation
+    width: int  # columns as stored
+    orientation: int  # of EXIF, 1 to 8
 
     @property
     def since_background(self) -> bool:
@@ -88,14 +80,10 @@ class EncodedImage:
         return self.format == "WebP" or (self.format == "PNG" and self.orientation != 1)
 
     def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
-        """A PIL image in RGB, as stored: not turned yet.
+        """A PIL image in RGB, not turned yet, on the background (None: alpha is dropped).
 
-        Args:
-            background: Under transparent pixels. None: alpha is dropped.
-            target: Height and width that it will be resized to: larger images may come smaller. None: as stored.
-
-        Raises:
-            Exception: Of many kinds, Pillow's: the file is broken.
+        A large one may come smaller if it will be resized to `target`, (height, width). Raises any of Pillow's errors
+        for a broken file.
         """
         raise NotImplementedError
 

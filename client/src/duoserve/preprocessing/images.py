@@ -42,12 +42,7 @@ def opened(source: Any) -> Any:
 
 
 def inspect(data: bytes) -> EncodedImage:
-    """The headers of an encoded image.
-
-    Raises:
-        InvalidInput: Not a JPEG, PNG or WebP; truncated, animated, of a rare kind that decoders
-            disagree on, or of more than `MAX_PIXELS` pixels.
-    """
+    """The headers of an encoded image. Raises InvalidInput: see `Preprocessor.image`."""
     if data.startswith(JPEG):
         return read_jpeg(data)
     if data.startswith(PNG):
@@ -78,14 +73,9 @@ def as_pil(source: Any, background: Background | None, target: tuple[int, int] |
 
 
 def open_image(source: ImageSource, background: Background | None = None) -> Image.Image:
-    """A PIL image in RGB, upright, in its own size, as `Preprocessor.image` reads it.
+    """A PIL image in RGB, upright, in its own size, on the background of a spec (None: alpha is dropped).
 
-    Args:
-        source: What the caller gave.
-        background: Under transparent pixels, as in the spec of the version. None: alpha is dropped.
-
-    Raises:
-        InvalidInput: See there.
+    Raises InvalidInput: see `Preprocessor.image`.
     """
     return as_pil(opened(source), background)
 

@@ -53,17 +53,11 @@ class PngImage(EncodedImage):
     format: ClassVar[str] = "PNG"
 
     header: bytes  # the content of IHDR
+    depth: int  # bits a channel
+    colour: int  # the colour type
     palette: bytes  # red, green and blue of each colour; empty where there is none
     transparency: bytes  # the content of tRNS; empty where there is none
     pixels: tuple[tuple[int, int], ...]  # starts and ends of the compressed data, one after the other
-
-    @property
-    def depth(self) -> int:
-        return self.header[8]
-
-    @property
-    def colour(self) -> int:
-        return self.header[9]
 
     def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         image = self._pixels(background)
@@ -219,7 +213,7 @@ def read_png(data: bytes) -> PngImage:
             orientation = read_orientation(data[start:end])
     if not pixels:
         raise headers.broken("PNG", "one without pixels")
-    return PngImage(data, height, width, orientation, header, palette, transparency, tuple(pixels))
+    return PngImage(data, height, width, orientation, header, depth, colour, palette, transparency, tuple(pixels))
 
 
 def _header(data: bytes) -> bytes:
@@ -260,13 +254,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
 
 
 def _palette(content: bytes, depth: int, colour: int) -> bytes:
-    if colour in (_GREY, _GREY_ALPHA):
-        return b""
-    if not content or len(content) % 3 or len(content) > 768:
-        if colour == _PALETTE:
+    is_whole = 0 < len(content) <= 768 and not len(content) % 3
+    if colour == _PALETTE:
+        if not is_whole:
             raise headers.broken("PNG", "one with a damaged palette")
-        return b""
-    return content[: 3 << depth] if colour == _PALETTE else content
+        return content[: 3 << depth]
+    return content if is_whole and colour in (_RGB, _RGBA) else b""
 
 
 def _fits(length: int, colour: int, colours: int) -> bool:

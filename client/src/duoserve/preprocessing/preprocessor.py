@@ -1,9 +1,4 @@
-"""From raw input to the tensors of one model version, exactly as in the model's own graph.
-
-Images: JPEG, PNG and WebP (as a path, bytes or a file object), numpy arrays and Pillow images
-become uint8 pixels, the same as in `serving_bytes`; where the model takes clips instead,
-`duoserve.preprocessing.audio` has the rules. Text becomes the ids of the spec's tokenizer, identical to it.
-"""
+"""From raw input to the tensors of one model version, exactly as in the model's own graph."""
 
 from __future__ import annotations
 
@@ -27,12 +22,7 @@ __all__ = ["Preprocessor"]
 
 
 class Preprocessor:
-    """Prepares raw input for the versions with `spec`. Thread-safe.
-
-    Attributes:
-        spec: The specification.
-        digest: `spec.digest`, computed once.
-    """
+    """Prepares raw input for the versions with `spec`. Thread-safe."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         self.spec = spec
@@ -44,19 +34,15 @@ class Preprocessor:
     def image(self, source: ImageSource | EncodedImage | Clip | EncodedAudio | None) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), RGB, 0-255, of the size in the spec.
 
-        A Clip, where the spec has `audio`: see there. None, where the spec's `optional` has
-        "image": a missing image, zeros.
-
-        Encoded images: the EXIF orientation is applied; alpha is composited on the background of
-        the spec, or dropped where it has none; grey and palette images become RGB, 16-bit PNGs keep
-        the upper byte, CMYK JPEGs are converted as TensorFlow does it. A JPEG much larger than the
-        model's input is shrunk while it is decoded (`image_headers.decode_ratio`).
-        Of a PIL image its pixels are used, turned by its `info["exif"]`.
+        The EXIF orientation is applied; alpha is composited on the background of the spec, or dropped where
+        it has none; grey and palette images become RGB, 16-bit PNGs keep the upper byte, CMYK JPEGs are
+        converted as TensorFlow does it. A JPEG much larger than the model's input is shrunk while it is
+        decoded (`image_headers.decode_ratio`). For a Clip see `audio`; a missing image, None, is zeros.
 
         Raises:
-            InvalidInput: Another format, an animated, truncated or broken image, more than
-                89 megapixels, an array of another shape or dtype, None where an image is needed,
-                an image where the spec takes audio, or the reverse.
+            InvalidInput: Another format, an animated, truncated or broken image, more than 89 megapixels, an
+                array of another shape or dtype, None where the spec has no "image" in `optional`, an image
+                where it takes audio, or the reverse.
         """
         if source is None:
             self._check_optional(IMAGE)
@@ -79,9 +65,9 @@ class Preprocessor:
         with silence; high tones are at the top, and the loudest cell is white.
 
         Raises:
-            InvalidInput: Not a WAV, FLAC or OGG, a truncated or broken one, without samples, of
-                more than `duoserve.preprocessing.audio.MOST_SAMPLES`, samples that are not finite, an array
-                without its rate or of another dtype or shape, or the spec takes images.
+            InvalidInput: Not a WAV, FLAC or OGG, a truncated or broken one, without samples, of more than
+                MOST_SAMPLES, samples that are not finite, an array without its rate or of another dtype or
+                shape, or the spec takes images.
         """
         return self.image(as_clip(source))
 
@@ -90,12 +76,10 @@ class Preprocessor:
         return self.image(data if data is None or self.spec.audio is None else Clip(data))
 
     def tokens(self, text: str | None) -> npt.NDArray[np.int32]:
-        """int32 array of shape (token_length,): the ids of the text, padded with `pad_id` or cut.
-
-        None, where the spec's `optional` has "text": a missing text, `pad_id` alone.
+        """int32 array of shape (token_length,): the ids of the text, cut or padded with `pad_id`.
 
         Raises:
-            InvalidInput: Not a str, one with lone surrogates, or None where a text is needed.
+            InvalidInput: Not a str, one with lone surrogates, or None where the spec has no "text" in `optional`.
         """
         if text is None:
             self._check_optional(TEXT)

@@ -21,13 +21,9 @@ _UNKNOWN_LENGTH: Final = 1 << 62  # libsndfile's SF_COUNT_MAX and above
 
 _HINT: Final = "convert it to WAV, FLAC or OGG"
 
-_OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
-    (0, b"ID3", "an MP3"),
-    (0, b"\xff\xfb", "an MP3"),
-    (0, b"\xff\xf3", "an MP3"),
-    (0, b"\xff\xf2", "an MP3"),
-    (0, b"\xff\xf1", "an AAC"),
-    (0, b"\xff\xf9", "an AAC"),
+_OTHER_FORMATS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str], ...]] = (
+    (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "an MP3"),
+    (0, (b"\xff\xf1", b"\xff\xf9"), "an AAC"),
     (4, b"ftyp", "an MP4 (M4A)"),
     (0, b"\x1aE\xdf\xa3", "a WebM or Matroska"),
     (0, b"FORM", "an AIFF"),
@@ -43,12 +39,7 @@ _OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
 
 
 def inspect_audio(data: bytes) -> EncodedAudio:
-    """The headers of an encoded recording.
-
-    Raises:
-        InvalidInput: Not a WAV, FLAC or OGG, truncated, broken, of more than MOST_SAMPLES, of a
-            rate or number of channels out of range, or soundfile is needed and is not there.
-    """
+    """The headers of an encoded recording. Raises InvalidInput: see `Preprocessor.audio`; or soundfile is missing."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         found = inspect_wav(data)
     elif data[:4] == b"fLaC":
@@ -74,10 +65,8 @@ def check_length(frames: int, channels: int) -> None:
 def decode_audio(audio: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
     """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
 
-    Nothing after them is decoded, so a small file with hours of silence is harmless.
-
-    Raises:
-        InvalidInput: A recording that is broken, or cut, within these frames; floats that are not finite.
+    Nothing after them is decoded, so a small file with hours of silence is harmless. Raises InvalidInput for a
+    recording that is broken, cut or not finite within them.
     """
     if audio.format == "WAV":
         return wav_samples(audio, frames)
@@ -134,6 +123,6 @@ def _other(data: bytes) -> str:
     if not data:
         return "no bytes"
     for offset, magic, name in _OTHER_FORMATS:
-        if data[offset : offset + len(magic)] == magic:
+        if data.startswith(magic, offset):
             return name if name.endswith("image") else f"{name} ({_HINT})"
     return f"{len(data)} bytes that start with {data[:8]!r}"

@@ -49,13 +49,7 @@ class Rates:
 
 
 def resample(samples: npt.NDArray[np.float64], rates: Rates, length: int) -> npt.NDArray[np.float64]:
-    """float64 array of shape (length,): the beginning of the samples at the target's rate, then silence.
-
-    Args:
-        samples: float64 array of shape (any,), at the source's rate.
-        rates: Of both.
-        length: Samples of the result.
-    """
+    """float64 array of shape (length,): the beginning of the samples, of shape (any,), at the other rate; silence."""
     if rates.source == rates.target:
         result = np.zeros(length)
         result[: len(samples)] = samples[:length]

@@ -10,13 +10,7 @@ from duoserve.errors import InvalidInput
 
 
 def read_bytes(source: Any, name: str, others: str) -> bytes:
-    """The bytes behind a path, bytes or a file object.
-
-    Args:
-        source: What the caller gave.
-        name: The input, for errors.
-        others: Other possible sources, for errors: ", an array or …".
-    """
+    """The bytes behind a path, bytes or a file object; `name` and `others` (", an array or …") are for errors."""
     if isinstance(source, bytes):
         return source
     try:

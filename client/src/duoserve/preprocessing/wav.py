@@ -40,25 +40,15 @@ _OTHER_TAGS: Final = MappingProxyType({2: "ADPCM", 6: "A-law", 7: "mu-law", 17: 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    """A file and its headers.
-
-    Attributes:
-        data: The file.
-        format: "WAV", "FLAC" or "OGG".
-        sample_rate: Samples a second.
-        channels: Samples of a frame.
-        frames: Length.
-        coding: Of a WAV, how its samples are written: a value of CODINGS.
-        start: Of a WAV, the position of the first sample.
-    """
+    """A file and its headers."""
 
     data: bytes = dataclasses.field(repr=False)
     format: Literal["WAV", "FLAC", "OGG"]
-    sample_rate: int
-    channels: int
+    sample_rate: int  # frames a second
+    channels: int  # samples of a frame
     frames: int
-    coding: str = ""
-    start: int = 0
+    coding: str = ""  # of a WAV, how its samples are written: a value of CODINGS
+    start: int = 0  # of a WAV, the position of the first sample
 
 
 def inspect_wav(data: bytes) -> EncodedAudio:
@@ -125,14 +115,9 @@ def wav_samples(wav: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
 
 
 def scaled(numbers: npt.NDArray[Any], bits: int | None = None) -> npt.NDArray[np.float64]:
-    """Integers or floats as float64 from -1 to 1.
+    """uint8 (with silence at 128), int16, int32, float32 or float64 as float64 from -1 to 1.
 
-    Args:
-        numbers: uint8 (with silence at 128), int16, int32, float32 or float64 array of any shape.
-        bits: Of integers that do not use their whole type.
-
-    Raises:
-        InvalidInput: Floats that are not finite, or far too large.
+    `bits` is for integers that do not use their whole type. Raises InvalidInput for floats that are not finite.
     """
     if numbers.dtype.kind == "f":
         if not np.abs(numbers).max(initial=0) <= LARGEST_SAMPLE:  # also refuses NaN
@@ -143,12 +128,7 @@ def scaled(numbers: npt.NDArray[Any], bits: int | None = None) -> npt.NDArray[np
 
 
 def write_wav(samples: npt.NDArray[np.float64], sample_rate: int) -> bytes:
-    """A WAV of 16-bit integers.
-
-    Args:
-        samples: float64 array of shape (frames, channels); clipped to -1 to 1.
-        sample_rate: Samples a second.
-    """
+    """A WAV of 16-bit integers, of a float64 array of shape (frames, channels), clipped to -1 to 1."""
     numbers = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
     channels = samples.shape[1]
     layout = struct.pack("<HHIIHH", 1, channels, sample_rate, sample_rate * channels * 2, channels * 2, 16)

@@ -23,10 +23,8 @@ _ALONE: Final = (
 class WordRule:
     """Words are separated by spaces; each emoji, and each character of a script without spaces, is a word.
 
-    Attributes:
-        starts: bool array of shape (ids,): a token with this id begins a word.
-        joined: bool array of shape (ids,): the next token belongs to the same word.
-        marks: bool array of shape (ids,): the token is not part of the text, such as [CLS].
+    Of each token id, bool arrays of shape (ids,) have whether it begins a word (`starts`), the next one belongs to
+    the same word (`joined`), and it is not part of the text, such as [CLS] (`marks`).
     """
 
     def __init__(self, starts: Sequence[bool], *, joined: Sequence[bool], marks: Iterable[int] = ()) -> None:

@@ -35,13 +35,7 @@ def read_rows(path: Path) -> Rows:
 
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> None:
-    """Writes a table.
-
-    Args:
-        path: The file; a scratch suffix may follow the extension.
-        rows: Rows by column; a missing column has no value.
-        columns: All columns in order, with the type of their values: str, bool, int, float, list (of str) or dict.
-    """
+    """Writes a table with these columns, with values of a type: str, bool, int, float, list (of str) or dict."""
     extension = next(suffix for suffix in path.suffixes[::-1] if suffix in EXTENSIONS)
     _WRITERS[extension](path, rows, columns)
 

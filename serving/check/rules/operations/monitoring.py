@@ -10,7 +10,7 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.policies import lets_through, rules_for
-from serving.check.manifests.servers import Server, labels_by_model, servers
+from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import items, mapping, matches, strings, text
 from serving.check.rules.cluster.references import selects_nothing
 from serving.check.rules.cluster.services import missing_port
@@ -30,28 +30,28 @@ _PAIRS = {")": "(", "]": "[", "}": "{"}
 def check(manifests: Manifests) -> Iterator[Finding]:
     pages: dict[Pod, str] = {}
     for server in servers(manifests):
-        path, findings = _page(server)
-        yield from findings
-        if path:
-            pages[server.pod] = path
+        file = server.file("monitoring_config_file")
+        if file is not None and file.text is not None:
+            try:
+                pages[server.pod] = _page(file.text)
+            except textproto.TextProtoError as error:
+                yield finding("monitoring", file, "", error)
     for monitor in manifests.of("PodMonitor", "ServiceMonitor"):
         yield from _monitor(manifests, monitor, pages)
     yield from _alerts(manifests)
 
 
-def _page(server: Server) -> tuple[str, list[Finding]]:
-    """The path of a server's metrics page, "" without one, and what is wrong with its config."""
-    file = server.file("monitoring_config_file")
-    if file is None or file.text is None:
-        return "", []
-    try:
-        found = textproto.parse(file.text).message("prometheus_config")
-    except textproto.TextProtoError as error:
-        return "", [finding("monitoring", file, "", error)]
+def _page(content: str) -> str:
+    """The path of the metrics page that a monitoring.config switches on.
+
+    Raises:
+        TextProtoError: It is invalid, or switches none on.
+    """
+    found = textproto.parse(content).message("prometheus_config")
     values = [entry.value for entry in found[1].all("enable")] if found else []
     if found and any(isinstance(v, textproto.Scalar) and v.value in ("true", "True", "t", 1) for v in values):
-        return found[1].text("path") or _DEFAULT_PATH, []
-    return "", [finding("monitoring", file, "", "off")]
+        return found[1].text("path") or _DEFAULT_PATH
+    raise textproto.TextProtoError("off")
 
 
 def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> Iterator[Finding]:
@@ -59,9 +59,8 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
     name = "endpoints" if by_service else "podMetricsEndpoints"
     field, selector = f"spec.{name}", monitor.spec.get("selector")
     namespaces = _namespaces(manifests, monitor)
-    services = [
-        s for where in namespaces for s in manifests.of("Service", namespace=where) if matches(selector, s.labels)
-    ]
+    services = [s for where in namespaces for s in manifests.of("Service", namespace=where)]
+    services = [service for service in services if matches(selector, service.labels)]
     pods = [pod for where in namespaces for pod in manifests.selected(where, selector)]
     if by_service:
         pods = [pod for service in services for pod in manifests.behind(service)]
@@ -73,14 +72,8 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
         port = endpoint.get("port")
         ports = {text(entry, "name") for service in services for entry in items(service.spec, "ports")}
         if by_service and services and port not in ports:
-            yield finding(
-                "missing-port",
-                monitor,
-                f"{field}.port",
-                repr(port),
-                object={str(service) for service in services},
-                known=ports,
-            )
+            shown = {str(service) for service in services}
+            yield finding("missing-port", monitor, f"{field}.port", repr(port), object=shown, known=ports)
         for pod in pods:
             if not by_service:
                 yield from missing_port(monitor, f"{field}.port", port, pod)
@@ -90,7 +83,7 @@ def _monitor(manifests: Manifests, monitor: Object, pages: dict[Pod, str]) -> It
             if path is not None and scraped != path and (not by_service or port in ports):
                 yield finding("monitoring-path", monitor, f"{field}.path", repr(scraped), path=path, object=pod.object)
         every, limit = _seconds(endpoint.get("interval")), _seconds(endpoint.get("scrapeTimeout"))
-        if every is not None and limit is not None and limit > every:
+        if every and limit > every:
             values = {"interval": endpoint["interval"]}
             yield finding("monitor-timeout", monitor, f"{field}.scrapeTimeout", endpoint["scrapeTimeout"], **values)
 
@@ -114,18 +107,14 @@ def _closed(monitor: Object, pod: Pod, port: Any) -> Iterator[Finding]:
         yield finding("port-closed", pod.object, "NetworkPolicy spec.ingress", received, port=number, object=pod.object)
 
 
-def _seconds(value: Any) -> float | None:
-    parts = re.findall(r"(\d+)(ms|[smhd])", text(value))
-    return sum(int(number) * _UNITS[unit] for number, unit in parts) if parts else None
+def _seconds(value: Any) -> float:
+    """A duration such as "1m30s"; 0 when it is absent or invalid."""
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhd])", text(value)))
 
 
 def _alerts(manifests: Manifests) -> Iterator[Finding]:
-    rules = [
-        (found, rule)
-        for found in manifests.of("PrometheusRule")
-        for group in items(found.spec, "groups")
-        for rule in items(group, "rules")
-    ]
+    files = manifests.of("PrometheusRule")
+    rules = [(found, rule) for found in files for rule in items(found.spec, "groups", "rules")]
     recorded = {text(rule, "record") for _, rule in rules}
     served = labels_by_model(manifests)
     for found, rule in rules:

@@ -7,27 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving.check.findings import Finding, finding
-from serving.check.manifests.files import ConfigFile, mounted
-from serving.check.manifests.objects import Container, Manifests, Pod
+from serving.check.manifests.files import ConfigFile, mount_of, mounted
+from serving.check.manifests.objects import Container, Manifests, Object, Pod
 from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
-from serving.check.manifests.values import items, text
+from serving.check.manifests.values import items, strings, text
 from serving.check.rules.cluster.network import pods_source
-from serving.check.rules.workloads.scaling import fewest
+from serving.check.rules.workloads.scaling import replicas
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+__all__ = ["check"]
 
-from serving.check.manifests.objects import Object
-from serving.check.manifests.values import strings
-
-__all__ = ["NEEDED", "allows", "check", "granted"]
-
-NEEDED = (
+_NEEDED = (
     ("", "configmaps", "{name}", ("get", "patch")),
     ("", "configmaps", "{name}-rollout", ("get", "patch")),
     ("", "configmaps", "", ("create",)),
@@ -44,8 +40,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for container in manifests.containers(init=False):
         name, arguments = python_module(container)
         if name == "serving.rollout":
-            options = [argument.partition("=")[::2] for argument in arguments if argument.startswith("--")]
-            yield from _config(manifests, container, dict(options).get("--config", ""))
+            options = dict(argument.partition("=")[::2] for argument in arguments if argument.startswith("--"))
+            yield from _config(manifests, container, options.get("--config", ""))
             pods: list[Pod] = []
             for argument in arguments:
                 source = pods_source(manifests, argument)
@@ -54,7 +50,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                     ports = {server.grpc_port for pod in source[0] for server in servers(pod)}
                     if ports != {source[1]}:
                         yield finding("rollout-replicas", container, "args", argument)
-            settings = mounted(container, dict(options).get("--settings", ""))
+            settings = mounted(container, options.get("--settings", ""))
             if settings is not None and settings.text is not None:
                 yield from _settings(manifests, settings, settings.text, pods)
     yield from _bindings(manifests)
@@ -63,39 +59,34 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 def _config(manifests: Manifests, container: Container, config: str) -> Iterator[Finding]:
     place, _, rest = config.removeprefix("configmap:").partition("/")
     name, namespace = rest.partition("/")[0], container.pod.namespace
-    if not config.startswith("configmap:"):
-        return
-    if place != namespace:
+    if config.startswith("configmap:") and place != namespace:
         yield finding("rollout-config", container, "args", config, namespace=namespace)
-        return
-    yield from _rights(manifests, container, name)
-    if manifests.find("ConfigMap", name, place) is not None:
-        yield finding("rollout-owner", container, "args", "it is part of this rendering", name=name)
+    elif config.startswith("configmap:"):
+        yield from _rights(manifests, container, name)
+        if manifests.find("ConfigMap", name, place) is not None:
+            yield finding("rollout-owner", container, "args", "it is part of this rendering", name=name)
 
 
 def _rights(manifests: Manifests, container: Container, name: str) -> Iterator[Finding]:
-    pod, rules = container.pod, granted(manifests, container.pod)
+    pod, rules = container.pod, _granted(manifests, container.pod)
     missing = [
         f"{verb} {resource}{f'/{which.format(name=name)}' if which else ''}"
-        for group, resource, which, verbs in NEEDED
+        for group, resource, which, verbs in _NEEDED
         for verb in verbs
-        if not any(allows(rule, group, resource, which.format(name=name), verb) for rule in rules)
+        if not any(_allows(rule, group, resource, which.format(name=name), verb) for rule in rules)
     ]
     if missing:
         account = pod.spec.get("serviceAccountName", "default")
         yield finding("rollout-rights", pod, "serviceAccountName", f"{account!r} may not: {', '.join(missing)}")
     out = rules_for(pod, "egress")
     if out is not None and not any(lets_through(rule, pod, port) for rule in out for port in (443, 6443)):
-        yield finding(
-            "blocked-api", pod.object, "NetworkPolicy spec.egress", "none of the policies that select its pods has one"
-        )
-    tokens = [
-        name
-        for name, volume in pod.volumes.items()
-        if any("serviceAccountToken" in source for source in items(volume, "projected.sources"))
-    ]
-    folders = [text(mount, "mountPath").rstrip("/") for mount in container.mounts if mount.get("name") in tokens]
-    if pod.spec.get("automountServiceAccountToken") is False and _TOKEN_AT not in folders:
+        shown = "none of the policies that select its pods has one"
+        yield finding("blocked-api", pod.object, "NetworkPolicy spec.egress", shown)
+    mount = mount_of(container, _TOKEN_AT) or {}
+    sources = items(pod.volumes.get(text(mount, "name")), "projected.sources")
+    at_its_place = text(mount, "mountPath").rstrip("/") == _TOKEN_AT
+    mounted_token = at_its_place and any("serviceAccountToken" in source for source in sources)
+    if pod.spec.get("automountServiceAccountToken") is False and not mounted_token:
         yield finding("rollout-token", container, "volumeMounts", "none", folder=_TOKEN_AT)
 
 
@@ -109,7 +100,7 @@ def _settings(manifests: Manifests, file: ConfigFile, content: str, pods: list[P
     if models and text(settings, "model") not in models:
         expected = f"model to be one of models.config ({', '.join(sorted(models))})"
         yield finding("rollout-settings", file, ":model", repr(settings.get("model")), expected=expected)
-    sizes = {str(pod.object): fewest(manifests, pod.object) for pod in pods}
+    sizes = {str(pod.object): replicas(manifests, pod.object)[0] for pod in pods}
     least = settings.get("min_replicas")
     if sizes and isinstance(least, int) and least > sum(sizes.values()):
         yield finding("rollout-size", file, ":min_replicas", least, fewest=sum(sizes.values()))
@@ -125,13 +116,12 @@ def _bindings(manifests: Manifests) -> Iterator[Finding]:
     for binding in manifests.of("RoleBinding", "ClusterRoleBinding"):
         kind, name = _role(binding)
         if kind == "Role" and manifests.lacks("Role", name, binding.namespace):
-            yield finding(
-                "binding-role", binding, "roleRef.name", repr(name), known=manifests.names("Role", binding.namespace)
-            )
+            known = manifests.names("Role", binding.namespace)
+            yield finding("binding-role", binding, "roleRef.name", repr(name), known=known)
         for subject in items(binding.data, "subjects"):
             account, where = text(subject, "name"), text(subject, "namespace")
-            known = where and (account == "default" or not manifests.lacks("ServiceAccount", account, where))
-            if text(subject, "kind") == "ServiceAccount" and not known:
+            lacks = account != "default" and manifests.lacks("ServiceAccount", account, where)
+            if text(subject, "kind") == "ServiceAccount" and (lacks or not where):
                 yield finding("binding-subject", binding, "subjects", f"{where or 'no namespace'}/{account}")
 
 
@@ -139,22 +129,21 @@ def _role(binding: Object) -> tuple[str, str]:
     return text(binding.data, "roleRef.kind"), text(binding.data, "roleRef.name")
 
 
-def granted(manifests: Manifests, pod: Pod) -> list[dict[str, Any]]:
+def _granted(manifests: Manifests, pod: Pod) -> list[dict[str, Any]]:
     """The rules of the Roles that are bound to a pod's ServiceAccount in its namespace."""
     account = text(pod.spec, "serviceAccountName") or "default"
-    found = []
+    found: list[Object] = []
     for binding in manifests.of("RoleBinding", "ClusterRoleBinding"):
         subjects = [(text(s, "name"), text(s, "namespace")) for s in items(binding.data, "subjects")]
         near = binding.kind == "ClusterRoleBinding" or binding.namespace == pod.namespace
         if near and (account, pod.namespace) in subjects:
             kind, name = _role(binding)
-            roles = [role for role in manifests.of(kind) if role.name == name]
-            found += [rule for role in roles if kind == "ClusterRole" or role.namespace == pod.namespace
-                      for rule in items(role.data, "rules")]  # fmt: skip
-    return found
+            where = None if kind == "ClusterRole" else pod.namespace
+            found += [role for role in manifests.of(kind, namespace=where) if role.name == name]
+    return [rule for role in found for rule in items(role.data, "rules")]
 
 
-def allows(rule: dict[str, Any], group: str, resource: str, name: str, verb: str) -> bool:
+def _allows(rule: dict[str, Any], group: str, resource: str, name: str, verb: str) -> bool:
     """Whether a rule of a Role allows a verb on an object; "" is any object."""
 
     def within(value: str, key: str) -> bool:

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from serving.check.findings import Finding, finding
+from serving.check.findings import Finding, finding, refused
 from serving.check.manifests.files import ConfigFile, mount_of
-from serving.check.manifests.objects import Manifests, Object
+from serving.check.manifests.objects import Manifests
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import strings, text
 from serving.models_config import modelfile, textproto
@@ -29,8 +29,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                 yield from check_file(file)
             seen.add((str(file.object), file.text))
             yield from _hashes(server, file)
-            if isinstance(file.object, Object) and file.object.data.get("immutable") is True:
-                yield finding("models-immutable", file.object, "immutable", "true")
+            yield from refused(file.object, file.object.data, [("models-immutable", "immutable", (None, False))])
         for base, versions in _base_paths(server):
             yield from _store(server, base, versions)
 
@@ -45,9 +44,9 @@ def check_file(file: ConfigFile) -> Iterator[Finding]:
     if not found:
         yield finding("models-empty", file, "", "none")
     yield from _labels_twice(file)
-    for name, count in Counter(model.name for model in found).items():
-        if count > 1 or not name:
-            yield finding("models-name", file, "", repr(name))
+    names = Counter(model.name for model in found)
+    for name in [name for name, count in names.items() if count > 1 or not name]:
+        yield finding("models-name", file, "", repr(name))
     for model in found:
         at, base = f":{model.line}", model.base_path.rstrip("/")
         parent, _, last = base.rpartition("/")

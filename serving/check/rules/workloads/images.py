@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from duoserve.artifact.releases import SERVER_VERSION, too_new
 from serving.check.findings import Finding, Place, finding
-from serving.check.manifests.objects import Manifests, Object
+from serving.check.manifests.objects import Manifests
 from serving.check.manifests.values import dig, text
 
-__all__ = ["check", "check_placeholders", "placeholders"]
+__all__ = ["check", "check_placeholders"]
 
 
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -54,24 +54,12 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             yield finding("image-pull", place, policy_field, "Never")
 
 
-def placeholders(manifests: Manifests) -> list[str]:
-    """The placeholders of a set, each once."""
-    found = {image for _, _, image, _, _ in _images(manifests) if _PLACEHOLDER.search(image)}
-    return [*sorted(found), *(["storageClassName " + _CLASS] if any(_claims(manifests)) else [])]
-
-
-def _claims(manifests: Manifests) -> Iterator[Object]:
-    made = any(found.name == _CLASS for found in manifests.of("StorageClass"))
-    for claim in manifests.of("PersistentVolumeClaim"):
-        external = manifests.external("StorageClass", _CLASS)
-        if claim.spec.get("storageClassName") == _CLASS and not (made or external):
-            yield claim
-
-
 def check_placeholders(manifests: Manifests) -> Iterator[Finding]:
     """Placeholders of the overlays, which can't be applied."""
     for place, field, image, _, _ in _images(manifests):
         if _PLACEHOLDER.search(image):
-            yield finding("placeholder", place, field, repr(image))
-    for claim in _claims(manifests):
-        yield finding("placeholder-class", claim, "spec.storageClassName", repr(_CLASS))
+            yield finding("placeholder", place, field, image)
+    made = any(found.name == _CLASS for found in manifests.of("StorageClass"))
+    for claim in [] if made or manifests.external("StorageClass", _CLASS) else manifests.of("PersistentVolumeClaim"):
+        if claim.spec.get("storageClassName") == _CLASS:
+            yield finding("placeholder-class", claim, "spec.storageClassName", _CLASS)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from serving.check.findings import Finding, Place, finding
-from serving.check.manifests.objects import Container, Manifests, Object, Pod
+from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, quantity, text
-from serving.check.rules.workloads.scaling import fewest
+from serving.check.rules.workloads.scaling import replicas
 
 __all__ = ["check"]
 
@@ -58,11 +58,7 @@ def _container(container: Container) -> Iterator[Finding]:
             yield from _quantity(container, field, value, least=_MIB if name in ("memory", "ephemeral-storage") else 0)
     for name, value in requests.items():
         asked, most = quantity(value), quantity(limits.get(name))
-        if "/" in str(name) and value != limits.get(name):
-            yield finding(
-                "device-limit", container, f"resources.limits.{name}", limits.get(name, "none"), request=value
-            )
-        elif asked is not None and most is not None and asked > most:
+        if asked is not None and most is not None and asked > most:
             yield finding("request-over-limit", container, f"resources.requests.{name}", value, limit=limits[name])
     if "memory" not in limits:
         yield finding("no-limit", container, "resources.limits.memory", "none")
@@ -98,22 +94,30 @@ def _server(server: Server) -> Iterator[Finding]:
 def _quotas(manifests: Manifests) -> Iterator[Finding]:
     for quota in manifests.of("ResourceQuota"):
         # A scope selects some pods only; which ones only the API server knows.
-        if not (quota.spec.get("scopes") or quota.spec.get("scopeSelector")):
-            for name, value in mapping(quota.spec, "hard").items():
-                needed, most = _needed(manifests, quota.namespace, str(name)), quantity(value)
-                if needed is not None and most is not None and needed > most:
-                    yield finding("quota-small", quota, f"spec.hard[{name}]", value, needed=_shown(needed))
+        scoped = quota.spec.get("scopes") or quota.spec.get("scopeSelector")
+        for name, value in () if scoped else mapping(quota.spec, "hard").items():
+            needed, most = _needed(manifests, quota.namespace, str(name)), quantity(value)
+            if most is not None and needed > most:
+                yield finding("quota-small", quota, f"spec.hard[{name}]", value, needed=_shown(needed))
     for limits in manifests.of("LimitRange"):
         for index, entry in enumerate(items(limits.spec, "limits")):
-            yield from _limits(manifests, limits, f"spec.limits[{index}]", entry)
+            for name, amount in _limited(manifests, limits.namespace, text(entry, "type")):
+                for resource, value in mapping(entry, "max").items():
+                    edge, most = quantity(value), max(amount("requests", resource), amount("limits", resource))
+                    if edge is not None and most > edge:
+                        values = {"side": "at least", "amount": _shown(most), "object": name}
+                        yield finding("limit-range", limits, f"spec.limits[{index}].max.{resource}", value, **values)
+                for resource, value in mapping(entry, "min").items():
+                    least = amount("requests", resource)
+                    if 0 < least < (quantity(value) or 0):
+                        values = {"side": "at most", "amount": _shown(least), "object": name}
+                        yield finding("limit-range", limits, f"spec.limits[{index}].min.{resource}", value, **values)
 
 
-def _amount(container: dict[str, Any], group: str, resource: str) -> float:
-    """A request or a limit; a request that is not written is the limit."""
-    written = mapping(container, f"resources.{group}").get(resource)
-    if written is None and group == "requests":
-        written = mapping(container, "resources.limits").get(resource)
-    return quantity(written) or 0.0
+def _amount(data: dict[str, Any], group: str, resource: str) -> float:
+    """A request or a limit of a container or claim; a request that is not written is the limit."""
+    limit = mapping(data, "resources.limits").get(resource)
+    return quantity(mapping(data, f"resources.{group}").get(resource, limit)) or 0.0
 
 
 def _amount_of_pod(pod: Pod, group: str, resource: str) -> float:
@@ -126,23 +130,23 @@ def _count(manifests: Manifests, pod: Pod) -> int:
     """The fewest pods of a workload that run at a time; a CronJob may be between two runs."""
     if pod.object.kind in ("Job", "CronJob"):
         return 0 if pod.object.kind == "CronJob" else integer(pod.object.spec.get("parallelism", 1)) or 0
-    return fewest(manifests, pod.object)
+    return replicas(manifests, pod.object)[0]
 
 
-def _needed(manifests: Manifests, namespace: str, name: str) -> float | None:
-    """What the namespace's pods or claims take of a quota; None for a quota of something else."""
+def _needed(manifests: Manifests, namespace: str, name: str) -> float:
+    """What the namespace's pods or claims take of a quota; 0 for a quota of something else."""
     pods = [(pod, _count(manifests, pod)) for pod in manifests.pods_of(namespace)]
     claims = manifests.of("PersistentVolumeClaim", namespace=namespace)
     group, _, resource = name.rpartition(".")
     if name in ("pods", "count/pods"):
-        return float(sum(count for _, count in pods))
+        return sum(count for _, count in pods)
     if name == "persistentvolumeclaims":
-        return float(len(claims))
+        return len(claims)
     if name == "requests.storage":
         return sum(_amount(claim.spec, "requests", "storage") for claim in claims)
     if group in ("", "requests", "limits") and resource in ("cpu", "memory"):
         return sum(count * _amount_of_pod(pod, group or "requests", resource) for pod, count in pods)
-    return None
+    return 0
 
 
 def _shown(amount: float) -> str:
@@ -158,17 +162,3 @@ def _limited(manifests: Manifests, namespace: str, kind: str) -> Iterator[tuple[
             yield f"{container.data.get('name')} of {pod.object}", functools.partial(_amount, container.data)
     for claim in manifests.of(kind, namespace=namespace) if kind == "PersistentVolumeClaim" else ():
         yield str(claim), functools.partial(_amount, claim.spec)
-
-
-def _limits(manifests: Manifests, limits: Object, at: str, entry: dict[str, Any]) -> Iterator[Finding]:
-    for name, amount in _limited(manifests, limits.namespace, text(entry, "type")):
-        for bound in ("max", "min"):
-            for resource, value in mapping(entry, bound).items():
-                edge, asked = quantity(value), amount("requests", str(resource))
-                most = max(asked, amount("limits", str(resource)))
-                if edge is not None and (most > edge if bound == "max" else 0 < asked < edge):
-                    shown = _shown(most if bound == "max" else asked)
-                    side = "at least" if bound == "max" else "at most"
-                    yield finding(
-                        "limit-range", limits, f"{at}.{bound}.{resource}", value, side=side, amount=shown, object=name
-                    )

@@ -11,17 +11,11 @@ __all__ = ["Tokenizer", "load_tokenizer"]
 
 
 class Tokenizer:
-    """Ids of texts. Thread-safe.
+    """Ids of texts. Thread-safe."""
 
-    Attributes:
-        size: One more than the largest id.
-        prefix: The ids before those of every text, such as that of [CLS].
-        suffix: The ids after them, such as that of [SEP]; too long a text is cut before these.
-    """
-
-    size: int
-    prefix: tuple[int, ...] = ()
-    suffix: tuple[int, ...] = ()
+    size: int  # one more than the largest id
+    prefix: tuple[int, ...] = ()  # the ids before those of every text, such as that of [CLS]
+    suffix: tuple[int, ...] = ()  # the ids after them, such as that of [SEP]; too long a text is cut before these
 
     @functools.cached_property
     def words(self) -> WordRule:
