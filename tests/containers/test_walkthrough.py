@@ -32,7 +32,8 @@ def blocks() -> list[str]:
 
 
 def run(script: str) -> str:
-    """The output of a script in bash, which ends at the first command that fails."""
+    """The output of a script in bash, which ends at the first command that fails, and its backends with it."""
+    script = f"trap 'touch $W/stop' EXIT\n{script}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=bases.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500, check=False,
