@@ -3,8 +3,8 @@
     make env-ray
     python -m benchmarks.batch_scoring [--rows 4000] [--rounds 3]
 
-One embedded server with the demo's model (64 pixels, optimised), and JPEGs of 640x480 in a CSV table. In turns, round by
-round: `duoserve score`; client/examples/batch/ray_data.py with two workers, its start included and without; and the
+One embedded server with the demo's model (64 pixels, optimised), and JPEGs of 640x480 in a CSV table. In turns, round
+by round: `duoserve score`; client/examples/batch/ray_data.py with two workers, its start included and without; and the
 floor, prepared requests of 32 rows from 8 raw stubs, which decode no image. All on the same cores as the server. Writes
 results/batch_scoring.json.
 """
