@@ -27,6 +27,7 @@ def make_card(
     *,
     name: str,
     spec: PreprocessingSpec,
+    server_version: str,
     parameters: int,
     weights: dict[str, Any],
     graph: dict[str, Any],
@@ -34,8 +35,8 @@ def make_card(
 ) -> str:
     """JSON with software versions, the contract, and what is known about the model.
 
-    That is the number of `parameters`, the type and cost of its `weights`, how the `graph` was optimised, and `facts`
-    about its training.
+    That is the server's TensorFlow, the number of `parameters`, the type and cost of its `weights`, how the `graph` was
+    optimised, and `facts` about its training.
     """
     card = {
         "format": 1,
@@ -43,6 +44,7 @@ def make_card(
         "version": spec.version,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "tensorflow": tf.__version__,
+        "server": server_version,
         "keras": keras.__version__,
         "python": platform.python_version(),
         "git_commit": _git_commit(),

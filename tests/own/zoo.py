@@ -59,7 +59,7 @@ def swapped_logits() -> Model:
 
 def nested_dict() -> Model:
     """Inputs in a nested structure, ids as floats (keras.Input's default), two outputs."""
-    tokens, image = words(dtype="float32"), photo(dtype="float32")
+    tokens, image = words(dtype="float32"), photo(dtype="float32", name="picture")
     seen, read = scaled(image), reading(tokens)
     outputs = {"mood": layers.Dense(2, name="mood")(read), "answer": joined(seen, read)}
     return Model({"text": {"ids": tokens}, "picture": image}, outputs)
@@ -323,6 +323,9 @@ class Leaky(Code):
 
 class Dicing(Code):
     """Drops features at random when it serves."""
+
+    def build(self, _: Any) -> None:
+        """Nothing: its layers are built when they are called."""
 
     def call(self, inputs: Any) -> Any:
         dropped = keras.random.dropout(self.features(inputs["picture"], inputs["ids"]), 0.5)
