@@ -52,7 +52,7 @@ class InProcess:
         from serving.local.model.servable import Servable
 
         version = max((each for each in model.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
-        self._servable = Servable(savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
+        self._servable = Servable(*savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
         self._signature = self._servable.signatures["serving_default"]
 
     def inputs(self, rows: int) -> dict[str, np.ndarray]:
@@ -76,13 +76,11 @@ class InProcess:
         return bytes(request.SerializeToString())
 
     def measure(self, rows: int, threads: int, seconds: float) -> dict[str, float]:
-        from serving.local.deadline import Deadline
-
         feeds = {self._signature.inputs[key].name: array for key, array in self.inputs(rows).items()}
         fetches = [info.name for info in self._signature.outputs.values()]
-        _load.in_threads(threads, 0.3, lambda: self._servable.run(feeds, fetches, Deadline()))
+        _load.in_threads(threads, 0.3, lambda: self._servable.run(feeds, fetches, None))
         began = time.process_time()
-        seen = _load.in_threads(threads, seconds, lambda: self._servable.run(feeds, fetches, Deadline()))
+        seen = _load.in_threads(threads, seconds, lambda: self._servable.run(feeds, fetches, None))
         return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["calls"] / rows}
 
 
