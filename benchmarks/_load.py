@@ -1,38 +1,38 @@
-"""Calls a gRPC method from many threads for a while; prints the measurements as JSON.
+"""Calls from many threads. As a program, a `benchmarks._worker` that calls a gRPC method.
 
-Sends bytes and ignores the content of replies, so that it measures the server.
+    python -m benchmarks._load ADDRESS FILE
+
+It sends the bytes of the file and ignores the content of replies, so that it measures the server.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
-import subprocess
+import contextlib
+import re
 import sys
 import threading
 import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import grpc
+import numpy as np
+import psutil
+
 from benchmarks._rounds import quantile
+from benchmarks._worker import Worker, answer
+from serving.local.testing import LocalServer
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_WARM_UP = 0.3
+Measure = Callable[[int, float], dict[str, float]]
+"""The figures of this number of callers for this number of seconds."""
 
 
-def summary(latencies: list[float], seconds: float, errors: int = 0) -> dict[str, float]:
-    """Calls a second, and latencies in milliseconds."""
-    return {
-        "calls": len(latencies),
-        "per_second": len(latencies) / seconds,
-        "p50_ms": quantile(latencies, 0.5) * 1e3,
-        "p99_ms": quantile(latencies, 0.99) * 1e3,
-        "errors": errors,
-    }
-
-
-def in_threads(callers: int, seconds: float, call: Any) -> dict[str, float]:
-    """Run `call()` again and again in `callers` threads."""
+def in_threads(callers: int, seconds: float, call: Callable[[], Any]) -> dict[str, float]:
+    """Runs `call()` again and again in `callers` threads: calls a second, latencies in milliseconds, errors."""
     latencies: list[float] = []
     errors = []
 
@@ -52,32 +52,87 @@ def in_threads(callers: int, seconds: float, call: Any) -> dict[str, float]:
         thread.start()
     for thread in threads:
         thread.join()
-    return summary(latencies, time.perf_counter() - begin, len(errors))
+    return {
+        "calls": len(latencies),
+        "per_second": len(latencies) / (time.perf_counter() - begin),
+        "p50_ms": quantile(latencies, 0.5) * 1e3,
+        "p99_ms": quantile(latencies, 0.99) * 1e3,
+        "errors": len(errors),
+    }
 
 
-def run(address: str, request: pathlib.Path, callers: int, seconds: float) -> dict[str, float]:
-    """Measure in a separate process, so that the caller's threads cost the server only CPU."""
-    command = [sys.executable, "-m", "benchmarks._load", address, str(request), str(callers), str(seconds)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return dict(json.loads(done.stdout))
+def warmed(callers: int, seconds: float, call: Callable[[], Any]) -> dict[str, float]:
+    """Like `in_threads`, after some calls that don't count; `all_calls` has them too."""
+    warm = in_threads(callers, _WARM_UP, call)
+    seen = in_threads(callers, seconds, call)
+    return {**seen, "all_calls": warm["calls"] + seen["calls"]}
+
+
+def random_inputs(signature: Any, rows: int, length: int | None = None) -> dict[str, np.ndarray]:
+    """Random pixels and token ids by the keys of a SignatureDef.
+
+    Args:
+        signature: Of inputs like the contract's `serving_default`.
+        rows: Size of the batch.
+        length: Tokens of each text, then padding. None: as many as there is room for.
+    """
+    draw, found = np.random.default_rng(0), {}
+    for key, info in signature.inputs.items():
+        shape = [rows, *(dim.size for dim in info.tensor_shape.dim[1:])]
+        if len(shape) == 4:
+            found[key] = draw.integers(0, 256, shape, np.uint8)
+        else:
+            inside = np.arange(shape[1]) < (length or shape[1])
+            found[key] = np.where(inside, draw.integers(1, 100, shape), 0).astype(np.int32)
+    return found
+
+
+def request_of(inputs: Mapping[str, Any]) -> bytes:
+    """A Predict request to the model `m` with these arrays."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name = "m"
+    for key, array in inputs.items():
+        made.inputs[key].CopyFrom(tf.make_tensor_proto(array))
+    return bytes(made.SerializeToString())
+
+
+@contextlib.contextmanager
+def under_load(server: LocalServer, request: Path) -> Iterator[Measure]:
+    """Callers in a separate process; with the server's CPU time a call and the batch size reached."""
+
+    def counters() -> np.ndarray:
+        """CPU seconds; rows and batches that the server has run, from its own metrics."""
+        times = psutil.Process(server.process.pid).cpu_times()
+        rows, runs = 0, 0
+        if server.rest_port:
+            with urllib.request.urlopen(f"{server.rest_url}/monitoring/prometheus/metrics", timeout=10) as reply:
+                page = reply.read().decode()
+            for size, count in re.findall(r'processed_batch_size_v2\{.*batch_size="(\d+)"\} (\d+)', page):
+                rows, runs = rows + int(size) * int(count), runs + int(count)
+        return np.array([times.user + times.system, rows, runs])
+
+    with Worker("benchmarks._load", server.address, str(request)) as worker:
+
+        def measure(callers: int, seconds: float) -> dict[str, float]:
+            before = counters()
+            seen = worker.ask(callers, seconds)
+            cpu, rows, runs = (counters() - before).tolist()
+            # Warm-up calls cost CPU too, and count as calls here.
+            return seen | {"cpu_ms": cpu * 1e3 / seen["all_calls"], "batch": rows / max(1, runs)}
+
+        yield measure
 
 
 def main() -> None:
-    import grpc
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("address")
-    parser.add_argument("request", type=pathlib.Path)
-    parser.add_argument("callers", type=int)
-    parser.add_argument("seconds", type=float)
-    options = parser.parse_args()
-    data = options.request.read_bytes()
-    with grpc.insecure_channel(options.address) as channel:
+    address, file = sys.argv[1:]
+    data = Path(file).read_bytes()
+    with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(PREDICT)
         method(data, timeout=30, wait_for_ready=True)
-        warm = in_threads(options.callers, 0.3, lambda: method(data, timeout=30))
-        seen = in_threads(options.callers, options.seconds, lambda: method(data, timeout=30))
-        print(json.dumps({**seen, "all_calls": 1 + warm["calls"] + seen["calls"]}))
+        answer("ready", lambda callers, seconds: warmed(callers, seconds, lambda: method(data, timeout=30)))
 
 
 if __name__ == "__main__":

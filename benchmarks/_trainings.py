@@ -8,15 +8,19 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
+from benchmarks._report import RESULTS, write
 from benchmarks._variants import VARIANTS
+from benchmarks.tables import tables
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Arrays, Dataset, encode, load_dataset
 from export.selection.statistics import gain, proportion, resampled
@@ -24,25 +28,9 @@ from export.training.fusion import FUSED
 from export.training.presets import BASELINES, Preset
 from export.training.train import train
 
-__all__ = [
-    "UNFINISHED",
-    "Case",
-    "Collected",
-    "add_options",
-    "ahead",
-    "collect",
-    "dots",
-    "shown",
-    "summary",
-    "write",
-]
-
-UNFINISHED: Final = 3
-"""Exit code of a run that leaves trainings for the next one."""
-
+_UNFINISHED: Final = 3
 _SHARE: Final = 0.2  # of every class is held out
 _SHUFFLES: Final = {"train": 1, "test": 5}
-_RESULTS: Final = Path(__file__).with_name("results")
 Record = dict[str, Any]
 
 
@@ -73,12 +61,42 @@ class Collected:
         """The group of every held-out row, for each seed."""
         return [[row.group for row in data.select("test")] for data in self.splits.values()]
 
-    def facts(self) -> dict[str, Any]:
-        """Date and numbers, for the head of a report."""
+    def summary(self, name: str) -> dict[str, Any]:
+        """One case over the seeds: held-out accuracy with its interval, accuracy on training rows, time.
+
+        For a fusion also `right_by`: the accuracy when the other input comes from another row. For `concat`
+        also `loudness`: how far each input moves the logits.
+        """
+        records = self.trainings[name]
+        accuracies = [each["test"]["accuracy"] for each in records]
+        interval = resampled(accuracies, _SHARE) if len(records) > 1 else proportion(_right(records)[0], self.groups[0])
+        found: dict[str, Any] = {
+            "accuracy": interval._asdict(),
+            "train_accuracy": _mean(records, "train", "accuracy"),
+            "seconds": _mean(records, "seconds"),
+        }
+        if records[0]["fusion"] not in BASELINES:
+            found["right_by"] = {
+                which: {
+                    "text": _mean(records, which, "image_shuffled"),
+                    "image": _mean(records, which, "text_shuffled"),
+                }
+                for which in _SHUFFLES
+            }
+        if all("loudness" in each for each in records):
+            image, text = (_mean(records, "loudness", name) for name in ("image", "text"))
+            found["loudness"] = {"image": image, "text": text, "text_over_image": text / image}
+        return found
+
+    def ahead(self, name: str, of: str) -> dict[str, Any]:
+        """How much more accurate one case is than another, compared in pairs: over the seeds, and by the bootstrap."""
+        ours, theirs = self.trainings[name], self.trainings[of]
+        of_seeds = [a["test"]["accuracy"] - b["test"]["accuracy"] for a, b in zip(ours, theirs, strict=True)]
+        drawn = gain(_right(ours), _right(theirs), self.groups)
         return {
-            "when": time.strftime("%Y-%m-%d"),
-            "seeds": [str(seed) for seed in self.splits],
-            "held_out": [f"{len(rows):,}" for rows in self.groups],
+            "gain": (resampled(of_seeds, _SHARE) if len(of_seeds) > 1 else drawn)._asdict(),
+            "gain_bootstrap": drawn._asdict(),
+            "gain_of_seeds": of_seeds,
         }
 
 
@@ -94,19 +112,43 @@ def add_options(parser: argparse.ArgumentParser, *, seeds: int) -> None:
         "--work", type=Path, default=Path("build/fusion/trainings.json"), metavar="FILE",
         help="file of completed trainings, of all runs (default: %(default)s)",
     )  # fmt: skip
-    add("--out", type=Path, default=_RESULTS, metavar="FOLDER", help="default: %(default)s")
+    add("--out", type=Path, default=RESULTS, metavar="FOLDER", help="default: %(default)s")
     add("--json", action="store_true", help="print the JSON instead of a table")
 
 
-def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | None:
-    """Trains every case with every seed, on the same rows within a seed.
+def run(
+    name: str,
+    options: argparse.Namespace,
+    cases: Sequence[Case],
+    compare: Callable[[Collected], dict[str, Any]],
+    draw: Callable[[Mapping[str, Any]], Figure],
+) -> int:
+    """Trains, writes NAME.json and .png, and prints the report; the exit code is 3 if trainings are left.
 
     Args:
+        name: Of the benchmark.
         options: From `add_options`.
         cases: With distinct names.
+        compare: Makes the report.
+        draw: Draws it.
+    """
+    collected = collect(options, cases)
+    if collected is None:
+        return _UNFINISHED
+    report = {
+        "when": time.strftime("%Y-%m-%d"),
+        "seeds": [str(seed) for seed in collected.splits],
+        "held_out": [f"{len(rows):,}" for rows in collected.groups],
+        **compare(collected),
+    }
+    write(report, options.out / f"{name}.json")
+    draw(report).savefig(options.out / f"{name}.png", dpi=110)
+    print(json.dumps(report) if options.json else tables(name, report))
+    return 0
 
-    Returns:
-        None if `--most` leaves trainings for another run.
+
+def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | None:
+    """Trains every case with every seed, on the same rows within a seed; None if `--most` leaves some for another run.
 
     Raises:
         ExportError, DataError, TokenizerError: As `train` does.
@@ -122,7 +164,9 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
     work = [(data, seed, case) for seed, data in splits.items() for case in cases]
     trained = 0
     for number, (data, seed, case) in enumerate(work, 1):
-        key = _key(data, seed, case)
+        # Differs whenever the training would differ.
+        settings = repr((data.digest, seed, case.fusion, case.preset, case.variant))
+        key = hashlib.sha256(settings.encode()).hexdigest()[:16]
         head = f"{number} of {len(work)}: {case.name}, seed {seed}"
         if key not in kept:
             if trained == options.most:
@@ -134,65 +178,11 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
             trained += 1
             _say(f"{head}: {kept[key]['test']['accuracy']:.3f} held out, {kept[key]['seconds']:.0f} s")
         found[case.name].append(kept[key])
-    options.out.mkdir(parents=True, exist_ok=True)
     return Collected(found, splits)
 
 
-def summary(records: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """One case over the seeds: held-out accuracy with its interval, accuracy on training rows, time.
-
-    For a fusion also `right_by`: the accuracy when the other input comes from another row. For `concat`
-    also `loudness`: how far each input moves the logits.
-    """
-    accuracies = [each["test"]["accuracy"] for each in records]
-    single = proportion(_right(records[0]), groups[0])
-    found: dict[str, Any] = {
-        "accuracy": (resampled(accuracies, _SHARE) if len(records) > 1 else single)._asdict(),
-        "train_accuracy": float(np.mean([each["train"]["accuracy"] for each in records])),
-        "seconds": float(np.mean([each["seconds"] for each in records])),
-    }
-    if records[0]["fusion"] not in BASELINES:
-        found["right_by"] = {
-            which: {
-                "text": float(np.mean([each[which]["image_shuffled"] for each in records])),
-                "image": float(np.mean([each[which]["text_shuffled"] for each in records])),
-            }
-            for which in ("train", "test")
-        }
-    if all("loudness" in each for each in records):
-        image, text = (float(np.mean([each["loudness"][name] for each in records])) for name in ("image", "text"))
-        found["loudness"] = {"image": image, "text": text, "text_over_image": text / image}
-    return found
-
-
-def ahead(ours: Sequence[Record], theirs: Sequence[Record], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """How much more accurate one case is than another, compared in pairs: over the seeds, and by the bootstrap."""
-    of_seeds = [one["test"]["accuracy"] - other["test"]["accuracy"] for one, other in zip(ours, theirs, strict=True)]
-    drawn = gain([_right(each) for each in ours], [_right(each) for each in theirs], groups)
-    return {
-        "gain": (resampled(of_seeds, _SHARE) if len(of_seeds) > 1 else drawn)._asdict(),
-        "gain_bootstrap": drawn._asdict(),
-        "gain_of_seeds": of_seeds,
-    }
-
-
-def shown(record: Record) -> dict[str, Any]:
-    """The figures of one training."""
-    return {
-        "seed": str(record["seed"]),
-        "accuracy": record["test"]["accuracy"],
-        "balanced_accuracy": record["balanced_accuracy"],
-        "loss": record["loss"],
-        "train_accuracy": record["train"]["accuracy"],
-        "seconds": record["seconds"],
-    }
-
-
-def plots(names: Sequence[str], inches: tuple[float, float]) -> tuple[Any, Any, Any]:
+def plots(names: Sequence[str], inches: tuple[float, float]) -> tuple[Figure, Any, Any]:
     """A figure with two plots side by side: shares on the x-axis, a row for each model, the first at the bottom."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
     figure = Figure(figsize=inches, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     left.set_yticks(range(len(names)), names)
@@ -202,29 +192,8 @@ def plots(names: Sequence[str], inches: tuple[float, float]) -> tuple[Any, Any, 
     return figure, left, right
 
 
-def dots(axis: Any, place: float, values: Sequence[float], mean: Mapping[str, Any], colour: str) -> None:
-    """A row of a plot: a dot for each seed, and below them the mean with its interval."""
-    axis.plot(values, [place + 0.18] * len(values), "o", ms=4, alpha=0.5, color=colour)
-    axis.plot([mean["low"], mean["high"]], [place - 0.08] * 2, color=colour, lw=2)
-    axis.plot(mean["value"], place - 0.08, "D", ms=6, color=colour)
-
-
-def write(found: Any, path: Path) -> None:
-    """Writes JSON to a temporary name first, so that the file is always complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
-
-
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _key(data: Dataset, seed: int, case: Case) -> str:
-    """A key that differs whenever the training would differ."""
-    named = (case.variant,) if case.variant else ()  # results from before there were variants stay valid
-    return hashlib.sha256(repr((data.digest, seed, case.fusion, case.preset, *named)).encode()).hexdigest()[:16]
 
 
 def _train(data: Dataset, seed: int, case: Case) -> Record:
@@ -284,5 +253,9 @@ def _answers(model: keras.Model, arrays: Arrays) -> Any:
     return model.predict({"image": arrays.images, "tokens": arrays.tokens}, batch_size=128, verbose=0)
 
 
-def _right(record: Mapping[str, Any]) -> Any:
-    return np.array([each == "1" for each in record["right"]])
+def _right(records: Sequence[Record]) -> list[Any]:
+    return [np.array([hit == "1" for hit in record["right"]]) for record in records]
+
+
+def _mean(records: Sequence[Record], key: str, inner: str = "") -> float:
+    return float(np.mean([each[key][inner] if inner else each[key] for each in records]))

@@ -8,51 +8,40 @@ spread. Writes JSON. The exit code is 0 even if an aim is missed; the table show
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import pathlib
 import platform
 import sys
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
-from benchmarks.client_calls import EmptyServer, calls, throughput
-from benchmarks.client_codec import decode, encode
-from benchmarks.client_images import images
-from benchmarks.client_import import imports
-
-RESULTS = pathlib.Path(__file__).with_name("results")
+from benchmarks._report import RESULTS, parser, write
+from benchmarks.client_calls import calls, server, throughput
+from benchmarks.client_parts import decode, encode, images, imports
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.7, help="for each point of the throughput")
-    parser.add_argument("--output", type=pathlib.Path, default=RESULTS / "client_speed.json")
-    options = parser.parse_args()
+    made = parser(__doc__, rounds=7, seconds=0.7)
+    made.add_argument("--output", type=pathlib.Path, default=RESULTS / "client_speed.json")
+    options = made.parse_args()
     rounds = options.rounds
     report: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "python": sys.version.split()[0],
     }
-    with EmptyServer() as server:
-        for name, run in (
-            ("import", lambda: imports(rounds)),
-            ("encode", lambda: encode(rounds)),
-            ("decode", lambda: decode(rounds)),
-            ("images", lambda: images(rounds)),
-            ("calls", lambda: calls(rounds, server)),
-            ("throughput", lambda: throughput(max(3, rounds // 2), options.seconds, server)),
-        ):
+    with server() as address:
+        for name, run in {
+            "import": lambda: imports(rounds),
+            "encode": lambda: encode(rounds),
+            "decode": lambda: decode(rounds),
+            "images": lambda: images(rounds),
+            "calls": lambda: calls(rounds, address),
+            "throughput": lambda: throughput(max(3, rounds // 2), options.seconds, address),
+        }.items():
             print(f"measuring {name} …", file=sys.stderr)
             report[name] = run()
             for row in report[name]["rows"]:
                 print(line(row))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    write(report, options.output)
     return 0
 
 

@@ -12,21 +12,18 @@ python -m benchmarks.embed_explain build/demo/runs/attention build/demo/data
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
-import os
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from benchmarks._rounds import interleave, quantile, ratio, times
+from benchmarks._report import parser, write
+from benchmarks._rounds import interleave, ratio, times
 from duoserve import Client, Explanation
 from export.dataset.data import Row, load_dataset
 from export.publish.explain import explained
@@ -39,13 +36,12 @@ PATCHES = 16  # of 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--explained", type=int, default=100, metavar="N", help="held-out rows (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="write the JSON here")
-    options = parser.parse_args()
+    asked = parser(__doc__, rounds=3)
+    asked.add_argument("run", type=Path)
+    asked.add_argument("data", type=Path)
+    asked.add_argument("--explained", type=int, default=100, metavar="N", help="held-out rows (default: %(default)s)")
+    asked.add_argument("--out", type=Path, help="write the JSON here")
+    options = asked.parse_args()
     dataset, trained = load_dataset(options.data), TrainedModel.load(options.run)
     rows, held_out = dataset.select("train"), dataset.select("test")
     with tempfile.TemporaryDirectory() as folder:
@@ -61,10 +57,9 @@ def main() -> None:
                 **_faithfulness(client, held_out[: options.explained]),
                 **_time(client, held_out[0], options.rounds),
             }
-    text = json.dumps(found, indent=1)
-    print(text)
+    print(json.dumps(found, indent=1))
     if options.out:
-        options.out.write_text(text + "\n")
+        write(found, options.out)
 
 
 def _search(client: Client, rows: tuple[Row, ...], held_out: tuple[Row, ...]) -> dict[str, Any]:
@@ -128,9 +123,9 @@ def _painted(found: Explanation, cells: np.ndarray) -> np.ndarray:
     rows, columns = found.image_relevance.shape
     height, width = found.pixels.shape[:2]
     cell = (np.arange(height) * rows // height)[:, None] * columns + np.arange(width) * columns // width
-    picture = found.pixels.copy()
-    picture[np.isin(cell, cells)] = np.rint(found.pixels.mean(axis=(0, 1))).astype(np.uint8)
-    return picture
+    image = found.pixels.copy()
+    image[np.isin(cell, cells)] = np.rint(found.pixels.mean(axis=(0, 1))).astype(np.uint8)
+    return image
 
 
 def _without(found: Explanation, place: int) -> str:
@@ -152,11 +147,8 @@ def _time(client: Client, row: Row, rounds: int) -> dict[str, Any]:
         },
         rounds,
     )
-    return {
-        "predict_milliseconds": quantile(timings["predict"]["p50"], 0.5) * 1e3,
-        "explain_milliseconds": quantile(timings["explain"]["p50"], 0.5) * 1e3,
-        "explain_over_predict": ratio(timings, "explain", "predict"),
-    }
+    found = {f"{name}_milliseconds": statistics.median(each["p50"]) * 1e3 for name, each in timings.items()}
+    return {**found, "explain_over_predict": ratio(timings, "explain", "predict")}
 
 
 if __name__ == "__main__":

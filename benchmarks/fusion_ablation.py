@@ -4,13 +4,10 @@
 
 One fusion, `concat`, with the settings of the preset, then with one of them off, then with all off
 at the rate of the reference preset ("naive": Adam at a constant 0.001 on the plain rows), then naive
-with one thing changed: a part of the training, the rate, the scale of the features, the tokens. "first
-try" is naive with tokens of whole words and 15 epochs. Each branch alone is shown beside them. Except for
-the first try all have the same epochs; within a seed, all have the same rows. For fusions it also
-measures how far each input moves the logits, and how many rows are right when one input comes from
-another row: right by the text when the image is wrong, and the reverse, on training rows and on
-held-out ones. A branch that is right only on training rows has memorised them.
-Differences have the bootstrap interval over seeds and groups.
+with one thing changed. "first try" is naive with tokens of whole words and 15 epochs. Each branch alone
+is shown beside them. Within a seed, all have the same rows. For fusions it also measures how far each
+input moves the logits, and how many rows are right when the other input comes from another row: a branch
+that is right only on training rows has memorised them. Differences have the bootstrap interval.
 
 Writes fusion_ablation.json and .png. Every training is saved as it ends, those of
 `benchmarks.fusion_accuracy` are not repeated, and the same command resumes.
@@ -19,25 +16,17 @@ Exit codes: 0 everything is written, 3 trainings are left after --most.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
 from benchmarks import _trainings
+from benchmarks._report import parser
 from benchmarks._trainings import Case, Collected
 from benchmarks._variants import ONE_SCALE, WORDS
-from benchmarks.tables import tables
 from export.training.presets import BASELINES, PRESETS, Preset
 
-NAME: Final = "fusion_ablation"
 FUSION: Final = "concat"
 WHOLE: Final = "as trained"
 PARTS: Final[Mapping[str, dict[str, Any]]] = {
@@ -76,25 +65,18 @@ FIRST_TRY: Final = 15
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _trainings.add_options(parser, seeds=2)
+    asked = parser(__doc__)
+    _trainings.add_options(asked, seeds=2)
     preset = PRESETS["compact"]
     names = [case.name for case in _cases(preset)]
-    parser.add_argument(
+    asked.add_argument(
         "--cases", nargs="+", choices=names, default=names, metavar="CASE",
         help=f"beside '{WHOLE}', only these of: {'; '.join(names[1:])}",
     )  # fmt: skip
-    options = parser.parse_args()
+    options = asked.parse_args()
     cases = _cases(dataclasses.replace(preset, epochs=options.epochs or preset.epochs))
     cases = [case for case in cases if case.name in (WHOLE, *options.cases)]
-    collected = _trainings.collect(options, cases)
-    if collected is None:
-        return _trainings.UNFINISHED
-    report = {**collected.facts(), **_compared(cases, collected)}
-    _trainings.write(report, options.out / f"{NAME}.json")
-    _draw(report, options.out / f"{NAME}.png")
-    print(json.dumps(report) if options.json else tables(NAME, report))
-    return 0
+    return _trainings.run("fusion_ablation", options, cases, _compared, _drawn)
 
 
 def _cases(whole: Preset) -> list[Case]:
@@ -116,21 +98,20 @@ def _cases(whole: Preset) -> list[Case]:
     ]
 
 
-def _compared(cases: list[Case], collected: Collected) -> dict[str, Any]:
+def _compared(collected: Collected) -> dict[str, Any]:
     models = []
-    for case in cases:
-        records = collected.trainings[case.name]
-        summary = _trainings.summary(records, collected.groups)
-        model = {"name": case.name, **summary, "accuracy": summary["accuracy"]["value"]}
-        if case.name != WHOLE:
-            gain = _trainings.ahead(records, collected.trainings[WHOLE], collected.groups)
+    for name in collected.trainings:
+        summary = collected.summary(name)
+        model = {"name": name, **summary, "accuracy": summary["accuracy"]["value"]}
+        if name != WHOLE:
+            gain = collected.ahead(name, WHOLE)
             # There are too few seeds for a t interval.
             model |= {"gain": gain["gain_bootstrap"], "gain_of_seeds": gain["gain_of_seeds"]}
         models.append(model)
     return {"yardstick": WHOLE, "models": models}
 
 
-def _draw(report: Mapping[str, Any], path: Path) -> None:
+def _drawn(report: Mapping[str, Any]) -> Any:
     """Held-out accuracy of every case, and the accuracy by each input on training rows and on held-out ones."""
     models = list(reversed(report["models"]))
     figure, left, right = _trainings.plots([model["name"] for model in models], (13, 0.4 * len(models) + 1.6))
@@ -148,7 +129,7 @@ def _draw(report: Mapping[str, Any], path: Path) -> None:
     left.set_xlabel("right; hollow: training rows, full: held-out rows")
     right.set_xlabel("right when the other input comes from another row")
     right.legend()
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 if __name__ == "__main__":

@@ -8,40 +8,45 @@ optimised   `export export`
 bfloat16    the same on a server with `--mixed_precision=bfloat16`
 xla         plain, compiled by XLA, with LSTMs unrolled: not something that `export` does; the demo's model only
 
-Each way is loaded in a separate process, into a Session as in TensorFlow Serving, and the processes take
-turns, round by round; ratios are taken within a round. The floor is the time of the matrix products in the
-model's convolutions, dense layers and LSTMs at the rate of one large float32 matrix product. The models
-are not trained, as speed does not depend on the weights; texts have 6 tokens. Then the embedded server answers
-1 and 8 callers with the demo's model. Writes results/graph_speed.json
-after each model; models that are not named keep their results.
+Each way runs in a separate process, in a Session as in TensorFlow Serving; they take turns, round by round. The
+floor is the time of the model's matrix products at the rate of one large float32 product. The models are not
+trained; texts have 6 tokens. Then the embedded server answers 1 and 8 callers with the demo's model. Writes
+results/graph_speed.json after each model; models that are not named keep their results.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import math
-import os
 import pathlib
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
+import keras
 import numpy as np
+import psutil
+import tensorflow as tf
 
-from benchmarks import _rounds
-from benchmarks._worker import Worker
-from benchmarks.tables import markdown
+from benchmarks._load import random_inputs, request_of, under_load
+from benchmarks._report import RESULTS, markdown, parser, write
+from benchmarks._rounds import Seen, alternate, medians
+from benchmarks._worker import Worker, answer
+from duoserve.contract import ONE_CLASS, PreprocessingSpec
+from export.publish.answers import serve
+from export.publish.session import SessionModel, start_runtime
+from export.publish.signatures import build_archive
+from export.training.heads import head
+from export.training.model import build_model
+from export.training.presets import PRESETS
+from export.training.tokenizer import train_tokenizer
+from serving.local.testing import LocalServer
 
-RESULTS: Final = pathlib.Path(__file__).with_name("results") / "graph_speed.json"
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
 SERVED: Final = WAYS[:4]
 MODELS: Final = {"demo": "compact", "reference": "reference", "large": "large", "own": None}
@@ -52,14 +57,6 @@ LENGTH: Final = 6
 
 def build(name: str) -> tuple[Any, Any]:
     """The Keras model and its spec."""
-    import keras
-
-    from duoserve.contract import ONE_CLASS, PreprocessingSpec
-    from export.training.heads import head
-    from export.training.model import build_model
-    from export.training.presets import PRESETS
-    from export.training.tokenizer import train_tokenizer
-
     keras.utils.set_random_seed(1)
     preset = PRESETS[MODELS[name] or "compact"]
     size = 128 if name == "own" else preset.image_size
@@ -73,8 +70,6 @@ def build(name: str) -> tuple[Any, Any]:
 
 def _own(spec: Any) -> Any:
     """A backbone of `keras.applications` beside a bidirectional LSTM."""
-    import keras
-
     image = keras.Input((spec.image_height, spec.image_width, 3), dtype="uint8", name="image")
     tokens = keras.Input((spec.token_length,), dtype="int32", name="tokens")
     backbone = keras.applications.MobileNetV2((128, 128, 3), include_top=False, weights=None, pooling="avg")
@@ -86,11 +81,8 @@ def _own(spec: Any) -> Any:
     return keras.Model({"image": image, "tokens": tokens}, answer)
 
 
-def write(name: str, folder: pathlib.Path) -> float:
+def write_all(name: str, folder: pathlib.Path) -> float:
     """Writes a model in every way, each to its own folder; returns the matrix products of one row, in FLOP."""
-    import keras
-    import tensorflow as tf
-
     model, spec = build(name)
     write_ways(model, spec, folder)
     flops = sum(_flops(layer) for layer in _flat(model))
@@ -112,9 +104,6 @@ def write(name: str, folder: pathlib.Path) -> float:
 
 def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
     """Writes the model plain, as-is and optimised."""
-    from export.publish.answers import serve
-    from export.publish.signatures import build_archive
-
     model.export(str(folder / "plain" / "1"), verbose=False)
     for way in ("as-is", "optimised"):
         archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
@@ -136,8 +125,6 @@ def _flops(layer: Any) -> float:
 
 def rate() -> float:
     """FLOP per second of CPU time of one large float32 matrix product."""
-    import tensorflow as tf
-
     one, taken = tf.random.normal((1536, 1536)), []
     for _ in range(15):
         began = time.process_time()
@@ -147,35 +134,31 @@ def rate() -> float:
 
 
 def work(folder: str, bfloat16: bool) -> None:
-    """A worker: loads one version, then answers each line `rows seconds` with a line of JSON."""
-    import psutil
-    import tensorflow as tf
-
-    from export.publish.session import SessionModel, start_runtime
-
+    """Loads one version and measures it, for `Worker`."""
     start_runtime()
     before, began = psutil.Process().memory_info().rss, time.perf_counter()
     model = SessionModel(pathlib.Path(folder), bfloat16=bfloat16)
     loaded = time.perf_counter() - began
     signature = model.meta_graph.signature_def["serving_default"]
-    (output,) = (info.name for key, info in signature.outputs.items())
+    (output,) = (info.name for info in signature.outputs.values())
+
+    def feeds(rows: int) -> dict[str, np.ndarray]:
+        inputs = random_inputs(signature, rows, LENGTH)
+        return {signature.inputs[key].name: value for key, value in inputs.items()}
 
     def caller(rows: int) -> Any:
-        feeds = {info.name: value for info, value in _inputs(signature, rows)}
-        run = model.session.make_callable(output, feed_list=list(feeds))
-        return lambda: run(*feeds.values())
+        run = model.session.make_callable(output, feed_list=list(feeds(rows)))
+        return functools.partial(run, *feeds(rows).values())
 
     metadata = tf.compat.v1.RunMetadata()
-    caller(1)()
-    feeds = {info.name: value for info, value in _inputs(signature, 1)}
+    callers = {rows: caller(rows) for rows in ROWS}
+    callers[1]()
     options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
-    model.session.run(output, feeds, options, metadata)
+    model.session.run(output, feeds(1), options, metadata)
     nodes = sum(len(device.node_stats) for device in metadata.step_stats.dev_stats)
     memory = (psutil.Process().memory_info().rss - before) / 1e6
-    print(json.dumps({"load_seconds": loaded, "memory_mb": memory, "nodes": nodes}), flush=True)
-    callers = {rows: caller(rows) for rows in ROWS}
-    for line in sys.stdin:
-        rows, seconds = int(line.split()[0]), float(line.split()[1])
+
+    def measure(rows: int, seconds: float) -> dict[str, float]:
         call, count = callers[rows], 0
         call()
         wall, cpu = time.perf_counter(), time.process_time()
@@ -183,19 +166,9 @@ def work(folder: str, bfloat16: bool) -> None:
             call()
             count += 1
         done = count * rows / 1e3
-        print(json.dumps({"ms": (time.perf_counter() - wall) / done, "cpu_ms": (time.process_time() - cpu) / done}))
-        sys.stdout.flush()
+        return {"ms": (time.perf_counter() - wall) / done, "cpu_ms": (time.process_time() - cpu) / done}
 
-
-def _inputs(signature: Any, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
-    """The placeholder of each input, and random pixels or ids for it."""
-    draw = np.random.default_rng(0)
-    for info in signature.inputs.values():
-        shape = [rows, *(dim.size for dim in info.tensor_shape.dim[1:])]
-        if len(shape) == 4:
-            yield info, draw.integers(0, 256, shape, np.uint8)
-        else:
-            yield info, np.where(np.arange(shape[1]) < LENGTH, draw.integers(1, 300, shape), 0).astype(np.int32)
+    answer({"load_seconds": loaded, "memory_mb": memory, "nodes": nodes}, measure)
 
 
 def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
@@ -203,56 +176,36 @@ def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, d
     with contextlib.ExitStack() as stack:
         workers = {}
         for way in WAYS if (folder / "xla").exists() else SERVED:
-            version = folder / ("optimised" if way == "bfloat16" else way) / "1"
             more = ["--bfloat16"] if way == "bfloat16" else []
-            workers[way] = Worker("benchmarks.graph_speed", "--work", str(version), *more)
-            stack.callback(workers[way].close)
-        seen: dict[tuple[str, int], list[dict[str, float]]] = {}
-        for _ in range(rounds):
-            for rows, (way, worker) in itertools.product(ROWS, workers.items()):
-                seen.setdefault((way, rows), []).append(worker.measure(rows, seconds))
-        return {way: worker.first | {"rows": _times(seen, way, ROWS)} for way, worker in workers.items()}
+            worker = Worker("benchmarks.graph_speed", "--work", str(_written(folder, way) / "1"), *more)
+            workers[way] = stack.enter_context(worker)
+        seen = alternate({way: worker.ask for way, worker in workers.items()}, ROWS, rounds, seconds)
+        return {way: worker.first | {"rows": _compared(seen, way)} for way, worker in workers.items()}
 
 
-def _times(seen: dict[tuple[str, int], list[dict[str, float]]], way: str, numbers: tuple[int, ...]) -> dict[str, Any]:
-    """By number of rows or callers."""
-    found = {}
-    for number in numbers:
-        one, plain = seen[way, number], seen["plain", number]
-        ratios = [other["cpu_ms"] / each["cpu_ms"] for each, other in zip(one, plain, strict=True)]
-        medians = {key: statistics.median(each[key] for each in one) for key in one[0]}
-        found[str(number)] = medians | {"times_plain": _rounds.spread(ratios)}
-    return found
+def _written(folder: pathlib.Path, way: str) -> pathlib.Path:
+    return folder / ("optimised" if way == "bfloat16" else way)
+
+
+def _compared(seen: Seen, way: str) -> dict[str, Any]:
+    return medians(seen, way, "times_plain", lambda each: 1 / each["cpu_ms"], "plain")
 
 
 def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By way and number of callers: calls a second, and the server's CPU a call."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
-
-    from benchmarks.server_speed import call
-    from export.publish.session import SessionModel
-    from serving.local.testing import LocalServer
-
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "m"
     with SessionModel(folder / "optimised" / "1") as model:
-        signature = model.meta_graph.signature_def["serving_default"]
-    for key, (_, value) in zip(signature.inputs, _inputs(signature, 1), strict=True):
-        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    (folder / "request").write_bytes(request.SerializeToString())
+        inputs = random_inputs(model.meta_graph.signature_def["serving_default"], 1, LENGTH)
+    (folder / "request").write_bytes(request_of(inputs))
     flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
-    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
     with contextlib.ExitStack() as stack:
         servers = {}
         for way in SERVED:
-            base = folder / ("optimised" if way == "bfloat16" else way)
             more = ["--mixed_precision=bfloat16"] if way == "bfloat16" else []
-            servers[way] = stack.enter_context(LocalServer(*flags, *more, f"--model_base_path={base}"))
-        for _ in range(rounds):
-            for callers, (way, server) in itertools.product(CALLERS, servers.items()):
-                seen.setdefault((way, callers), []).append(call(server, folder / "request", callers, seconds))
-    return {way: _times(seen, way, CALLERS) for way in SERVED}
+            flag = f"--model_base_path={_written(folder, way)}"
+            server = stack.enter_context(LocalServer(*flags, *more, flag))
+            servers[way] = stack.enter_context(under_load(server, folder / "request"))
+        seen = alternate(servers, CALLERS, rounds, seconds)
+    return {way: _compared(seen, way) for way in SERVED}
 
 
 def tables(report: dict[str, Any]) -> str:
@@ -281,15 +234,13 @@ def _cell(found: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=tuple(MODELS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
-    parser.add_argument("--no-server", action="store_true")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--bfloat16", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    made = parser(__doc__, rounds=5, seconds=1.0)
+    made.add_argument("--models", nargs="+", choices=tuple(MODELS), default=tuple(MODELS))
+    made.add_argument("--no-server", action="store_true")
+    made.add_argument("--out", type=pathlib.Path, default=RESULTS / "graph_speed.json")
+    made.add_argument("--work", help=argparse.SUPPRESS)
+    made.add_argument("--bfloat16", action="store_true", help=argparse.SUPPRESS)
+    options = made.parse_args()
     if options.work:
         work(options.work, options.bfloat16)
         return 0
@@ -297,12 +248,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:
             folder = pathlib.Path(scratch) / name
-            flops = write(name, folder)
+            flops = write_all(name, folder)
             ways = in_process(folder, options.rounds, options.seconds)
             report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
             if name == "demo" and not options.no_server:
                 report["served"] = served(folder, options.rounds, options.seconds)
-            options.out.write_text(json.dumps(report, indent=1) + "\n")
+            write(report, options.out)
             print(f"{name}: measured", file=sys.stderr)
     print(tables(report))
     return 0

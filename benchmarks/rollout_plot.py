@@ -10,30 +10,21 @@ results/rollout.json and .png beside this file.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
+from benchmarks._report import RESULTS, parser, write
 from tests.rollout import models
 from tests.rollout.load import Call, Load
 from tests.rollout.scenario import FAULTS, Act, copy_half, play
 from tests.rollout.site import running
-
-RESULTS = pathlib.Path(__file__).with_name("results")
 
 
 def measure(rate: float) -> tuple[Load, list[Act]]:
@@ -55,15 +46,13 @@ def measure(rate: float) -> tuple[Load, list[Act]]:
 
 def summary(load: Load, acts: Sequence[Act], rate: float) -> dict[str, Any]:
     """The figures."""
-    milliseconds = [call.seconds * 1e3 for call in load.calls if not call.error]
     return {
         "replicas": len(FAULTS),
         "calls": len(load.calls),
         "calls_per_second": rate,
         "failed_calls": len(load.failed()),
         "wrong_answers": len(load.wrong()),
-        "p50_ms": round(float(np.percentile(milliseconds, 50)), 2),
-        "p99_ms": round(float(np.percentile(milliseconds, 99)), 2),
+        **percentiles(load.calls),
         "acts": [
             {
                 "name": act.name,
@@ -79,38 +68,36 @@ def summary(load: Load, acts: Sequence[Act], rate: float) -> dict[str, Any]:
     }
 
 
+def percentiles(calls: Sequence[Call]) -> dict[str, float | None]:
+    """Latency of the answered calls; None where there are none."""
+    times = [call.seconds * 1e3 for call in calls if not call.error]
+    return {f"p{share}_ms": round(float(np.percentile(times, share)), 2) if times else None for share in (50, 99)}
+
+
 def bins(calls: Sequence[Call]) -> list[dict[str, Any]]:
     """Answers by version, errors and latency, second by second."""
     found = []
+    numbers = sorted({call.version for call in calls if call.version is not None})
     for second in range(int(max(call.at for call in calls)) + 1):
         inside = [call for call in calls if second <= call.at < second + 1]
-        times = [call.seconds * 1e3 for call in inside if not call.error]
-        counts = {version: sum(call.version == version for call in inside) for version in sorted(versions(calls))}
         found.append(
             {
                 "second": second,
-                "answers": counts,
+                "answers": {version: sum(call.version == version for call in inside) for version in numbers},
                 "errors": sum(bool(call.error) for call in inside),
-                "p50_ms": round(float(np.percentile(times, 50)), 2) if times else None,
-                "p99_ms": round(float(np.percentile(times, 99)), 2) if times else None,
+                **percentiles(inside),
             }
         )
     return found
 
 
-def versions(calls: Sequence[Call]) -> set[int]:
-    """Every version that answered."""
-    return {call.version for call in calls if call.version is not None}
-
-
-def plot(load: Load, acts: Sequence[Act], figures: dict[str, Any], path: pathlib.Path) -> None:
+def plot(figures: dict[str, Any], path: pathlib.Path) -> None:
     """Versions answering, errors and latency over time, the acts behind them."""
     rows = figures["bins"]
     seconds = [row["second"] for row in rows]
-    figure, (top, middle, bottom) = plt.subplots(
-        3, 1, sharex=True, figsize=(11, 7), gridspec_kw={"height_ratios": [3, 1, 2]}, layout="constrained"
-    )
-    numbers = sorted(versions(load.calls))
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1, 2]})
+    numbers = list(rows[0]["answers"])
     counts = [[row["answers"][version] for row in rows] for version in numbers]
     top.stackplot(seconds, counts, labels=[f"version {version}" for version in numbers], step="post", alpha=0.85)
     top.set_ylabel("answers per second")
@@ -120,16 +107,14 @@ def plot(load: Load, acts: Sequence[Act], figures: dict[str, Any], path: pathlib
     middle.set_ylim(0, max(1, *(row["errors"] for row in rows)) * 1.1)
     for name, style in (("p50_ms", "-"), ("p99_ms", ":")):
         bottom.plot(seconds, [row[name] or np.nan for row in rows], style, label=name[:3], color="tab:blue")
-    bottom.set_yscale("log")
-    bottom.set_ylabel("latency, ms")
-    bottom.set_xlabel("seconds")
+    bottom.set(yscale="log", ylabel="latency, ms", xlabel="seconds")
     bottom.legend(loc="upper left", fontsize=8)
-    for number, act in enumerate(acts):
-        begin = act.begin - load.began
+    for number, act in enumerate(figures["acts"]):
+        begin, end = act["at_s"], act["at_s"] + act["seconds"]
         for axes in (top, middle, bottom):
-            axes.axvspan(begin, begin + act.seconds, color="0.9" if number % 2 else "0.8", zorder=0)
+            axes.axvspan(begin, end, color="0.9" if number % 2 else "0.8", zorder=0)
         top.text(
-            begin + act.seconds / 2, top.get_ylim()[1] * 1.02, f"{act.name}:\n{act.ended}",
+            (begin + end) / 2, top.get_ylim()[1] * 1.02, f"{act['name']}:\n{act['ended']}",
             rotation=35, ha="left", va="bottom", fontsize=7,
         )  # fmt: skip
     figure.suptitle(
@@ -137,21 +122,18 @@ def plot(load: Load, acts: Sequence[Act], figures: dict[str, Any], path: pathlib
         fontsize=10,
     )
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=30.0, help="calls per second (default: %(default)s)")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder for the JSON and the plot")
-    options = parser.parse_args()
-    options.out.mkdir(exist_ok=True)
+    asked = parser(__doc__)
+    asked.add_argument("--rate", type=float, default=30.0, help="calls per second (default: %(default)s)")
+    asked.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder for the JSON and the plot")
+    options = asked.parse_args()
     load, acts = measure(options.rate)
     figures = summary(load, acts, options.rate)
-    (options.out / "rollout.json").write_text(json.dumps(figures, indent=1) + "\n")
-    plot(load, acts, figures, options.out / "rollout.png")
-    shown = {key: value for key, value in figures.items() if key not in ("bins", "acts")}
-    print(json.dumps(shown, indent=1))
+    write(figures, options.out / "rollout.json")
+    plot(figures, options.out / "rollout.png")
+    print(json.dumps({key: value for key, value in figures.items() if key not in ("bins", "acts")}, indent=1))
     backs = [act.undone for act in acts if act.undone is not None]
     print(f"seconds to roll back, every replica's proof included: {', '.join(f'{back:.1f}' for back in backs)}")
 

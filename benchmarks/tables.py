@@ -7,14 +7,13 @@ NAME is a file of results/ without its extension. Each row is a record, each col
 
 from __future__ import annotations
 
-import argparse
 import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-RESULTS: Final = pathlib.Path(__file__).with_name("results")
+from benchmarks._report import RESULTS, markdown, parser
 
 TABLES: Final[Mapping[str, Sequence[str]]] = {
     "compare": ["models"],
@@ -48,12 +47,6 @@ def _table(found: Any, where: str) -> str:
     return markdown([columns, *([record.get(name, "-") for name in columns] for record in records)])
 
 
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """The first line is the head."""
-    head, *rows = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([head, f"|{' --- |' * len(lines[0])}", *rows])
-
-
 def _figures(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     """Headings and cells. Nested figures give one cell each; curves are left out."""
     for key, value in record.items():
@@ -76,10 +69,10 @@ def _figures(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(TABLES))
-    parser.add_argument("--file", type=pathlib.Path, help="default: results/NAME.json")
-    options = parser.parse_args(arguments)
+    made = parser(__doc__)
+    made.add_argument("name", choices=sorted(TABLES))
+    made.add_argument("--file", type=pathlib.Path, help="default: results/NAME.json")
+    options = made.parse_args(arguments)
     path = options.file or RESULTS / f"{options.name}.json"
     print(tables(options.name, json.loads(path.read_text())))
     return 0

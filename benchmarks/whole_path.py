@@ -16,17 +16,17 @@ import io
 import itertools
 import json
 import pathlib
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from benchmarks import _load, _rounds
-from benchmarks._worker import Worker
-from benchmarks.tables import markdown
+from benchmarks._load import in_threads
+from benchmarks._report import RESULTS, markdown, parser, write
+from benchmarks._rounds import alternate, medians
+from benchmarks._worker import Worker, answer
+from serving.local.testing import LocalServer
 
-RESULTS: Final = pathlib.Path(__file__).with_name("results") / "whole_path.json"
 CALLERS: Final = (1, 8, 32)
 WAYS: Final = {"Duoserve": "optimised", "the usual way": "plain"}
 """The ways, and how the model was written for each."""
@@ -75,37 +75,23 @@ def usual(address: str, folder: pathlib.Path) -> Iterator[Callable[[], str]]:
 
 
 def work(name: str, address: str, folder: pathlib.Path) -> None:
-    """A process of callers: answers each line `callers seconds` with a line of JSON."""
+    """A process of callers, for `Worker`."""
     with (duoserve if name == "Duoserve" else usual)(address, folder) as call:
-        print(json.dumps(call()), flush=True)
-        for line in sys.stdin:
-            callers, seconds = line.split()
-            print(json.dumps(_load.in_threads(int(callers), float(seconds), call)), flush=True)
+        answer(call(), lambda callers, seconds: in_threads(callers, seconds, call))
 
 
 def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
     """By way and number of callers: medians, and the throughput relative to the usual way."""
-    from serving.local.testing import LocalServer
-
     flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
-    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
     with contextlib.ExitStack() as stack:
         workers = {}
         for name, way in WAYS.items():
             server = stack.enter_context(LocalServer(*flags, f"--model_base_path={folder / way}"))
-            workers[name] = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
-            stack.callback(workers[name].close)
+            worker = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
+            workers[name] = stack.enter_context(worker)
         assert len({worker.first for worker in workers.values()}) == 1, "both have the same answer"
-        for _ in range(rounds):
-            for callers, (name, worker) in itertools.product(CALLERS, workers.items()):
-                seen.setdefault((name, callers), []).append(worker.measure(callers, seconds))
-    found: dict[str, Any] = {}
-    for (name, callers), one in seen.items():
-        other = seen["the usual way", callers]
-        ratios = [each["per_second"] / its["per_second"] for each, its in zip(one, other, strict=True)]
-        medians = {key: statistics.median(each[key] for each in one) for key in one[0]}
-        found.setdefault(name, {})[str(callers)] = medians | {"times_usual": _rounds.spread(ratios)}
-    return found
+        seen = alternate({name: worker.ask for name, worker in workers.items()}, CALLERS, rounds, seconds)
+    return {name: medians(seen, name, "times_usual", lambda each: each["per_second"], "the usual way") for name in WAYS}
 
 
 def table(found: dict[str, Any]) -> str:
@@ -119,16 +105,14 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    made = parser(__doc__, rounds=5, seconds=3.0)
+    made.add_argument("--out", type=pathlib.Path, default=RESULTS / "whole_path.json")
+    made.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    options = made.parse_args()
     if options.work:
         work(options.work[0], options.work[1], pathlib.Path(options.work[2]))
         return 0
-    from benchmarks.client_images import jpeg
+    from benchmarks.client_parts import jpeg
     from benchmarks.graph_speed import build, write_ways
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -140,8 +124,7 @@ def main() -> int:
         about = {"size": spec.image_height, "length": spec.token_length, "labels": spec.labels}
         (folder / "about.json").write_text(json.dumps(about))
         found = measure(folder, options.rounds, options.seconds)
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write(found, options.out)
     print(table(found))
     return 0
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
-from types import TracebackType
+from collections import Counter, defaultdict
 
 from demo.pairs import Pair
 from duoserve import Client, DuoserveError
@@ -18,9 +17,9 @@ _LONGEST_WAIT = 60.0
 
 def predict_held_out(address: str, name: str, pairs: list[Pair]) -> None:
     """Prints a table of two rows of each class, and the accuracy over all rows."""
-    by_class: dict[str, list[Pair]] = {}
+    by_class = defaultdict(list)
     for pair in pairs:
-        by_class.setdefault(pair.label, []).append(pair)
+        by_class[pair.label].append(pair)
     shown = [pair for members in by_class.values() for pair in members[:: max(len(members) // 2, 1)][:2]]
     with Client(address, model=name) as client:
         print(f"{'text':<32}  {'true class':<18}  {'predicted class':<18}  probability  version")
@@ -85,9 +84,7 @@ class Caller:
             time.sleep(0.01)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         self._client.close()

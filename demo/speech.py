@@ -6,24 +6,22 @@ results; `make clean` removes them. Needs espeak-ng on the PATH.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
 
 from demo.calls import predict_held_out
 from demo.pairs import Pair, held_out
-from demo.steps import ROOT, command, free_port_near, run, show, title, wait_for_interrupt
+from demo.steps import BUILD, command, play, run, served, title
 from duoserve import Client
 from serving.local.testing import LocalServer
 
-HOME = Path("build/speech")
+HOME = BUILD / "speech"
 DATA, RUN, STORE = HOME / "data", HOME / "run", HOME / "models"
 NAME = "spoken"
 
 
-def main() -> int:
-    os.chdir(ROOT)
+def steps() -> None:
     begin = time.monotonic()
     title("1. Data: espeak-ng speaks the first half of every emoji's name; the second half is the text")
     run("-m", "demo.spoken", DATA)
@@ -35,11 +33,7 @@ def main() -> int:
     command("export", RUN, "--name", NAME, "--store", STORE, unless=STORE / NAME / "1")
 
     title("4. Serve it")
-    port, rest_port = free_port_near(8500), free_port_near(8501)
-    flags = [f"--port={port}", f"--rest_api_port={rest_port}", f"--model_name={NAME}"]
-    flags.append(f"--model_base_path={ROOT / STORE / NAME}")
-    show("-m", "serving.local", *flags)
-    with LocalServer(*flags) as server:
+    with served(NAME, STORE, next_steps) as server:
         title("5. Predict held-out rows: emoji and voices that are not in the training data")
         pairs = held_out(DATA)
         predict_held_out(server.address, NAME, pairs)
@@ -48,10 +42,6 @@ def main() -> int:
         with Client(server.address, model=NAME) as client:
             compare(client, pairs)
         print(f"\nEverything took {time.monotonic() - begin:.0f} s.")
-        next_steps(server, flags)
-        if sys.stdin.isatty():
-            wait_for_interrupt()
-    return 0
 
 
 def compare(client: Client, pairs: list[Pair]) -> None:
@@ -68,27 +58,17 @@ def compare(client: Client, pairs: list[Pair]) -> None:
         print(f"{what:<26} {right / len(pairs):.1%}")
 
 
-def next_steps(server: LocalServer, flags: list[str]) -> None:
+def next_steps(server: LocalServer) -> str:
     row = next((DATA / "audio").glob("*.wav"))
-    if sys.stdin.isatty():
-        print("\nWhat to try next:")
-    else:
-        print("\nWhat to try next (first start the server again):")
-        show("-m", "serving.local", *flags)
-    print(f"""
+    return f"""
   duoserve predict --server {server.address} --model {NAME} --audio {row} --text "of joy"
 
   curl -s {server.rest_url}/v1/models/{NAME}:predict -d '{{"signature_name": "serving_bytes",
     "instances": [{{"audio_bytes": {{"b64": "'$(base64 -w0 {row})'"}}, "text": "of joy"}}]}}'
 
   {Path(sys.executable).name} -m export compare {DATA}      # each input alone and every fusion, trained one by one
-""")
+"""
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; finished steps are kept, and the next run resumes")
-    except TimeoutError as error:  # the server did not come up: its log is in the message
-        sys.exit(f"error: {error}")
+    play(steps)

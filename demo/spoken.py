@@ -10,8 +10,6 @@ that speak them. No test clip has a voice or an emoji from the training data.
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import random
 import shutil
 import subprocess
@@ -23,10 +21,17 @@ from typing import Final
 
 from tqdm import tqdm
 
-from export.dataset.emoji import Emoji, EmojiDataError, read_emoji, split_families
-from export.publish.folders import writing_folder
+from export.dataset.emoji import (
+    TEST_FRACTION,
+    Emoji,
+    EmojiDataError,
+    make_once,
+    read_emoji,
+    split_families,
+    write_manifest,
+)
 
-__all__ = ["SpeechError", "halves", "make_spoken_dataset"]
+__all__ = ["halves", "make_spoken_dataset"]
 
 _RECIPE: Final = 1
 """Increase it when the same espeak-ng would give other files."""
@@ -38,55 +43,44 @@ _PITCHES: Final = (30, 70)
 _JOBS: Final = 4
 
 
-class SpeechError(RuntimeError):
-    """The clips can't be made: espeak-ng is missing or fails, or the folder holds something else."""
-
-
-def make_spoken_dataset(folder: Path, *, test_fraction: float = 0.2, progress: bool | None = None) -> Path:
+def make_spoken_dataset(folder: Path, *, progress: bool | None = None) -> Path:
     """Makes the clips and `manifest.csv` in `folder`, or does nothing if they are there already.
 
-    The same espeak-ng makes the same files. The folder appears complete or not at all.
+    The same espeak-ng makes the same files.
 
     Args:
         folder: Where to put them. If it exists, it has to be empty or made by this function.
-        test_fraction: Share of every group to hold out.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
 
     Raises:
-        SpeechError: espeak-ng is not on the PATH or fails, or `folder` holds something else.
-        EmojiDataError: The package emoji-data is missing or has unexpected content.
+        EmojiDataError: espeak-ng is not on the PATH or fails, `folder` holds something else, or the package
+            emoji-data is missing or has unexpected content.
         OSError: The folder can't be written; nothing is left behind.
     """
-    target = folder.resolve()
     command = shutil.which("espeak-ng")
     if command is None:
-        raise SpeechError(
+        raise EmojiDataError(
             "Expected espeak-ng on the PATH (apt-get install espeak-ng, brew install espeak-ng). Received: none"
         )
     said = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout
     emoji = read_emoji()
-    stamp = hashlib.sha256(repr([_RECIPE, said.split("Data at")[0], test_fraction, emoji]).encode()).hexdigest() + "\n"
-    if (target / ".complete").is_file():
-        if (target / ".complete").read_text(encoding="utf-8") == stamp:
-            return target
-    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SpeechError(f"Expected the folder for the clips to be empty or new. Received: {target}")
-    splits = split_families(emoji, test_fraction)
-    with writing_folder(target) as scratch, ThreadPoolExecutor(_JOBS) as pool:
+    splits = split_families(emoji)
+
+    def fill(scratch: Path) -> None:
         (scratch / "audio").mkdir()
 
-        def speak(one: Emoji) -> None:
-            _speak(command, halves(one.name)[0], splits[one], scratch / _file(one))
+        def speak(one: Emoji) -> list[str]:
+            heard, text = halves(one.name)
+            name = f"audio/{one.file_stem}.wav"
+            _speak(command, heard, splits[one], scratch / name)
+            return [name, text, one.group, splits[one]]
 
-        spoken = pool.map(speak, emoji)
-        for _ in tqdm(spoken, "Speaking", len(emoji), unit="clip", disable=None if progress is None else not progress):
-            pass
-        with (scratch / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["audio", "text", "label", "split"])
-            writer.writerows([_file(one), halves(one.name)[1], one.group, splits[one]] for one in emoji)
-        (scratch / ".complete").write_text(stamp, encoding="utf-8")
-    return target
+        disable = None if progress is None else not progress
+        with ThreadPoolExecutor(_JOBS) as pool:
+            rows = list(tqdm(pool.map(speak, emoji), "Speaking", len(emoji), unit="clip", disable=disable))
+        write_manifest(scratch, ["audio", "text", "label", "split"], rows)
+
+    return make_once(folder, [_RECIPE, said.split("Data at")[0], TEST_FRACTION, emoji], fill)
 
 
 def halves(name: str) -> tuple[str, str]:
@@ -96,17 +90,15 @@ def halves(name: str) -> tuple[str, str]:
     return " ".join(words[:middle]), " ".join(words[middle:] or words)
 
 
-def _file(emoji: Emoji) -> str:
-    return f"audio/{emoji.file_stem}.wav"
-
-
 def _speak(command: str, text: str, split: str, path: Path) -> None:
     draw = random.Random(path.name)
     voice = f"{draw.choice(_ACCENTS)}+{draw.choice(_VOICES[split])}"
     options = ["-v", voice, "-s", str(draw.randint(*_SPEEDS)), "-p", str(draw.randint(*_PITCHES)), "-w", str(path)]
     done = subprocess.run([command, *options, "--", text], capture_output=True, text=True, check=False)
     if done.returncode or not path.is_file():
-        raise SpeechError(f"Expected espeak-ng to speak {text!r}. Received: {done.stderr.strip() or done.returncode}")
+        raise EmojiDataError(
+            f"Expected espeak-ng to speak {text!r}. Received: {done.stderr.strip() or done.returncode}"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where to put audio/ and manifest.csv")
     try:
         folder = make_spoken_dataset(parser.parse_args(arguments).folder)
-    except (SpeechError, EmojiDataError, OSError) as error:
+    except (EmojiDataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"Spoken emoji in {folder}")

@@ -9,14 +9,14 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tornado.httpserver
 import tornado.netutil
 
+from demo.pairs import held_out
 from duoserve import TLS, InvalidInput
-from playground.examples import read_examples
 from playground.targets import Targets
 from playground.web import MAX_BODY_BYTES, Site, application
 
@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             if options.server is None:
-                from playground.demo_model import serving
+                from playground.demo_model import DATA, NAME, serving
 
-                found = stack.enter_context(serving())
-                options.server, options.rest, options.model = found.server, found.rest_url, found.model
-                options.examples = options.examples or found.data
+                server = stack.enter_context(serving())
+                options.server, options.rest, options.model = server.address, server.rest_url, NAME
+                options.examples = options.examples or DATA
             asyncio.run(_serve(options))
     except (ValueError, InvalidInput, OSError) as error:
         print(f"playground: {error}", file=sys.stderr)
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(options: argparse.Namespace) -> None:
     labels = options.label or ["stable", "canary"]
     tls = TLS(ca=options.ca) if options.ca else None
-    examples = read_examples(options.examples) if options.examples else []
+    examples = held_out(options.examples) if options.examples else []
     targets = Targets(options.server, options.model, labels, timeout=options.timeout, tls=tls)
     rest = options.rest or f"http://{options.server.rsplit(':', 1)[0]}:8501"
     site = Site(targets, rest.rstrip("/"), examples, options.ca)
@@ -85,33 +85,22 @@ async def _serve(options: argparse.Namespace) -> None:
     print(f"The playground is at {url} until you press Ctrl-C.", flush=True)
     if not options.no_browser and sys.stdout.isatty():
         webbrowser.open(url)
-    with _stopped() as stop:
-        await stop.wait()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
     server.stop()
     await server.close_all_connections()
     await targets.close()
 
 
 def _listen(host: str, port: int | None) -> list[socket.socket]:
-    if port is not None:
-        return tornado.netutil.bind_sockets(port, host)
     try:
-        return tornado.netutil.bind_sockets(8600, host)
+        return tornado.netutil.bind_sockets(8600 if port is None else port, host)
     except OSError:
+        if port is not None:
+            raise
         return tornado.netutil.bind_sockets(0, host)
-
-
-@contextlib.contextmanager
-def _stopped() -> Iterator[asyncio.Event]:
-    """An event that is set by Ctrl-C and by SIGTERM."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,17 @@ answer without either (`--optional image,text`). They have a separate store: the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from demo.steps import DATA, NAME, ROOT, command, free_port_near, title, train
+from demo.steps import BUILD, DATA, NAME, ROOT, command, free_port_near, title, train
 from serving.local.testing import LocalServer
 
-__all__ = ["Served", "serving"]
+__all__ = ["DATA", "NAME", "serving"]
 
-HOME: Final = Path("build/playground")
+HOME: Final = BUILD / "playground"
 _CONFIG: Final = """\
 # Move a label while the playground runs: the server reads this file every second, the page shows it.
 model_config_list {{ config {{
@@ -30,25 +29,8 @@ model_config_list {{ config {{
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Served:
-    """A running server.
-
-    Attributes:
-        server: Its gRPC address.
-        rest_url: URL of its REST API.
-        model: Name of the model.
-        data: The folder of the demo's data.
-    """
-
-    server: str
-    rest_url: str
-    model: str
-    data: Path
-
-
 @contextlib.contextmanager
-def serving() -> Iterator[Served]:
+def serving() -> Iterator[LocalServer]:
     """Makes missing data and models, and serves while the context lasts."""
     os.chdir(ROOT)
     store = HOME / "models"
@@ -68,4 +50,4 @@ def serving() -> Iterator[Served]:
         f"--rest_api_port={free_port_near(8501)}",
     ) as server:
         title(f"gRPC at {server.address}, REST at {server.rest_url}, labels in {config}")
-        yield Served(server.address, server.rest_url, NAME, DATA)
+        yield server

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import io
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from PIL import Image
 
@@ -21,7 +22,22 @@ LATEST: Final = "latest"
 
 _HEAT_MAP: Final = 480  # pixels of its longer side
 
-T = TypeVar("T")
+
+_Ask = Callable[..., Awaitable[dict[str, Any]]]
+
+
+def _record(ask: _Ask) -> _Ask:
+    """A record for the page: the target's name, and what it answers or the client's error."""
+
+    @functools.wraps(ask)
+    async def asked(target: Target, *inputs: Any) -> dict[str, Any]:
+        try:
+            found = await ask(target, *inputs)
+        except DuoserveError as error:
+            found = {"error": error_record(error)}
+        return {"name": target.name, **found}
+
+    return asked
 
 
 class Target:
@@ -40,63 +56,54 @@ class Target:
         self.client = client
         self.spec: PreprocessingSpec | None = None
 
+    @_record
     async def look(self) -> dict[str, Any]:
-        """Asks the server for the target's version, as a record for the page."""
+        """Asks the server for the target's version."""
+        spec = self.spec = await self.client.describe()
+        return {
+            "version": spec.version,
+            "medium": spec.medium,
+            "size": [spec.image_height, spec.image_width],
+            "tokens": spec.token_length,
+            "columns": f"{len(spec.labels)} {spec.answer.columns}",
+            "optional": list(spec.optional),
+            "explains": spec.explain_grid is not None,
+        }
 
-        async def ask() -> dict[str, Any]:
-            spec = self.spec = await self.client.describe()
-            return {
-                "version": spec.version,
-                "medium": spec.medium,
-                "size": [spec.image_height, spec.image_width],
-                "tokens": spec.token_length,
-                "columns": f"{len(spec.labels)} {spec.answer.columns}",
-                "optional": list(spec.optional),
-                "explains": spec.explain_grid is not None,
-            }
-
-        return {"name": self.name, **await _or_error(ask)}
-
+    @_record
     async def predict(self, data: bytes | None, text: str | None) -> dict[str, Any]:
-        """The answer and the milliseconds that the client took, or its error, as a record for the page.
+        """The answer and the milliseconds that the client took.
 
         Args:
             data: A file: an image, or a clip where the version takes clips. None without one.
             text: The words, None without any.
         """
+        spec = self.spec or await self.client.describe()
+        begin = time.perf_counter()
+        answer = await self.client.predict(_given(data, spec), text)
+        return {**_answered(answer), "milliseconds": (time.perf_counter() - begin) * 1e3}
 
-        async def ask() -> dict[str, Any]:
-            spec = self.spec or await self.client.describe()
-            begin = time.perf_counter()
-            answer = await self.client.predict(Clip(data) if spec.audio and data is not None else data, text)
-            return {**_answered(answer), "milliseconds": (time.perf_counter() - begin) * 1e3}
-
-        return {"name": self.name, **await _or_error(ask)}
-
+    @_record
     async def explain(self, data: bytes | None, text: str | None) -> dict[str, Any]:
-        """The explanation, drawn by the client, or its error, as a record for the page.
+        """The explanation, drawn by the client.
 
         Takes the arguments of `predict`. `heat_map` is a PNG in base64, null without a file.
         """
-
-        async def ask() -> dict[str, Any]:
-            spec = self.spec or await self.client.describe()
-            found = await self.client.explain(Clip(data) if spec.audio and data is not None else data, text)
-            heat_map = None
-            if data is not None:
-                heat_map = await asyncio.to_thread(_heat_map, found, None if spec.audio else data)
-            return {
-                "version": found.version,
-                "label": found.label,
-                "is_score": found.kind.decided is None,
-                "image_share": found.image_share,
-                "text_share": found.text_share,
-                "heat_map": heat_map,
-                "text": found.text,
-                "words": [word._asdict() for word in found.words],
-            }
-
-        return {"name": self.name, **await _or_error(ask)}
+        spec = self.spec or await self.client.describe()
+        found = await self.client.explain(_given(data, spec), text)
+        heat_map = None
+        if data is not None:
+            heat_map = await asyncio.to_thread(_heat_map, found, None if spec.audio else data)
+        return {
+            "version": found.version,
+            "label": found.label,
+            "is_score": found.kind.decided is None,
+            "image_share": found.image_share,
+            "text_share": found.text_share,
+            "heat_map": heat_map,
+            "text": found.text,
+            "words": [word._asdict() for word in found.words],
+        }
 
     async def seen(self, data: bytes) -> bytes:
         """A PNG of what the version sees of a file: the image in its size, or the clip's spectrogram.
@@ -105,19 +112,16 @@ class Target:
             DuoserveError: The version can't read the file, or the server did not return its spec.
         """
         preprocessor = await self.client.preprocessor()
-        pixels = await asyncio.to_thread(preprocessor.decoded, data)
-        png = io.BytesIO()
-        Image.fromarray(pixels).save(png, "PNG")
-        return png.getvalue()
+        return _png(Image.fromarray(await asyncio.to_thread(preprocessor.decoded, data)))
 
 
-class Targets:
-    """All targets of the page, by name.
+class Targets(dict[str, Target]):
+    """All targets of the page, by name, in its order.
 
     Args:
         server: "host:port", or another address for `AsyncClient`.
         model: Name of the model.
-        labels: Version labels, in the order of the page. The latest version comes last.
+        labels: Version labels. The latest version comes last.
         timeout: Seconds for the whole call.
         tls: Encryption, None for plain text.
     """
@@ -125,33 +129,22 @@ class Targets:
     def __init__(self, server: str, model: str, labels: Iterable[str], *, timeout: float, tls: TLS | None) -> None:
         self.server = server
         self.model = model
-        self._all = {
-            name: Target(
-                name,
-                AsyncClient(server, model=model, label=None if name == LATEST else name, timeout=timeout, tls=tls),
-            )
-            for name in dict.fromkeys((*labels, LATEST))
-        }
-
-    def __getitem__(self, name: str) -> Target:
-        return self._all[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._all
-
-    @property
-    def names(self) -> list[str]:
-        """The names, in the order of the page."""
-        return list(self._all)
+        for name in dict.fromkeys((*labels, LATEST)):
+            label = None if name == LATEST else name
+            self[name] = Target(name, AsyncClient(server, model=model, label=label, timeout=timeout, tls=tls))
 
     async def look(self) -> list[dict[str, Any]]:
         """A record for each target: its version, or the client's error."""
-        return await asyncio.gather(*(target.look() for target in self._all.values()))
+        return await asyncio.gather(*(target.look() for target in self.values()))
 
     async def close(self) -> None:
         """Closes the clients."""
-        for target in self._all.values():
+        for target in self.values():
             await target.client.close()
+
+
+def _given(data: bytes | None, spec: PreprocessingSpec) -> bytes | Clip | None:
+    return Clip(data) if spec.audio and data is not None else data
 
 
 def _answered(answer: Prediction) -> dict[str, Any]:
@@ -182,18 +175,15 @@ def _heat_map(found: Explanation, data: bytes | None) -> str:
     if data is not None:
         under = open_image(data, found.background)
         under.thumbnail((_HEAT_MAP, _HEAT_MAP))
-    png = io.BytesIO()
-    found.heat_map(under).save(png, "PNG")
-    return base64.b64encode(png.getvalue()).decode("ascii")
+    return base64.b64encode(_png(found.heat_map(under))).decode("ascii")
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def error_record(error: DuoserveError) -> dict[str, Any]:
     """The client's error."""
     return {"kind": type(error).__name__, "message": str(error), "retryable": error.retryable}
-
-
-async def _or_error(ask: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    try:
-        return await ask()
-    except DuoserveError as error:
-        return {"error": error_record(error)}

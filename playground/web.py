@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import tornado.web
 
+from demo.pairs import Pair
 from duoserve import DuoserveError
 from duoserve.contract import ONE_CLASS
 from playground import snippets
-from playground.examples import Example
 from playground.protoset import protoset
 from playground.targets import Target, Targets, error_record
 
 __all__ = ["MAX_BODY_BYTES", "Site", "application"]
 
 MAX_BODY_BYTES: Final = 64 << 20
-_KINDS: Final = (
-    (b"\x89PNG", "image/png"),
-    (b"\xff\xd8", "image/jpeg"),
-    (b"fLaC", "audio/flac"),
-    (b"OggS", "audio/ogg"),
-)
+_KINDS: Final = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}
 _PAGE: Final = Path(__file__).with_name("page")
 _HEADERS: Final = {
     # The browser itself refuses content from elsewhere.
@@ -52,7 +46,7 @@ class Site:
 
     targets: Targets
     rest_url: str
-    examples: Sequence[Example] = ()
+    examples: Sequence[Pair] = ()
     ca: str | None = None
 
 
@@ -72,8 +66,8 @@ def application(site: Site, *, any_host: bool = False) -> tornado.web.Applicatio
         (r"/api/about", _About, given),
         (r"/api/examples", _Examples, given),
         (r"/api/examples/([0-9]{1,9})", _File, given),
-        (r"/api/predict", _Predict, given),
-        (r"/api/explain", _Explain, given),
+        (r"/api/predict", _Ask, {**given, "ask": Target.predict}),
+        (r"/api/explain", _Ask, {**given, "ask": Target.explain}),
         (r"/api/seen", _Seen, given),
         (r"/api/request", _Request, given),
     ]
@@ -84,7 +78,7 @@ def application(site: Site, *, any_host: bool = False) -> tornado.web.Applicatio
 
 class _Static(tornado.web.StaticFileHandler):
     def set_default_headers(self) -> None:
-        _set(self, _HEADERS)
+        _set_headers(self)
 
 
 class _Handler(tornado.web.RequestHandler):
@@ -94,7 +88,7 @@ class _Handler(tornado.web.RequestHandler):
         self.site = site
 
     def set_default_headers(self) -> None:
-        _set(self, _HEADERS)
+        _set_headers(self)
 
     def reply(self, record: Any) -> None:
         self.set_header("Content-Type", "application/json")
@@ -122,7 +116,7 @@ class _Handler(tornado.web.RequestHandler):
     def target(self, body: Mapping[str, Any]) -> Target:
         name = body.get("target")
         if not isinstance(name, str) or name not in self.site.targets:
-            _refuse(f"Expected target to be one of {', '.join(self.site.targets.names)}. Received: {name!r}")
+            _refuse(f"Expected target to be one of {', '.join(self.site.targets)}. Received: {name!r}")
         return self.site.targets[name]
 
 
@@ -147,26 +141,23 @@ class _File(_Handler):
             data = self.site.examples[int(number)].file.read_bytes()
         except (IndexError, OSError) as error:
             raise tornado.web.HTTPError(404, "Expected the number of an example. Received: %s", number) from error
-        self.set_header("Content-Type", next((kind for head, kind in _KINDS if data.startswith(head)), "audio/wav"))
+        self.set_header(
+            "Content-Type", next((kind for head, kind in _KINDS.items() if data.startswith(head)), "audio/wav")
+        )
         self.finish(data)
 
 
-class _Predict(_Handler):
-    """`{"target", "data": base64 or null, "text"}` -> the answer, or the client's error."""
+class _Ask(_Handler):
+    """`{"target", "data": base64 or null, "text"}` -> the answer or the explanation, or the client's error."""
+
+    def initialize(self, site: Site, ask: Callable[..., Awaitable[Any]] = Target.predict) -> None:
+        super().initialize(site)
+        self.ask = ask
 
     async def post(self) -> None:
         body = self.asked()
         target, data, text = self.target(body), _decoded(body.get("data")), _text(body.get("text"))
-        self.reply(await target.predict(data, text or None))
-
-
-class _Explain(_Handler):
-    """`{"target", "data": base64 or null, "text"}` -> the explanation, or the client's error."""
-
-    async def post(self) -> None:
-        body = self.asked()
-        target, data, text = self.target(body), _decoded(body.get("data")), _text(body.get("text"))
-        self.reply(await target.explain(data, text or None))
+        self.reply(await self.ask(target, data, text or None))
 
 
 class _Seen(_Handler):
@@ -207,8 +198,8 @@ class _Request(_Handler):
             raw=target.spec is None or target.spec.serving_bytes,
         )
         here = f"{self.request.protocol}://{self.request.host}"
-        made = {"python": snippets.python(asked), "curl": snippets.curl(asked)}
-        self.reply({**made, "grpcurl": snippets.grpcurl(asked, here)})
+        python, curl, grpcurl = snippets.python(asked), snippets.curl(asked), snippets.grpcurl(asked, here)
+        self.reply({"python": python, "curl": curl, "grpcurl": grpcurl})
 
 
 class _Protoset(_Handler):
@@ -217,9 +208,9 @@ class _Protoset(_Handler):
         self.finish(protoset())
 
 
-def _set(handler: tornado.web.RequestHandler, headers: Mapping[str, str]) -> None:
+def _set_headers(handler: tornado.web.RequestHandler) -> None:
     handler.clear_header("Server")
-    for name, value in headers.items():
+    for name, value in _HEADERS.items():
         handler.set_header(name, value)
 
 
@@ -234,7 +225,7 @@ def _decoded(value: Any) -> bytes | None:
         if not isinstance(value, str):
             raise TypeError(type(value).__name__)
         return base64.b64decode(value, validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
+    except (TypeError, ValueError) as error:
         _refuse(f"Expected data to be base64 or null. Received: {error}")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from demo.pretrained.weights import Array, Weights, assign, named
+from demo.pretrained.weights import Array, Named, Weights, assign
 
 __all__ = ["STAGES", "WIDTH", "image_encoder"]
 
@@ -62,7 +62,7 @@ def image_encoder(
     if weights is not None:
         for layer in model.layers:
             if layer.weights:
-                assign(layer, _arrays(layer, named(weights)))
+                assign(layer, _arrays(layer, Named(weights)))
     return model
 
 

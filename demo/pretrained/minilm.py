@@ -10,7 +10,7 @@ from typing import Final
 import keras
 from keras import layers, ops
 
-from demo.pretrained.weights import Array, Weights, assign, named
+from demo.pretrained.weights import Array, Named, Weights, assign
 
 __all__ = ["WIDTH", "text_encoder"]
 
@@ -60,7 +60,7 @@ def text_encoder(
     count = ops.maximum(ops.sum(there, axis=1), 1)
     model = keras.Model(ids, [ops.sum(each * there, axis=1) / count for each in read], name="minilm")
     if weights is not None:
-        for name, values in _arrays(named(weights), length, depth, heads).items():
+        for name, values in _arrays(Named(weights), length, depth, heads).items():
             assign(model.get_layer(name), values)
     return model
 

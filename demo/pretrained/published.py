@@ -7,13 +7,9 @@ matplotlib carries is a "military uniform".
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Final
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import matplotlib
 import numpy as np
@@ -22,7 +18,7 @@ from tokenizers import BertWordPieceTokenizer
 
 from demo.pretrained.efficientnet_lite import image_encoder
 from demo.pretrained.minilm import text_encoder
-from demo.pretrained.packages import image_weights, text_weights, tokenizer_files
+from demo.pretrained.weights import image_weights, text_weights, tokenizer_files
 
 SENTENCES: Final = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
 SIMILARITIES: Final = ((1.0, 0.6660, 0.1046), (0.6660, 1.0, 0.1411), (0.1046, 0.1411, 1.0))

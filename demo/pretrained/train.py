@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any, Final
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
 
 from demo.pretrained.features import IMAGES, features
 from demo.pretrained.head import Head, fit
 from demo.pretrained.joined import assemble, encoders
-from demo.pretrained.packages import image_weights, text_weights, tokenizer_files
+from demo.pretrained.weights import image_weights, text_weights, tokenizer_files
 from export.dataset.data import Dataset, load_dataset
 from export.selection.statistics import Interval, proportion, resampled
 

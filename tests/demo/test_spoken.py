@@ -11,10 +11,10 @@ import pytest
 
 import demo.spoken
 from demo.pairs import held_out
-from demo.spoken import SpeechError, halves, main, make_spoken_dataset
+from demo.spoken import halves, main, make_spoken_dataset
 from duoserve import Clip
 from export.dataset.data import load_dataset
-from export.dataset.emoji import read_emoji
+from export.dataset.emoji import EmojiDataError, read_emoji
 
 needs_espeak = [
     pytest.mark.espeak,
@@ -79,7 +79,7 @@ def test_an_espeak_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch:
     command.write_text("#!/bin/sh\necho 'no such voice' >&2\nexit 1\n", encoding="utf-8")
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
-    with pytest.raises(SpeechError, match=r"Expected espeak-ng to speak .*\. Received: no such voice"):
+    with pytest.raises(EmojiDataError, match=r"Expected espeak-ng to speak .*\. Received: no such voice"):
         make_spoken_dataset(tmp_path / "data", progress=False)
     assert not (tmp_path / "data").exists() and [path.name for path in tmp_path.iterdir()] == ["bin"]
 
@@ -87,6 +87,6 @@ def test_an_espeak_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/true")
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(SpeechError, match="Expected the folder for the clips to be empty or new"):
+    with pytest.raises(EmojiDataError, match="Expected the folder for the demo data to be empty or new"):
         make_spoken_dataset(tmp_path, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -20,7 +20,7 @@ def emoji() -> list[Emoji]:
 
 @pytest.fixture(scope="module")
 def split(emoji: list[Emoji]) -> dict[str, str]:
-    return {one.name: side for one, side in split_families(emoji, 0.2).items()}
+    return {one.name: side for one, side in split_families(emoji).items()}
 
 
 def some(count: int) -> list[Emoji]:
