@@ -12,11 +12,11 @@ from pathlib import Path
 
 from demo.calls import predict_held_out
 from demo.pairs import Pair, held_out
-from demo.steps import command, play, run, served, title
+from demo.steps import BUILD, command, play, run, served, title
 from duoserve import Client
 from serving.local.testing import LocalServer
 
-HOME = Path("build/speech")
+HOME = BUILD / "speech"
 DATA, RUN, STORE = HOME / "data", HOME / "run", HOME / "models"
 NAME = "spoken"
 

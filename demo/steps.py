@@ -15,7 +15,8 @@ from pathlib import Path
 from serving.local.testing import LocalServer, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = Path("build/demo")
+BUILD = Path("build", Path(sys.prefix).name.partition(".venv-")[2])  # .venv-2.21: build/2.21
+HOME = BUILD / "demo"
 DATA, RUNS, STORE = HOME / "data", HOME / "runs", HOME / "models"
 NAME = "emoji"
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duoserve.artifact.releases import SERVER_VERSION
 from duoserve.console import guarded, say
-from export.defaults import BATCH_SIZES, SERVER_VERSION, WEIGHTS
-from export.options import add_command, add_json, count, positive, sizes
+from export.defaults import BATCH_SIZES, WEIGHTS
+from export.options import add_command, add_json, count, positive, release, sizes
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 from export.training.cli import add_train
@@ -166,8 +167,9 @@ def _add_server_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server-version",
         metavar="X.Y",
+        type=release,
         default=SERVER_VERSION,
-        help="the server's TensorFlow release (default: %(default)s)",
+        help="the server's TensorFlow release (default: $DUOSERVE_SERVER_VERSION, now %(default)s)",
     )
 
 

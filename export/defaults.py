@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BACKGROUND", "BATCH_SIZES", "EXPLAIN_GRID", "SERVER_VERSION", "WEIGHTS"]
+__all__ = ["BACKGROUND", "BATCH_SIZES", "EXPLAIN_GRID", "WEIGHTS"]
 
 BACKGROUND: Final = (255, 255, 255)
 """Red, green and blue under the transparent pixels of images."""
-
-SERVER_VERSION: Final = "2.20.0"
-"""TensorFlow of the newest stock serving image known to exist (November 2026)."""
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """`allowed_batch_sizes` of serving/config/batching.config."""

@@ -1,19 +1,26 @@
 """Sets up Keras as this package needs it, whatever KERAS_BACKEND and ~/.keras/keras.json have.
 
-Models are exported by TensorFlow, read RGB images with channels last, and keep weights in float32.
-The backend is set in `export/__init__.py`, before Keras is imported; the rest can be set and restored at any time.
+Models are exported by TensorFlow, read RGB images with channels last, keep weights in float32, and have layers of any
+names. The backend is set in `export/__init__.py`, before Keras is imported; the rest can be set and restored at any
+time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
 import keras
+import tensorflow as tf
 
 from export.errors import ExportError
 
 __all__ = ["keras_settings"]
+
+_NAME_SCOPE: Final = tf.Graph.name_scope
 
 
 @contextlib.contextmanager
@@ -30,11 +37,21 @@ def keras_settings() -> Iterator[None]:
         )
     config = keras.config
     before = config.floatx(), config.image_data_format(), config.dtype_policy(), config.max_epochs()
+    name_scope = tf.Graph.name_scope
     try:
         _set("float32", "channels_last", "float32", None)
+        tf.Graph.name_scope = _any_name_scope
         yield
     finally:
         _set(*before)
+        tf.Graph.name_scope = name_scope
+
+
+def _any_name_scope(graph: tf.Graph, name: Any) -> AbstractContextManager[str]:
+    """Layers and weights can have names that TensorFlow refuses for the scopes that it makes of them."""
+    if isinstance(name, str) and name:
+        name = re.sub(r"^(?![A-Za-z0-9.])", "private", re.sub(r"[^\w.\\/>-]", "_", name, flags=re.ASCII))
+    return _NAME_SCOPE(graph, name)  # type: ignore[no-any-return]
 
 
 def _set(floatx: str, data_format: str, policy: str | keras.DTypePolicy, epochs: int | None) -> None:

@@ -7,9 +7,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from duoserve.artifact.releases import ReleaseError, minor_release
 from duoserve.contract import ANSWERS, IMAGE, TEXT
 
-__all__ = ["add_answer", "add_command", "add_json", "colour", "count", "duration", "names", "positive", "sizes"]
+__all__ = [
+    "add_answer",
+    "add_command",
+    "add_json",
+    "colour",
+    "count",
+    "duration",
+    "names",
+    "positive",
+    "release",
+    "sizes",
+]
 
 
 def add_command(
@@ -72,6 +84,15 @@ def names(text: str) -> tuple[str, ...]:
     if unknown := [name for name in found if name not in (IMAGE, TEXT)]:
         raise argparse.ArgumentTypeError(f"expected {IMAGE}, {TEXT} or {IMAGE},{TEXT}, received {unknown[0]!r}")
     return found
+
+
+def release(text: str) -> str:
+    """A release of TensorFlow."""
+    try:
+        minor_release(text)
+    except ReleaseError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def duration(text: str) -> float:

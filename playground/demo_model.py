@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from demo.steps import DATA, NAME, ROOT, command, free_port_near, title, train
+from demo.steps import BUILD, DATA, NAME, ROOT, command, free_port_near, title, train
 from serving.local.testing import LocalServer
 
 __all__ = ["DATA", "NAME", "serving"]
 
-HOME: Final = Path("build/playground")
+HOME: Final = BUILD / "playground"
 _CONFIG: Final = """\
 # Move a label while the playground runs: the server reads this file every second, the page shows it.
 model_config_list {{ config {{

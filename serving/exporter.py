@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -19,7 +20,7 @@ import sys
 import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -50,39 +51,36 @@ class Replica:
 def ask(address: str, model: str, labels: Iterable[str], timeout: float) -> Replica:
     """Asks one server for its versions and labels. Never raises: for a silent server `up` is False."""
     try:
-        status, body = _get(address, _path(model), timeout)
-        versions = body.get("model_version_status", []) if status == http.client.OK else []
+        versions = _get(address, (model,), timeout).get("model_version_status", [])
         states = {int(entry["version"]): str(entry["state"]) for entry in versions}
         failed = frozenset(
             int(entry["version"])
             for entry in versions
             if entry["state"] == "END" and entry.get("status", {}).get("error_code", "OK") != "OK"
         )
-        found = {}
-        for label in labels:
-            status, body = _get(
-                address, f"{_path(model)}/labels/{urllib.parse.quote(label, safe='')}/metadata", timeout
-            )
-            if status == http.client.OK:
-                found[label] = int(body["model_spec"]["version"])
+        asked = {label: _get(address, (model, "labels", label, "metadata"), timeout) for label in labels}
+        found = {label: int(body["model_spec"]["version"]) for label, body in asked.items() if body}
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
         return Replica(address, up=False)
     return Replica(address, True, states, failed, found)
 
 
-def _path(model: str) -> str:
-    return f"/v1/models/{urllib.parse.quote(model, safe='')}"
-
-
-def _get(address: str, path: str, timeout: float) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection(address, timeout=timeout)
-    try:
-        connection.request("GET", path)
+def _get(address: str, path: Iterable[str], timeout: float) -> dict[str, Any]:
+    """The JSON at a path below /v1/models; empty if the status is not OK."""
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=timeout)) as connection:
+        connection.request("GET", "/".join(["/v1/models", *(urllib.parse.quote(part, safe="") for part in path)]))
         reply = connection.getresponse()
-        body = json.loads(reply.read())
-    finally:
-        connection.close()
-    return reply.status, body
+        body: dict[str, Any] = json.loads(reply.read())
+        return body if reply.status == http.client.OK else {}
+
+
+_FAMILIES: Final = (
+    ("duoserve_replicas", "Servers that the target's name resolves to.", ()),
+    ("duoserve_replica_up", "1 when the server answered over REST.", ("replica",)),
+    ("duoserve_label_version", "Version that answers for a label; no sample when none does.", ("replica", "label")),
+    ("duoserve_version_available", "1 while the version is AVAILABLE, 0 in every other state.", ("replica", "version")),
+    ("duoserve_failed_version", "Newest version whose load ended with an error; 0 without.", ("replica",)),
+)
 
 
 class VersionCollector(Collector):
@@ -101,14 +99,14 @@ class VersionCollector(Collector):
         self._labels = tuple(labels)
         self._timeout = timeout
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return self._families()
+    def describe(self) -> list[GaugeMetricFamily]:
+        return [GaugeMetricFamily(name, text, labels=["model", *labels]) for name, text, labels in _FAMILIES]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         addresses = _resolve(self._targets)
         with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, min(16, len(addresses)))) as pool:
             replicas = list(pool.map(lambda address: ask(address, self._model, self._labels, self._timeout), addresses))
-        count, up, label_version, available, failed = families = self._families()
+        count, up, label_version, available, failed = families = self.describe()
         count.add_metric([self._model], len(replicas))
         for replica in replicas:
             where = [self._model, replica.address]
@@ -120,26 +118,6 @@ class VersionCollector(Collector):
             if replica.up:
                 failed.add_metric(where, max(replica.failed, default=0))
         yield from families
-
-    def _families(self) -> list[GaugeMetricFamily]:
-        replica = ["model", "replica"]
-        return [
-            GaugeMetricFamily("duoserve_replicas", "Servers that the target's name resolves to.", labels=["model"]),
-            GaugeMetricFamily("duoserve_replica_up", "1 when the server answered over REST.", labels=replica),
-            GaugeMetricFamily(
-                "duoserve_label_version",
-                "Version that answers for a label; no sample when none does.",
-                labels=[*replica, "label"],
-            ),
-            GaugeMetricFamily(
-                "duoserve_version_available",
-                "1 while the version is AVAILABLE, 0 in every other state.",
-                labels=[*replica, "version"],
-            ),
-            GaugeMetricFamily(
-                "duoserve_failed_version", "Newest version whose load ended with an error; 0 without.", labels=replica
-            ),
-        ]
 
 
 def _resolve(targets: Iterable[str]) -> list[str]:
@@ -170,19 +148,14 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m serving.exporter",
         description="Versions, labels and failed loads of every server, as Prometheus metrics at /metrics.",
     )
-    made.add_argument(
-        "--target",
-        type=_target,
-        action="append",
-        required=True,
-        metavar="HOST:PORT",
-        help="REST API; a name stands for all its addresses, so name the headless Service (may be repeated)",
-    )
-    made.add_argument("--model", required=True, help="the model's name")
-    made.add_argument("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
-    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    made.add_argument("--port", type=int, default=9108, help="port to listen on (default: %(default)s)")
-    made.add_argument("--timeout", type=float, default=3.0, help="seconds for each answer (default: %(default)s)")
+    add = made.add_argument
+    target = "REST API; a name stands for all its addresses, so name the headless Service (may be repeated)"
+    add("--target", type=_target, action="append", required=True, metavar="HOST:PORT", help=target)
+    add("--model", required=True, help="the model's name")
+    add("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=9108, help="port to listen on (default: %(default)s)")
+    add("--timeout", type=float, default=3.0, help="seconds for each answer (default: %(default)s)")
     return made
 
 

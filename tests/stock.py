@@ -8,9 +8,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from duoserve.artifact.releases import STOCK_VERSION
 from serving.local.testing import LocalServer
 
-IMAGE = os.environ.get("STOCK_IMAGE", "tensorflow/serving:2.20.0")
+IMAGE = os.environ.get("STOCK_IMAGE", f"tensorflow/serving:{STOCK_VERSION}")
 
 
 class StockServer(LocalServer):

@@ -41,5 +41,5 @@ def golden_recording(data: bytes, spec: PreprocessingSpec) -> bytes:
     assert spec.audio is not None
     facts = inspect_audio(data)
     length = Spectrogram(spec.audio, spec.image_height, spec.image_width).length
-    heard = decode_audio(data, facts, Rates(facts.sample_rate, spec.audio.sample_rate).frames(length))
+    heard = decode_audio(facts, Rates(facts.sample_rate, spec.audio.sample_rate).frames(length))
     return encode_wav(Clip(heard, facts.sample_rate))

@@ -25,6 +25,7 @@ def make_card(
     *,
     name: str,
     spec: PreprocessingSpec,
+    server_version: str,
     parameters: int,
     weights: Mapping[str, Any],
     graph: Mapping[str, Any],
@@ -35,6 +36,7 @@ def make_card(
     Args:
         name: The model's name.
         spec: The spec of this version.
+        server_version: The TensorFlow of the server that it is meant for.
         parameters: Number of weights.
         weights: How they are stored: `type`, and its cost, if any.
         graph: Which optimisation rules were applied, and where the weights are.
@@ -46,6 +48,7 @@ def make_card(
         "version": spec.version,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "tensorflow": tf.__version__,
+        "server": server_version,
         "keras": keras.__version__,
         "python": platform.python_version(),
         "git_commit": _git_commit(),

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from duoserve import contract
 from duoserve.artifact.checksums import verify_manifest
+from duoserve.artifact.releases import too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.artifact.signing import verify_signature
 from duoserve.contract import PreprocessingSpec
@@ -26,7 +27,7 @@ from export.publish.probes import probes, without_one
 from export.publish.session import SessionModel
 from export.publish.warmup import WARMUP_PATH, read_warmup, warmed_up
 
-__all__ = ["CHECKS", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "cost_check", "minor_release"]
+__all__ = ["CHECKS", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "cost_check"]
 
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's; of scores, as a share of the
@@ -95,11 +96,8 @@ def _loads(subject: Subject) -> Iterator[str]:
 
 def _not_newer(subject: Subject) -> Iterator[str]:
     written = subject.loaded.meta_graph.meta_info_def.tensorflow_version
-    if minor_release(written) > minor_release(subject.server_version):
-        yield (
-            f"expected an exporter no newer than the server, TensorFlow {subject.server_version}."
-            f" Received: a model written by {written}, whose operations that server may lack"
-        )
+    if finding := too_new(written, subject.server_version):
+        yield finding
     yield f"written by {written} for a server of {subject.server_version}"
 
 
@@ -308,11 +306,3 @@ def _off(what: str, name: str, expected: Array, received: Array, tolerance: floa
 def _tensor_spec(key: str, info: Any) -> contract.TensorSpec:
     dims = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
     return contract.TensorSpec(key, tf.dtypes.as_dtype(info.dtype).name, dims)
-
-
-def minor_release(release: str) -> tuple[int, ...]:
-    """Minor releases add operations, patch releases never do."""
-    parts = release.split("-")[0].split(".")
-    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
-        raise ExportError(f"Expected a TensorFlow release such as 2.20. Received: {release!r}")
-    return int(parts[0]), int(parts[1])

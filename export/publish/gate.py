@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from duoserve.artifact.releases import SERVER_VERSION, minor_release
 from duoserve.contract import ContractError
 from duoserve.errors import InvalidInput
-from export.defaults import SERVER_VERSION
 from export.errors import ExportError, GateError
-from export.publish.checks import CHECKS, SIGNED, TOLERANCE, Array, Reference, Subject, cost_check, minor_release
+from export.publish.checks import CHECKS, SIGNED, TOLERANCE, Array, Reference, Subject, cost_check
 from export.publish.cost import Cost
 
-__all__ = ["SERVER_VERSION", "TOLERANCE", "Array", "CheckResult", "Reference", "check", "refuse_unless_passed"]
+__all__ = ["TOLERANCE", "Array", "CheckResult", "Reference", "check", "refuse_unless_passed"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ def check(
         progress: Called with each result.
 
     Raises:
-        ExportError: No such folder, or an invalid server version.
+        ExportError: No such folder.
+        ReleaseError: An invalid server version.
     """
     if not folder.is_dir():
         raise ExportError(f"Expected the folder of a version. Received: {folder}, not a folder")

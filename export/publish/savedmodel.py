@@ -16,12 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.releases import SERVER_VERSION, too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.artifact.signing import sign_folder
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode_pairs
-from export.defaults import BATCH_SIZES, SERVER_VERSION
+from export.defaults import BATCH_SIZES
 from export.errors import ExportError
 from export.keras_settings import keras_settings
 from export.publish.answers import Answer, Served, answer_fn, serve
@@ -100,14 +101,17 @@ def export_version(
 
     Raises:
         SigningError: The key can't be used; nothing is published.
-        ExportError: The model does not fit the contract, there are no samples, or its weights can't be
-            stored in this type.
+        ExportError: The model does not fit the contract, there are no samples, its weights can't be
+            stored in this type, or TensorFlow is newer than the server's.
+        ReleaseError: An invalid server version.
         DataError: A held-out row has changed since it was checked.
         GateError: A check failed; nothing is published.
         StoreError: The store can't take the version; nothing is published.
     """
     if not samples:
         raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
+    if finding := too_new(tf.__version__, server_version):
+        raise ExportError(f"E{finding[1:]}")
     keras_model = _runner(answer_fn(model, spec))
     served = serve(model, spec, weights=weights, as_is=as_is)  # before a version number is taken
     # The stored weights give the golden answers; the cost is their distance from the model's own.
@@ -127,6 +131,7 @@ def export_version(
         card = make_card(
             name=store.name,
             spec=spec,
+            server_version=server_version,
             parameters=model.count_params(),
             weights={"type": weights, **stored},
             graph=served.facts | ({"bfloat16": costs[-1].facts} if bfloat16 else {}),

@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from duoserve.console import guarded, put, say
+from duoserve.errors import DuoserveError
 from serving.capacity import CapacityPlan, Load, Measured, PlanError, plan
 
 _EPILOG = """\
@@ -43,26 +44,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     _check_usage(parser, options)
     try:
         load = Load(options.rate, options.quiet_rate, options.target_ms, options.utilization, options.spare)
-        if options.server or options.tune:
-            return _on_a_server(options, load)
-        return _calculate(options, load)
-    except PlanError as error:
-        put(sys.stderr, f"error: {error}\n")
-        return 2
-
-
-def _on_a_server(options: argparse.Namespace, load: Load) -> int:
-    from duoserve import DuoserveError
-
-    try:
         for folder in (options.patches, options.tune and options.out.parent):  # before minutes of work
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=folder).close()
-        return _tune(options, load) if options.tune else _measure(options, load)
-    except (DuoserveError, OSError, RuntimeError) as error:
+        if options.tune:
+            return _tune(options, load)
+        return _measure(options, load) if options.server else _calculate(options, load)
+    except (PlanError, DuoserveError, OSError, RuntimeError) as error:
         put(sys.stderr, f"error: {error}\n")
-        return 1
+        return 2 if isinstance(error, PlanError) else 1
     except KeyboardInterrupt:
         return 130
 
@@ -74,38 +65,30 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    group = parser.add_argument_group("the load")
-    group.add_argument(
-        "--rate", type=float, help="calls of one row a second at the peak (default: what one replica carries)"
-    )
-    group.add_argument("--quiet-rate", type=float, default=0.0, help="calls a second at the quietest time (default: 0)")
-    group.add_argument("--target-ms", type=float, default=200.0, help="time limit for nearly every call (default: 200)")
-    group.add_argument("--utilization", type=float, default=0.6, help="planned share of the throughput (default: 0.6)")
-    group.add_argument("--spare", type=int, default=1, help="replicas that may be missing (default: 1)")
-    group = parser.add_argument_group("measure")
-    group.add_argument("--server", metavar="HOST:PORT", help="measure this server, under its CPU limit")
-    group.add_argument("--model", help="the model's name")
-    group.add_argument("--label", help="the version of this label (default: the latest version)")
-    group.add_argument("--seconds", type=float, metavar="S", help="time to measure (default: 40; with --tune 120)")
-    group.add_argument("--tune", action="store_true", help="start embedded servers with different settings here")
-    group.add_argument("--store", type=Path, metavar="FOLDER", help="root of the model store: gives --model-mb")
-    group.add_argument(
-        "--out", type=Path, metavar="PNG", default=Path("capacity.png"), help="of --tune (default: capacity.png)"
-    )
-    for name in ("ca", "cert", "key"):
-        group.add_argument(
-            f"--{name}",
-            type=Path,
-            metavar="PEM",
-            help=argparse.SUPPRESS if name != "ca" else "for TLS, with --cert and --key for mutual TLS",
-        )
-    group = parser.add_argument_group("numbers, in place of measuring")
-    group.add_argument("--latency-ms", type=float, help="median latency with one caller, in milliseconds")
-    group.add_argument("--throughput", type=float, help="calls of one row a second from many callers")
-    group.add_argument("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
-    group.add_argument("--cpus", type=int, help="CPU limit of the server (default for a server here: this machine's)")
-    group.add_argument("--model-mb", type=float, help="size of a version on disk (du -sm)")
-    group.add_argument("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
+    add = parser.add_argument_group("the load").add_argument
+    add("--rate", type=float, help="calls of one row a second at the peak (default: what one replica carries)")
+    add("--quiet-rate", type=float, default=0.0, help="calls a second at the quietest time (default: 0)")
+    add("--target-ms", type=float, default=200.0, help="time limit for nearly every call (default: 200)")
+    add("--utilization", type=float, default=0.6, help="planned share of the throughput (default: 0.6)")
+    add("--spare", type=int, default=1, help="replicas that may be missing (default: 1)")
+    add = parser.add_argument_group("measure").add_argument
+    add("--server", metavar="HOST:PORT", help="measure this server, under its CPU limit")
+    add("--model", help="the model's name")
+    add("--label", help="the version of this label (default: the latest version)")
+    add("--seconds", type=float, metavar="S", help="time to measure (default: 40; with --tune 120)")
+    add("--tune", action="store_true", help="start embedded servers with different settings here")
+    add("--store", type=Path, metavar="FOLDER", help="root of the model store: gives --model-mb")
+    add("--out", type=Path, metavar="PNG", default=Path("capacity.png"), help="of --tune (default: capacity.png)")
+    add("--ca", type=Path, metavar="PEM", help="for TLS, with --cert and --key for mutual TLS")
+    for name in ("--cert", "--key"):
+        add(name, type=Path, metavar="PEM", help=argparse.SUPPRESS)
+    add = parser.add_argument_group("numbers, in place of measuring").add_argument
+    add("--latency-ms", type=float, help="median latency with one caller, in milliseconds")
+    add("--throughput", type=float, help="calls of one row a second from many callers")
+    add("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
+    add("--cpus", type=int, help="CPU limit of the server (default for a server here: this machine's)")
+    add("--model-mb", type=float, help="size of a version on disk (du -sm)")
+    add("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
     parser.add_argument("--patches", type=Path, metavar="FOLDER", help="write the plan as a kustomize component")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -130,69 +113,65 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def _calculate(options: argparse.Namespace, load: Load) -> int:
-    measured = Measured(
-        options.latency_ms, options.cpus, _model_mb(options), options.curve, options.row_mb, options.throughput
-    )
-    return _print(options, plan(measured, load))
+    numbers = (options.latency_ms, options.cpus, _model_mb(options), options.curve, options.row_mb, options.throughput)
+    return _print(options, lambda: plan(Measured(*numbers), load))
 
 
 def _measure(options: argparse.Namespace, load: Load) -> int:
     from duoserve import TLS, Client
     from serving.capacity.measuring import measure
-    from serving.capacity.report import measurement_text
 
     tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert else None
     with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
         found = measure(client, options.seconds or 40.0, _progress)
-    text, facts = measurement_text(found), {"measured": dataclasses.asdict(found)}
-    try:
-        measured = Measured(
-            found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb,
-            found.full.throughput, 1000 / found.empty_calls,
-        )  # fmt: skip
-        made = plan(measured, load)
-    except PlanError:
-        say(json.dumps(facts, indent=2) if options.json else text)
-        raise
-    return _print(options, made, text, facts)
+    numbers = (found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb)
+    rates = (found.full.throughput, 1000 / found.empty_calls)
+    facts = {"measured": dataclasses.asdict(found)}
+    return _print(options, lambda: plan(Measured(*numbers, *rates), load), str(found), facts)
 
 
 def _tune(options: argparse.Namespace, load: Load) -> int:
     from serving.capacity import tuning
     from serving.capacity.measuring import SIZES
-    from serving.capacity.report import tuned_text
 
-    found = tuning.tune(
-        options.store, options.model, tuning.settings(options.cpus, SIZES), options.seconds or 120.0, _progress
-    )
+    tried = tuning.settings(options.cpus, SIZES)
+    found = tuning.tune(options.store, options.model, tried, options.seconds or 120.0, _progress)
     chosen = tuning.best(found, load.target_ms)
     tuning.draw(found, load.target_ms, options.out)
-    facts: dict[str, Any] = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
-    text = f"{tuned_text(found, chosen, load.target_ms)}\n\nplot: {options.out}"
-    if chosen is None:
-        say(json.dumps(facts, indent=2) if options.json else text)
-        raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
-    level = chosen.within(load.target_ms)
-    assert level is not None
-    measured = Measured(chosen.levels[0].p50, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)
-    setting = chosen.setting
-    made = plan(measured, load)
-    threads = {"tensorflow_intra_op_parallelism": setting.intra, "tensorflow_inter_op_parallelism": setting.inter}
-    made = dataclasses.replace(made, flags={**made.flags, **threads}, batching=setting.batching)
-    return _print(options, made, text, facts)
+
+    def planned() -> CapacityPlan:
+        level = chosen.within(load.target_ms) if chosen else None
+        if chosen is None or level is None:
+            raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
+        alone = chosen.levels[0].p50
+        made = plan(Measured(alone, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput), load)
+        intra, inter = chosen.setting.intra, chosen.setting.inter
+        threads = {"tensorflow_intra_op_parallelism": intra, "tensorflow_inter_op_parallelism": inter}
+        return dataclasses.replace(made, flags={**made.flags, **threads}, batching=chosen.setting.batching)
+
+    facts = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
+    return _print(options, planned, f"{tuning.text(found, load.target_ms)}\n\nplot: {options.out}", facts)
 
 
-def _print(options: argparse.Namespace, made: CapacityPlan, text: str = "", facts: dict[str, Any] | None = None) -> int:
+def _print(
+    options: argparse.Namespace, planned: Callable[[], CapacityPlan], text: str = "", facts: Mapping[str, Any] = {}
+) -> int:
+    """Prints measurements and a plan; the measurements also if no plan fits them."""
     from serving.capacity.patches import batching_config, write_patches
-    from serving.capacity.report import plan_text
 
+    try:
+        made = planned()
+    except PlanError:
+        if text:
+            say(json.dumps(facts, indent=2) if options.json else text)
+        raise
     written = write_patches(made, options.cpus, options.patches) if options.patches else []
     if options.json:
         config = batching_config(made.batching) if made.batching else None
-        record = {**dataclasses.asdict(made), "cpus": options.cpus, "batching_config": config, **(facts or {})}
+        record = {**dataclasses.asdict(made), "cpus": options.cpus, "batching_config": config, **facts}
         say(json.dumps(record, indent=2))
         return 0
-    parts = [text, plan_text(made, options.cpus), "\n".join(f"written: {path}" for path in written)]
+    parts = [text, made.text(options.cpus), "\n".join(f"written: {path}" for path in written)]
     say("\n\n".join(part for part in parts if part))
     return 0
 
@@ -200,11 +179,8 @@ def _print(options: argparse.Namespace, made: CapacityPlan, text: str = "", fact
 def _progress(what: str, share: float) -> None:
     """A bar on stderr: redrawn on a terminal, left out elsewhere."""
     if sys.stderr is not None and sys.stderr.isatty():
-        filled = int(30 * share)
-        put(
-            sys.stderr,
-            f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {what}" + ("\n" if what == "done" else ""),
-        )
+        filled, end = int(30 * share), "\n" if what == "done" else ""
+        put(sys.stderr, f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {what}{end}")
 
 
 def _model_mb(options: argparse.Namespace) -> float | None:

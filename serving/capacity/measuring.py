@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import itertools
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ CALLERS: Final = (1, 2, 4, 8, 16, 32, 64)
 SIZES: Final = (1, 2, 4, 8, 16, 32)
 """The batch sizes that an export warms up."""
 
+_BUSY = 0.8
 _GROWTH = 1.05  # if more callers bring less than this, the CPUs are full
 _TEXT = "a photo of a small red heart and three grinning faces over the green sea " * 64
 
@@ -32,7 +34,6 @@ class Level:
     """The result for a number of callers, each with one call of one row at a time.
 
     Attributes:
-        callers: Number of callers.
         calls: Answered calls.
         throughput: Answered calls a second.
         p50: Median latency in milliseconds.
@@ -74,12 +75,25 @@ class Measurement:
         most = max(level.throughput for level in self.levels)
         return next(level for level in self.levels if level.throughput * _GROWTH >= most)
 
+    def __str__(self) -> str:
+        """A table of the callers, and one of the rows."""
+        lines = [f"version {self.version}, measured for {self.seconds:.0f} s", ""]
+        lines.append("callers   calls/s   p50 ms    p99 ms   failed")
+        lines += [
+            f"{level.callers:>7}   {level.throughput:>7.0f}  {level.p50:>7.1f}   {level.p99:>7.1f}   {level.errors:>6}"
+            for level in self.levels
+        ]
+        lines += ["", "rows in a request   ms       rows/s"]
+        lines += [f"{rows:>15}   {time:>7.1f}  {1000 * rows / time:>6.0f}" for rows, time in self.curve.items()]
+        lines += ["", f"calls that run no graph: {self.empty_calls:.0f}/s"]
+        if self.client_busy > _BUSY:
+            used = f"{self.client_busy:.0%} of a core"
+            lines.append(f"This program used {used}: the server may do more. Use a faster machine")
+        return "\n".join(lines)
+
 
 class Rows:
-    """Requests of any number of rows for one model: noise as the image, and a text of full length.
-
-    Args:
-        client: Of the model, pinned to a version or a label.
+    """Requests of any number of rows to the model of a client: noise as the image, and a text of full length.
 
     Raises:
         DuoserveError: The server does not answer, or the model has other inputs.
@@ -91,15 +105,14 @@ class Rows:
         shape = (spec.image_height, spec.image_width, 3)
         self._image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         self._tokens = preprocessor.tokens(_TEXT)
+        self._outputs = [spec.answer.output]
         self._client = client
 
     def ask(self, rows: int = 1) -> int:
         """Sends one request; returns the version that answered."""
-        inputs: dict[str, Any] = {
-            "image": np.broadcast_to(self._image, (rows, *self._image.shape)),
-            "tokens": np.broadcast_to(self._tokens, (rows, *self._tokens.shape)),
-        }
-        return self._client.run(SERVING_DEFAULT, inputs, outputs=["probabilities"]).version
+        row: dict[str, Any] = {"image": self._image, "tokens": self._tokens}
+        inputs = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in row.items()}
+        return self._client.run(SERVING_DEFAULT, inputs, outputs=self._outputs).version
 
 
 def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
@@ -124,12 +137,9 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
             if time.perf_counter() > end:
                 return
 
-    threads = [threading.Thread(target=call) for _ in range(callers)]
     begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        list(pool.map(lambda _: call(), range(callers)))
     passed = time.perf_counter() - begin
     if not times:
         raise errors[0]
@@ -138,10 +148,10 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
 
 
 def measure(client: Client, seconds: float, progress: Progress = lambda what, share: None) -> Measurement:
-    """Measures latency, saturation and batch curve.
+    """Measures latency, saturation and batch curve of the model of a client.
 
     Args:
-        client: Of the model, pinned to a version or a label.
+        client: The client.
         seconds: Approximate time: half for the callers, the rest for empty calls and the curve.
         progress: Called with the current measurement.
 
@@ -198,8 +208,6 @@ def _curve(rows: Rows, end: float, report: Callable[[str], None]) -> dict[int, f
                     del times[larger]
                 break
             times[size].append((time.perf_counter() - begin) * 1000)
-    curve: dict[int, float] = {}
-    for size, found in times.items():
-        # A larger batch takes no less time; where it seems to, other load is the cause.
-        curve[size] = max([round(statistics.median(found), 3), *curve.values()])
-    return curve
+    # A larger batch takes no less time; where it seems to, other load is the cause.
+    medians = (round(statistics.median(found), 3) for found in times.values())
+    return dict(zip(times, itertools.accumulate(medians, max), strict=True))

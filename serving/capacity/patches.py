@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.capacity.plan import CapacityPlan
+from serving.capacity.plan import Batching, CapacityPlan, batching_lines
 
 __all__ = ["batching_config", "write_patches"]
 
@@ -14,24 +13,14 @@ _DEPLOYMENT = Path(__file__).parents[2] / "k8s/base/server/deployment.yaml"
 _CONTAINER = "/spec/template/spec/containers/0"
 
 
-def batching_config(batching: Mapping[str, int | list[int]]) -> str:
+def batching_config(batching: Batching) -> str:
     """The text of a batching.config."""
-    lines = ["# Made by `python -m serving.capacity`."]
-    for name, value in batching.items():
-        lines += [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
-    return "\n".join([*lines, "pad_variable_length_inputs: false", ""])
+    lines = ["# Made by `python -m serving.capacity`.", *batching_lines(batching), "pad_variable_length_inputs: false"]
+    return "\n".join([*lines, ""])
 
 
 def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:
-    """Writes a kustomize component for a plan.
-
-    Args:
-        made: The plan.
-        cpus: CPUs of a replica.
-        folder: The folder to create.
-
-    Returns:
-        The files.
+    """Writes a kustomize component for a plan of replicas with some CPUs; returns its files.
 
     Raises:
         OSError: They can't be written.
@@ -50,7 +39,9 @@ def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:
         texts["batching.config"] = batching_config(made.batching)
         content["configMapGenerator"] = [{"name": "duoserve-server", "behavior": "merge", "files": ["batching.config"]}]
     server = {"kind": "Deployment", "labelSelector": "app.kubernetes.io/component=server"}
-    changes = [(server, _deployment(made, cpus)), ({"kind": "HorizontalPodAutoscaler"}, _autoscaler(made))]
+    sizes = {"minReplicas": made.minimum, "maxReplicas": made.maximum}
+    autoscaler = [{"op": "replace", "path": f"/spec/{name}", "value": value} for name, value in sizes.items()]
+    changes = [(server, _deployment(made, cpus)), ({"kind": "HorizontalPodAutoscaler"}, autoscaler)]
     content["patches"] = [
         {"target": target, "patch": yaml.safe_dump(operations, sort_keys=False)} for target, operations in changes
     ]
@@ -67,9 +58,7 @@ def _deployment(made: CapacityPlan, cpus: int) -> list[dict[str, Any]]:
     import yaml
 
     args: list[str] = yaml.safe_load(_DEPLOYMENT.read_text())["spec"]["template"]["spec"]["containers"][0]["args"]
-    amounts: dict[str, str] = {"cpu": str(cpus)}
-    if made.memory_mb is not None:
-        amounts["memory"] = f"{made.memory_mb}Mi"
+    amounts = {"cpu": str(cpus)} | ({} if made.memory_mb is None else {"memory": f"{made.memory_mb}Mi"})
     operations: list[dict[str, Any]] = [
         {"op": "replace", "path": f"{_CONTAINER}/resources/{kind}/{name}", "value": amount}
         for kind in ("requests", "limits")
@@ -86,10 +75,3 @@ def _deployment(made: CapacityPlan, cpus: int) -> list[dict[str, Any]]:
         flags = ("--enable_batching=true", "--batching_parameters_file=/etc/duoserve/server/batching.config")
         operations += [{"op": "add", "path": f"{_CONTAINER}/args/-", "value": flag} for flag in flags]
     return operations
-
-
-def _autoscaler(made: CapacityPlan) -> list[dict[str, Any]]:
-    return [
-        {"op": "replace", "path": "/spec/minReplicas", "value": made.minimum},
-        {"op": "replace", "path": "/spec/maxReplicas", "value": made.maximum},
-    ]

@@ -7,7 +7,10 @@ import itertools
 import math
 from collections.abc import Mapping
 
-__all__ = ["CapacityPlan", "Load", "Measured", "PlanError", "plan"]
+__all__ = ["Batching", "CapacityPlan", "Load", "Measured", "PlanError", "batching_lines", "plan"]
+
+Batching = dict[str, int | list[int]]
+"""The entries of a batching.config."""
 
 SERVER_MB = 350
 """Memory of the server without a model: binary, gRPC, threads."""
@@ -20,7 +23,6 @@ VERSIONS = 2
 
 HEADROOM = 1.25
 """Of memory, for what the allocator keeps."""
-
 
 _LARGEST_ROW_MB = 1024
 
@@ -64,12 +66,8 @@ class Measured:
         return 1000 / (self.overhead_ms + self.curve[rows] / rows)
 
     def __post_init__(self) -> None:
-        _positive("latency_ms", self.latency_ms)
-        _positive("cpus", self.cpus)
-        _positive("row_mb", self.row_mb)
-        for name in ("model_mb", "throughput"):
-            if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
+        for name in ("latency_ms", "cpus", "row_mb", "model_mb", "throughput"):
+            _positive(name, getattr(self, name))
         for rows, time in self.curve.items():
             _positive("rows of the batch curve", rows)
             _positive(f"time of {rows} rows", time)
@@ -105,9 +103,8 @@ class Load:
 
     def __post_init__(self) -> None:
         _positive("target_ms", self.target_ms)
-        if self.rate is not None:
-            _positive("rate", self.rate)
-        if not 0 <= self.quiet_rate <= (math.inf if self.rate is None else self.rate):
+        _positive("rate", self.rate)
+        if not 0 <= self.quiet_rate <= (self.rate or math.inf):
             raise PlanError(f"Expected quiet_rate between 0 and rate, {self.rate}. Received: {self.quiet_rate:g}")
         if not 0.1 <= self.utilization <= 0.9:
             raise PlanError(f"Expected utilization between 0.1 and 0.9. Received: {self.utilization:g}")
@@ -142,8 +139,34 @@ class CapacityPlan:
     expected_ms: float
     memory_mb: int | None
     flags: dict[str, int]
-    batching: dict[str, int | list[int]]
+    batching: Batching
     notes: tuple[str, ...]
+
+    def text(self, cpus: int) -> str:
+        """The plan for replicas with some CPUs, for people."""
+        memory = "unknown (--store or --model-mb)" if self.memory_mb is None else f"{self.memory_mb}Mi"
+        lines = [
+            f"load                   {self.rate:g} calls/s",
+            f"replicas at the peak   {self.replicas}  ({self.per_replica:g} calls/s each)",
+            f"busy without the spare {self.busy:.0%}",
+            f"autoscaler             minReplicas {self.minimum}, maxReplicas {self.maximum}",
+            f"a replica              cpu {cpus}, memory {memory} (requests = limits)",
+            f"mean time at the peak  {self.expected_ms:g} ms",
+            "flags                  " + " ".join(f"--{name}={value}" for name, value in self.flags.items()),
+        ]
+        for number, entry in enumerate(batching_lines(self.batching)):
+            lines.append(f"{'' if number else 'batching.config':<23}{entry}")
+        if not self.batching:
+            lines.append("batching               off")
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)])
+
+
+def batching_lines(batching: Batching) -> list[str]:
+    """The entries of a batching.config."""
+    lines: list[str] = []
+    for name, value in batching.items():
+        lines += [f"{name}: {size}" for size in value] if isinstance(value, list) else [f"{name} {{ value: {value} }}"]
+    return lines
 
 
 def plan(measured: Measured, load: Load) -> CapacityPlan:
@@ -157,38 +180,39 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
             f"Expected a call alone to take at most target_ms, {load.target_ms:g} ms. Received: "
             f"{measured.latency_ms:g} ms (more CPUs a replica, a smaller model, or another target)"
         )
-    plain = measured.plain
     size = _batch(measured, load)
     batched = measured.batched(size) if size else 0.0
     # Less than 10 % is lost again in waiting for batches to fill.
-    use_batching = batched > 1.1 * plain
-    per_replica = batched if use_batching else plain
-    rate = load.rate or per_replica * load.utilization
-    working = math.ceil(rate / (per_replica * load.utilization) - 1e-9)
-    replicas = max(2, working + load.spare)
-    busy = rate / (max(1, replicas - load.spare) * per_replica)
+    use_batching = batched > 1.1 * measured.plain
+    per_replica = batched if use_batching else measured.plain
+    used = per_replica * load.utilization
+    rate = load.rate or used
+    replicas = max(2, math.ceil(rate / used - 1e-9) + load.spare)
+    working = max(1, replicas - load.spare)
+    busy = rate / (working * per_replica)
     run = measured.curve[size] if use_batching else measured.latency_ms
     rows = size if use_batching else measured.cpus
-    timeout = _timeout(measured, size, rate / replicas) if use_batching else 0
+    # Microseconds to wait for a batch to fill: no longer than filling takes, nor than half a run.
+    timeout = int(min(1e6 * size * replicas / rate, 500 * run)) if use_batching else 0
     # Fixed service time, random arrivals (M/D/1); a batch also waits to fill.
     expected = run * (1 + busy / (2 * (1 - busy))) + timeout / 1000
     return CapacityPlan(
         rate=round(rate, 1),
         per_replica=round(per_replica, 1),
         replicas=replicas,
-        minimum=max(2, math.ceil(load.quiet_rate / (per_replica * load.utilization)) + load.spare),
+        minimum=max(2, math.ceil(load.quiet_rate / used) + load.spare),
         maximum=math.ceil(1.5 * replicas),
         busy=round(busy, 2),
         expected_ms=round(expected, 1),
         memory_mb=_memory(measured, rows),
-        flags=_flags(measured, rate / max(1, replicas - load.spare), expected),
+        flags=_flags(measured, rate / working, expected),
         batching=_batching(measured, load, size, timeout) if use_batching else {},
-        notes=_notes(measured, load, use_batching, batched, plain, expected),
+        notes=_notes(measured, load, use_batching, batched, expected),
     )
 
 
-def _positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
         raise PlanError(f"Expected {name} above 0. Received: {value!r}")
 
 
@@ -200,11 +224,6 @@ def _batch(measured: Measured, load: Load) -> int:
     good = [rows for rows, time in measured.curve.items() if 2 * time + time / 2 <= load.target_ms]
     most = max(map(measured.batched, good), default=0.0)
     return next((rows for rows in good if measured.batched(rows) > 0.95 * most), 0)
-
-
-def _timeout(measured: Measured, size: int, rate: float) -> int:
-    """Microseconds to wait for a batch to fill: no longer than filling takes, nor than half a run."""
-    return int(min(1e6 * size / rate, 500 * measured.curve[size]))
 
 
 def _memory(measured: Measured, rows: int) -> int | None:
@@ -224,9 +243,8 @@ def _flags(measured: Measured, rate: float, expected_ms: float) -> dict[str, int
     }
 
 
-def _batching(measured: Measured, load: Load, size: int, timeout: int) -> dict[str, int | list[int]]:
+def _batching(measured: Measured, load: Load, size: int, timeout: int) -> Batching:
     run = measured.curve[size]
-    sizes = sorted({*(rows for rows in measured.curve if rows < size), size})
     return {
         "max_batch_size": size,
         "batch_timeout_micros": timeout,
@@ -234,13 +252,11 @@ def _batching(measured: Measured, load: Load, size: int, timeout: int) -> dict[s
         "max_enqueued_batches": max(1, int((load.target_ms - run) / run)),
         # The curve was measured one run at a time, with all CPUs.
         "num_batch_threads": 1,
-        "allowed_batch_sizes": sizes,
+        "allowed_batch_sizes": [rows for rows in measured.curve if rows <= size],
     }
 
 
-def _notes(
-    measured: Measured, load: Load, use_batching: bool, batched: float, plain: float, expected: float
-) -> tuple[str, ...]:
+def _notes(measured: Measured, load: Load, use_batching: bool, batched: float, expected: float) -> tuple[str, ...]:
     notes = [
         f"One replica has {measured.cpus} CPUs, as in the measurement: measure again to plan with another number.",
         "Calls of one row each. A call with more rows counts as that many calls.",
@@ -248,9 +264,10 @@ def _notes(
         f"{load.spare} replica{'s' if load.spare != 1 else ''} may be missing at the peak.",
     ]
     if use_batching:
-        notes.append(f"Batching on: {batched:.0f} rows a second for each replica, {plain:.0f} without.")
+        notes.append(f"Batching on: {batched:.0f} rows a second for each replica, {measured.plain:.0f} without.")
     elif measured.curve:
-        notes.append(f"Batching off: at most {batched:.0f} rows a second within the time limit, {plain:.0f} without.")
+        most = f"{batched:.0f} rows a second within the time limit, {measured.plain:.0f} without."
+        notes.append(f"Batching off: at most {most}")
     if expected > load.target_ms:
         notes.append(f"The mean at the peak, {expected:.0f} ms, is over the target: lower the utilization.")
     return tuple(notes)

@@ -8,31 +8,25 @@ import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from duoserve import Client
 from serving.capacity.measuring import Level, Progress, Rows, load, saturation
 from serving.capacity.patches import batching_config
+from serving.capacity.plan import Batching
 from serving.local.testing import LocalServer
 
-__all__ = ["Setting", "Tuned", "best", "draw", "settings", "tune"]
+__all__ = ["Setting", "Tuned", "best", "draw", "settings", "text", "tune"]
 
 _MOST_CALLERS = 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to run the server.
-
-    Attributes:
-        intra: Threads of one operation.
-        inter: Operations that run in parallel.
-        batching: Entries of batching.config; empty: off.
-    """
+    """One way to run the server: threads of one operation, operations in parallel, entries of batching.config."""
 
     intra: int
     inter: int
-    batching: dict[str, int | list[int]] = dataclasses.field(default_factory=dict)
+    batching: Batching = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -58,15 +52,10 @@ class Tuned:
 
 
 def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
-    """The settings to try: as many threads as CPUs or one, batching off and on.
-
-    Args:
-        cpus: CPUs of a replica.
-        sizes: The batch sizes that the version was warmed up for.
-    """
+    """The settings to try: as many threads as CPUs or one, batching off and on, for warmed up batch sizes."""
     found = [Setting(intra, cpus) for intra in dict.fromkeys((1, cpus))]
     for threads, timeout in itertools.product(dict.fromkeys((1, cpus)), (0, 2000)):
-        queue: dict[str, int | list[int]] = {
+        queue: Batching = {
             "max_batch_size": max(sizes),
             "batch_timeout_micros": timeout,
             "max_enqueued_batches": 64,
@@ -81,18 +70,17 @@ def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
 def tune(
     store: Path, model: str, tried: Sequence[Setting], seconds: float, progress: Progress = lambda what, share: None
 ) -> list[Tuned]:
-    """Starts a server for each setting, one at a time, and loads it with more and more callers.
+    """Starts a server of the newest version for each setting, one at a time, and loads it with more and more callers.
 
     Args:
         store: Root of the model store.
-        model: The model's name; its newest version is served.
+        model: The model's name.
         tried: The settings.
         seconds: Total time under load, without the starts.
         progress: Called with the current setting.
 
     Raises:
-        ServerDiedError: A server did not start.
-        DuoserveError: It does not answer.
+        ServerDiedError, DuoserveError: A server did not start, or does not answer.
     """
     found = []
     for number, setting in enumerate(tried):
@@ -125,13 +113,21 @@ def _served(store: Path, model: str, setting: Setting) -> Iterator[Client]:
 
 def best(found: Sequence[Tuned], target_ms: float) -> Tuned | None:
     """The setting with the highest throughput whose p99 is within the target; None when no setting has one."""
+    levels = [(level.throughput, number) for number, tuned in enumerate(found) if (level := tuned.within(target_ms))]
+    return found[max(levels)[1]] if levels else None
 
-    def throughput(tuned: Tuned) -> float:
-        level = tuned.within(target_ms)
-        return level.throughput if level else 0.0
 
-    winner = max(found, key=throughput)
-    return winner if throughput(winner) else None
+def text(found: Sequence[Tuned], target_ms: float) -> str:
+    """Every setting with its best level within the target, the best setting first."""
+    lines = [f"calls/s   p99 ms   callers   setting (p99 within {target_ms:g} ms)"]
+    levels = [(tuned.within(target_ms), tuned) for tuned in found]
+    winner = best(found, target_ms)
+    for level, tuned in sorted(levels, key=lambda pair: -(pair[0].throughput if pair[0] else 0.0)):
+        figures = (
+            f"{level.throughput:>7.0f}  {level.p99:>7.1f}  {level.callers:>8}" if level else f"{'over the target':>26}"
+        )
+        lines.append(f"{figures}   {tuned.setting.name}{'  <- best' if tuned is winner else ''}")
+    return "\n".join(lines)
 
 
 def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
@@ -144,10 +140,9 @@ def draw(found: Sequence[Tuned], target_ms: float, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     winner = best(found, target_ms)
     for tuned in found:
-        chosen = tuned is winner
-        style: dict[str, Any] = {"linewidth": 2.5 if chosen else 1.0, "marker": "o", "markersize": 4}
-        line = [(level.throughput, level.p99) for level in tuned.levels]
-        axes.plot(*zip(*line, strict=True), label=tuned.setting.name + (" (best)" if chosen else ""), **style)
+        width, mark = (2.5, " (best)") if tuned is winner else (1.0, "")
+        points = zip(*[(level.throughput, level.p99) for level in tuned.levels], strict=True)
+        axes.plot(*points, label=f"{tuned.setting.name}{mark}", linewidth=width, marker="o", markersize=4)
         for level in tuned.levels:
             axes.annotate(str(level.callers), (level.throughput, level.p99), fontsize=7, xytext=(3, 3),
                           textcoords="offset points")  # fmt: skip

@@ -10,29 +10,27 @@ Needs no cluster and no TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from serving.check.findings import RULES, Finding, Rule, finding
 from serving.check.manifests import schemas
-from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
-from serving.check.rules.api import fields, objects
-from serving.check.rules.cluster import callers, network, references, routes, selectors, services
-from serving.check.rules.operations import contents, monitoring, promql, rights, rollout
-from serving.check.rules.server import batching, commands, flags, listening, models, probes, shutdown
-from serving.check.rules.workloads import budgets, deployments, images, quotas, resources, scaling, security, store
+from serving.check.rules import api
+from serving.check.rules.cluster import network, references, services
+from serving.check.rules.operations import contents, monitoring, rollout
+from serving.check.rules.server import commands, configs, flags, lifecycle
+from serving.check.rules.workloads import deployments, images, resources, scaling, security, store
 
 __all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
 
-
 _RULES = (
-    *(references, selectors, services, network, callers, routes),
-    *(scaling, budgets, deployments),
-    *(probes, shutdown, flags, listening, models),
-    *(contents, monitoring, promql, store, commands, rights, rollout),
-    *(security, images, resources, quotas, objects),
+    *(references, services, network),
+    *(scaling, deployments, lifecycle, flags, configs),
+    *(contents, monitoring, store, commands, rollout),
+    *(security, images, resources),
 )
 
 
@@ -40,7 +38,7 @@ def check(
     manifests: Manifests,
     *,
     for_apply: bool = False,
-    warmed_up: Iterable[int] = batching.WARMED_UP,
+    warmed_up: Iterable[int] = configs.WARMED_UP,
     client_batch: int | None = None,
     kubernetes: str | None = None,
     ignore: Collection[str] = (),
@@ -57,22 +55,17 @@ def check(
         ignore: Ids of rules to leave out.
         with_ignored: Also the findings that an annotation silences, with its reason in `ignored`.
     """
-    found = [*fields.check(manifests, kubernetes or schemas.newest())]
+    found = [*api.check(manifests, kubernetes or schemas.newest())]
     for rules in _RULES:
         found += rules.check(manifests)
-    found += batching.check(manifests, tuple(warmed_up), client_batch)
+    found += configs.check_batching(manifests, tuple(warmed_up), client_batch)
     found += images.check_placeholders(manifests) if for_apply else ()
-    found += _annotations(manifests)
-    if not servers(manifests) and manifests.objects:
-        found.append(finding("no-server", ConfigFile("", None, LocalFile("manifests"), "kind"), "", "none"))
-    counted = (each for each in found if each.rule not in ignore and (with_ignored or each.ignored is None))
-    return list(dict.fromkeys(counted))
-
-
-def _annotations(manifests: Manifests) -> Iterator[Finding]:
-    """Annotations that silence no rule."""
-    for found in manifests.objects:
-        for name, reason in found.annotations.items():
+    for each in manifests.objects:
+        for name, reason in each.annotations.items():  # those that silence no rule
             rule = str(name).removeprefix(IGNORE)
             if rule != name and (rule not in RULES or not str(reason or "").strip()):
-                yield finding("ignore-annotation", found, f"metadata.annotations[{name}]", repr(reason))
+                found.append(finding("ignore-annotation", each, f"metadata.annotations[{name}]", repr(reason)))
+    if not servers(manifests) and manifests.objects:
+        found.append(finding("no-server", local_file("manifests", None, "kind"), "", "none"))
+    counted = (each for each in found if each.rule not in ignore and (with_ignored or each.ignored is None))
+    return list(dict.fromkeys(counted))

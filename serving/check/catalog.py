@@ -5,7 +5,8 @@ python -m serving.check.catalog     rewrites the page
 
 from __future__ import annotations
 
-import re
+import itertools
+import string
 from pathlib import Path
 
 from serving.check import RULES, Rule
@@ -26,8 +27,7 @@ def _plain(template: str) -> str:
     """A template with its placeholders in capitals."""
     if template == "{fix}":
         return "(each finding has its own)"
-    words = re.sub(r"\{(\w+)(?:![rs])?(?::[^}]*)?\}", lambda match: match[1].upper(), template.replace("{{", "\0"))
-    return words.replace("\0", "{").replace("}}", "}")
+    return "".join(literal + (name or "").upper() for literal, name, _, _ in string.Formatter().parse(template))
 
 
 def _expected(rule: Rule) -> str:
@@ -37,7 +37,7 @@ def _expected(rule: Rule) -> str:
 def listed() -> str:
     """One line a rule: id, family, and what is expected."""
     width = max(map(len, RULES))
-    return "\n".join(f"{rule.id:{width}}  {rule.family:10}  {_expected(rule)}" for rule in _sorted())
+    return "\n".join(f"{rule.id:{width}}  {rule.family:10}  {_expected(rule)}" for rule in RULES.values())
 
 
 def explained(rule: Rule) -> str:
@@ -51,24 +51,13 @@ def explained(rule: Rule) -> str:
 def page() -> str:
     """RULES.md."""
     lines = [_HEAD]
-    family = ""
-    for rule in _sorted():
-        if rule.family != family:
-            family = rule.family
-            lines.append(f"\n## {family}\n\n| rule | expected | why | fix |\n|---|---|---|---|\n")
-        cells = [f"[{rule.id}]({_link(rule)})", _expected(rule), _plain(rule.why), _plain(rule.fix)]
-        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n")
+    for family, rules in itertools.groupby(RULES.values(), lambda rule: rule.family):
+        lines.append(f"\n## {family}\n\n| rule | expected | why | fix |\n|---|---|---|---|\n")
+        for rule in rules:
+            link = rule.doc if "://" in rule.doc else f"../../{rule.doc}"
+            cells = [f"[{rule.id}]({link})", _expected(rule), _plain(rule.why), _plain(rule.fix)]
+            lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n")
     return "".join(lines)
-
-
-def _link(rule: Rule) -> str:
-    if rule.doc == "serving/check/RULES.md":
-        return "RULES.md"
-    return rule.doc if "://" in rule.doc else f"../../{rule.doc}"
-
-
-def _sorted() -> list[Rule]:
-    return sorted(RULES.values(), key=lambda rule: (rule.family, rule.id))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from duoserve.artifact.releases import ReleaseError
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
-from serving.check.manifests.files import ConfigFile, LocalFile
+from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, read
-from serving.check.rules.server import batching, models
+from serving.check.rules.server import configs
 from serving.check.rules.workloads import images
 
 __all__ = ["main"]
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--warmup-sizes",
         type=_sizes,
-        default=batching.WARMED_UP,
+        default=configs.WARMED_UP,
         metavar="N,N",
         help="batch sizes that exports warm up",
     )
@@ -91,15 +92,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     if not (options.source or options.models or options.batching):
         parser.error("expected a source, --models or --batching")
     try:
-        manifests = _manifests(options.source)
+        sources = [load(source) for source in options.source]  # several count as one set
+        manifests = Manifests(found.data for source in sources for found in source.objects)
         every = _findings(options, manifests)
-    except (LoadError, OSError, UnicodeDecodeError) as error:
+    except (LoadError, OSError, ReleaseError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shipped = images.placeholders(manifests) if manifests and not options.for_apply else []
+    shipped = set() if options.for_apply else {found.received for found in images.check_placeholders(manifests)}
     if shipped:
         print(
-            f"note: placeholders: {', '.join(shipped)}. Before you apply, set your own, images by digest "
+            f"note: placeholders: {', '.join(sorted(shipped))}. Before you apply, set your own, images by digest "
             '(k8s/RUNBOOK.md, "Set up") and check with --for-apply, which refuses these',
             file=sys.stderr,
         )
@@ -116,32 +118,21 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 1 if found else 0
 
 
-def _manifests(sources: Sequence[str]) -> Manifests | None:
-    """Several sources count as one set."""
-    loaded = [load(source) for source in sources]
-    return Manifests([found.data for part in loaded for found in part.objects]) if loaded else None
-
-
-def _findings(options: argparse.Namespace, manifests: Manifests | None) -> list[Finding]:
-    found: list[Finding] = []
-    if manifests:
-        found += check(
-            manifests,
-            for_apply=options.for_apply,
-            warmed_up=options.warmup_sizes,
-            client_batch=options.client_batch,
-            kubernetes=options.kubernetes,
-            with_ignored=True,
-        )
+def _findings(options: argparse.Namespace, manifests: Manifests) -> list[Finding]:
+    found = check(
+        manifests,
+        for_apply=options.for_apply,
+        warmed_up=options.warmup_sizes,
+        client_batch=options.client_batch,
+        kubernetes=options.kubernetes,
+        with_ignored=True,
+    )
     for path in options.models:
-        found += models.check_file(_file(path))
+        found += configs.check_models_file(local_file(str(path), read(path), "line"))
     for path in options.batching:
-        found += batching.check_file(_file(path), options.warmup_sizes, options.client_batch, None)
+        file = local_file(str(path), read(path), "line")
+        found += configs.check_batching_file(file, options.warmup_sizes, options.client_batch, None)
     return [finding for finding in found if finding.rule not in options.ignore]
-
-
-def _file(path: Path) -> ConfigFile:
-    return ConfigFile(str(path), read(path), LocalFile(str(path)), "line")
 
 
 def _rule(text: str) -> str:

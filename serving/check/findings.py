@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import yaml
 
-__all__ = ["RULES", "Finding", "Place", "Rule", "Subject", "finding"]
+from serving.check.manifests.objects import Object
+from serving.check.manifests.values import dig
+
+__all__ = ["RULES", "Finding", "Place", "Row", "Rule", "broken", "finding", "refused"]
 
 
-class Subject(Protocol):
-    """The subject of a finding: an object of the manifests, or a file."""
-
-    def ignores(self, rule: str) -> str | None:
-        """The reason that its annotation gives for silencing a rule; None without one."""
+_MOST = 10
+"""Entries of a set that a finding shows."""
 
 
 class Place(Protocol):
     """A part of a subject: an object, a pod, a container, a server or a config file."""
 
     @property
-    def object(self) -> Subject: ...
+    def object(self) -> Object: ...
 
     @property
     def path(self) -> str: ...
@@ -91,22 +91,14 @@ def _load() -> dict[str, Rule]:
     loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     families: dict[str, Any] = yaml.load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
     return {
-        id: Rule(
-            id,
-            family,
-            texts["expected"],
-            texts["why"],
-            texts["fix"],
-            texts.get("doc", group["doc"]),
-            texts.get("field", ""),
-        )
-        for family, group in families.items()
-        for id, texts in group["rules"].items()  # noqa: A001 -- its name
+        id: Rule(**{"id": id, "family": family, "doc": group["doc"], "field": "", **texts})
+        for family, group in sorted(families.items())
+        for id, texts in sorted(group["rules"].items())  # noqa: A001 -- its name
     }
 
 
 RULES: Final[Mapping[str, Rule]] = _load()
-"""Every rule of rules.yaml, by its id."""
+"""Every rule of rules.yaml, by its id, in the order of families and ids."""
 
 
 def finding(rule: str, place: Place, field: str, received: object, **values: Any) -> Finding:
@@ -117,18 +109,53 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
         place: What it is about.
         field: Where, below the place.
         received: What is there.
-        values: Values for the rule's templates.
+        values: Values for the rule's templates; a set is shown as its sorted entries.
     """
     texts = RULES[rule]
+    values = {name: _shown(value) if isinstance(value, Set) else value for name, value in values.items()}
     dot = "." if place.path and field and field[0] not in "[:" else ""
     return Finding(
         rule,
         str(place.object),
         f"{place.path}{dot}{field}",
         texts.expected.format(**values),
-        "none" if received is None else str(received),
+        _shown(received),
         texts.why.format(**values),
         texts.fix.format(**values),
         texts.doc,
         place.object.ignores(rule),
     )
+
+
+def _shown(value: object) -> str:
+    """A value as YAML has it; a set is sorted."""
+    if isinstance(value, Set):
+        entries = sorted(map(str, value))
+        return ", ".join([*entries[:_MOST], *["…"] * (len(entries) > _MOST)]) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def broken(place: Place, field: str, rows: Iterable[tuple[str, object, object]], **values: Any) -> Iterator[Finding]:
+    """Findings for the rows of a table that are true: a rule, whether it is broken, and what is there."""
+    for rule, wrong, received in rows:
+        if wrong:
+            yield finding(rule, place, field, received, **values)
+
+
+Row = tuple[str, str, Collection[object]]
+"""A rule about one field: its id, the field's path, and the values that the rule accepts; None is an absent field."""
+
+
+def refused(place: Place, data: object, rows: Iterable[Row], **values: Any) -> Iterator[Finding]:
+    """Findings for the fields of a table that have another value than their rule accepts.
+
+    Args:
+        place: What they are about.
+        data: The manifest's part at that place.
+        rows: The table.
+        values: Values for the rules' templates.
+    """
+    for rule, path, accepted in rows:
+        value = dig(data, path)
+        if value not in accepted:
+            yield finding(rule, place, path, value, **values)

@@ -23,29 +23,23 @@ cpuinfo=${DUOSERVE_CPUINFO:-/proc/cpuinfo}
 say() { printf 'duoserve: %s\n' "$*" >&2; }
 die() { say "$*"; exit 64; }
 
-has_flag() {
-  local wanted=$1 argument
-  shift
-  for argument; do
-    [[ $argument == "--$wanted="* ]] && return 0
-  done
-  return 1
-}
-
 # The value of a flag, the last one if there are several; the second argument without one.
 flag_value() {
-  local wanted=$1 value=$2 argument
+  local value=${2-} argument
   for argument in "${arguments[@]}"; do
-    [[ $argument == "--$wanted="* ]] && value=${argument#*=}
+    [[ $argument == "--$1="* ]] && value=${argument#*=}
   done
   printf '%s' "$value"
 }
+
+# Adds a flag with a value, if it is not there.
+add_flag() { [[ $(flag_value "$1" absent) != absent ]] || arguments+=("--$1=$2"); }
 
 # Whether the server has opened a port, which it does once its models serve. Seen from outside: a
 # connection could hang. Where the system lists no ports, yes.
 is_serving() {
   local flag port socket ports=()
-  socket=$(flag_value grpc_socket_path '')
+  socket=$(flag_value grpc_socket_path)
   [[ -n $socket && -S $socket ]] && return 0
   [[ -r /proc/net/tcp ]] || return 0
   for flag in port:8500 rest_api_port:0; do
@@ -93,24 +87,19 @@ cpus=${DUOSERVE_CPUS:-$(cpu_limit)}
 [[ -f $server && -x $server ]] || die "Expected $server to be a program. Received: none"
 
 arguments=("$@")
-for flag in tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism; do
-  has_flag "$flag" "$@" || arguments+=("--$flag=$cpus")
-done
+add_flag tensorflow_intra_op_parallelism "$cpus"
+add_flag tensorflow_inter_op_parallelism "$cpus"
 case ${DUOSERVE_PRECISION:-float32} in
   float32) ;;
-  bfloat16) has_flag mixed_precision "$@" || arguments+=(--mixed_precision=bfloat16) ;;
+  bfloat16) add_flag mixed_precision bfloat16 ;;
   *) die "Expected DUOSERVE_PRECISION to be float32 or bfloat16. Received: $DUOSERVE_PRECISION" ;;
 esac
-if [[ $(flag_value mixed_precision '') == bfloat16 ]] && ! grep -qsE '(avx512|amx)_bf16' "$cpuinfo"; then
+if [[ $(flag_value mixed_precision) == bfloat16 ]] && ! grep -qsE '(avx512|amx)_bf16' "$cpuinfo"; then
   say "warning: this processor has neither avx512_bf16 nor amx_bf16: bfloat16 will be slower than float32"
 fi
 if [[ -n ${DUOSERVE_TLS_DIR:-} ]]; then
-  target=/tmp/ssl.config
-  for argument; do
-    [[ $argument == --ssl_config_file=* ]] && target=${argument#*=}
-  done
-  write_ssl_config "$DUOSERVE_TLS_DIR" "$target"
-  has_flag ssl_config_file "$@" || arguments+=("--ssl_config_file=$target")
+  add_flag ssl_config_file /tmp/ssl.config
+  write_ssl_config "$DUOSERVE_TLS_DIR" "$(flag_value ssl_config_file)"
 fi
 
 timer=

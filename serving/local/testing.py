@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -71,18 +72,21 @@ class LocalServer:
         port: The gRPC port; 0 when the flags turn it off.
         rest_port: The REST port, 0 without one.
         process: The process, for signals and its `pid`.
+        launch: Starts a process, as `subprocess.Popen` does; tests replace it to save TensorFlow's import.
 
     Raises:
         ServerDiedError: It exited instead of serving.
         TimeoutError: Its ports stayed closed.
     """
 
+    launch: ClassVar[Callable[..., Any]] = subprocess.Popen
+
     def __init__(
         self,
         *flags: str,
         rest: bool = False,
         wait: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 240.0,
         command: tuple[str, ...] | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
@@ -95,7 +99,7 @@ class LocalServer:
         self.timeout = timeout
         self._log = tempfile.NamedTemporaryFile(prefix="serving-local-", suffix=".log", delete=False)  # noqa: SIM115
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **(env or {})}
-        self.process = subprocess.Popen(  # noqa: S603 - the command is ours
+        self.process = LocalServer.launch(
             [*(command or (sys.executable, "-m", "serving.local")), *added, *flags],
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -11,25 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from serving.models_config import textproto
-from serving.models_config.textproto import Field, Message, Scalar, TextProtoError
+from serving.models_config.textproto import Field, Message, TextProtoError
 
 __all__ = ["All", "Latest", "ModelConfig", "Specific", "TextProtoError", "edit", "parse"]
 
-_KNOWN = frozenset(
-    {
-        "name",
-        "base_path",
-        "model_type",
-        "model_platform",
-        "model_version_policy",
-        "version_labels",
-        "logging_config",
-        "logging_configs",
-    }
-)
+_KNOWN = (
+    "name", "base_path", "model_type", "model_platform", "model_version_policy", "version_labels", "logging_config",
+    "logging_configs",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,16 +45,7 @@ class Specific:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model of the file.
-
-    Attributes:
-        name: The name that clients use.
-        base_path: Folder of its versions.
-        platform: "tensorflow".
-        policy: Which versions are served.
-        labels: Version by label.
-        line: Where its `config` begins, counted from 1.
-    """
+    """One model of the file: `labels` are versions by label, `line` is where its `config` begins, counted from 1."""
 
     name: str
     base_path: str
@@ -126,16 +109,18 @@ def _check(versions: tuple[int, ...] | None, labels: Mapping[str, int | None]) -
 
 
 def _configs(root: Message) -> list[tuple[Field, Message]]:
-    for field in root.fields:
-        if field.name != "model_config_list":
-            raise TextProtoError(f"Expected model_config_list. Received: {field.name}", field.line)
+    _expect_only(root, ("model_config_list",), "model_config_list")
     listed = root.message("model_config_list")
     if listed is None:
         return []
-    for field in listed[1].fields:
-        if field.name != "config":
-            raise TextProtoError(f"Expected config in model_config_list. Received: {field.name}", field.line)
+    _expect_only(listed[1], ("config",), "config in model_config_list")
     return listed[1].messages("config")
+
+
+def _expect_only(message: Message, names: Sequence[str], expected: str) -> None:
+    for field in message.fields:
+        if field.name not in names:
+            raise TextProtoError(f"Expected {expected}. Received: {field.name}", field.line)
 
 
 def _find(text: str, model: str) -> tuple[Field, Message]:
@@ -148,23 +133,15 @@ def _find(text: str, model: str) -> tuple[Field, Message]:
 
 
 def _read(field: Field, config: Message) -> ModelConfig:
-    for inner in config.fields:
-        if inner.name not in _KNOWN:
-            raise TextProtoError(f"Expected a field of ModelConfig. Received: {inner.name}", inner.line)
+    _expect_only(config, _KNOWN, "a field of ModelConfig")
     labels = {}
     for entry, content in config.messages("version_labels"):
         value = content.integer("value", 0)
         if value is None or not {inner.name for inner in content.fields} <= {"key", "value"}:
             raise TextProtoError("Expected version_labels { key: ... value: ... }", entry.line)
         labels[content.text("key")] = value
-    return ModelConfig(
-        name=config.text("name"),
-        base_path=config.text("base_path"),
-        platform=config.text("model_platform"),
-        policy=_policy(config),
-        labels=labels,
-        line=field.line,
-    )
+    name, base_path, platform = (config.text(each) for each in ("name", "base_path", "model_platform"))
+    return ModelConfig(name, base_path, platform, _policy(config), labels, field.line)
 
 
 def _policy(config: Message) -> Latest | All | Specific:
@@ -177,9 +154,7 @@ def _policy(config: Message) -> Latest | All | Specific:
         raise TextProtoError(f"Expected one of latest, all and specific. Received: {names}", field.line)
     (kind, content), *_ = policy.messages(policy.fields[0].name)
     allowed = {"latest": "num_versions", "specific": "versions"}.get(kind.name, "")
-    for inner in content.fields:
-        if inner.name != allowed:
-            raise TextProtoError(f"Expected {allowed or 'nothing'} in {kind.name}. Received: {inner.name}", inner.line)
+    _expect_only(content, (allowed,), f"{allowed or 'nothing'} in {kind.name}")
     if kind.name == "all":
         return All()
     if kind.name == "latest":
@@ -197,38 +172,33 @@ def _set_versions(text: str, model: str, wanted: tuple[int, ...]) -> str:
     present = specific[1].all("versions") if specific else []
     if specific is None or not present or any(field.listed for field in present):
         return f"{text[: found[1].start]} {block} {text[found[1].end :]}"
-    seen: set[int] = set()
-    for field in present:
-        seen.add(textproto.integer(field))
-    added = [f"versions: {version}" for version in wanted if version not in seen]
-    for line in reversed(added):  # each goes right after the last existing one
-        text = _insert(text, specific[1], present[-1:], line)
-    for field in reversed(present):
-        if textproto.integer(field) not in wanted:
+    seen = [textproto.integer(field) for field in present]
+    for version in reversed(wanted):  # each goes right after the last existing one
+        if version not in seen:
+            text = _insert(text, specific[1], present[-1:], f"versions: {version}")
+    for field, version in reversed([*zip(present, seen, strict=True)]):
+        if version not in wanted:
             text = _remove(text, field)
     return text
 
 
 def _set_label(text: str, model: str, label: str, version: int | None) -> str:
     _, config = _find(text, model)
-    entries = [field for field, content in config.messages("version_labels") if content.text("key") == label]
-    if version is None or any(field.listed for field in entries):
-        for field in reversed(entries):
-            if field.listed:
-                raise TextProtoError("Expected a separate version_labels for each label, to edit it", field.line)
-            text = _remove(text, field)
-        return text
-    if not entries:
+    entries = [(field, content) for field, content in config.messages("version_labels") if content.text("key") == label]
+    for field, _ in entries:
+        if field.listed:
+            raise TextProtoError("Expected a separate version_labels for each label, to edit it", field.line)
+    if version is not None and not entries:
         after = config.all("version_labels")[-1:] or config.all("model_version_policy")[-1:]
         return _insert(text, config, after, f'version_labels {{ key: "{label}" value: {version} }}')
-    for field in entries[:-1][::-1]:  # protobuf takes the last; leave that one alone
+    if version is not None:  # protobuf takes the last, so that one stays, and is changed before the others are removed
+        _, content = entries.pop()
+        value = content.all("value")
+        start, end = (value[0].value.start, value[0].value.end) if value else (content.end, content.end)
+        text = f"{text[:start]}{version if value else f' value: {version} '}{text[end:]}"
+    for field, _ in reversed(entries):
         text = _remove(text, field)
-    _, config = _find(text, model)
-    content = next(content for _, content in config.messages("version_labels") if content.text("key") == label)
-    for inner in content.all("value"):
-        assert isinstance(inner.value, Scalar)
-        return text[: inner.value.start] + str(version) + text[inner.value.end :]
-    return f"{text[: content.end].rstrip()} value: {version} {text[content.end :]}"
+    return text
 
 
 def _insert(text: str, inside: Message, after: list[Field], line: str) -> str:

@@ -25,11 +25,7 @@ class ConfigError(ValueError):
 
 
 def read_text_proto(path: str | pathlib.Path, into: M) -> M:
-    """Parse a text proto file into a message.
-
-    Raises:
-        ConfigError: With the file's name and, when it does not parse, the line and column.
-    """
+    """Parses a text proto file into a message; ConfigError has the file's name, the line and the column."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -42,11 +38,7 @@ def read_text_proto(path: str | pathlib.Path, into: M) -> M:
 
 
 def read(path: str | pathlib.Path) -> config_pb2.ModelServerConfig:
-    """The models of a config file, not yet validated.
-
-    Raises:
-        ConfigError: It can't be read or parsed.
-    """
+    """The models of a config file, not yet validated; raises as `read_text_proto`."""
     return read_text_proto(path, config_pb2.ModelServerConfig())
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from duoserve.console import put
-from serving.rollout.command import Outcome
-from serving.rollout.errors import Refused, RolloutError, Stopped
-from serving.rollout.interrupts import Terminated, sigterm_interrupts
+from serving.rollout.errors import RolloutError
 from serving.rollout.reporter import ConsoleReporter
 from serving.rollout.rollout import Rollout
 from serving.rollout.settings import read_settings
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 _DEFAULT = Path("rollout.toml")
 _OUT_OF_SYNC = 6
+_OVERRIDING = ("model", "config", "replicas", "store", "context")
 _INTERRUPTED = (
     "interrupted; nothing is rolled back: `status` shows the state, the same command continues, `rollback` undoes"
 )
@@ -45,47 +47,157 @@ or somebody edited the config; 6 the replicas are out of sync with the file; 130
 """
 
 
+_UNDER_WAY: Final = "default: the version being rolled out"
+_CANARY: Final = "default: the canary's version"
+_REQUIRED: Final = ""
+_DRY: Final = "--dry-run"
+_FORWARD: Final = (_DRY, "--allow-contract-change")
+
+# Name, also of the method of `Rollout`; summary; help of VERSION, if it takes one; options.
+_COMMANDS: Final[tuple[tuple[str, str, str | None, Sequence[str]], ...]] = (
+    ("status", "every replica: versions, labels, and whether it is in sync with the file", None, ()),
+    ("plan", "the edits of a whole rollout, as diffs; changes nothing", _UNDER_WAY, ()),
+    ("adopt", "name what serves, to start from the policies latest and all", None, (_DRY,)),
+    ("canary", "load a version, check it, move the canary label", _REQUIRED, _FORWARD),
+    ("promote", "watch, check again, move the stable label, watch", _CANARY, _FORWARD),
+    ("run", "canary and promote, unattended", _REQUIRED, _FORWARD),
+    (
+        "rollback",
+        "roll a version back in one edit, in any state of the replicas",
+        f"{_UNDER_WAY}, or else the stable one",
+        (_DRY,),
+    ),
+    ("retire", "unload an old version that no label uses", _REQUIRED, (_DRY,)),
+    ("history", "who did what, when, and with which figures", None, ("--last",)),
+)
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
+    return int(text)
+
+
+_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "--dry-run": {"action": "store_true", "help": "check and show the edits, change nothing"},
+    "--allow-contract-change": {
+        "action": "store_true",
+        "help": "continue although clients may not be able to follow",
+    },
+    "--last": {"type": _version, "metavar": "N", "help": "only the newest N entries"},
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         path = options.settings or (_DEFAULT if _DEFAULT.exists() else None)
-        settings = read_settings(path, _overrides(options))
-        with (
-            sigterm_interrupts(),
-            Rollout(
-                settings,
-                reporter=ConsoleReporter(),
-                allow_contract=getattr(options, "allow_contract_change", False),
-                dry_run=getattr(options, "dry_run", False),
-            ) as rollout,
-        ):
-            command: Callable[[Rollout, argparse.Namespace], int] = options.command
-            return command(rollout, options)
+        settings = read_settings(path, {name: getattr(options, name) for name in _OVERRIDING})
+        how = {"allow_contract": options.allow_contract_change, "dry_run": options.dry_run}
+        with _sigterm_interrupts(), Rollout(settings, reporter=ConsoleReporter(), **how) as rollout:
+            return _run(rollout, options)
     except RolloutError as error:
-        return _fail(options, error)
-    except KeyboardInterrupt as signal:
         if options.json:
-            _print(json.dumps({"error": "Interrupted", "message": _INTERRUPTED, "findings": []}))
-        put(sys.stderr, f"\n{_INTERRUPTED}\n")
-        return 143 if isinstance(signal, Terminated) else 130
-
-
-def _fail(options: argparse.Namespace, error: RolloutError) -> int:
-    if options.json:
-        facts: dict[str, Any] = {"error": type(error).__name__, "message": error.message, "findings": error.findings}
-        if isinstance(error, Refused):
-            facts["reason"] = error.reason
-        if isinstance(error, Stopped):
-            facts["step"] = error.step
+            _print_json(
+                {"error": type(error).__name__, "message": error.message, "findings": error.findings, **error.facts}
+            )
+        end = ""
         if error.undone is not None:
-            facts["undone"] = error.undone
-        _print(json.dumps(facts, ensure_ascii=False))
-    end = ""
-    if error.undone is not None:
-        end = "\nthe version was rolled back" if error.undone else f"\nNOT rolled back: {error.advice}"
-    put(sys.stderr, f"error: {error}{end}\n")
-    return error.exit_code
+            end = "\nthe version was rolled back" if error.undone else f"\nNOT rolled back: {error.advice}"
+        put(sys.stderr, f"error: {error}{end}\n")
+        return error.exit_code
+    except KeyboardInterrupt as received:
+        if options.json:
+            _print_json({"error": "Interrupted", "message": _INTERRUPTED, "findings": []})
+        put(sys.stderr, f"\n{_INTERRUPTED}\n")
+        return 143 if isinstance(received, _Terminated) else 130
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM was received, as when a Job's pod is evicted."""
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does; a second one is ignored. Has an effect in the main thread only."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.rollout",
+        description="Takes a model version to production behind checks, and back.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(allow_contract_change=False, dry_run=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
+    for name, summary, version, switches in _COMMANDS:
+        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        if version is not None:
+            command.add_argument("version", type=_version, nargs="?" if version else None, help=version or None)
+        add = command.add_argument_group("settings, in place of the file's").add_argument
+        add("--settings", type=Path, metavar="TOML", help="settings file (default: rollout.toml, if it is here)")
+        add("--model", help="the model's name")
+        add("--config", metavar="PLACE", help="path of models.config, or configmap:NAMESPACE/NAME[/KEY]")
+        sources = "HOST:PORT, dns:NAME:PORT or pods:NAMESPACE/SELECTOR:PORT; may be repeated"
+        add("--replica", action="append", dest="replicas", metavar="WHERE", help=sources)
+        add("--store", type=lambda path: Path(path).absolute(), metavar="FOLDER", help="root of the model store")
+        add("--context", metavar="NAME", help="kubeconfig context")
+        as_json = "print the outcome as one JSON object; progress is on stderr"
+        command.add_argument("--json", action="store_true", help=as_json)
+        for switch in switches:
+            command.add_argument(switch, **_OPTIONS[switch])
+    return parser
+
+
+def _run(rollout: Rollout, options: argparse.Namespace) -> int:
+    if options.command == "status":
+        found = rollout.status()
+        _, views, differing = found
+        printed = _print_json(status_json(*found)) if options.json else _print("\n".join(status_lines(*found)))
+        return _OUT_OF_SYNC if differing or not views else int(not printed)
+    if options.command == "history":
+        records = rollout.history()[-(options.last or 0) :]
+        return int(not (_print_json(records) if options.json else _print("\n".join(history_lines(records)))))
+    if options.command == "plan":
+        edits = rollout.plan(options.version)
+        text = _shown(edits) or "no edit to make: the version is stable"
+        return int(not (_print_json({"edits": _edits_json(edits)}) if options.json else _print(text)))
+    outcome = getattr(rollout, options.command)(*([options.version] if "version" in options else []))
+    if options.json:
+        _print_json(
+            {
+                "outcome": outcome.text,
+                "dry_run": outcome.dry_run,
+                "edits": _edits_json(outcome.edits),
+                "checks": [check.as_json() for check in outcome.checks],
+                "warnings": outcome.warnings,
+            }
+        )
+        return 0
+    for warning in outcome.warnings:
+        put(sys.stderr, f"warning: {warning}\n")
+    shown = f"{_shown(outcome.edits)}\n" if outcome.dry_run and outcome.edits else ""
+    _print(f"{shown}{outcome.text}")
+    return 0
+
+
+def _print_json(record: object) -> bool:
+    return _print(json.dumps(record, ensure_ascii=False))
 
 
 def _print(text: str) -> bool:
@@ -97,136 +209,8 @@ def _print(text: str) -> bool:
     return False
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m serving.rollout",
-        description="Takes a model version to production behind checks, and back.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    newest, current = "default: the version being rolled out", "default: the canary's version"
-    _command(commands, "status", _status, "every replica: versions, labels, and whether it is in sync with the file")
-    _command(commands, "plan", _plan, "the edits of a whole rollout, as diffs; changes nothing", newest)
-    adopt = _command(commands, "adopt", _adopt, "name what serves, to start from the policies latest and all")
-    canary = _command(commands, "canary", _change, "load a version, check it, move the canary label", "")
-    promote = _command(commands, "promote", _change, "watch, check again, move the stable label, watch", current)
-    run = _command(commands, "run", _change, "canary and promote, unattended", "")
-    summary = "roll a version back in one edit, in any state of the replicas"
-    back = _command(commands, "rollback", _change, summary, f"{newest}, or else the stable one")
-    retire = _command(commands, "retire", _change, "unload an old version that no label uses", "")
-    history = _command(commands, "history", _history, "who did what, when, and with which figures")
-    history.add_argument("--last", type=_version, metavar="N", help="only the newest N entries")
-    for changing in (adopt, canary, promote, run, back, retire):
-        changing.add_argument("--dry-run", action="store_true", help="check and show the edits, change nothing")
-    for forward in (canary, promote, run):
-        forward.add_argument(
-            "--allow-contract-change", action="store_true", help="continue although clients may not be able to follow"
-        )
-    return parser
-
-
-def _command(
-    commands: Any,
-    name: str,
-    function: Callable[[Rollout, argparse.Namespace], int],
-    summary: str,
-    version: str | None = None,
-) -> argparse.ArgumentParser:
-    """A command.
-
-    Args:
-        commands: Where it is added.
-        name: Name of the command, and of the method of `Rollout` that `_change` calls.
-        function: Runs it.
-        summary: For the help.
-        version: None: it takes no version; empty: it needs one; else the help of an optional one.
-    """
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
-    parser.set_defaults(command=function, name=name)
-    if version is not None:
-        parser.add_argument("version", type=_version, nargs="?" if version else None, help=version or None)
-    add = parser.add_argument_group("settings, in place of the file's").add_argument
-    add("--settings", type=Path, metavar="TOML", help="settings file (default: rollout.toml, if it is here)")
-    add("--model", help="the model's name")
-    add("--config", metavar="PLACE", help="path of models.config, or configmap:NAMESPACE/NAME[/KEY]")
-    add(
-        "--replica",
-        action="append",
-        metavar="WHERE",
-        help="HOST:PORT, dns:NAME:PORT or pods:NAMESPACE/SELECTOR:PORT; may be repeated",
-    )
-    add("--store", metavar="FOLDER", help="root of the model store")
-    add("--context", metavar="NAME", help="kubeconfig context")
-    parser.add_argument(
-        "--json", action="store_true", help="print the outcome as one JSON object; progress is on stderr"
-    )
-    return parser
-
-
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "model": options.model,
-        "config": options.config,
-        "replicas": options.replica,
-        "store": None if options.store is None else Path(options.store).absolute(),
-        "context": options.context,
-    }
-
-
-def _version(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
-    return int(text)
-
-
-def _status(rollout: Rollout, options: argparse.Namespace) -> int:
-    state, views, found = rollout.status()
-    printed = _print(
-        json.dumps(status_json(state, views, found)) if options.json else "\n".join(status_lines(state, views, found))
-    )
-    return _OUT_OF_SYNC if found or not views else int(not printed)
-
-
-def _plan(rollout: Rollout, options: argparse.Namespace) -> int:
-    edits = rollout.plan(options.version)
-    if options.json:
-        text = json.dumps({"edits": [{"step": step, "diff": diff} for step, diff in edits]}, ensure_ascii=False)
-    else:
-        text = _shown(edits) or "no edit to make: the version is stable"
-    return int(not _print(text))
-
-
-def _adopt(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(rollout.adopt(), options)
-
-
-def _change(rollout: Rollout, options: argparse.Namespace) -> int:
-    return _done(getattr(rollout, options.name)(options.version), options)
-
-
-def _history(rollout: Rollout, options: argparse.Namespace) -> int:
-    records = rollout.history()[-(options.last or 0) :]
-    text = json.dumps(records, ensure_ascii=False) if options.json else "\n".join(history_lines(records))
-    return int(not _print(text))
-
-
-def _done(outcome: Outcome, options: argparse.Namespace) -> int:
-    if options.json:
-        record = {
-            "outcome": outcome.text,
-            "dry_run": outcome.dry_run,
-            "edits": [{"step": step, "diff": diff} for step, diff in outcome.edits],
-            "checks": [check.as_json() for check in outcome.checks],
-            "warnings": outcome.warnings,
-        }
-        _print(json.dumps(record, ensure_ascii=False))
-        return 0
-    for warning in outcome.warnings:
-        put(sys.stderr, f"warning: {warning}\n")
-    edits = f"{_shown(outcome.edits)}\n" if outcome.dry_run and outcome.edits else ""
-    _print(f"{edits}{outcome.text}")
-    return 0
+def _edits_json(edits: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"step": step, "diff": diff} for step, diff in edits]
 
 
 def _shown(edits: Sequence[tuple[str, str]]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from serving.rollout.edits import Edit, State, difference, read_state
 from serving.rollout.errors import RolloutError
-from serving.rollout.package import Package, open_package
 from serving.rollout.replicas.fleet import Fleet
 from serving.rollout.replicas.watcher import Watcher
 from serving.rollout.reporter import Reporter
@@ -40,102 +39,73 @@ class Outcome:
     dry_run: bool
 
 
+@dataclasses.dataclass
 class Command:
     """A command of the rollout: its config, history and progress.
 
-    Args:
-        settings: The settings.
-        storage: The config, its lock and its history.
-        fleet: The replicas.
-        reporter: Receives the progress.
-        name: Name of the command, for the history.
-        version: The version of the command, for the history.
+    Attributes:
+        name: For the history, as `version`.
         dry_run: Edits are made in memory only.
         allow_contract: Don't look at the contract.
-
-    Attributes:
-        watcher: Watches the replicas.
-        version: The version of the command, for the history.
         inputs: The inputs of the settings, once they are read.
         checks: The checks that were passed.
         warnings: What was left behind.
+        watcher: Watches the replicas.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        storage: Storage,
-        fleet: Fleet,
-        reporter: Reporter,
-        *,
-        name: str,
-        version: int | None,
-        dry_run: bool,
-        allow_contract: bool,
-    ) -> None:
-        self.settings = settings
-        self._storage = storage
-        self.fleet = fleet
-        self.reporter = reporter
-        self._name = name
-        self.version = version
-        self.dry_run = dry_run
-        self.allow_contract = allow_contract
-        self.watcher = Watcher(fleet, settings, reporter)
+    settings: Settings
+    storage: Storage
+    fleet: Fleet
+    reporter: Reporter
+    name: str
+    version: int | None
+    dry_run: bool
+    allow_contract: bool
+    inputs: Sequence[Input] = ()
+    checks: list[CheckReport] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.watcher = Watcher(self.fleet, self.settings, self.reporter)
         self._seen = ""
         self._pretended: str | None = None
         self._edits: list[tuple[str, str]] = []
-        self.inputs: Sequence[Input] = ()
-        self.checks: list[CheckReport] = []
-        self.warnings: list[str] = []
 
     def outcome(self, text: str) -> Outcome:
         """The outcome of a command that succeeded."""
-        dry = "nothing was changed; " + (
-            f"{len(self._edits)} edits would be made" if self._edits else "no edit to make"
-        )
-        return Outcome(
-            dry if self.dry_run else text,
-            tuple(self._edits),
-            tuple(self.checks),
-            tuple(self.warnings),
-            self.dry_run,
-        )
+        if self.dry_run:
+            planned = f"{len(self._edits)} edits would be made" if self._edits else "no edit to make"
+            text = f"nothing was changed; {planned}"
+        return Outcome(text, tuple(self._edits), tuple(self.checks), tuple(self.warnings), self.dry_run)
 
     def log(self, event: str, *, urgent: bool = False, **facts: Any) -> None:
-        """Adds an entry to the history.
-
-        Args:
-            event: What happened.
-            urgent: Only warn when the history can't be written.
-            facts: Figures.
-        """
+        """Adds an entry with some figures to the history; when it can't be written and is urgent, only warns."""
+        record = entry(event, self.name, self.settings.model, **{"version": self.version, **facts})
         try:
-            version = facts.pop("version", self.version)
-            self._storage.history.append(entry(event, self._name, self.settings.model, version=version, **facts))
+            self.storage.history.append(record)
         except RolloutError as error:
             if not urgent:
                 raise
-            self.reporter.report("history", str(error))
-            self.warnings.append(str(error))
+            self.warn("history", str(error))
+
+    def warn(self, step: str, text: str) -> None:
+        """Reports a problem now, and in the outcome."""
+        self.warnings.append(text)
+        self.reporter.report(step, text)
 
     def records(self) -> list[dict[str, Any]]:
-        """The history of the model, oldest entry first.
-
-        Raises:
-            RolloutError: It can't be read.
-        """
-        return self._storage.records(self.settings.model)
+        """The history of the model, oldest entry first."""
+        return self.storage.records(self.settings.model)
 
     def state(self) -> State:
         """The current content of the file. The next edit applies to this and nothing newer."""
         if self._pretended is None:
-            self._seen = self._storage.config.read()
+            self._seen = self.storage.config.read()
         return self.known()
 
     def known(self) -> State:
         """The content of the file when it was last read or written. Does not read it, so it can't fail."""
-        return read_state(self._text(), self.settings.model, self.settings.labels)[0]
+        return read_state(self._text(), self.settings.model, self.settings.labels)
 
     @property
     def pretends(self) -> bool:
@@ -147,44 +117,30 @@ class Command:
         """Whether an edit of the real file was tried."""
         return bool(self._edits) and not self.dry_run
 
-    def package(self, version: int) -> Package:
-        """The version's folder, checked.
-
-        Raises:
-            Refused: It lacks files, was tampered with, or is not signed as the policy requires.
-        """
-        self.reporter.report("store", f"checking every file of version {version}")
-        return open_package(self.settings.store, self.settings.model, version, self.settings.signatures)
-
     def against(self, version: int) -> int | None:
         """The version to compare with: the stable one, or the previous one if it is stable itself."""
         state = self.state()
         return state.previous if state.stable == version else state.stable
 
     def write(self, edit: Edit, *, urgent: bool = False, **facts: Any) -> None:
-        """Makes an edit of the config that `state` read last.
-
-        Args:
-            edit: The edit.
-            urgent: Only warn when the history can't be written.
-            facts: For the history.
+        """Makes an edit of the config that `state` read last, with an entry as of `log`.
 
         Raises:
             Busy: Somebody else changed the config since, or the lock was lost.
         """
         before = self._text()
         after = edit.apply(before, self.settings.model)
-        shown = difference(before, after, self._storage.config.name)
+        shown = difference(before, after, self.storage.config.name)
         self._edits.append((edit.step, shown))
         if self.dry_run:
             self._pretended = after
             return
-        self._storage.lock.check()
+        self.storage.lock.check()
         # Before the edit: an edit without an entry is worse than an entry without an edit.
         self.log("edit", urgent=urgent, step=edit.step, diff=shown, **facts)
-        self._storage.config.write(after, self._seen)
+        self.storage.config.write(after, self._seen)
         self._seen = after
-        self.reporter.report(edit.step, f"{self._storage.config.name} edited")
+        self.reporter.report(edit.step, f"{self.storage.config.name} edited")
 
     def _text(self) -> str:
         return self._seen if self._pretended is None else self._pretended

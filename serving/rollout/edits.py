@@ -19,7 +19,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from serving.models_config import modelfile
-from serving.models_config.modelfile import ModelConfig, Specific
+from serving.models_config.modelfile import Specific
 from serving.rollout.errors import Refused, RolloutError
 from serving.rollout.settings import Labels
 
@@ -28,13 +28,7 @@ __all__ = ["Edit", "State", "difference", "read_state"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Edit:
-    """One change of one model.
-
-    Attributes:
-        step: Its name.
-        versions: The versions to name; None leaves them.
-        labels: Labels to move; None as the version removes one.
-    """
+    """One change of one model: the versions to name (None leaves them), and the labels to move (None removes one)."""
 
     step: str
     versions: tuple[int, ...] | None = None
@@ -50,13 +44,7 @@ class Edit:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """The state of one model in the file, and the edits from there.
-
-    Attributes:
-        versions: The versions that are named; None while the policy is not `specific`.
-        labels: Version by label.
-        names: The names of the labels.
-    """
+    """The state of one model in the file, and the edits from there. Only the policy `specific` has versions."""
 
     versions: tuple[int, ...] | None
     labels: Mapping[str, int]
@@ -83,21 +71,13 @@ class State:
         newer = [version for version in self.versions or () if self.stable is not None and version > self.stable]
         return next((version for version in sorted(newer, reverse=True) if version not in self.labels.values()), None)
 
-    @property
-    def complete(self) -> bool:
-        """Whether the file has all that a rollout needs: named versions and `stable`."""
-        return self.versions is not None and self.stable is not None
-
     def adopt(self, serving: tuple[int, ...]) -> Edit | None:
-        """Names the serving versions and gives the stable label, where the file leaves either to the server.
-
-        Args:
-            serving: The versions that serve on every replica.
+        """Names the versions that serve everywhere, and labels the newest stable, where the file leaves it to servers.
 
         Raises:
-            Refused: There is none.
+            Refused: None serves everywhere.
         """
-        if self.complete:
+        if self.versions is not None and self.stable is not None:
             return None
         named = serving if self.versions is None else self.versions
         stable = self.stable if self.stable is not None else max(set(serving) & set(named), default=None)
@@ -106,11 +86,7 @@ class State:
         return Edit("adopt", None if self.versions is not None else named, {self.names.stable: stable})
 
     def load(self, version: int, most: int) -> Edit | None:
-        """Names a version. Older ones that only `previous` uses are unnamed to make room.
-
-        Args:
-            version: The one to name.
-            most: Versions that may be loaded at once.
+        """Names a version, of at most `most`. Older ones that only `previous` uses are unnamed to make room.
 
         Raises:
             Refused: There is no room, or the file does not name versions and `stable`.
@@ -139,18 +115,15 @@ class State:
 
     def move_canary(self, version: int) -> Edit | None:
         """Sends the canary's share to a version."""
-        if self.labels.get(self.names.canary) == version:
-            return None
-        return Edit("canary", None, {self.names.canary: version})
+        at = self.labels.get(self.names.canary)
+        return None if at == version else Edit("canary", None, {self.names.canary: version})
 
     def move_stable(self, version: int) -> Edit | None:
         """Sends production traffic to a version, and keeps the earlier one as `previous`."""
         if self.stable == version:
             return None
-        labels: dict[str, int | None] = {self.names.stable: version}
-        if self.stable is not None:
-            labels[self.names.previous] = self.stable
-        return Edit("stable", None, labels)
+        kept = {} if self.stable is None else {self.names.previous: self.stable}
+        return Edit("stable", None, {self.names.stable: version, **kept})
 
     def withdraw(self, version: int) -> Edit | None:
         """Rolls a version back in one edit: its labels return to their earlier versions, and it is unnamed.
@@ -162,23 +135,17 @@ class State:
         if self.stable == version and back is None:
             raise Refused("no-previous", f"expected a version before {version} to go back to. Received: none")
         ours = dataclasses.astuple(self.names)
-        labels: dict[str, int | None] = {
-            label: back for label, number in self.labels.items() if number == version and label in ours
-        }
+        using = [label for label, number in self.labels.items() if number == version]
+        labels = {label: back for label in using if label in ours}
         named = self.versions or ()
-        others = any(number == version and label not in ours for label, number in self.labels.items())
-        kept = None if version not in named or others else tuple(number for number in named if number != version)
+        unneeded = version in named and len(labels) == len(using)
+        kept = tuple(number for number in named if number != version) if unneeded else None
         if not labels and kept is None:
             return None
         return Edit("withdraw", kept, labels)
 
     def restore(self, versions: Sequence[int], most: int) -> Edit | None:
-        """Names versions again that were unloaded for a version that was rolled back.
-
-        Args:
-            versions: The unloaded versions.
-            most: Versions that may be loaded at once.
-        """
+        """Names versions again that were unloaded for one that was rolled back, if at most `most` are named then."""
         missing = [version for version in versions if version not in (self.versions or ())]
         if self.versions is None or not missing or len(self.versions) + len(missing) > most:
             return None
@@ -191,18 +158,13 @@ class State:
         return Edit("previous", None, {self.names.previous: version})
 
     def retire(self, version: int) -> Edit | None:
-        """Unnames a version that is not needed.
-
-        Raises:
-            Refused: A label uses it, or it is the only one.
-        """
+        """Unnames a version; refused if a label uses it, or it is the only one."""
         using = [label for label, number in self.labels.items() if number == version]
-        in_use = [label for label in using if label != self.names.previous]
-        if in_use:
+        if in_use := ", ".join(label for label in using if label != self.names.previous):
             raise Refused(
                 "label-in-use",
                 f"expected a version that no label uses. Received: {version},"
-                f" which is {', '.join(in_use)} (roll back or promote another one first)",
+                f" which is {in_use} (roll back or promote another one first)",
             )
         if self.versions is None:
             raise Refused("not-named", "expected a policy that names versions (specific). Received: latest or all")
@@ -210,18 +172,13 @@ class State:
             return None
         kept = tuple(number for number in self.versions if number != version)
         if not kept:
-            raise Refused(
-                "last-version", f"expected another version beside {version}. Received: none: nothing would serve"
-            )
+            what = f"expected another version beside {version}. Received: none: nothing would serve"
+            raise Refused("last-version", what)
         return Edit("retire", kept, dict.fromkeys(using))
 
 
-def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig]:
-    """The state of one model in a models.config.
-
-    Raises:
-        Refused: The file has no such model, or cannot be read.
-    """
+def read_state(text: str, model: str, names: Labels) -> State:
+    """The state of one model in a models.config; refused if the file has no such model, or cannot be read."""
     try:
         models = modelfile.parse(text)
     except ValueError as error:
@@ -231,7 +188,7 @@ def read_state(text: str, model: str, names: Labels) -> tuple[State, ModelConfig
         names_there = ", ".join(config.name for config in models) or "no models"
         raise Refused("unknown-model", f"expected model {model!r} in models.config. Received: {names_there}")
     versions = found.policy.versions if isinstance(found.policy, Specific) else None
-    return State(versions, found.labels, names), found
+    return State(versions, found.labels, names)
 
 
 def difference(before: str, after: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = ["Away", "Busy", "OutOfSync", "Refused", "RolloutError", "SettingsError", "Stopped"]
 
@@ -18,6 +18,8 @@ class RolloutError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    event: ClassVar[str] = "failed"
+    """Its name in the history."""
 
     def __init__(self, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__("\n".join([message, *(f"  - {finding}" for finding in findings)]))
@@ -25,6 +27,12 @@ class RolloutError(Exception):
         self.findings = tuple(findings)
         self.undone: bool | None = None
         self.advice = "run `rollback`"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `--json` and the history have beside message and findings."""
+        values = {name: getattr(self, name, None) for name in ("reason", "step", "undone")}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Away(RolloutError):
@@ -45,6 +53,7 @@ class Stopped(RolloutError):
     """
 
     exit_code = 3
+    event = "stopped"
 
     def __init__(self, step: str, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__(message, findings)
@@ -60,6 +69,7 @@ class Refused(RolloutError):
     """
 
     exit_code = 4
+    event = "refused"
 
     def __init__(self, reason: str, message: str, findings: Sequence[str] = ()) -> None:
         super().__init__(f"refused ({reason}): {message}", findings)

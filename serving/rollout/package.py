@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from duoserve.artifact.checksums import MANIFEST_PATH, verify_manifest
+from duoserve.artifact.releases import SERVER_VERSION, ReleaseError, minor_release, too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
 from duoserve.contract import ANSWERS, ONE_CLASS, ContractError, PreprocessingSpec, signatures
@@ -27,8 +29,7 @@ class Contract:
 
     Attributes:
         signatures: Tensors by signature and then by "input NAME" or "output NAME", each as dtype and shape.
-        labels: The classes, in their order.
-        digest: Digest of the whole preprocessing, tokenizer included.
+        digest: Of the whole preprocessing, tokenizer included.
         optional: The inputs that a caller may leave out.
         answer: The kind of answer, from `duoserve.contract.Answer.record`.
     """
@@ -42,83 +43,68 @@ class Contract:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Package:
-    """A version's folder that passed.
+    """A version's folder that passed, with its golden samples and the contract of its card.
 
     Attributes:
-        version: Its number.
-        path: The folder.
-        samples: Its golden samples.
-        contract: From its card.
-        signed: "yes", "no", or "not checked" without a key.
+        bfloat16: How far answers of a server with `--mixed_precision=bfloat16` may be off in addition, from the
+            card: of a probability; of a score, in standard deviations. 0 if it was not measured.
     """
 
     version: int
     path: Path
     samples: tuple[GoldenSample, ...]
     contract: Contract
-    signed: str
+    bfloat16: float = 0.0
 
 
 def open_package(store: Path, model: str, version: int, policy: Signatures) -> Package:
     """Checks a version's folder and reads what the check needs.
 
     Raises:
-        Refused: "unknown-version", "missing-files", "manifest", "signature" or "card".
-        SettingsError: A key can't be read, or the library for signatures is missing.
+        Refused: "unknown-version", "missing-files", "manifest", "signature", "card" or "newer".
+        SettingsError: A key can't be read, the library for signatures is missing, or the servers' version is invalid.
     """
     path = store / model / str(version)
     if not path.is_dir():
         there = sorted((entry.name for entry in path.parent.glob("*") if entry.name.isdecimal()), key=int)
-        raise Refused(
-            "unknown-version",
-            f"expected version {version} in {path.parent}. Received: {', '.join(there) or 'no versions'}",
-        )
-    missing = [name for name in _NEEDED if not (path / name).is_file()]
-    if missing:
+        received = ", ".join(there) or "no versions"
+        raise Refused("unknown-version", f"expected version {version} in {path.parent}. Received: {received}")
+    if missing := [name for name in _NEEDED if not (path / name).is_file()]:
         raise Refused("missing-files", f"expected every file of an export in {path}. Missing:", missing)
-    findings = verify_manifest(path)
-    if findings:
+    if findings := verify_manifest(path):
         raise Refused("manifest", f"expected {path} to be unchanged since its export. Received:", findings)
-    signed = _check_signature(path, policy)
+    _check_signature(path, policy)
+    try:
+        minor_release(SERVER_VERSION)
+    except ReleaseError as error:
+        raise SettingsError(f"DUOSERVE_SERVER_VERSION: {error}") from error
     try:
         card = json.loads((path / _CARD).read_bytes())
-        if card["version"] != version or card["name"] != model:
-            raise Refused(
-                "card",
-                f"expected the card of {model} version {version}. Received: {card['name']} version {card['version']}",
-            )
-        return Package(version, path, load_samples((path / GOLDEN_PATH).read_bytes()), _contract(card), signed)
+        if (card["name"], card["version"]) != (model, version):
+            received = f"{card['name']} version {card['version']}"
+            raise Refused("card", f"expected the card of {model} version {version}. Received: {received}")
+        if found := too_new(card["tensorflow"]):
+            raise Refused("newer", found)
+        samples = load_samples((path / GOLDEN_PATH).read_bytes())
+        return Package(version, path, samples, _contract(card), _cost_of_bfloat16(card))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(
-            "card", f"expected {path} to have a card and samples of this release's format. Received: {error!r}"
-        ) from error
+        what = f"expected {path} to have a card and samples of this release's format. Received: {error!r}"
+        raise Refused("card", what) from error
 
 
 def contract_of(spec: PreprocessingSpec) -> Contract:
     """The contract of a live version, from its spec."""
-    return Contract(
-        {
-            name: {
-                **{f"input {tensor.name}": str(tensor) for tensor in signature.inputs},
-                **{f"output {tensor.name}": str(tensor) for tensor in signature.outputs},
-            }
-            for name, signature in signatures(spec).items()
-        },
-        spec.labels,
-        spec.digest,
-        spec.optional,
-        spec.answer.record(),
-    )
+    tensors = {
+        name: _tensors(*({tensor.name: tensor for tensor in side} for side in (signature.inputs, signature.outputs)))
+        for name, signature in signatures(spec).items()
+    }
+    return Contract(tensors, spec.labels, spec.digest, spec.optional, spec.answer.record())
 
 
 def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed"]) -> list[str]:
     """Why clients of the old version would fail on the new one, one line each. Empty when they would not.
 
-    Args:
-        old: The served contract.
-        new: The new contract.
-        clients: "follow": clients ask each version for its spec, so sizes and tokenizer may
-            change; names, dtypes and the classes that they know may not. "fixed": nothing may.
+    If they "follow", sizes and tokenizer may change; names, dtypes and the classes that they know may not.
     """
     findings = []
     for name, tensors in old.signatures.items():
@@ -127,21 +113,17 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
             continue
         for tensor, wanted in tensors.items():
             received = new.signatures[name].get(tensor)
-            kept = received is not None and (
-                received == wanted or (clients == "follow" and received.split()[0] == wanted.split()[0])
-            )
-            if not kept:
+            same_dtype = received is not None and received.split()[0] == wanted.split()[0]
+            if received != wanted and not (clients == "follow" and same_dtype):
                 findings.append(f"{name}, {tensor}: expected {wanted}. Received: {received or 'none'}")
         added = [tensor for tensor in new.signatures[name] if tensor not in tensors and tensor.startswith("input")]
         findings += [f"{name}, {tensor}: expected no further input. Received one" for tensor in added]
     old_kind, new_kind = old.answer["kind"], new.answer["kind"]
     if not set(_gives(old)) <= set(_gives(new)):
         findings.append(f"answer: expected {old_kind} to stay. Received: {new_kind}")
-    lost = [label for label in old.labels if label not in new.labels]
-    if lost:
+    if lost := [label for label in old.labels if label not in new.labels]:
         findings.append(f"classes: expected {', '.join(lost)} to stay. Received: none")
-    needed = [name for name in old.optional if name not in new.optional]
-    if needed:
+    if needed := [name for name in old.optional if name not in new.optional]:
         findings.append(f"inputs: expected {' and '.join(needed)} to stay optional. Received: needed always")
     if clients == "fixed":
         if old.labels != new.labels and not lost:
@@ -156,35 +138,41 @@ def incompatible(old: Contract, new: Contract, clients: Literal["follow", "fixed
 def _contract(card: Mapping[str, Any]) -> Contract:
     content = card["contract"]
     tensors = {
-        str(name): {
-            **{f"input {key}": str(value) for key, value in signature["inputs"].items()},
-            **{f"output {key}": str(value) for key, value in signature["outputs"].items()},
-        }
+        str(name): _tensors(signature["inputs"], signature["outputs"])
         for name, signature in content["signatures"].items()
     }
-    labels = tuple(str(label) for label in content["labels"])
+    labels = tuple(map(str, content["labels"]))
     if not labels or not tensors:
         raise ContractError("Expected signatures and labels in the card. Received: none")
-    optional = tuple(str(name) for name in content.get("optional", ()))
+    optional = tuple(map(str, content.get("optional", ())))
     return Contract(tensors, labels, str(content["digest"]), optional, content.get("answer", ONE_CLASS.record()))
+
+
+def _tensors(inputs: Mapping[str, object], outputs: Mapping[str, object]) -> dict[str, str]:
+    return {f"input {name}": str(tensor) for name, tensor in inputs.items()} | {
+        f"output {name}": str(tensor) for name, tensor in outputs.items()
+    }
+
+
+def _cost_of_bfloat16(card: Mapping[str, Any]) -> float:
+    difference = float(card.get("graph", {}).get("bfloat16", {}).get("difference", 0.0))
+    if not 0 <= difference < math.inf:
+        raise ContractError(f"Expected a difference of at least 0 for bfloat16 in the card. Received: {difference}")
+    return difference
 
 
 def _gives(contract: Contract) -> tuple[str, ...]:
     """The parts of an answer that clients read; none for a kind that this release does not know."""
     known = ANSWERS.get(str(contract.answer["kind"]))
-    return () if known is None else known.gives
+    return known.gives if known else ()
 
 
-def _check_signature(path: Path, policy: Signatures) -> str:
-    there = (path / SIGNATURE_PATH).is_file()
-    if not policy.public_keys:
-        return "not checked" if there else "no"
-    if not there and not policy.required:
-        return "no"
+def _check_signature(path: Path, policy: Signatures) -> None:
+    if not policy.public_keys or not (policy.required or (path / SIGNATURE_PATH).is_file()):
+        return
     try:
         findings = verify_signature(path, policy.public_keys)
     except SigningError as error:
         raise SettingsError(str(error)) from error
     if findings:
         raise Refused("signature", f"expected {path} to be signed by a key of the policy. Received:", findings)
-    return "yes"

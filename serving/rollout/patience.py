@@ -16,14 +16,9 @@ _FIRST, _LONGEST = 0.05, 1.0
 
 
 def patiently(attempt: Callable[[], T], seconds: float) -> T:
-    """The result of `attempt`, which is repeated while it raises `Away`.
+    """The result of `attempt`, which is repeated while it raises `Away`; none begins more than `seconds` later.
 
-    Args:
-        attempt: Must be safe to repeat: the reply to a successful attempt may be lost.
-        seconds: No attempt begins later than this after the first one.
-
-    Raises:
-        Away: The last attempt failed like those before.
+    It must be safe to repeat: the reply to a successful attempt may be lost.
     """
     end = time.monotonic() + seconds
     pause = _FIRST

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final, Protocol, TextIO
+from typing import Final, TextIO
 
 from duoserve.console import put
 
-__all__ = ["ConsoleReporter", "Reporter", "SilentReporter"]
+__all__ = ["ConsoleReporter", "Reporter"]
 
 _CLEAR: Final = "\r\x1b[K"
+_WIDTH: Final = 20
 
 
-class Reporter(Protocol):
-    """Receives what happens."""
+class Reporter:
+    """Receives what happens. This one ignores it."""
 
     def report(self, step: str, text: str) -> None:
         """Something happened."""
@@ -23,17 +24,7 @@ class Reporter(Protocol):
         """Progress of a step; called often."""
 
 
-class SilentReporter:
-    """Reports nothing."""
-
-    def report(self, step: str, text: str) -> None:
-        """Nothing."""
-
-    def progress(self, step: str, done: int, total: int, text: str) -> None:
-        """Nothing."""
-
-
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """Prints lines with the time. On a terminal the last one is redrawn; elsewhere each change is a new line."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -43,16 +34,13 @@ class ConsoleReporter:
         self._open = False
 
     def report(self, step: str, text: str) -> None:
-        """One line."""
         self._put(f"{_CLEAR if self._open else ''}{time.strftime('%H:%M:%S')}  {step:<8}  {text}\n")
         self._open = False
         self._last = ""
 
     def progress(self, step: str, done: int, total: int, text: str) -> None:
-        """A bar that is drawn over itself, or a line when something changed."""
-        width = 20
-        filled = width * done // total if total else 0
-        line = f"{step:<8}  [{'#' * filled}{'.' * (width - filled)}] {done}/{total}  {text}"
+        filled = _WIDTH * done // total if total else 0
+        line = f"{step:<8}  [{'#' * filled}{'.' * (_WIDTH - filled)}] {done}/{total}  {text}"
         if self._moving:
             self._put(f"{_CLEAR}{time.strftime('%H:%M:%S')}  {line[:100]}")
             self._open = True

@@ -19,9 +19,8 @@ class Labels:
 
     Attributes:
         stable: Where production traffic goes.
-        canary: Where the share of traffic goes that tries a new version. Equals `stable`
-            between rollouts, so clients that ask for it always get an answer.
-        previous: The previous stable version, which a rollback restores. Maintained by this tool.
+        canary: Where the share goes that tries a new version; equals `stable` between rollouts.
+        previous: What a rollback restores; maintained by this tool.
     """
 
     stable: str = "stable"
@@ -34,10 +33,8 @@ class Waits:
     """Times, all in seconds.
 
     Attributes:
-        step: Longest time until an edit has arrived on every replica: loading, and in a cluster
-            up to 120 until kubelet has written the file.
-        missing: Longest time that a replica (it restarts), its discovery, the cluster's API or
-            models.config may be missing before that is an error.
+        step: Longest time until an edit has arrived on every replica; a kubelet takes up to 120 of them.
+        missing: Longest time that a replica, its discovery, the cluster's API or models.config may be missing.
         poll: Between two polls of the replicas.
         call: For one call to a replica.
         bake: How long the canary label is watched before `stable` moves.
@@ -59,20 +56,16 @@ class Limits:
     """Limits of the check: on every replica, against the version that serves.
 
     Attributes:
-        golden_tolerance: Largest difference of a probability from the golden sample's; of a score as a share of
-            the largest one.
+        golden_tolerance: Largest difference of a probability from the golden sample's; of a score as a share of the
+            largest one. A version exported with --bfloat16 may be off by what its card expects of that, in addition.
         latency_calls: Calls to each version on each replica, in turn.
         median_ratio: Largest ratio of the new median latency to the old one.
         p99_ratio: Largest ratio of the new 99th percentile to the old one.
-        slack_ms: Milliseconds that are always allowed in addition, so that a fast model isn't
-            rejected because of noise.
-        latency_tries: A latency over its limit is measured again, up to this number of times in all.
+        slack_ms: Milliseconds that are always allowed in addition: noise for a fast model.
+        latency_tries: How often a latency over its limit is measured in all.
         accuracy_drop: Largest loss of accuracy on labelled inputs; for tags the mean F1, for scores R².
-        agreement: Least share of the inputs with the same class from both versions; for tags the mean overlap,
-            for scores the share within half a standard deviation. Checked if no input has a label.
-        drift: Largest total variation between the mean probabilities of the classes on the inputs: 0 no drift,
-            1 nothing in common. For tags the largest change of a mean probability, for scores the
-            Kolmogorov-Smirnov distance.
+        agreement: Least agreement (`serving.rollout.trial.measures`), checked if no input has a label.
+        drift: Largest drift (as above): 0 none, 1 nothing in common.
         inputs: Largest number of inputs.
     """
 
@@ -95,12 +88,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signatures:
-    """The policy on signed models.
-
-    Attributes:
-        required: Refuse a version without a signature by one of the keys.
-        public_keys: PEM files. If there are any, an existing signature must match one.
-    """
+    """The policy on signed models: an existing signature must match a key, if there are keys (PEM files)."""
 
     required: bool = False
     public_keys: tuple[Path, ...] = ()
@@ -118,7 +106,7 @@ class Tls:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything about one model's rollout. Relative paths start at the settings file.
+    """Everything about one model's rollout; serving/config/rollout.toml has the reasons.
 
     Attributes:
         model: Its name in models.config.
@@ -127,16 +115,11 @@ class Settings:
         store: Root of the model store on this machine.
         state: Folder for the lock and the history; default: `.rollout` beside models.config.
         min_replicas: Fewer is an error; default: as many as are found first.
-        loaded_versions: Most versions loaded at once, by the replicas' memory. The one before
-            the last is unloaded to make room, and loaded again if the new one is rolled back.
-        clients: "follow": they ask each version for its spec, as the Duoserve client does, so
-            image size and tokenizer may change. "fixed": they send tensors of one shape.
-        rehearsal: "auto" loads the version in a separate server on this machine first, if
-            TensorFlow is installed; "off"; or the command of another server.
-        inputs: CSV file with the columns image and text (paths relative to it), perhaps label and
-            split: the inputs to compare versions on. Default: the golden samples of both.
-        hook: Command that decides each check in the end, for instance by asking
-            Prometheus: exit code 0 passes. It gets DUOSERVE_MODEL, _VERSION, _AGAINST, _STEP.
+        loaded_versions: Most versions loaded at once; the one before the last is unloaded to make room.
+        clients: "follow": they ask each version for its spec, so sizes and tokenizer may change; "fixed": they do not.
+        rehearsal: "auto": in the embedded server, if TensorFlow is installed; "off"; or the command of a server.
+        inputs: CSV file of inputs to compare versions on; default: the golden samples of both.
+        hook: Command that decides each check in the end; exit code 0 passes.
         context: kubeconfig context; default: the current one, or the pod's account.
         parallel: Replicas that are asked in parallel.
     """
@@ -166,14 +149,11 @@ class Settings:
                 raise SettingsError(f"Expected {name} in the settings. Received: nothing")
         if not self.replicas:
             raise SettingsError("Expected at least one entry in replicas. Received: none")
-        if self.loaded_versions < 2:
-            raise SettingsError(
-                f"Expected loaded_versions of at least 2, the old and the new one. Received: {self.loaded_versions}"
-            )
-        if self.rehearsal not in ("auto", "off") and (isinstance(self.rehearsal, str) or not self.rehearsal):
-            raise SettingsError(
-                f'Expected rehearsal "auto", "off" or a command as a list. Received: {self.rehearsal!r}'
-            )
+        least, words = self.loaded_versions, self.rehearsal
+        if least < 2:
+            raise SettingsError(f"Expected loaded_versions of at least 2, the old and the new one. Received: {least}")
+        if words not in ("auto", "off") and (isinstance(words, str) or not words):
+            raise SettingsError(f'Expected rehearsal "auto", "off" or a command as a list. Received: {words!r}')
         names = dataclasses.astuple(self.labels)
         if not all(name.strip() for name in names):
             raise SettingsError(f"Expected three labels that are not empty. Received: {', '.join(map(repr, names))}")
@@ -184,7 +164,7 @@ class Settings:
 
 
 def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
-    """Settings from a TOML file, with entries of `overrides` in place of the file's.
+    """Settings from a TOML file, with entries of `overrides` in place of the file's. Paths are relative to the file.
 
     Args:
         path: The file; None takes everything from `overrides`, relative to the current folder.

@@ -1,4 +1,8 @@
-"""The steps of a rollout. Each does nothing if it is done already, and ends with confirmation by the replicas."""
+"""What must hold before a rollout changes anything, and its steps.
+
+Each `refuse_…` raises Refused, with a reason. Each step does nothing if it is done already, and ends with confirmation
+by the replicas.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from duoserve import DuoserveError
 from serving.rollout.command import Command
 from serving.rollout.edits import Edit
 from serving.rollout.errors import Busy, OutOfSync, Refused, RolloutError, Stopped
-from serving.rollout.package import Package
-from serving.rollout.replicas.fleet import ReplicaView
-from serving.rollout.replicas.sync import differences, ended
+from serving.rollout.package import Package, contract_of, incompatible
+from serving.rollout.replicas.sync import differences, shown
 from serving.rollout.storage.entries import Displaced, displaced, was_retired
-from serving.rollout.trial.running import run_rehearsal
+from serving.rollout.trial.rehearsal import rehearse
 
 __all__ = [
     "adopt",
@@ -22,6 +26,11 @@ __all__ = [
     "load",
     "move_canary",
     "move_stable",
+    "refuse_beside_another",
+    "refuse_incompatible",
+    "refuse_out_of_sync",
+    "refuse_unavailable",
+    "refuse_without_canary",
     "restore",
     "retire",
     "undoing",
@@ -30,12 +39,87 @@ __all__ = [
 ]
 
 
+def refuse_beside_another(command: Command, version: int) -> None:
+    """Refuses while another version is under way, or this one is stable already."""
+    state, labels = command.state(), command.settings.labels
+    if state.stable == version:
+        raise Refused("is-stable", f"expected another version than {labels.stable}. Received: {version}")
+    canary = state.labels.get(labels.canary)
+    if canary not in (None, state.stable, version):
+        raise Refused(
+            "other-rollout",
+            f"expected no other version under way. Received: {labels.canary} is at {canary}"
+            " (promote it or roll it back first)",
+        )
+
+
+def refuse_out_of_sync(command: Command, version: int) -> None:
+    """Refuses while replicas are missing or differ from the file in more than this version."""
+    begin = time.monotonic()
+    state = command.state()
+    while True:
+        views = command.watcher.look(state)
+        found = [str(one) for one in differences(state, views) if not one.versions or one.versions - {version}]
+        found += command.watcher.short(views)
+        if not found:
+            return
+        # A run that was killed right after an edit leaves replicas that have not read it yet.
+        if command.dry_run or time.monotonic() - begin > command.settings.waits.missing:
+            raise Refused("replicas", "expected every replica to answer and to follow the file. Received:", found)
+        command.reporter.progress("replicas", 0, len(views), found[0])
+        time.sleep(command.settings.waits.poll)
+
+
+def refuse_incompatible(command: Command, package: Package) -> None:
+    """Refuses a contract that clients of the stable version can't follow. The check asks the live version again."""
+    stable = command.against(package.version)
+    for address in command.fleet.addresses() if not command.allow_contract else ():
+        try:
+            old = command.fleet.client(address, stable).preprocessor().spec
+        except DuoserveError:
+            continue  # ask another replica
+        findings = incompatible(contract_of(old), package.contract, command.settings.clients)
+        if findings:
+            what = f"expected version {package.version} to fit the clients of version {stable}. Received:"
+            raise Refused("contract", what, findings)
+        return
+
+
+def refuse_unavailable(command: Command, version: int) -> None:
+    """Refuses a version that does not serve on every replica."""
+    if command.dry_run and command.pretends:
+        return
+    state = command.state()
+    views = command.watcher.look(state)
+    findings = [
+        f"{view.address}: {view.error or shown(view, version)}" for view in views if not view.available(version)
+    ]
+    if state.versions is not None and version not in state.versions:
+        findings.append("models.config does not name it")
+    findings += command.watcher.short(views)
+    if findings:
+        raise Refused(
+            "not-available", f"expected version {version} to be AVAILABLE on every replica. Received:", findings
+        )
+
+
+def refuse_without_canary(command: Command, version: int) -> None:
+    """Refuses to promote a version that is not the canary."""
+    canary = command.settings.labels.canary
+    at = command.state().labels.get(canary)
+    if at != version:
+        received = at or "no such label"
+        raise Refused(
+            "no-canary",
+            f"expected {canary} at version {version}. Received: {received} (run `canary {version}` first)",
+        )
+
+
 def adopt(command: Command) -> None:
     """Names the versions that serve everywhere now, and labels the newest stable."""
     state = command.state()
     views = command.watcher.look(state)
-    silent = [f"{view.address}: {view.error}" for view in views if not view.up]
-    if silent:
+    if silent := [f"{view.address}: {view.error}" for view in views if not view.up]:
         raise Refused("replicas", "expected every replica to answer. Received:", silent)
     sets = [{version for version in view.versions if view.available(version)} for view in views]
     edit = state.adopt(tuple(sorted(set.intersection(*sets))) if sets else ())
@@ -47,7 +131,7 @@ def load(command: Command, package: Package) -> None:
     most = command.settings.loaded_versions
     edit = command.state().load(package.version, most)
     if edit is not None and not command.dry_run:
-        run_rehearsal(command, package)
+        rehearse(command, package)
         edit = command.state().load(package.version, most)  # after the rehearsal the file may have changed
     state = command.state()
     room = [version for version in state.versions or () if edit and version not in (edit.versions or ())]
@@ -72,11 +156,7 @@ def move_stable(command: Command, version: int) -> None:
 
 
 def retire(command: Command, version: int) -> None:
-    """Unnames a version and waits until no replica serves it.
-
-    Raises:
-        Refused: It is not named, and was not retired before either.
-    """
+    """Unnames a version and waits until no replica serves it; refused if it is not named, nor was retired before."""
     state = command.state()
     edit = state.retire(version)
     if edit is None and not was_retired(command.records(), version):
@@ -86,11 +166,7 @@ def retire(command: Command, version: int) -> None:
 
 
 def confirm(command: Command, version: int) -> None:
-    """Checks once that every replica is in sync with the file, and changes nothing.
-
-    Raises:
-        OutOfSync: One is not.
-    """
+    """Checks once that every replica is in sync with the file; else raises OutOfSync. Changes nothing."""
     state = command.state()
     views = command.watcher.look(state)
     found = [*map(str, differences(state, views)), *command.watcher.short(views)]
@@ -110,12 +186,7 @@ def watch(command: Command, step: str, version: int, seconds: float) -> None:
     """
     if command.dry_run or seconds <= 0:
         return
-
-    def lost(views: Sequence[ReplicaView]) -> list[str]:
-        return ended(views, version)
-
-    findings = command.watcher.follow(step, command.state(), seconds, lost)
-    if findings:
+    if findings := command.watcher.follow(step, command.state(), version, seconds):
         raise Stopped(step, f"{step}: version {version} failed under traffic:", findings)
 
 
@@ -127,28 +198,21 @@ def withdraw(command: Command, version: int) -> None:
         command.reporter.report("rollback", f"version {version} has no label and is not named: nothing to roll back")
     else:
         command.write(edit, urgent=True)
-    if command.dry_run:
-        restore(command)
-        return
-    left = command.watcher.after_rollback(command.known())
-    command.warnings += left
-    seconds = round(time.monotonic() - begin, 3)
-    command.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)
-    command.reporter.report("rollback", "; ".join(left) or f"every replica follows after {seconds:.1f} s")
+    left: list[str] = []
+    if not command.dry_run:
+        left = command.watcher.after_rollback(command.known())
+        command.warnings += left
+        seconds = round(time.monotonic() - begin, 3)
+        command.log("rolled back", urgent=True, version=version, seconds=seconds, left=left)
+        command.reporter.report("rollback", "; ".join(left) or f"every replica follows after {seconds:.1f} s")
     restore(command, left)
 
 
 def restore(command: Command, left: Sequence[str] = ()) -> bool:
     """Names again the versions that were unloaded for one that was rolled back, and restores `previous`.
 
-    Never raises a RolloutError: the rollback is done, and the rest is a warning.
-
-    Args:
-        command: The command.
-        left: Replicas that did not follow; then another `rollback` restores.
-
-    Returns:
-        Whether something was restored.
+    Never raises a RolloutError: the rollback is done, and the rest is a warning. While some replicas are `left` that do
+    not follow, nothing is restored; returns whether something was.
     """
     room: Displaced | None = None
     try:
@@ -169,10 +233,8 @@ def restore(command: Command, left: Sequence[str] = ()) -> bool:
         if wanted is not None:
             _make(command, "previous", command.state().move_previous(wanted), wanted)
     except RolloutError as error:
-        command.warnings.append(
-            f"{_listed(room.made_by) if room else 'the unloaded version'} is not loaded again: {error}"
-        )
-        command.reporter.report("restore", command.warnings[-1])
+        unloaded = _listed(room.made_by) if room else "the unloaded version"
+        command.warn("restore", f"{unloaded} is not loaded again: {error}")
         if room is not None and not isinstance(error, Busy) and not left:
             _unname(command, room.made_by)
         return False
@@ -197,18 +259,14 @@ def undoing(command: Command, version: int) -> Iterator[None]:
     """Rolls the version back when a step inside was stopped, or failed after an edit."""
     try:
         yield
-    except Stopped as error:
-        command.reporter.report(error.step, str(error))
-        _undo(command, version, error)
-        raise
     except Busy as error:
         if command.edited:  # somebody else is making changes
             error.undone = False
             error.advice = "see `status`, then run the same command again, or `rollback`"
         raise
     except RolloutError as error:
-        if command.edited:
-            command.reporter.report("failed", str(error))
+        if isinstance(error, Stopped) or command.edited:
+            command.reporter.report(error.step if isinstance(error, Stopped) else "failed", str(error))
             _undo(command, version, error)
         raise
 
@@ -222,8 +280,7 @@ def _undo(command: Command, version: int, error: RolloutError) -> None:
         error.undone = False
         if isinstance(second, Refused):
             error.advice = second.message
-        command.warnings.append(f"could not be rolled back: {second}")
-        command.reporter.report("rollback", command.warnings[-1])
+        command.warn("rollback", f"could not be rolled back: {second}")
     else:
         error.undone = True
 

@@ -33,23 +33,21 @@ def status_json(state: State, views: Sequence[ReplicaView], found: Sequence[Diff
 
 def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Difference]) -> list[str]:
     """The status as lines: the file, a table of the replicas, and the differences."""
-    versions = sorted({number for view in views for number in view.versions} | set(state.versions or ()))
-    labels = list(dict.fromkeys([*state.labels, *(label for view in views for label in view.labels)]))
-    labels = [label for label in labels if label in state.labels or any(view.labels.get(label) for view in views)]
-    rows = [["REPLICA", *(str(number) for number in versions), *(label.upper() for label in labels)]]
-    named = ["models.config"]
-    named += ["named" if number in (state.versions or ()) else "-" for number in versions]
-    rows.append([*named, *(_number(state.labels.get(label)) for label in labels)])
+    named = state.versions or ()
+    versions = sorted({number for view in views for number in view.versions} | set(named))
+    answered = [label for view in views for label, version in view.labels.items() if version]
+    labels = list(dict.fromkeys([*state.labels, *answered]))
+    rows = [["REPLICA", *map(str, versions), *(label.upper() for label in labels)]]
+    of_file = ["named" if number in named else "-" for number in versions]
+    rows.append(["models.config", *of_file, *(_number(state.labels.get(label)) for label in labels)])
     for view in views:
-        if not view.up:
-            rows.append([view.address, *("?" for _ in range(len(versions) + len(labels)))])
-            continue
         states = (view.versions.get(number) for number in versions)
-        cells = [view.address, *(status.state if status else "-" for status in states)]
-        rows.append([*cells, *(_number(view.labels.get(label)) for label in labels)])
-    lines = table(rows)
-    lines += ["", f"{len(views)} replicas, in sync"] if views and not found else [""]
-    lines += ["out of sync: no replicas found"] if not views else []
+        cells = [status.state if status else "-" for status in states]
+        cells += [_number(view.labels.get(label)) for label in labels]
+        rows.append([view.address, *(cells if view.up else ["?"] * len(cells))])
+    lines = [*_table(rows), ""]
+    if not found:
+        lines.append(f"{len(views)} replicas, in sync" if views else "out of sync: no replicas found")
     return lines + [f"out of sync: {one}" for one in found]
 
 
@@ -85,7 +83,7 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines or ["no entries"]
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

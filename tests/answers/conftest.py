@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from export.dataset.data import load_dataset
 from export.publish.explain import explained
@@ -16,6 +18,7 @@ from export.training.presets import PRESETS
 from export.training.run import TrainedModel
 from export.training.train import train
 from serving.local.testing import LocalServer
+from tests.shared import made_once
 from tests.training.conftest import COLOURS, SHAPES, picture, write_manifest
 
 KINDS = ("tags", "yes-no", "scores")
@@ -37,6 +40,14 @@ TINY = dataclasses.replace(
 )
 
 
+def on_white(png: bytes) -> bytes:
+    """An image beside as much white: `explain` hides an image behind its mean colour, which changes no plain one."""
+    with Image.open(io.BytesIO(png)) as image, Image.new("RGB", (2 * image.width, image.height), "white") as wide:
+        wide.paste(image)
+        wide.save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
+
+
 def make_manifest(folder: Path, kind: str) -> Path:
     """Squares of a colour, with a shape as their text: a quarter held out. Red and box are what a yes needs."""
     (folder / "images").mkdir(parents=True)
@@ -44,7 +55,7 @@ def make_manifest(folder: Path, kind: str) -> Path:
     for colour, value in COLOURS.items():
         for number in range(ROWS):
             name, shape = f"images/{colour}-{number}.png", SHAPES[number % 3]
-            (folder / name).write_bytes(picture(value, seed=number))
+            (folder / name).write_bytes(on_white(picture(value, seed=number)))
             said = {
                 "tags": [f"{shape}|{colour}"] if colour != "blue" else [colour],
                 "yes-no": ["yes" if colour == "red" else "no"],
@@ -64,27 +75,32 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def trained(manifests: dict[str, Path]) -> dict[str, TrainedModel]:
-    return {kind: train(load_dataset(folder, answer=kind), preset=TINY) for kind, folder in manifests.items()}
+def trained(manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedModel]:
+    def make(_: Path) -> dict[str, TrainedModel]:
+        return {kind: train(load_dataset(folder, answer=kind), preset=TINY) for kind, folder in manifests.items()}
+
+    return made_once(tmp_path_factory, "answers-trained", make)
 
 
 @pytest.fixture(scope="session")
 def published(trained: dict[str, TrainedModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Published]:
-    store = tmp_path_factory.mktemp("store")
-    return {
-        kind: export_version(
-            model.model,
-            explained(model.spec, (2, 2)) if kind == "scores" else model.spec,
-            model.samples,
-            ModelStore(store, kind),
-            batch_sizes=(1,),
-            facts=model.facts,
-        )
-        for kind, model in trained.items()
-    }
+    def make(store: Path) -> dict[str, Published]:
+        return {
+            kind: export_version(
+                model.model,
+                explained(model.spec, (2, 2)) if kind == "scores" else model.spec,
+                model.samples,
+                ModelStore(store, kind),
+                batch_sizes=(1,),
+                facts=model.facts,
+            )
+            for kind, model in trained.items()
+        }
+
+    return made_once(tmp_path_factory, "answers-published", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(published: dict[str, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """Serves a model of each kind, called by the name of the kind."""
     config = tmp_path_factory.mktemp("config") / "models.config"

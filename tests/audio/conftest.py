@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from export.publish.store import ModelStore
 from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.export.conftest import TEXTS, build_model
+from tests.shared import made_once
 
 __all__ = ["NAME", "melody", "packed", "wav"]
 
@@ -64,11 +66,14 @@ def spec() -> PreprocessingSpec:
 def published(spec: PreprocessingSpec, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """Version 1 of "words", which takes clips, as the gate let it through."""
     samples = [(wav(1), "red cat"), (encode_wav(packed(melody(44_100, 2.0), 44_100, "FLAC"), 16_000), "🌳 tree")]
-    store = ModelStore(tmp_path_factory.mktemp("store"), NAME)
-    return export_version(build_model(spec), explained(spec), samples, store, batch_sizes=(1, 4))
+
+    def make(folder: Path) -> Published:
+        return export_version(build_model(spec), explained(spec), samples, ModelStore(folder, NAME), batch_sizes=(1, 4))
+
+    return made_once(tmp_path_factory, "audio", make)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(published: Published) -> Iterator[LocalServer]:
     flags = [f"--model_name={NAME}", f"--model_base_path={published.path.parent}"]
     with LocalServer(*flags, rest=True) as started:

@@ -122,6 +122,8 @@ class Proxy:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        self._open.discard(source)
+        source.close()  # the other thread closes the sink
 
     def __enter__(self) -> Proxy:
         return self

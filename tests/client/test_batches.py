@@ -58,7 +58,7 @@ def test_invalid_rows_fail_alone(make_client: MakeClient, server: FakeServer, jp
             found[i]
     with pytest.raises(InvalidInput):
         list(found)
-    assert repr(found) == "BatchResult(9 items, 7 errors)"
+    assert repr(found) == "BatchResult(9 rows, 7 errors)"
 
 
 @pytest.mark.parametrize("bad", [{0}, {3, 4}, {7}, set(range(8))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from duoserve import (
     Shadow,
     UnsupportedModel,
 )
+from duoserve._calls.operations import Operations
 from tests.client.fake import FakeServer, wait_until
 
 MakeClient = Callable[..., Any]
@@ -48,6 +50,17 @@ def test_an_option_of_another_kind_is_named(kind: Any, name: str, value: Any) ->
     with pytest.raises(InvalidInput, match=f"^Expected .*{re.escape(name)}.* Received: ") as refused:
         kind(**{"address": ADDRESS, "model": "pairs", name: value})
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_each_client_has_every_operation_with_its_parameters_and_docstring(kind: Any) -> None:
+    operations = {name: method for name, method in vars(Operations).items() if name[0] != "_" and callable(method)}
+    assert {"predict", "embed", "explain", "describe", "run"} < operations.keys()
+    for name, operation in operations.items():
+        method = getattr(kind, name)
+        assert inspect.signature(method).parameters == inspect.signature(operation).parameters
+        assert "Steps" not in str(inspect.signature(method)) and method.__doc__ == operation.__doc__ != ""
+        assert inspect.iscoroutinefunction(method) is (kind is AsyncClient)
 
 
 @pytest.mark.parametrize(("kind", "other"), [(Client, "aio"), (AsyncClient, "sync")])

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-_SCRIPT = pathlib.Path(__file__).with_name("pair_model.py")
+from tests.conformance.pair_model import write
+from tests.shared import made_once
 
 
 @pytest.fixture(scope="session")
 def pair_models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with versions 1, 2 and 3 of the model. Copy from it, change nothing in it."""
-    out = tmp_path_factory.mktemp("pair-models")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, str(_SCRIPT), str(out)], check=True, env=environment, capture_output=True)
-    return out / "pair"
+
+    def make(folder: pathlib.Path) -> pathlib.Path:
+        for version in (1, 2, 3):
+            write(folder, version)
+        return folder / "pair"
+
+    return made_once(tmp_path_factory, "pair-models", make)
 
 
 def predict_request(

@@ -34,7 +34,7 @@ from serving.local.testing import LocalServer, ServerDiedError
 from tests.conformance.pair import predict_request, write_warmup
 
 CASES = pathlib.Path(__file__).with_name("cases")
-CALL_SECONDS = 10.0
+CALL_SECONDS = 30.0
 # Longer than two polls of the config file: enough to see that nothing changes.
 SETTLE_SECONDS = 2.5
 

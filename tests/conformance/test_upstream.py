@@ -7,10 +7,7 @@ kinds that suite has, the same Unix socket for every server.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -29,20 +26,19 @@ from tensorflow_serving.apis import (
 )
 
 from serving.local.testing import LocalServer
+from tests.conformance.half_plus_model import write as write_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = str(ROOT / "serving" / "local" / "tensorflow_model_server")
-SCRIPT = pathlib.Path(__file__).with_name("half_plus_model.py")
 VERSION = 123
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("half-plus")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for name, plus in (("half_plus_two", "2"), ("half_plus_three", "3")):
-        command = [sys.executable, str(SCRIPT), str(out / name / "00000123"), plus]
-        subprocess.run(command, check=True, env=environment, capture_output=True)
+    for name, plus in (("half_plus_two", 2.0), ("half_plus_three", 3.0)):
+        write_model(str(out / name / "00000123"), plus)
     return out
 
 
@@ -56,12 +52,12 @@ Run = Callable[..., LocalServer]
 
 @pytest.fixture(scope="module")
 def run(socket_path: pathlib.Path) -> Iterator[Run]:
-    """Starts the binary as the suite does; all servers live until the end, as there."""
+    """Starts servers as the suite does; all live until the end, as there."""
     servers: list[LocalServer] = []
 
     def start(*flags: str, **options: Any) -> LocalServer:
         added = ("--rest_api_timeout_in_ms=5000", f"--grpc_socket_path={socket_path}")
-        servers.append(LocalServer(*flags, *added, rest=True, command=(BINARY,), **options))
+        servers.append(LocalServer(*flags, *added, rest=True, **options))
         return servers[-1]
 
     yield start
@@ -71,7 +67,8 @@ def run(socket_path: pathlib.Path) -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def server(run: Run, models: pathlib.Path) -> LocalServer:
-    return run("--model_name=default", f"--model_base_path={models / 'half_plus_two'}")
+    """The binary itself."""
+    return run("--model_name=default", f"--model_base_path={models / 'half_plus_two'}", command=(BINARY,))
 
 
 def verify_predict(address: str, expected: float, model: str = "default", *, filtered: bool = True) -> None:
@@ -83,7 +80,7 @@ def verify_predict(address: str, expected: float, model: str = "default", *, fil
     if filtered:
         request.output_filter.append("y")
     with grpc.insecure_channel(address) as channel:
-        result = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, 5.0)
+        result = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, SECONDS)
     assert result.outputs["y"].float_val[:] == [expected]
     assert result.model_spec.name == model
     assert result.model_spec.signature_name == "serving_default"
@@ -92,7 +89,7 @@ def verify_predict(address: str, expected: float, model: str = "default", *, fil
 
 def rest(server: LocalServer, path: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(f"http://localhost:{server.rest_port}{path}", data, timeout=5) as reply:
+    with urllib.request.urlopen(f"http://localhost:{server.rest_port}{path}", data, timeout=SECONDS) as reply:
         return json.loads(reply.read())
 
 
@@ -115,7 +112,7 @@ def test_a_missing_model_is_reported_as_a_servable(server: LocalServer) -> None:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "intentionally_missing_model"
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as error:
-        prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, 5.0)
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, SECONDS)
     assert "Servable" in error.value.details()
 
 
@@ -123,21 +120,21 @@ def test_status_classify_regress_and_multi_inference(server: LocalServer) -> Non
     with grpc.insecure_channel(server.address) as channel:
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = "default"
-        versions = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, 5.0).model_version_status
+        versions = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, SECONDS).model_version_status
         assert [(each.version, each.status.error_code) for each in versions] == [(VERSION, 0)]
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         spec = {"name": "default", "signature_name": "classify_x_to_y"}
-        classified = stub.Classify(example(classification_pb2.ClassificationRequest(model_spec=spec)), 5.0)
+        classified = stub.Classify(example(classification_pb2.ClassificationRequest(model_spec=spec)), SECONDS)
         assert [each.score for each in classified.result.classifications[0].classes] == [3.0]
         assert classified.model_spec.version.value == VERSION
         spec = {"name": "default", "signature_name": "regress_x_to_y"}
-        regressed = stub.Regress(example(regression_pb2.RegressionRequest(model_spec=spec)), 5.0)
+        regressed = stub.Regress(example(regression_pb2.RegressionRequest(model_spec=spec)), SECONDS)
         assert [each.value for each in regressed.result.regressions] == [3.0]
         request = inference_pb2.MultiInferenceRequest()
         for kind in ("regress", "classify"):
             task = request.tasks.add(method_name=f"tensorflow/serving/{kind}")
             task.model_spec.name, task.model_spec.signature_name = "default", f"{kind}_x_to_y"
-        many = stub.MultiInference(example(request), 5.0)
+        many = stub.MultiInference(example(request), SECONDS)
         assert many.results[0].regression_result.regressions[0].value == 3.0
         assert many.results[1].classification_result.classifications[0].classes[0].score == 3.0
         assert {each.model_spec.version.value for each in many.results} == {VERSION}

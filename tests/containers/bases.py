@@ -16,9 +16,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from duoserve.artifact.releases import STOCK_VERSION
 from tests.containers.engine import ROOT, UnavailableError
 
-SERVING = "tensorflow/serving:2.20.0"
+SERVING = f"tensorflow/serving:{STOCK_VERSION}"
 PYTHON = "python:3.12-slim"
 STANDIN = "duoserve-standin"
 LABEL = "--label=duoserve.test=1"

@@ -17,6 +17,7 @@ from duoserve.contract import PreprocessingSpec
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.tokenizer import train_tokenizer
+from tests.shared import made_once
 
 WORDS = [
     "red",
@@ -95,8 +96,12 @@ def published(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Published:
     """Version 1 of "pets", as the gate let it through. Read only: change a `copied` one instead."""
-    store = ModelStore(tmp_path_factory.mktemp("store"), "pets")
-    return export_version(model, spec, samples, store, batch_sizes=(1, 4), facts={"accuracy": 0.5})
+
+    def make(folder: Path) -> Published:
+        store = ModelStore(folder, "pets")
+        return export_version(model, spec, samples, store, batch_sizes=(1, 4), facts={"accuracy": 0.5})
+
+    return made_once(tmp_path_factory, "pets", make)
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["compare", "x", "--budget", "10"],
         ["compare", "x", "--budget", "0m"],
         ["export", "r", "--name", "n", "--version", "0"],
+        ["check", "r", "--server-version", "newest"],
         ["no-such"],
     ],
 )

@@ -14,7 +14,6 @@ from PIL import Image
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import load_dataset
-from export.dataset.emoji import make_emoji_dataset
 from export.graph.images import ImageDecoder
 from export.graph.text import GraphTokenizer
 from export.training.tokenizer import train_tokenizer
@@ -68,9 +67,9 @@ def test_a_jpeg_is_turned_alike(spec, decode, turn: int) -> None:
         assert not np.array_equal(Preprocessor(spec).image(data), flat), "the image was not turned at all"
 
 
-def test_every_demo_row_is_prepared_alike(tmp_path: Path) -> None:
+def test_every_demo_row_is_prepared_alike(emoji: Path) -> None:
     """Same pixels, same token ids, hence the same top class by either signature."""
-    rows = load_dataset(make_emoji_dataset(tmp_path / "data", progress=False)).rows
+    rows = load_dataset(emoji).rows
     demo = PreprocessingSpec(64, 64, 16, train_tokenizer(row.text for row in rows), ("any",), 1)
     preprocessor, decode, tokenizer = Preprocessor(demo), ImageDecoder(demo), GraphTokenizer(demo)
     in_graph = tf.function(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from duoserve.artifact.releases import SERVER_VERSION
 from duoserve.contract import signatures
 from export.errors import ExportError
 from export.publish.savedmodel import Published
@@ -30,6 +31,7 @@ def test_warmup_has_every_signature_at_every_batch_size(published: Published) ->
 def test_the_card_says_where_the_version_came_from(published: Published) -> None:
     card = json.loads((published.path / "assets.extra" / "card.json").read_text())
     assert card["tensorflow"] == tf.__version__
+    assert card["server"] == SERVER_VERSION
     assert card["keras"] == keras.__version__
     assert card["version"] == 1
     assert card["training"] == {"accuracy": 0.5}

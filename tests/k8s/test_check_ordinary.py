@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from duoserve.artifact.releases import SERVER_VERSION
 from serving.check import Manifests, check
 from serving.check.manifests.servers import Server, servers
 
+IMAGE = f"tensorflow/serving:{SERVER_VERSION}"
 PORTS = [{"containerPort": 8500}, {"containerPort": 8501}]
 CONFIG = {
     "kind": "ConfigMap",
@@ -28,7 +30,7 @@ def shape(service: dict[str, Any] | None = None, replicas: int = 2, **container:
     labels = {"app": "cats"}
     template = {
         "metadata": {"labels": labels},
-        "spec": {"containers": [{"name": "model", "image": "tensorflow/serving:2.19.0", "ports": PORTS, **container}]},
+        "spec": {"containers": [{"name": "model", "image": IMAGE, "ports": PORTS, **container}]},
     }
     ports = {"ports": [{"name": "grpc", "port": 8500}, {"name": "rest", "port": 8501}], **(service or {})}
     return [
@@ -145,7 +147,7 @@ def test_a_sidecar_that_looks_for_the_server_is_not_a_server(script: str) -> Non
     sidecar = {"name": "watch", "image": "busybox:1.36", "command": ["sh", "-c", script]}
     documents[0]["spec"]["template"]["spec"]["containers"].append(sidecar)
     server, found = read(documents)
-    assert server.container.data["name"] == "model" and "command-form" not in found
+    assert server.data["name"] == "model" and "command-form" not in found
 
 
 def test_a_form_that_is_not_understood_is_named() -> None:

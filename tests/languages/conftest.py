@@ -16,7 +16,7 @@ from tests.export.conftest import model, published, samples, spec  # noqa: F401 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:  # noqa: F811
     """Version 1 of "pets" as `stable`, with REST."""
     config = tmp_path_factory.mktemp("config") / "models.config"

@@ -63,6 +63,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[keras.Model, Array, Array], Any
     ),
     "preprocess_input": ({}, lambda model, image, tokens: model([floats(image), tokens])),
     "frozen_in_training_mode": ({}, lambda model, image, tokens: model([image, tokens], training=False)),
+    "names_of_any_kind": ({}, lambda model, image, tokens: model([image, tokens])),
     "transformer": ({}, lambda model, image, tokens: model([image, tokens])),
     "code": (
         {"image_scale": "0..255"},

@@ -83,6 +83,15 @@ def test_a_dry_run_checks_all_and_publishes_nothing(home: Path, capsys: pytest.C
     assert sorted(home.rglob("*")) == there
 
 
+@pytest.mark.parametrize("more", [["--explain", "--embed", "_both (2)"], ["--as-is"], ["--weights-as", "int8"]])
+def test_names_that_tensorflow_refuses_are_exported(
+    home: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    assert main(export(home, "--model", "tests.own.zoo:names_of_any_kind", "--dry-run", *more)) == 0
+    said = capsys.readouterr().out
+    assert "equals the Keras model at batch sizes 1, 2" in said and "'_classes é', probabilities of 3 classes" in said
+
+
 def test_a_misfit_ends_with_1_and_a_list_and_publishes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there = sorted(home.rglob("*"))
     assert main(export(home, "--model", "tests.own.zoo:grey_channels_first_and_texts", "--json")) == 1

@@ -59,7 +59,7 @@ def swapped_logits() -> Model:
 
 def nested_dict() -> Model:
     """Inputs in a nested structure, ids as floats (keras.Input's default), two outputs."""
-    tokens, image = words(dtype="float32"), photo(dtype="float32")
+    tokens, image = words(dtype="float32"), photo(dtype="float32", name="picture")
     seen, read = scaled(image), reading(tokens)
     outputs = {"mood": layers.Dense(2, name="mood")(read), "answer": joined(seen, read)}
     return Model({"text": {"ids": tokens}, "picture": image}, outputs)
@@ -121,6 +121,40 @@ class Reader(layers.Layer):
 
     def compute_output_shape(self, shape: Any) -> Any:
         return (shape[0], 8)
+
+
+class Scaler(layers.Layer):
+    """A layer in a layer, and a weight, with names that TensorFlow refuses."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.inner = layers.Dense(6, name="_dentro (é)")
+
+    def build(self, shape: Any) -> None:
+        self.inner.build(shape)
+        self.weight = self.add_weight(shape=(6,), initializer="ones", name="_größe (1)")
+
+    def call(self, inputs: Any) -> Any:
+        return self.inner(inputs) * self.weight
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+def names_of_any_kind() -> Model:
+    """Names that Keras takes and TensorFlow refuses: layers that are shared, nested, masked, optimised and custom."""
+    image, tokens = photo(name="_my photo"), words(name="les mots (é)")
+    seen = layers.Conv2D(6, 3, name="convolución")(layers.Rescaling(1 / 255, name="_x")(image))
+    seen = layers.BatchNormalization(name="-norm")(seen)
+    features = keras.Input(seen.shape[1:])
+    pooled = layers.GlobalAveragePooling2D(name="Größe & Maß")(features)
+    seen = Scaler(name="_scaler")(Model(features, pooled, name="_inner net")(seen))
+    ids = layers.Embedding(IDS, 6, mask_zero=True, name="_ids & masks")(tokens)
+    read = layers.LSTM(3, use_cudnn=False, name="_vorwärts")
+    read = layers.Bidirectional(read, name="beide Wege")(ids)
+    shared = layers.Dense(6, name="_shared")
+    both = layers.Concatenate(name="_both (2)")([shared(seen), shared(read)])
+    return Model([image, tokens], layers.Dense(3, activation="softmax", name="_classes é")(both), name="_mine")
 
 
 class Unregistered(Reader):
@@ -289,6 +323,9 @@ class Leaky(Code):
 
 class Dicing(Code):
     """Drops features at random when it serves."""
+
+    def build(self, _: Any) -> None:
+        """Nothing: its layers are built when they are called."""
 
     def call(self, inputs: Any) -> Any:
         dropped = keras.random.dropout(self.features(inputs["picture"], inputs["ids"]), 0.5)

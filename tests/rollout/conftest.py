@@ -1,4 +1,4 @@
-"""Two sound replicas for the whole session, and others on demand."""
+"""Two sound replicas for a module, and others on demand."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import pytest
 
 from tests.rollout import models
 from tests.rollout.site import Site, running
+from tests.shared import made_once
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every version of tests.rollout.models. Read only."""
-    root = tmp_path_factory.mktemp("store")
-    models.publish(root)
-    return root
+    return made_once(tmp_path_factory, "rollout", models.publish)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pair(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running(store, tmp_path_factory.mktemp("pair"), [None, None]) as site:
         yield site

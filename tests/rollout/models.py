@@ -23,7 +23,10 @@ WORDS = ("red cat", "blue dog", "green tree", "grinning face", "hot air balloon"
 TEXTS = [f"{a} {b}" for a in WORDS for b in WORDS]
 
 OLD, GOOD, WORSE, SLOW, FEWER, REFUSED, CRASHING = 1, 2, 3, 4, 5, 6, 7
-"""FEWER has a class less. REFUSED and CRASHING are copies of OLD: the fault is the server's."""
+"""WORSE is also for servers that compute in bfloat16. FEWER has a class less. REFUSED and CRASHING are copies of OLD:
+the fault is the server's."""
+
+HAS_BFLOAT16 = "avx512f" in Path("/proc/cpuinfo").read_text()
 
 
 def picture(seed: int) -> bytes:
@@ -79,21 +82,23 @@ def build(spec: PreprocessingSpec, *, turned: int = 0, slow: bool = False) -> ke
     return model
 
 
-def publish(store: Path) -> None:
-    """All versions, into a store."""
+def publish(store: Path) -> Path:
+    """All versions, into a store; returned."""
     usual, other, fewer = spec(), spec(size=32, vocabulary=320), spec(labels=("cat", "dog"))
     for version, described, options in (
         (OLD, usual, {}),
         (GOOD, other, {}),
-        (WORSE, usual, {"turned": 1}),
+        (WORSE, usual, {"turned": 1, "bfloat16": HAS_BFLOAT16}),
         (SLOW, usual, {"slow": True}),
         (FEWER, fewer, {}),
     ):
+        export = {"version": version, "batch_sizes": (1,), "bfloat16": options.pop("bfloat16", False)}
         model = build(described, **options)
         described = dataclasses.replace(described, version=version)
-        export_version(model, described, SAMPLES, ModelStore(store, MODEL), version=version, batch_sizes=(1,))
+        export_version(model, described, SAMPLES, ModelStore(store, MODEL), **export)
     for version in (REFUSED, CRASHING):
         copy_as(store / MODEL / str(OLD), version)
+    return store
 
 
 def copy_as(folder: Path, version: int) -> None:

@@ -53,7 +53,7 @@ def test_a_whole_rollout_is_read_by_protobuf_and_keeps_every_comment() -> None:
         lambda now: now.move_stable(8),
         lambda now: now.withdraw(8),
     ):
-        text = make(read_state(text, "pets", Labels())[0]).apply(text, "pets")
+        text = make(read_state(text, "pets", Labels())).apply(text, "pets")
         seen.append(parsed(text))
         assert all(comment in text for comment in ("# the head", "# a neighbour", "# since May", "# do not touch"))
         assert (

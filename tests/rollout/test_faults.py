@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -97,6 +98,30 @@ def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_p
     assert len(found) == 2 * len(site.replicas)  # by tensors and by bytes, on every replica
 
 
+@pytest.mark.skipif(not models.HAS_BFLOAT16, reason="this processor computes in float32 only")
+def test_a_server_in_bfloat16_may_be_as_far_off_as_the_card_expects(site: Site, tmp_path: Path) -> None:
+    """What is allowed is allowed there only: the same version with a card that expects nothing is stopped."""
+    folder = Path(shutil.copytree(site.store / "pets" / "3", tmp_path / "pets" / "3"))
+    card = folder / "assets.extra/card.json"
+    content = json.loads(card.read_text())
+    assert 1e-3 < content["graph"].pop("bfloat16")["difference"] < 0.1
+    card.write_text(json.dumps(content))
+    write_manifest(folder)
+    server = (sys.executable, "-m", "serving.local", "--mixed_precision=bfloat16")
+    for store, step in ((tmp_path, "rehearse"), (site.store, "check")):
+        with site.rollout(rehearsal=server, store=store) as rollout, pytest.raises(Stopped) as stopped:
+            rollout.canary(models.WORSE)
+        assert stopped.value.step == step
+        in_golden = [line for line in stopped.value.findings if "golden sample" in line and "within 0.001" in line]
+        assert bool(in_golden) is (step == "rehearse"), stopped.value.findings
+
+
+def of_a_newer_tensorflow(folder: Path) -> None:
+    card = folder / "assets.extra" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"tensorflow": "2.99.0"}))
+    write_manifest(folder)
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -104,8 +129,9 @@ def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_p
         (lambda folder: (folder / "assets.extra/golden.json").unlink(), "missing-files"),
         (lambda folder: (folder / "saved_model.pb").open("ab").write(b"\0"), "manifest"),
         (lambda folder: folder.rename(folder.with_name("3")), "card"),
+        (of_a_newer_tensorflow, "newer"),
     ],
-    ids=["half copied", "no samples", "tampered", "renamed"],
+    ids=["half copied", "no samples", "tampered", "renamed", "exported for newer servers"],
 )
 def test_a_changed_folder_is_refused(site: Site, tmp_path: Path, harm: Callable[[Path], object], reason: str) -> None:
     folder = Path(shutil.copytree(site.store / "pets" / "2", tmp_path / "pets" / "2"))

@@ -13,7 +13,7 @@ import pytest
 from serving.rollout import Busy, Rollout, RolloutError, Stopped
 from serving.rollout.errors import Away
 from serving.rollout.replicas import discovery
-from serving.rollout.reporter import SilentReporter
+from serving.rollout.reporter import Reporter
 from serving.rollout.storage import api as storage_api
 from serving.rollout.storage.api import ClusterApi
 from serving.rollout.storage.cluster import ConfigMapEntry, ConfigMapHistory, LeaseLock
@@ -155,7 +155,7 @@ def test_a_file_that_is_absent_for_a_moment_is_waited_for(tmp_path: Path) -> Non
         ConfigFile(tmp_path / "nothing").read()
 
 
-class Outages(SilentReporter):
+class Outages(Reporter):
     """An outage of a second at every new step that the rollout reports."""
 
     def __init__(self, cluster: FakeCluster) -> None:
@@ -256,7 +256,7 @@ def test_a_discovery_that_fails_for_too_long_stops_the_rollout_and_undoes_it(
             raise discovery.socket.gaierror(discovery.socket.EAI_AGAIN, "try again")
         return resolve("127.0.0.1" if name == "duoserve-headless" else name, *rest, **options)  # type: ignore[arg-type]
 
-    class Break(SilentReporter):
+    class Break(Reporter):
         def report(self, step: str, text: str) -> None:
             if step == "check":
                 broken.set()

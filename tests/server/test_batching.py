@@ -142,7 +142,7 @@ def test_a_full_queue_is_unavailable_at_once(make: Make) -> None:
     model.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(ask, batcher, np.ones((1, 1))) for _ in range(6)]
-        refused = [future.exception(10) for future in concurrent.futures.wait(futures, timeout=5).done]
+        refused = [future.exception(10) for future in concurrent.futures.wait(futures, timeout=60).done]
         model.gate.set()
     assert len(refused) >= 3
     for error in refused:
@@ -251,6 +251,6 @@ def test_a_version_with_its_own_parameters(
     (store / "1" / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
     predict = stub(serve("--enable_batching", "--enable_per_model_batching_parameters")).Predict
     with pytest.raises(grpc.RpcError) as refused:
-        predict(predict_request(rows=3), timeout=10)
+        predict(predict_request(rows=3), timeout=60)
     assert refused.value.details() == "Task size 3 is larger than maximum input batch size 2"
-    assert predict(predict_request(rows=2), timeout=10).outputs["probabilities"].tensor_shape.dim[0].size == 2
+    assert predict(predict_request(rows=2), timeout=60).outputs["probabilities"].tensor_shape.dim[0].size == 2

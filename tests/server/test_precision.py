@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import grpc
 import numpy as np
@@ -17,38 +14,29 @@ from serving.local.flags import Flags
 from serving.local.settings import session_config
 from serving.local.testing import LocalServer
 
-WRITE = """
-import sys
-import numpy as np
-import tensorflow as tf
+BFLOAT16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
 
-draw = np.random.default_rng(0)
 
 class Layers(tf.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
+        draw = np.random.default_rng(0)
         self.filters = tf.Variable(draw.normal(size=(3, 3, 3, 32)).astype("f4"))
         self.kernel = tf.Variable(draw.normal(size=(32, 10)).astype("f4"))
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(x, self.filters, 1, "SAME")), [1, 2]) @ self.kernel}
-
-layers = Layers()
-spec = [tf.TensorSpec([None, 32, 32, 3], tf.float32, "x")]
-signatures = {
-    name: tf.function(layers.call, input_signature=spec, jit_compile=compiled)
-    for name, compiled in (("serving_default", False), ("compiled", True))
-}
-tf.saved_model.save(layers, sys.argv[1], signatures=signatures)
-"""
-BFLOAT16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
 
 
 @pytest.fixture(scope="module")
 def layers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     base = tmp_path_factory.mktemp("layers")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", WRITE, str(base / "1")], check=True, env=environment, capture_output=True)
+    module, spec = Layers(), [tf.TensorSpec([None, 32, 32, 3], tf.float32, "x")]
+    signatures = {
+        name: tf.function(module.call, input_signature=spec, jit_compile=compiled)
+        for name, compiled in (("serving_default", False), ("compiled", True))
+    }
+    tf.saved_model.save(module, str(base / "1"), signatures=signatures)
     return base
 
 

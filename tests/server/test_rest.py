@@ -281,7 +281,7 @@ def rest(pair_models: Any) -> Iterator[str]:
 def fetch(url: str, data: bytes | None = None, method: str | None = None, **headers: str) -> tuple[int, bytes, Any]:
     request = urllib.request.Request(url, data, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -17,6 +17,7 @@ from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.client.fake import wait_until
 from tests.export.conftest import TEXTS, build_model, encoded
+from tests.shared import made_once
 
 __all__ = ["BOTH", "EITHER", "NAME", "serving"]
 
@@ -30,21 +31,21 @@ model_config_list {{ config {{
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    return ModelStore(tmp_path_factory.mktemp("signatures"), NAME)
-
-
-@pytest.fixture(scope="session")
-def versions(store: ModelStore) -> dict[int, Published]:
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Published]:
     """Both versions, by number: BOTH was trained with both inputs always, EITHER not."""
     spec = PreprocessingSpec(24, 32, 6, train_tokenizer(TEXTS, vocabulary=320), ("animal", "plant", "weather"), BOTH)
     specs = {BOTH: spec, EITHER: dataclasses.replace(spec, version=EITHER, optional=("image", "text"))}
     samples = [(encoded(40, 60, "JPEG", seed=1), "red cat"), (encoded(64, 64, "PNG", seed=4), "🌳 tree")]
     model = build_model(spec)
-    return {
-        version: export_version(model, each, samples, store, version=version, batch_sizes=(1, 2))
-        for version, each in specs.items()
-    }
+
+    def make(folder: Path) -> dict[int, Published]:
+        store = ModelStore(folder, NAME)
+        return {
+            version: export_version(model, each, samples, store, version=version, batch_sizes=(1, 2))
+            for version, each in specs.items()
+        }
+
+    return made_once(tmp_path_factory, "signatures", make)
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ def serving(versions: dict[int, Published], scratch: Path, *, rest: bool = False
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(versions: dict[int, Published], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     with serving(versions, tmp_path_factory.mktemp("config"), rest=True) as started:
         yield started

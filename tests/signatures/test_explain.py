@@ -204,6 +204,7 @@ def test_it_is_what_the_model_answers_without_each_part(spec: PreprocessingSpec,
     spec = dataclasses.replace(spec, **{"explain_grid": GRID, **changes})
     answer = answer_fn(build_model(spec), spec)
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 24, 32, 3], tf.uint8), tf.TensorSpec([None, 6], tf.int32)])
     def predict(image: Any, tokens: Any) -> tf.Tensor:
         return answer(image, tokens)[ANSWER]
 

@@ -14,12 +14,14 @@ from PIL import Image
 
 from duoserve.contract import ONE_CLASS, PreprocessingSpec
 from export.dataset.data import Dataset, load_dataset
+from export.dataset.emoji import make_emoji_dataset
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.heads import Head, head
 from export.training.presets import PRESETS, Preset
 from export.training.run import TrainedModel
 from export.training.train import train
+from tests.shared import made_once
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230)}
 SHAPES = ("square", "box", "block", "tile", "patch", "field")
@@ -82,22 +84,39 @@ def dataset(squares: Path) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data. Read only."""
+    return made_once(tmp_path_factory, "emoji", lambda folder: make_emoji_dataset(folder / "data", progress=False))
+
+
+@pytest.fixture(scope="session")
 def small() -> Preset:
     return SMALL
 
 
 @pytest.fixture(scope="session")
-def trained_optional(dataset: Dataset, small: Preset) -> TrainedModel:
+def trained_optional(dataset: Dataset, small: Preset, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """Answers without its image and without its text. Attention, where an image is missing in two places."""
     preset = dataclasses.replace(small, modality_dropout=0.6, epochs=25)
-    return train(dataset, preset=preset, fusion="attention", optional=["text", "image"])
+
+    def make(_: Path) -> TrainedModel:
+        return train(dataset, preset=preset, fusion="attention", optional=["text", "image"])
+
+    return made_once(tmp_path_factory, "squares-trained", make)
 
 
 @pytest.fixture(scope="session")
 def published_optional(trained_optional: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The same as version 1 of "squares"; its card has the facts."""
-    trained, store = trained_optional, ModelStore(tmp_path_factory.mktemp("store"), "squares")
-    return export_version(trained.model, trained.spec, trained.samples, store, batch_sizes=(1,), facts=trained.facts)
+    trained = trained_optional
+
+    def make(folder: Path) -> Published:
+        store = ModelStore(folder, "squares")
+        return export_version(
+            trained.model, trained.spec, trained.samples, store, batch_sizes=(1,), facts=trained.facts
+        )
+
+    return made_once(tmp_path_factory, "squares-published", make)
 
 
 @pytest.fixture

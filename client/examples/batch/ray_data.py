@@ -48,6 +48,7 @@ def main() -> None:
         fn_constructor_args=(options.server, options.model),
         batch_size=256,  # the client splits it into requests of 32 rows, four side by side
         compute=ray.data.ActorPoolStrategy(size=options.workers),
+        num_cpus=0.5,  # it mostly waits for the server; with whole processors, two workers leave none to read the table
     )
     answered.write_parquet(options.out)
 

@@ -1,10 +1,7 @@
 """A thin gRPC client for image + text models on TensorFlow Serving.
 
-from duoserve import Client
-
 with Client("localhost:8500", model="pairs", label="stable") as client:
-    answer = client.predict("photo.jpg", "a red heart")
-    print(answer.label, answer.probability, answer.version)
+    print(client.predict("photo.jpg", "a red heart").label)
 """
 
 from __future__ import annotations
@@ -13,32 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from duoserve._wire.messages import Outputs, VersionStatus
-    from duoserve.aio import AsyncClient
-    from duoserve.client import Client
-    from duoserve.contract import AudioSpec, ContractError, PreprocessingSpec, SignatureSpec, TensorSpec
-    from duoserve.errors import (
-        BadReply,
-        ClientClosed,
-        DeadlineExceeded,
-        DuoserveError,
-        InvalidInput,
-        MessageTooLarge,
-        ModelNotFound,
-        NotAnswered,
-        PermissionDenied,
-        RequestRejected,
-        ServerBusy,
-        ServerUnavailable,
-        SpecChanged,
-        UnsupportedModel,
-    )
-    from duoserve.explanation import Explanation, InputRelevance, Word
-    from duoserve.options import TLS, Connection, Hedge, Retry
-    from duoserve.preprocessing.audio import Clip
-    from duoserve.preprocessing.preprocessor import Preprocessor
-    from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Pair, Prediction, Scored, TensorPrediction
-    from duoserve.routing import Canary, Shadow, ShadowReport
+    from duoserve._wire.messages import *
+    from duoserve.aio import *
+    from duoserve.client import *
+    from duoserve.contract import *
+    from duoserve.errors import *
+    from duoserve.explanation import *
+    from duoserve.options import *
+    from duoserve.preprocessing.audio import *
+    from duoserve.preprocessing.preprocessor import *
+    from duoserve.results import *
+    from duoserve.routing import *
 
 __all__ = [
     "TLS",
@@ -85,75 +67,31 @@ __all__ = [
     "Word",
 ]
 
-# Loaded on first use (PEP 562), so that the parts without gRPC, such as `duoserve.console`, start fast.
-_HOMES = {
-    "_wire.messages": (
-        "Outputs",
-        "VersionStatus",
-    ),
-    "aio": ("AsyncClient",),
-    "preprocessing.audio": ("Clip",),
-    "client": ("Client",),
-    "contract": (
-        "AudioSpec",
-        "ContractError",
-        "PreprocessingSpec",
-        "SignatureSpec",
-        "TensorSpec",
-    ),
-    "errors": (
-        "BadReply",
-        "ClientClosed",
-        "DeadlineExceeded",
-        "DuoserveError",
-        "InvalidInput",
-        "MessageTooLarge",
-        "ModelNotFound",
-        "NotAnswered",
-        "PermissionDenied",
-        "RequestRejected",
-        "ServerBusy",
-        "ServerUnavailable",
-        "SpecChanged",
-        "UnsupportedModel",
-    ),
-    "explanation": (
-        "Explanation",
-        "InputRelevance",
-        "Word",
-    ),
-    "options": (
-        "TLS",
-        "Connection",
-        "Hedge",
-        "Retry",
-    ),
-    "preprocessing.preprocessor": ("Preprocessor",),
-    "results": (
-        "BatchResult",
-        "Embedding",
-        "EmbeddingBatch",
-        "Pair",
-        "Prediction",
-        "Scored",
-        "TensorPrediction",
-    ),
-    "routing": (
-        "Canary",
-        "Shadow",
-        "ShadowReport",
-    ),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+# Loaded on first use (PEP 562), the light ones first: `duoserve.console`, for one, starts without gRPC.
+_MODULES = (
+    "errors",
+    "contract",
+    "options",
+    "results",
+    "explanation",
+    "routing",
+    "preprocessing.audio",
+    "preprocessing.preprocessor",
+    "_wire.messages",
+    "client",
+    "aio",
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'duoserve' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"duoserve.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    if name in __all__:
+        for module in _MODULES:
+            home = importlib.import_module(f"duoserve.{module}")
+            if hasattr(home, name):
+                value = globals()[name] = getattr(home, name)
+                return value
+    raise AttributeError(f"module 'duoserve' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from duoserve._calls.inputs import SendMode
+from duoserve._calls.observing import Observers
 from duoserve._calls.operations import Operations
-from duoserve._calls.retrying import Rpc, check_metadata
-from duoserve._checks import expect_kind
+from duoserve._calls.retrying import Rpc
+from duoserve._checks import check_metadata, expect_kind, expect_name, expect_whole, resolve_target, timeout_seconds
 from duoserve._transport.channel import ChannelPlan, parse_address, plan_channel
-from duoserve._transport.managed_channel import ManagedChannel, OpenChannel
+from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import InvalidInput
 from duoserve.observe import Observer
 from duoserve.options import TLS, Connection, Hedge, Retry
 from duoserve.routing import Canary, Shadow, ShadowReport
 
-__all__ = ["BaseClient"]
-
 ChannelT = TypeVar("ChannelT")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MOST_ROWS = 1 << 20  # of a request
+
+
+def documented(method: F, operation: Callable[..., Any]) -> F:
+    """The method, with the name, parameters and docstring of the operation that it performs."""
+    documented: Any = functools.update_wrapper(method, operation, ("__name__", "__doc__"))
+    signature = inspect.signature(operation)
+    performed = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
+    documented.__signature__ = signature.replace(return_annotation=performed)
+    return method
 
 
 class BaseClient(Generic[ChannelT]):
     """Base of `Client` and `AsyncClient`. Nothing is opened until the first call."""
+
+    _open: Callable[[ChannelPlan], BaseChannel]
 
     def __init__(
         self,
@@ -94,60 +109,36 @@ class BaseClient(Generic[ChannelT]):
                     f" Received: {observer.__name__ if isinstance(observer, type) else type(observer).__name__}"
                 )
         if channel is not None:
-            adopt = self._wrap(channel)
+            open_channel = self._adopt(channel)
             if address is not None:
                 raise InvalidInput("Expected an address or a channel. Received: both")
             if tls is not None:
                 raise InvalidInput("Expected tls to be set up in the channel itself. Received: both tls and channel")
-            server, plan = "channel", ChannelPlan("", (), None, "")
-
-            def new_managed_channel() -> ManagedChannel:
-                return ManagedChannel(lambda: plan, lambda _: adopt(), moves=False, interval=math.inf)
-
+            server, moves, interval = "channel", False, math.inf
+            plan: Callable[[], ChannelPlan] = functools.partial(ChannelPlan, "", (), None, "")
         elif address is None:
             raise InvalidInput("Expected an address or a channel. Received: neither")
         else:
             place = parse_address(address)
+            server, moves = place.text, place.moves
             if token is not None and tls is None and not place.is_local():
-                raise InvalidInput(f"Expected tls with a token: plain text would expose it. Received: {place.text}")
-            server = place.text
-            interval = min(connection.refresh if place.moves else math.inf, tls.reload if tls else math.inf)
-
-            def new_managed_channel() -> ManagedChannel:
-                return ManagedChannel(
-                    lambda: plan_channel(place, connection, retry, tls),
-                    self._open,
-                    moves=place.moves,
-                    interval=interval,
-                )
-
-        rpc = Rpc(
-            retry=retry,
-            hedge=hedge,
-            metadata=check_metadata(metadata),
-            token=token,
-            # Our own channel retries by its service config; whether an injected one does is unknown.
-            retry_unavailable=channel is not None,
-        )
+                raise InvalidInput(f"Expected tls with a token: plain text would expose it. Received: {server}")
+            interval = min(connection.refresh if moves else math.inf, tls.reload if tls else math.inf)
+            plan = functools.partial(plan_channel, place, connection, retry, tls)
+            open_channel = self._open
+        # Our own channel retries by its service config; whether an injected one does is unknown.
+        rpc = Rpc(retry, hedge, check_metadata(metadata), token, retry_unavailable=channel is not None)
+        expect_name("model", model)
+        if send not in ("auto", "tensors", "bytes"):
+            raise InvalidInput(f"Expected send to be auto, tensors or bytes. Received: {send!r:.80}")
+        expect_whole("max_batch_size", max_batch_size, 1, _MOST_ROWS)
+        target, timeout, watched = resolve_target(label, version), timeout_seconds(timeout), Observers(observers)
         self._operations = Operations(
-            rpc,
-            server=server,
-            model=model,
-            label=label,
-            version=version,
-            timeout=timeout,
-            send=send,
-            max_batch_size=max_batch_size,
-            canary=canary,
-            shadow=shadow,
-            observers=observers,
+            rpc, server, model, target, timeout, send, max_batch_size, canary, shadow, watched
         )
-        self._start(new_managed_channel)
+        self._start(functools.partial(ManagedChannel, plan, open_channel, moves=moves, interval=interval))
 
-    def _wrap(self, channel: ChannelT) -> Callable[[], OpenChannel]:
-        raise NotImplementedError
-
-    def _open(self, plan: ChannelPlan) -> OpenChannel:
+    def _adopt(self, channel: ChannelT) -> Callable[[ChannelPlan], BaseChannel]:
         raise NotImplementedError
 
     def _start(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
@@ -155,7 +146,7 @@ class BaseClient(Generic[ChannelT]):
 
     def shadow_report(self) -> ShadowReport:
         """How far the shadow has agreed so far."""
-        return self._operations.shadow_report()
+        return self._operations.tally.report()
 
     def __repr__(self) -> str:
         operations = self._operations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import collections
 import dataclasses
 import io
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,113 +19,132 @@ from duoserve.aio import AsyncClient
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip, encode_wav
 
-__all__ = ["Report", "percentiles", "run"]
-
 _MOST_IN_FLIGHT = 10_000  # open loop: with more, the generator itself would be measured
-Progress = Callable[[float, int, int], None]
+Progress = Callable[[float, str], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The measurements of a run.
+    """The measurements of a run. In the open loop, latencies count from the time when a call was due, so that a
+    stalled server shows."""
 
-    Attributes:
-        load: "8 callers" or "100 calls/s, open loop".
-        sent: "tensors" or "bytes".
-        seconds: Length of the measurement.
-        calls: Answered calls.
-        throughput: Answered calls a second.
-        milliseconds: Latencies: mean, p50, p90, p95, p99, max. In the open loop counted from
-            the time when a call was due, so that a stalled server shows.
-        errors: Failed calls by the class of their error.
-        versions: Answers by the version that gave them.
-        late: Open loop: calls that were not sent because too many were in flight.
-    """
-
-    load: str
-    sent: str
+    load: str  # "8 callers" or "100 calls/s, open loop"
+    sent: str  # "tensors" or "bytes"
     seconds: float
-    calls: int
-    throughput: float
-    milliseconds: dict[str, float]
-    errors: dict[str, int]
-    versions: dict[int, int]
-    late: int = 0
+    calls: int  # that were answered
+    throughput: float  # answered calls a second
+    milliseconds: dict[str, float]  # latencies: mean, p50, p90, p95, p99, max
+    errors: Mapping[str, int]  # failed calls by the class of their error
+    versions: Mapping[int, int]  # answers by the version that gave them
+    late: int  # open loop: calls that were not sent because too many were in flight
 
-    def text(self) -> str:
+    def lines(self) -> Iterator[str]:
         """For a terminal."""
-        lines = [
-            f"{self.load}, sent as {self.sent}, {self.seconds:.1f} s",
-            f"{self.calls} calls answered, {self.throughput:.1f} a second",
-            "  ".join(f"{name} {value:.2f} ms" for name, value in self.milliseconds.items()) or "no latencies",
-            "versions: " + (", ".join(f"{version} ({n})" for version, n in self.versions.items()) or "none"),
-            "errors: " + (", ".join(f"{name} ({n})" for name, n in self.errors.items()) or "none"),
-        ]
-        return "\n".join(lines + ([f"not sent, too many in flight: {self.late}"] if self.late else []))
+        yield f"{self.load}, sent as {self.sent}, {self.seconds:.1f} s"
+        yield f"{self.calls} calls answered, {self.throughput:.1f} a second"
+        yield "  ".join(f"{name} {value:.2f} ms" for name, value in self.milliseconds.items()) or "no latencies"
+        for title, counts in ("versions", self.versions), ("errors", self.errors):
+            yield f"{title}: " + (", ".join(f"{name} ({n})" for name, n in counts.items()) or "none")
+        if self.late:
+            yield f"not sent, too many in flight: {self.late}"
 
 
-@dataclasses.dataclass(slots=True)
-class _Tally:
-    latencies: list[float] = dataclasses.field(default_factory=list)
-    errors: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    versions: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
-    late: int = 0
+class _Load:
+    """The calls of a run, and what came of those that were made after the warmup."""
+
+    def __init__(self, call: Callable[[], Awaitable[int]], warmup: float, duration: float) -> None:
+        self.call = call
+        self.begin = time.perf_counter()
+        self.start = self.begin + warmup
+        self.end = self.start + duration
+        self.latencies: list[float] = []
+        self.errors = collections.Counter[str]()
+        self.versions = collections.Counter[int]()
+        self.late = 0
+
+    async def closed_loop(self) -> None:
+        """One caller, who waits for each answer."""
+        while (began := time.perf_counter()) < self.end:
+            await self._one(began)
+
+    async def open_loop(self, rate: float) -> None:
+        """Calls at this rate, whether or not earlier ones were answered."""
+        running: set[asyncio.Task[None]] = set()
+        for i in range(math.ceil(rate * (self.end - self.begin))):
+            due = self.begin + i / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if len(running) >= _MOST_IN_FLIGHT:
+                self.late += due >= self.start
+                continue
+            task = asyncio.ensure_future(self._one(due))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        await asyncio.gather(*running)
+
+    async def _one(self, began: float) -> None:
+        try:
+            version = await self.call()
+        except DuoserveError as error:
+            if began >= self.start:
+                self.errors[type(error).__name__] += 1
+            await asyncio.sleep(0.01)  # do not hammer a server that refuses at once
+            return
+        if began >= self.start:
+            self.latencies.append(time.perf_counter() - began)
+            self.versions[version] += 1
+
+    async def watch(self, progress: Progress) -> None:
+        """Reports progress until the end."""
+        share = 0.0
+        while share < 1:
+            share = min(max((time.perf_counter() - self.start) / (self.end - self.start), 0.0), 1.0)
+            progress(share, f"{len(self.latencies)} calls, {sum(self.errors.values())} errors")
+            await asyncio.sleep(0.2 if share < 1 else 0)
 
 
-async def run(
-    client: AsyncClient,
-    *,
-    image: str | None,
-    audio: str | None,
-    text: str,
-    concurrency: int,
-    rate: float | None,
-    duration: float,
-    warmup: float,
-    prepared: bool,
-    progress: Progress | None,
-) -> Report:
-    """Loads the server for `warmup` and then `duration` seconds.
+async def run(client: AsyncClient, options: argparse.Namespace, progress: Progress | None) -> Report:
+    """Loads the server for `warmup` and then `duration` seconds, as the options of `duoserve bench` ask.
 
     Raises:
         InvalidInput: A number out of range, or a file that can't be read.
         DuoserveError: The first call failed: there is nothing to measure.
     """
+    concurrency, rate, text = options.concurrency or 8, options.rate, options.text
     expect_whole("concurrency", concurrency, 1, 10_000)
-    expect_number("duration", duration, 0.01, 86400)
-    expect_number("warmup", warmup, 0, 86400)
+    expect_number("duration", options.duration, 0.01, 86400)
+    expect_number("warmup", options.warmup, 0, 86400)
     if rate is not None:
         expect_number("rate", rate, 0.001, 1e6)
-    data = await _input(client, image, audio)
+    data = await _input(client, options.image, options.audio)
     first = await client.predict(data, text)
     sent: str = first.sent
-    if prepared:
-        sent, call = "tensors, prepared once", await _prepared_call(client, data, text)
-    else:
+    if options.prepared:
+        preprocessor, sent = await client.preprocessor(), "tensors, prepared once"
+        image, tokens = preprocessor.image(data)[None], preprocessor.tokens(text)[None]
 
-        async def call() -> int:
-            return (await client.predict(data, text)).version
+    async def call() -> int:
+        if options.prepared:
+            return (await client.predict_tensors(image, tokens, preprocessor)).version
+        return (await client.predict(data, text)).version
 
-    start = time.perf_counter() + warmup
-    tally = _Tally()
-    watch = asyncio.ensure_future(_watch(progress, tally, start, duration)) if progress else None
-    if rate is None:
-        await asyncio.gather(*[_closed(call, tally, start, duration) for _ in range(concurrency)])
-    else:
-        await _open(call, tally, start, duration, rate, warmup)
-    seconds = time.perf_counter() - start
-    if watch is not None:
+    load = _Load(call, options.warmup, options.duration)
+    tasks = [load.closed_loop() for _ in range(concurrency)] if rate is None else [load.open_loop(rate)]
+    if progress is not None:
+        watch = asyncio.ensure_future(load.watch(progress))
+    await asyncio.gather(*tasks)
+    seconds = time.perf_counter() - load.start
+    if progress is not None:
         await watch
     return Report(
         load=f"{concurrency} callers" if rate is None else f"{rate:g} calls/s, open loop",
         sent=sent,
         seconds=seconds,
-        calls=len(tally.latencies),
-        throughput=len(tally.latencies) / seconds,
-        milliseconds=percentiles(tally.latencies),
-        errors=dict(tally.errors),
-        versions=dict(sorted(tally.versions.items())),
-        late=tally.late,
+        calls=len(load.latencies),
+        throughput=len(load.latencies) / seconds,
+        milliseconds=percentiles(load.latencies),
+        errors=dict(load.errors),
+        versions=dict(sorted(load.versions.items())),
+        late=load.late,
     )
 
 
@@ -149,57 +169,6 @@ async def _input(client: AsyncClient, image: str | None, audio: str | None) -> b
                 raise InvalidInput(f"Expected {name} to be a readable file. Received: {error}") from error
             return Clip(data) if audio else data
     return _noise() if (await client.describe()).audio else await asyncio.to_thread(_photo)
-
-
-async def _prepared_call(client: AsyncClient, data: bytes | Clip, text: str) -> Callable[[], Awaitable[int]]:
-    preprocessor = await client.preprocessor()
-    image, tokens = preprocessor.image(data)[None], preprocessor.tokens(text)[None]
-
-    async def call() -> int:
-        return (await client.predict_tensors(image, tokens, preprocessor)).version
-
-    return call
-
-
-async def _closed(call: Callable[[], Awaitable[int]], tally: _Tally, start: float, duration: float) -> None:
-    while (began := time.perf_counter()) < start + duration:
-        await _one(call, tally, began, counted=began >= start)
-
-
-async def _open(
-    call: Callable[[], Awaitable[int]], tally: _Tally, start: float, duration: float, rate: float, warmup: float
-) -> None:
-    running: set[asyncio.Task[None]] = set()
-    for i in range(math.ceil(rate * (warmup + duration))):
-        due = start - warmup + i / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        if len(running) >= _MOST_IN_FLIGHT:
-            tally.late += due >= start
-            continue
-        task = asyncio.ensure_future(_one(call, tally, due, counted=due >= start))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
-
-
-async def _one(call: Callable[[], Awaitable[int]], tally: _Tally, began: float, *, counted: bool) -> None:
-    try:
-        version = await call()
-    except DuoserveError as error:
-        if counted:
-            tally.errors[type(error).__name__] += 1
-        await asyncio.sleep(0.01)  # do not hammer a server that refuses at once
-        return
-    if counted:
-        tally.latencies.append(time.perf_counter() - began)
-        tally.versions[version] += 1
-
-
-async def _watch(progress: Progress, tally: _Tally, start: float, duration: float) -> None:
-    while (share := (time.perf_counter() - start) / duration) < 1:
-        progress(max(share, 0.0), len(tally.latencies), sum(tally.errors.values()))
-        await asyncio.sleep(0.2)
-    progress(1.0, len(tally.latencies), sum(tally.errors.values()))
 
 
 def _noise() -> Clip:

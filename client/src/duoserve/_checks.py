@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from duoserve.errors import InvalidInput
 
-__all__ = [
-    "expect_flag",
-    "expect_kind",
-    "expect_name",
-    "expect_number",
-    "expect_whole",
-    "resolve_target",
-    "timeout_seconds",
-]
+Target = int | str | None  # the version or label that a call asks for; None: the latest version
+Metadata = tuple[tuple[str, str], ...]
 
+_KEY: Final = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
+_VALUE: Final = re.compile(r"[ -~]*")  # printable ASCII
 _LONGEST: Final = 3600.0  # seconds; a deadline is always finite
 _LARGEST_VERSION: Final = (1 << 63) - 1  # an int64 on the wire
 
@@ -24,11 +21,6 @@ def expect_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str)
     """Refuses a value of another type. The message does not show the value: it may be a secret, or long."""
     if not isinstance(value, kind):
         raise InvalidInput(f"Expected {name} to be {what}. Received: {type(value).__name__}")
-
-
-def expect_flag(name: str, value: Any) -> None:
-    """Refuses all but True and False."""
-    expect_kind(name, value, bool, "True or False")
 
 
 def expect_number(name: str, value: Any, least: float, most: float) -> None:
@@ -49,15 +41,15 @@ def expect_name(name: str, value: Any) -> None:
         raise InvalidInput(f"Expected {name} to be a non-empty str. Received: {value!r:.80}")
 
 
-def resolve_target(label: Any, version: Any) -> int | str | None:
-    """The label or version to ask for, None for the latest version."""
+def resolve_target(label: Any, version: Any) -> Target:
+    """The label or version to ask for."""
     if label is not None and version is not None:
         raise InvalidInput(f"Expected a label or a version. Received: label={label!r} and version={version!r}")
     if label is not None:
         expect_name("label", label)
     if version is not None:
         expect_whole("version", version, 1, _LARGEST_VERSION)
-    found: int | str | None = label if label is not None else version
+    found: Target = label if label is not None else version
     return found
 
 
@@ -66,3 +58,17 @@ def timeout_seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST:
         raise InvalidInput(f"Expected timeout above 0 and up to {_LONGEST:g} seconds. Received: {value!r:.80}")
     return float(value)
+
+
+def check_metadata(pairs: Any) -> Metadata:
+    """The pairs in gRPC's form: keys in lower case, values in ASCII. Errors show no value: it may be a secret."""
+    expect_kind("metadata", pairs, Iterable, "pairs of str")
+    found = tuple(pairs)
+    for pair in found:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise InvalidInput(f"Expected metadata as pairs of str. Received: {type(pair).__name__}")
+        if not _KEY.fullmatch(pair[0]) or not _VALUE.fullmatch(pair[1]):
+            raise InvalidInput(
+                f"Expected metadata with a key in lower case and a value in ASCII. Received: one with key {pair[0]!r}"
+            )
+    return found

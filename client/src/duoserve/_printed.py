@@ -11,15 +11,6 @@ from duoserve.contract import AudioSpec, PreprocessingSpec, SignatureSpec, signa
 from duoserve.explanation import Explanation
 from duoserve.results import Prediction
 
-__all__ = [
-    "describe_lines",
-    "describe_record",
-    "explanation_record",
-    "predicted_columns",
-    "prediction_lines",
-    "prediction_record",
-]
-
 
 def prediction_record(answer: Prediction, k: int) -> dict[str, Any]:
     """The answer as a record; only the k most probable classes or tags."""
@@ -70,6 +61,16 @@ def explanation_record(found: Explanation, out: Path | None) -> dict[str, Any]:
         "target": found.target,
         "out": None if out is None else str(out),
     }
+
+
+def explanation_lines(found: Explanation, out: Path | None, medium: str, in_colour: bool) -> Iterator[str]:
+    """The same as text lines."""
+    yield f"{found.label}  {found.value:.4f}" if found.kind.decided else f"{found.label}  {found.value:.6g}"
+    yield f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}"
+    if in_colour:
+        yield found.ansi()
+    yield from (f"  {word.relevance:+.4f}  {word.text}" for word in found.words)
+    yield f"version {found.version}" + (f", heat map in {out}" if out is not None else "")
 
 
 def describe_record(spec: PreprocessingSpec, served: Mapping[str, SignatureSpec]) -> dict[str, Any]:

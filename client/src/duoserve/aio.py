@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc.aio
-import numpy.typing as npt
 
-from duoserve._base import BaseClient
+from duoserve._base import BaseClient, documented
+from duoserve._calls.effects import Steps
+from duoserve._calls.operations import Operations
 from duoserve._checks import expect_kind
-from duoserve._transport.async_driver import AsyncChannel, AsyncDriver, open_channel
+from duoserve._transport.async_driver import AsyncChannel, AsyncDriver
 from duoserve._transport.channel import ChannelPlan
-from duoserve._transport.managed_channel import ManagedChannel, OpenChannel
-from duoserve._wire.messages import Outputs, VersionStatus
-from duoserve.contract import PreprocessingSpec, SignatureSpec
+from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import InvalidInput
-from duoserve.explanation import Explanation
-from duoserve.preprocessing.audio import AudioSource, Clip
-from duoserve.preprocessing.images import ImageSource
-from duoserve.preprocessing.preprocessor import Preprocessor
-from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, TensorPrediction
 
 __all__ = ["AsyncClient"]
 
-Metadata = Sequence[tuple[str, str]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _awaited(
+    operation: Callable[Concatenate[Operations, P], Steps[T]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    async def method(client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await client._driver.run(operation(client._operations, *args, **kwargs))
+
+    return documented(method, operation)
 
 
 class AsyncClient(BaseClient[grpc.aio.Channel]):
@@ -37,11 +40,36 @@ class AsyncClient(BaseClient[grpc.aio.Channel]):
     number of threads: each loop gets its own channels, which close when the loop has ended.
     """
 
-    def _wrap(self, channel: grpc.aio.Channel) -> Callable[[], OpenChannel]:
+    _open = AsyncChannel.open
+
+    predict = _awaited(Operations.predict)
+    predict_batch = _awaited(Operations.predict_batch)
+    embed = _awaited(Operations.embed)
+    embed_batch = _awaited(Operations.embed_batch)
+    explain = _awaited(Operations.explain)
+    predict_tensors = _awaited(Operations.predict_tensors)
+    run = _awaited(Operations.run)
+    preprocessor = _awaited(Operations.preprocessor)
+    describe = _awaited(Operations.describe)
+    status = _awaited(Operations.status)
+    signatures = _awaited(Operations.signatures)
+
+    async def close(self) -> None:
+        """Closes the connections. Calls in progress fail; further calls raise ClientClosed."""
+        self._operations.tally.close()
+        await self._driver.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    def _adopt(self, channel: grpc.aio.Channel) -> Callable[[ChannelPlan], BaseChannel]:
         expect_kind("channel", channel, grpc.aio.Channel, "a grpc.aio.Channel")
         adopted = AsyncChannel(channel, owned=False)
 
-        def adopt() -> OpenChannel:
+        def adopt(_: ChannelPlan) -> BaseChannel:
             here = asyncio.get_running_loop()
             if getattr(channel, "_loop", here) is not here:
                 raise InvalidInput("Expected a call in the event loop of the channel. Received: another event loop")
@@ -49,132 +77,5 @@ class AsyncClient(BaseClient[grpc.aio.Channel]):
 
         return adopt
 
-    def _open(self, plan: ChannelPlan) -> OpenChannel:
-        return open_channel(plan)
-
     def _start(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
         self._driver = AsyncDriver(new_managed_channel)
-
-    async def predict(
-        self,
-        image: ImageSource | Clip | None = None,
-        text: str | None = None,
-        *,
-        audio: AudioSource | None = None,
-        key: str | None = None,
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> Prediction:
-        """Like `Client.predict`."""
-        return await self._driver.run(
-            self._operations.predict(image, text, audio=audio, key=key, timeout=timeout, metadata=metadata)
-        )
-
-    async def predict_batch(
-        self,
-        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
-        *,
-        key: str | None = None,
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> BatchResult:
-        """Like `Client.predict_batch`."""
-        return await self._driver.run(
-            self._operations.predict_batch(pairs, key=key, timeout=timeout, metadata=metadata)
-        )
-
-    async def embed(
-        self,
-        image: ImageSource | Clip | None = None,
-        text: str | None = None,
-        *,
-        audio: AudioSource | None = None,
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> Embedding:
-        """Like `Client.embed`."""
-        return await self._driver.run(
-            self._operations.embed(image, text, audio=audio, timeout=timeout, metadata=metadata)
-        )
-
-    async def embed_batch(
-        self,
-        pairs: Iterable[tuple[ImageSource | Clip | None, str | None]],
-        *,
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> EmbeddingBatch:
-        """Like `Client.embed_batch`."""
-        return await self._driver.run(self._operations.embed_batch(pairs, timeout=timeout, metadata=metadata))
-
-    async def explain(
-        self,
-        image: ImageSource | Clip | None = None,
-        text: str | None = None,
-        *,
-        label: str | None = None,
-        audio: AudioSource | None = None,
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> Explanation:
-        """Like `Client.explain`."""
-        return await self._driver.run(
-            self._operations.explain(image, text, label=label, audio=audio, timeout=timeout, metadata=metadata)
-        )
-
-    async def predict_tensors(
-        self,
-        image: npt.NDArray[Any],
-        tokens: npt.NDArray[Any],
-        preprocessor: Preprocessor,
-        *,
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> TensorPrediction:
-        """Like `Client.predict_tensors`."""
-        return await self._driver.run(
-            self._operations.predict_tensors(image, tokens, preprocessor, timeout=timeout, metadata=metadata)
-        )
-
-    async def run(
-        self,
-        signature: str,
-        inputs: Mapping[str, npt.NDArray[Any]],
-        *,
-        outputs: Sequence[str] = (),
-        timeout: float | None = None,
-        metadata: Metadata = (),
-    ) -> Outputs:
-        """Like `Client.run`."""
-        return await self._driver.run(
-            self._operations.run(signature, inputs, outputs=outputs, timeout=timeout, metadata=metadata)
-        )
-
-    async def preprocessor(self, *, timeout: float | None = None, metadata: Metadata = ()) -> Preprocessor:
-        """Like `Client.preprocessor`."""
-        return await self._driver.run(self._operations.preprocessor(timeout=timeout, metadata=metadata))
-
-    async def describe(self, *, timeout: float | None = None, metadata: Metadata = ()) -> PreprocessingSpec:
-        """Like `Client.describe`."""
-        return await self._driver.run(self._operations.describe(timeout=timeout, metadata=metadata))
-
-    async def status(self, *, timeout: float | None = None, metadata: Metadata = ()) -> list[VersionStatus]:
-        """Like `Client.status`."""
-        return await self._driver.run(self._operations.status(timeout=timeout, metadata=metadata))
-
-    async def signatures(self, *, timeout: float | None = None, metadata: Metadata = ()) -> dict[str, SignatureSpec]:
-        """Like `Client.signatures`."""
-        return await self._driver.run(self._operations.signatures(timeout=timeout, metadata=metadata))
-
-    async def close(self) -> None:
-        """Like `Client.close`."""
-        self._operations.close()
-        await self._driver.close()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -8,19 +8,11 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duoserve import _bench
-from duoserve._printed import (
-    describe_lines,
-    describe_record,
-    explanation_record,
-    predicted_columns,
-    prediction_lines,
-    prediction_record,
-)
+from duoserve import _bench, _printed
 from duoserve.aio import AsyncClient
 from duoserve.client import Client
 from duoserve.console import guarded, put, say
@@ -29,8 +21,6 @@ from duoserve.options import TLS
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from duoserve.score import Report
 
 __all__ = ["main"]
 
@@ -46,35 +36,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run(arguments), prefix=_PREFIX)
 
 
+class _Shown(NamedTuple):
+    """What a command prints: a JSON object, or lines."""
+
+    record: Mapping[str, Any]
+    lines: Iterable[str]
+    code: int = 0
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
-    except InvalidInput as error:
-        return _fail(options, error, 2)
+        record, lines, code = options.command(options)
     except DuoserveError as error:
-        return _fail(options, error, 1)
+        put(sys.stderr, f"{_PREFIX}{type(error).__name__}: {error}\n")
+        record = {"error": type(error).__name__, "message": error.message, "code": error.code}
+        record["retryable"] = error.retryable
+        lines, code = (), 2 if isinstance(error, InvalidInput) else 1
     except KeyboardInterrupt:
         return 130
-
-
-def _fail(options: argparse.Namespace, error: DuoserveError, code: int) -> int:
-    put(sys.stderr, f"{_PREFIX}{type(error).__name__}: {error}\n")
-    if options.json:
-        record = {"error": type(error).__name__, "message": error.message, "code": error.code}
-        say(json.dumps({**record, "retryable": error.retryable}, ensure_ascii=False))
-    return code
+    for line in (json.dumps(record, ensure_ascii=False),) if options.json else lines:
+        say(line)
+    return int(code)
 
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     add = shared.add_argument
-    add(
-        "--server",
-        default="localhost:8500",
-        metavar="HOST:PORT",
-        help="or dns:///name:port, or several, separated by commas (default: %(default)s)",
-    )
+    text = "or dns:///name:port, or several, separated by commas (default: %(default)s)"
+    add("--server", default="localhost:8500", metavar="HOST:PORT", help=text)
     add("--model", required=True, help="name of the model")
     which = shared.add_mutually_exclusive_group()
     which.add_argument("--label", help="version label, such as stable (default: the latest version)")
@@ -87,73 +77,60 @@ def _parser() -> argparse.ArgumentParser:
     add("--server-name", metavar="NAME", help="name to expect in the server's certificate")
     add("--json", action="store_true", help="print one JSON object")
 
+    inputs = argparse.ArgumentParser(add_help=False)
+    medium = inputs.add_mutually_exclusive_group()
+    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
+    medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
+    inputs.add_argument("--text", help="any text (image or text may be left out if the version allows it)")
+
+    sending = argparse.ArgumentParser(add_help=False)
+    text = "who preprocesses (default: %(default)s)"
+    sending.add_argument("--send", choices=("auto", "tensors", "bytes"), default="auto", help=text)
+
     parser = argparse.ArgumentParser(
         prog="duoserve", description="Calls an image and text model on TensorFlow Serving.", epilog=_EPILOG
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, parents=[shared], help=text, description=text, epilog=_EPILOG)
+    def command(name: str, function: Any, text: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, parents=[shared, *more], help=text, description=text, epilog=_EPILOG)
         found.set_defaults(command=function)
         return found
 
-    predict = command("predict", _predict, "Predict for one image (or clip) with its text, or for one of them alone.")
-    _add_input(predict)
-    predict.add_argument(
-        "--top", type=_count, default=5, metavar="K", help="classes or tags to show (default: %(default)s)"
-    )
-    _add_send(predict)
-    _add_input(
-        command("embed", _embed, "Make a vector of one image (or clip) with its text; compare vectors by dot product.")
-    )
-    explain = command("explain", _explain, "Show which words and which parts of the image (or clip) decided.")
-    _add_input(explain)
-    explain.add_argument(
-        "--class",
-        dest="of",
-        metavar="NAME",
-        help="class, tag or score to explain (default: the most probable; the first score)",
-    )
+    text = "Predict for one image (or clip) with its text, or for one of them alone."
+    predict = command("predict", _predict, text, inputs, sending)
+    _add_count(predict, "--top", 5, "classes or tags to show", metavar="K")
+    text = "Make a vector of one image (or clip) with its text; compare vectors by dot product."
+    command("embed", _embed, text, inputs)
+    text = "Show which words and which parts of the image (or clip) decided."
+    explain = command("explain", _explain, text, inputs)
+    text = "class, tag or score to explain (default: the most probable; the first score)"
+    explain.add_argument("--class", dest="of", metavar="NAME", help=text)
     explain.add_argument("--out", type=Path, metavar="PNG", help="write the heat map to this file")
     command("describe", _describe, "Show which input the served version takes, and its signatures.")
     command("status", _status, "Show the states of the model's versions on one server.")
-    scoring = command("score", _score, "Predict for every row of a table; run it again to resume.")
-    scoring.add_argument(
-        "table", type=Path, help="CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
-    )
+    scoring = command("score", _score, "Predict for every row of a table; run it again to resume.", sending)
+    text = "CSV, JSON Lines (.jsonl) or Parquet with columns image (or audio) and text"
+    scoring.add_argument("table", type=Path, help=text)
     scoring.add_argument("--out", type=Path, required=True, metavar="FILE", help="the rows with their answers")
-    scoring.add_argument(
-        "--concurrency", type=_count, default=8, metavar="N", help="requests in parallel (default: %(default)s)"
-    )
-    scoring.add_argument(
-        "--rows", type=_count, default=32, metavar="N", help="most rows of a request (default: %(default)s)"
-    )
-    scoring.add_argument(
-        "--patience",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="how long to retry rows while the server can't answer (default: %(default)s)",
-    )
-    _add_send(scoring)
-    bench = command("bench", _run_bench, "Load the server and print the latencies.")
+    _add_count(scoring, "--concurrency", 8, "requests in parallel")
+    _add_count(scoring, "--rows", 32, "most rows of a request")
+    text = "how long to retry rows while the server can't answer (default: %(default)s)"
+    scoring.add_argument("--patience", type=float, default=60.0, metavar="SECONDS", help=text)
+    bench = command("bench", _run_bench, "Load the server and print the latencies.", sending)
     medium = bench.add_mutually_exclusive_group()
     medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP (default: a generated photo of 640x480)")
     medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG (default for a model that takes it: noise)")
     bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
     load = bench.add_mutually_exclusive_group()
-    load.add_argument(
-        "--concurrency", type=_count, metavar="N", help="callers, each waiting for its answer (default: 8)"
-    )
-    load.add_argument(
-        "--rate", type=float, metavar="PER_SECOND", help="open loop: calls start at this rate in any case"
-    )
+    text = "callers, each waiting for its answer (default: 8)"
+    load.add_argument("--concurrency", type=_count, metavar="N", help=text)
+    text = "open loop: calls start at this rate in any case"
+    load.add_argument("--rate", type=float, metavar="PER_SECOND", help=text)
     bench.add_argument("--duration", type=float, default=10.0, metavar="SECONDS", help="default: %(default)s")
-    bench.add_argument(
-        "--warmup", type=float, default=1.0, metavar="SECONDS", help="not counted (default: %(default)s)"
-    )
+    text = "not counted (default: %(default)s)"
+    bench.add_argument("--warmup", type=float, default=1.0, metavar="SECONDS", help=text)
     bench.add_argument("--prepared", action="store_true", help="prepare the tensors once instead of for each call")
-    _add_send(bench)
     return parser
 
 
@@ -163,75 +140,49 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _add_input(parser: argparse.ArgumentParser) -> None:
-    medium = parser.add_mutually_exclusive_group()
-    medium.add_argument("--image", metavar="FILE", help="JPEG, PNG or WebP")
-    medium.add_argument("--audio", metavar="FILE", help="WAV, FLAC or OGG, for a model that takes audio")
-    parser.add_argument("--text", help="any text (image or text may be left out if the version allows it)")
-
-
-def _add_send(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--send", choices=("auto", "tensors", "bytes"), default="auto", help="who preprocesses (default: %(default)s)"
-    )
+def _add_count(parser: argparse.ArgumentParser, name: str, default: int, text: str, metavar: str = "N") -> None:
+    parser.add_argument(name, type=_count, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
 
 
 def _client_options(options: argparse.Namespace) -> dict[str, Any]:
-    tls = None
-    if options.tls or options.ca or options.cert or options.key or options.server_name:
-        tls = TLS(ca=options.ca, cert=options.cert, key=options.key, server_name=options.server_name)
-    address = options.server.split(",") if "," in options.server and ":/" not in options.server else options.server
+    paths = {name: getattr(options, name) for name in ("ca", "cert", "key", "server_name")}
+    several = "," in options.server and ":/" not in options.server
     return {
-        "address": address,
+        "address": options.server.split(",") if several else options.server,
         "model": options.model,
         "label": options.label,
         "version": options.version,
         "timeout": options.timeout,
-        "tls": tls,
+        "tls": TLS(**paths) if options.tls or any(paths.values()) else None,
         "send": getattr(options, "send", "auto"),
     }
 
 
-def _predict(options: argparse.Namespace) -> int:
+def _predict(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         answer = client.predict(options.image, options.text, audio=options.audio)
-    if options.json:
-        say(json.dumps(prediction_record(answer, options.top), ensure_ascii=False))
-        return 0
-    for line in prediction_lines(answer, options.top):
-        say(line)
-    return 0
+    return _Shown(_printed.prediction_record(answer, options.top), _printed.prediction_lines(answer, options.top))
 
 
-def _embed(options: argparse.Namespace) -> int:
+def _embed(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         found = client.embed(options.image, options.text, audio=options.audio)
-    if options.json:
-        record = {"vector": found.vector.tolist(), "version": found.version, "target": found.target}
-        say(json.dumps(record))
-        return 0
-    say(" ".join(f"{number:.6f}" for number in found.vector))
-    say(f"version {found.version}, {len(found.vector)} numbers")
-    return 0
+    record = {"vector": found.vector.tolist(), "version": found.version, "target": found.target}
+    numbers = " ".join(f"{number:.6f}" for number in found.vector)
+    return _Shown(record, (numbers, f"version {found.version}, {len(found.vector)} numbers"))
 
 
-def _explain(options: argparse.Namespace) -> int:
+def _explain(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         found = client.explain(options.image, options.text, label=options.of, audio=options.audio)
     if options.out is not None:
         _write_png(options.out, found.heat_map(options.image))
-    if options.json:
-        say(json.dumps(explanation_record(found, options.out), ensure_ascii=False))
-        return 0
-    say(f"{found.label}  {found.value:.4f}" if found.kind.decided else f"{found.label}  {found.value:.6g}")
     medium = "audio" if options.audio else "image"
-    say(f"{medium} {found.image_share:.0%}, text {found.text_share:.0%}")
-    if sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-        say(found.ansi())
-    for word in found.words:
-        say(f"  {word.relevance:+.4f}  {word.text}")
-    say(f"version {found.version}" + (f", heat map in {options.out}" if options.out is not None else ""))
-    return 0
+    in_colour = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return _Shown(
+        _printed.explanation_record(found, options.out),
+        _printed.explanation_lines(found, options.out, medium, in_colour),
+    )
 
 
 def _write_png(path: Path, image: Image.Image) -> None:
@@ -246,83 +197,42 @@ def _write_png(path: Path, image: Image.Image) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def _describe(options: argparse.Namespace) -> int:
+def _describe(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         spec, served = client.describe(), client.signatures()
-    if options.json:
-        say(json.dumps(describe_record(spec, served), ensure_ascii=False))
-        return 0
-    for line in describe_lines(spec, served):
-        say(line)
-    return 0
+    return _Shown(_printed.describe_record(spec, served), _printed.describe_lines(spec, served))
 
 
-def _status(options: argparse.Namespace) -> int:
+def _status(options: argparse.Namespace) -> _Shown:
     with Client(**_client_options(options)) as client:
         versions = client.status()
-    if options.json:
-        say(json.dumps({"versions": [dataclasses.asdict(version) for version in versions]}, ensure_ascii=False))
-        return 0
-    for version in versions:
-        say(f"{version.version:>8}  {version.state:<10}  {version.error}".rstrip())
-    return 0
+    lines = [f"{version.version:>8}  {version.state:<10}  {version.error}".rstrip() for version in versions]
+    return _Shown({"versions": [dataclasses.asdict(version) for version in versions]}, lines)
 
 
-def _score(options: argparse.Namespace) -> int:
-    from duoserve.score import score
+def _score(options: argparse.Namespace) -> _Shown:
+    from duoserve.score import Scoring
 
     described = _client_options(options)
     identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
     with Client(**described, max_batch_size=options.rows) as client:
-        report = score(
-            client,
-            options.table,
-            options.out,
-            fields=predicted_columns,
-            identity=identity,
-            concurrency=options.concurrency,
-            rows_per_request=options.rows,
-            patience=options.patience,
-            progress=None if options.json else _show_rows,
-        )
-    if options.json:
-        say(json.dumps({**dataclasses.asdict(report), "out": str(options.out)}, ensure_ascii=False))
-        return 0
+        progress = None if options.json else _show_progress
+        report = Scoring(
+            client, options.table, options.out, identity, options.concurrency, options.rows, options.patience, progress
+        ).run()
     resumed = f", {report.resumed} of them from an earlier run" if report.resumed else ""
-    say(f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed; in {options.out}")
-    for row, error in report.errors.items():
-        say(f"  row {row}: {error}")
-    return 0
+    total = f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed"
+    errors = (f"  row {row}: {error}" for row, error in report.errors.items())
+    return _Shown({**dataclasses.asdict(report), "out": str(options.out)}, (f"{total}; in {options.out}", *errors))
 
 
-def _show_rows(share: float, report: Report) -> None:
-    if report.rows % 32 == 0 or share >= 1:
-        _show_progress(share, f"{report.rows} rows, {report.failed} failed")
-
-
-def _run_bench(options: argparse.Namespace) -> int:
+def _run_bench(options: argparse.Namespace) -> _Shown:
     async def run() -> _bench.Report:
         async with AsyncClient(**_client_options(options)) as client:
-            return await _bench.run(
-                client,
-                image=options.image,
-                audio=options.audio,
-                text=options.text,
-                concurrency=options.concurrency or 8,
-                rate=options.rate,
-                duration=options.duration,
-                warmup=options.warmup,
-                prepared=options.prepared,
-                progress=None if options.json else _show_calls,
-            )
+            return await _bench.run(client, options, None if options.json else _show_progress)
 
     report = asyncio.run(run())
-    say(json.dumps(dataclasses.asdict(report), ensure_ascii=False) if options.json else report.text())
-    return 0 if report.calls else 1
-
-
-def _show_calls(share: float, calls: int, errors: int) -> None:
-    _show_progress(share, f"{calls} calls, {errors} errors")
+    return _Shown(dataclasses.asdict(report), report.lines(), 0 if report.calls else 1)
 
 
 def _show_progress(share: float, what: str) -> None:

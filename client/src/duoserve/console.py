@@ -22,36 +22,25 @@ class Unprintable(Exception):  # noqa: N818 -- ends the program, and is no error
 
 
 def guarded(main: Callable[[], int], *, prefix: str = "") -> int:
-    """Runs a command line; returns its exit code, or another one if standard output can't be written.
+    """Runs a command line, and flushes what it printed with `say` or `print`; returns its exit code.
 
-    Args:
-        main: Prints with `say`, or with `print`, whose last lines are flushed here and not while the interpreter ends.
-        prefix: The beginning of the error's line.
-
-    Returns:
-        141 if the reader has closed the pipe, as after `head`; 1, with a line on standard error, if writing fails.
+    It is 141 if the reader has closed the pipe, as after `head`, and 1, with a line on standard error that begins with
+    the prefix, if writing fails.
     """
     try:
         try:
-            code = main()
-        except SystemExit:  # of --help
+            return main()
+        finally:  # also after the SystemExit of --help
             _put_out("")
-            raise
-        _put_out("")
     except Unprintable as ended:
         if isinstance(ended.__cause__, BrokenPipeError):
             return _SIGPIPE
         put(sys.stderr, f"{prefix}error: Expected to write to standard output. Received: {ended.__cause__}\n")
         return 1
-    return code
 
 
 def say(text: str) -> None:
-    """Prints a line.
-
-    Raises:
-        Unprintable: It could not be written, or not in the encoding of standard output.
-    """
+    """Prints a line. Raises Unprintable if standard output can't be written, or its encoding lacks a character."""
     if sys.stdout is None:  # closed before the program began
         raise Unprintable from OSError("a closed one")
     _put_out(f"{text}\n")

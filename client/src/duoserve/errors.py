@@ -1,32 +1,9 @@
-"""Every error of the client, one tree: `except DuoserveError` catches all of them.
-
-Each error has what was expected and received, the server and model version, and
-whether a retry can help (`retryable`). Where a built-in error fits, ours is a subclass of it too:
-`InvalidInput` is a ValueError, `DeadlineExceeded` a TimeoutError, `ServerUnavailable` a
-ConnectionError, `NotAnswered` an AttributeError.
-"""
+"""Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any, ClassVar
-
-__all__ = [
-    "BadReply",
-    "ClientClosed",
-    "DeadlineExceeded",
-    "DuoserveError",
-    "InvalidInput",
-    "MessageTooLarge",
-    "ModelNotFound",
-    "NotAnswered",
-    "PermissionDenied",
-    "RequestRejected",
-    "ServerBusy",
-    "ServerUnavailable",
-    "SpecChanged",
-    "UnsupportedModel",
-]
 
 
 class DuoserveError(Exception):
@@ -60,18 +37,10 @@ class DuoserveError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        place = []
-        if self.model is not None:
-            place.append(f"model {self.model}")
-        if isinstance(self.version, int):
-            place.append(f"version {self.version}")
-        elif self.version is not None:
-            place.append(f"label {self.version}")
-        if self.server is not None:
-            place.append(f"at {self.server}")
-        if self.code is not None:
-            place.append(self.code)
-        return f"{self.message} [{', '.join(place)}]" if place else self.message
+        version = "version" if isinstance(self.version, int) else "label"
+        parts = (("model ", self.model), (f"{version} ", self.version), ("at ", self.server), ("", self.code))
+        place = ", ".join(f"{title}{value}" for title, value in parts if value is not None)
+        return f"{self.message} [{place}]" if place else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         # BaseException would call cls(*args) and lose the keywords: errors cross process pools.
@@ -133,12 +102,7 @@ class NotAnswered(DuoserveError, AttributeError):
 
 
 class SpecChanged(DuoserveError):
-    """A version answered prepared tensors, but needs them prepared differently.
-
-    The answer was discarded: prepare the tensors again with the spec of `version`.
-    """
-
-    retryable = False
+    """The version that answered prepared tensors needs them prepared differently, with the spec of `version`."""
 
 
 class ClientClosed(DuoserveError, RuntimeError):

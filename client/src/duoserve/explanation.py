@@ -1,14 +1,13 @@
 """The result of `explain`, and how it is drawn: a heat map over the image, and coloured words.
 
-Orange speaks for the class, blue against it: its probability is higher without that part. The same holds
-for a tag and its probability, and for a score and its value.
+Orange speaks for the class (tag, score), blue against it: its value is higher without that part.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -45,11 +44,7 @@ class Word(NamedTuple):
 
 
 class InputRelevance(NamedTuple):
-    """How much each input adds to the probability of the class, or to the score: their Shapley values.
-
-    They add up to the difference between the value with both inputs and that with neither. An
-    input that was missing from the call adds nothing.
-    """
+    """How much each input adds to the explained value: their Shapley values, which add up to what both add."""
 
     image: float
     text: float
@@ -63,8 +58,7 @@ class Explanation:
         label: The class, tag or score that is explained.
         value: Its probability with both inputs, 0 to 1; of a score, the score.
         pixels: What the version saw: uint8 array of shape (height, width, 3), RGB, 0-255.
-        image_relevance: How much the value falls without each patch of the image: float32
-            array of shape (rows, columns), read-only.
+        image_relevance: How much the value falls without each patch: float32 array of shape (rows, columns).
         text: The text; empty when there was none.
         words: Its words, in order.
         input_relevance: How much each input adds to the value.
@@ -88,19 +82,14 @@ class Explanation:
 
     @property
     def probability(self) -> float:
-        """The value, if it is a probability and not a score.
-
-        Raises:
-            NotAnswered: It is a score.
-        """
+        """The value, if it is a probability. Raises NotAnswered for a score."""
         if self.kind.value != "probability":
             raise NotAnswered("Expected the explanation of a class or tag. Received: one of a score (read value)")
         return self.value
 
     @property
     def image_share(self) -> float:
-        """The image's part in the decision, 0 to 1. With `text_share` it adds up to 1; both are 0 if neither speaks
-        for the class."""
+        """The image's part in the decision, 0 to 1; 0, like that of the text, if neither speaks for the class."""
         return _share(self.input_relevance.image, self.input_relevance.text)
 
     @property
@@ -109,19 +98,11 @@ class Explanation:
         return _share(self.input_relevance.text, self.input_relevance.image)
 
     def heat_map(self, image: ImageSource | None = None) -> Image.Image:
-        """The image in grey under its relevance: orange speaks for the class, blue against it.
-
-        The most relevant patch always has the full colour.
+        """The image in grey under its relevance, a PIL image in RGB. The most relevant patch has the full colour.
 
         Args:
             image: What to draw on, as `predict` takes it, in its own size: the image that was explained.
                 None: what the version saw, enlarged (for a clip, its spectrogram).
-
-        Returns:
-            A PIL image in RGB.
-
-        Raises:
-            InvalidInput: See `Preprocessor.image`.
         """
         from PIL import Image
 
@@ -143,38 +124,35 @@ class Explanation:
 
     def html(self) -> str:
         """The text as escaped HTML, its words coloured."""
-        parts = []
-        for text, word, strength in self._parts():
-            if word is None:
-                parts.append(html.escape(text))
-                continue
+
+        def coloured(text: str, strength: float, relevance: float) -> str:
             red, green, blue = _FOR if strength > 0 else _AGAINST
             style = f"background: rgba({red}, {green}, {blue}, {abs(strength) * _STRONGEST:.2f})"
-            parts.append(f'<span style="{style}" title="{word.relevance:+.3f}">{html.escape(text)}</span>')
-        return "".join(parts)
+            return f'<span style="{style}" title="{relevance:+.3f}">{html.escape(text)}</span>'
+
+        return self._drawn(html.escape, coloured)
 
     def ansi(self) -> str:
         """The text for a terminal with 24-bit colours. Control characters become spaces."""
-        parts = []
-        for text, word, strength in self._parts():
-            shown = "".join(character if character.isprintable() else " " for character in text)
-            if word is None:
-                parts.append(shown)
-                continue
+
+        def plain(text: str) -> str:
+            return "".join(character if character.isprintable() else " " for character in text)
+
+        def coloured(text: str, strength: float, relevance: float) -> str:
             colour = _FOR if strength > 0 else _AGAINST
             red, green, blue = (round(255 + (part - 255) * abs(strength) * _STRONGEST) for part in colour)
-            parts.append(f"\x1b[38;2;0;0;0;48;2;{red};{green};{blue}m{shown}\x1b[0m")
-        return "".join(parts)
+            return f"\x1b[38;2;0;0;0;48;2;{red};{green};{blue}m{plain(text)}\x1b[0m"
 
-    def _parts(self) -> Iterator[tuple[str, Word | None, float]]:
-        """The text in pieces: words with their strengths, and what is between them."""
+        return self._drawn(plain, coloured)
+
+    def _drawn(self, plain: Callable[[str], str], coloured: Callable[[str, float, float], str]) -> str:
+        """The words coloured by strength, -1 to 1, and relevance; what is between them, plain."""
         strengths = _strength(np.array([word.relevance for word in self.words], np.float32))
-        end = 0
+        parts, end = list[str](), 0
         for word, strength in zip(self.words, strengths.tolist(), strict=True):
-            yield self.text[end : word.start], None, 0.0
+            parts += plain(self.text[end : word.start]), coloured(word.text, strength, word.relevance)
             end = word.start + len(word.text)
-            yield word.text, word, strength
-        yield self.text[end:], None, 0.0
+        return "".join([*parts, plain(self.text[end:])])
 
 
 def _share(of: float, other: float) -> float:

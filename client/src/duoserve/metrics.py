@@ -1,9 +1,6 @@
 """Prometheus metrics by served version and label. Needs `pip install duoserve[prometheus]`.
 
-The stock server counts neither by version nor by label; its clients can.
-
-    metrics = PrometheusMetrics()
-    client = Client(…, observers=[metrics])     # one object serves any number of clients
+client = Client(…, observers=[PrometheusMetrics()])  # one object serves any number of clients
 """
 
 from __future__ import annotations
@@ -21,20 +18,11 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class PrometheusMetrics:
-    """An observer that counts calls, rows, bytes and time.
+    """An observer that counts calls, rows, bytes and time: `duoserve_client_calls_total` and so on.
 
     Every metric has the labels model, operation, target (label or version asked for, empty
-    for the latest) and version (the one that answered, empty when none did).
-
-    Attributes:
-        calls: `duoserve_client_calls_total`, also by outcome ("OK" or the error's class).
-        seconds: `duoserve_client_call_seconds`, a histogram.
-        items: `duoserve_client_items_total`: rows asked for.
-        item_errors: `duoserve_client_item_errors_total`: rows of batches that failed.
-        request_bytes: `duoserve_client_request_bytes_total`, also by how they were sent.
-        attempts: `duoserve_client_attempts_total`: requests sent, retries and hedges included.
-        hedges: `duoserve_client_hedges_total`.
-        reprepared: `duoserve_client_reprepared_total`: inputs prepared again for another version.
+    for the latest) and version (the one that answered, empty when none did); calls also have
+    the outcome ("OK" or the error's class), request_bytes how they were sent.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -69,10 +57,6 @@ class PrometheusMetrics:
         self.attempts.labels(*labels).inc(record.attempts)
         if record.request_bytes:
             self.request_bytes.labels(*labels, record.sent or "").inc(record.request_bytes)
-        for counter, amount in (
-            (self.item_errors, record.item_errors),
-            (self.hedges, record.hedges),
-            (self.reprepared, record.reprepared),
-        ):
-            if amount:
-                counter.labels(*labels).inc(amount)
+        for name in ("item_errors", "hedges", "reprepared"):
+            if amount := getattr(record, name):
+                getattr(self, name).labels(*labels).inc(amount)

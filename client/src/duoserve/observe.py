@@ -66,18 +66,9 @@ class Observer(Protocol):
 
 def log(record: CallRecord) -> None:
     """The one debug line of a call."""
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
-    logger.debug(
-        "%s model=%s target=%s version=%s sent=%s rows=%d bytes=%d attempts=%d ms=%.1f outcome=%s",
-        record.operation,
-        record.model,
-        record.target,
-        record.version,
-        record.sent,
-        record.rows,
-        record.request_bytes,
-        record.attempts,
-        record.seconds * 1000,
-        record.outcome,
-    )
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "%(operation)s model=%(model)s target=%(target)s version=%(version)s sent=%(sent)s rows=%(rows)d"
+            " bytes=%(request_bytes)d attempts=%(attempts)d ms=%(ms).1f outcome=%(outcome)s",
+            {**dataclasses.asdict(record), "ms": record.seconds * 1000},
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from duoserve._checks import expect_flag, expect_kind, expect_name, expect_number, expect_whole
+from duoserve._checks import expect_kind, expect_name, expect_number, expect_whole
 from duoserve.errors import InvalidInput
 
 __all__ = ["TLS", "Connection", "Hedge", "Retry"]
@@ -15,16 +15,13 @@ __all__ = ["TLS", "Connection", "Hedge", "Retry"]
 class Retry:
     """When and how often a call is sent again. Predict changes nothing on the server, so that is safe.
 
-    gRPC itself retries UNAVAILABLE (a full batching queue included) on the next replica, by the
-    channel's service config. The client retries errors that only their message identifies (a cut
-    connection under another code, too long a wait in the batching queue). Both stop at the
-    deadline.
+    gRPC itself retries UNAVAILABLE (a full batching queue included) on the next replica. The client retries
+    errors that only their message identifies (a cut connection under another code, too long a wait in the
+    batching queue). Both stop at the deadline.
 
-    A server without a free thread ("Server Threadpool Exhausted") refuses a call at once
-    and does no work for it. This counts as a queue, not as a failure: the call is sent again until
-    the deadline, with the same waits, and costs neither `attempts` nor `budget`; with
-    `attempts=1` it is not sent again. The third meaning of RESOURCE_EXHAUSTED, a message over a limit, is
-    never sent again.
+    A server without a free thread ("Server Threadpool Exhausted") refuses a call before any work. The call is
+    sent again until the deadline, with the same waits, and costs neither `attempts` nor `budget`; with
+    `attempts=1` it is not sent again. Neither is a message over a limit.
 
     Attributes:
         attempts: Number of calls, including the first, 1 to 5. 1 switches all retries off.
@@ -51,8 +48,8 @@ class Hedge:
     """Sends a slow call a second time, to the next replica, and takes the first answer.
 
     Attributes:
-        after: Seconds without an answer before the second call. The 95th percentile of
-            your latency is a good start: then 5 % of the calls are sent twice.
+        after: Seconds without an answer before the second call. A good start is the 95th percentile of
+            your latency: then 5 % of the calls are sent twice.
     """
 
     after: float
@@ -66,17 +63,13 @@ class Connection:
     """How the client stays connected.
 
     Attributes:
-        refresh: Seconds after which names are resolved again, so that new replicas get
-            traffic. Connections to addresses that stay are kept.
-        keepalive: Seconds of silence during a call before the server is probed. It
-            has 3 more to answer; then the connection is dropped and the call goes elsewhere.
-            Keep it below the deadline, so that a dead replica fails no call.
+        refresh: Seconds after which names are resolved again, so that new replicas get traffic.
+        keepalive: Seconds of silence during a call before the server is probed. It has 3 more to answer; then
+            the call goes elsewhere. Keep it below the deadline, so that a dead replica fails no call.
         max_message_bytes: Largest reply that is accepted.
-        wait_for_ready: Wait for a server, up to the deadline, instead of failing as soon as
-            none can be reached.
-        health_check: Ask each replica's grpc.health service and send no calls to those that
-            are not serving. Needs `--enable_grpc_healthcheck_service` on the servers; one
-            without the service counts as healthy.
+        wait_for_ready: Wait for a server, up to the deadline, instead of failing when none can be reached.
+        health_check: Send no calls to replicas whose grpc.health service reports that they are not serving.
+            Needs `--enable_grpc_healthcheck_service`; a server without the service counts as healthy.
     """
 
     refresh: float = 30.0
@@ -89,8 +82,8 @@ class Connection:
         expect_number("refresh", self.refresh, 0.1, 86400)
         expect_number("keepalive", self.keepalive, 1, 7200)
         expect_whole("max_message_bytes", self.max_message_bytes, 1 << 10, (1 << 31) - 1)
-        expect_flag("wait_for_ready", self.wait_for_ready)
-        expect_flag("health_check", self.health_check)
+        expect_kind("wait_for_ready", self.wait_for_ready, bool, "True or False")
+        expect_kind("health_check", self.health_check, bool, "True or False")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,6 +124,6 @@ class TLS:
         Raises:
             InvalidInput: A file that can't be read or is not PEM, or a certificate and key that do not match.
         """
-        from duoserve._transport.tls import read_credentials  # loads gRPC, which the options do not need
+        from duoserve._transport.channel import read_credentials  # loads gRPC, which the options do not need
 
         read_credentials(self.ca, self.key, self.cert)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -18,15 +18,11 @@ __all__ = ["BatchResult", "Embedding", "EmbeddingBatch", "Pair", "Prediction", "
 T = TypeVar("T")
 S = TypeVar("S", bound="Outcomes[Any]")
 
-Sent = Literal["tensors", "bytes"]
-"""How the input was sent: preprocessed here, or raw, for the graph to preprocess."""
+Sent = Literal["tensors", "bytes"]  # preprocessed here, or raw, for the graph to preprocess
 
 
 class Pair(NamedTuple):
-    """One row of a batch; None for a missing input. A plain tuple (image, text) works too.
-
-    For models that take audio, `image` is a Clip.
-    """
+    """One row of a batch; None for a missing input, a Clip for audio. A plain tuple (image, text) works too."""
 
     image: Any
     text: str | None
@@ -45,8 +41,15 @@ class Scored(NamedTuple):
 class _Answered:
     """What can be read of an answer, depending on its kind."""
 
+    values: npt.NDArray[np.float32]
     kind: Answer
     version: int
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """The values, where they are the probabilities of classes or tags."""
+        self._given("probabilities")
+        return self.values
 
     def _given(self, name: str) -> None:
         if name not in self.kind.gives:
@@ -61,9 +64,7 @@ class _Answered:
 class Prediction(_Answered):
     """The answer for one image and text.
 
-    What can be read depends on the kind of answer (`kind.gives`):
-    one class or yes or no: `label`, `probability`, `probabilities`, `top`; tags: `tags`, `probabilities`,
-    `top`; scores: `scores`, `units`. Anything else raises NotAnswered, which is an AttributeError too.
+    What can be read depends on the kind of answer (`kind.gives`); anything else raises NotAnswered.
 
     Attributes:
         values: float32 array of shape (columns,), read-only: the probabilities, or the scores.
@@ -94,12 +95,6 @@ class Prediction(_Answered):
         return float(self.values.max())
 
     @property
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        """float32 array of shape (labels,), read-only: the probability of each class or tag."""
-        self._given("probabilities")
-        return self.values
-
-    @property
     def tags(self) -> tuple[str, ...]:
         """The tags whose probability is at least their threshold, in the order of `labels`; maybe none."""
         self._given("tags")
@@ -124,11 +119,7 @@ class Prediction(_Answered):
         return self.kind.decision(self.values, self.labels)
 
     def top(self, k: int = 5) -> tuple[Scored, ...]:
-        """The k most probable classes or tags, best first; all of them when there are fewer.
-
-        Raises:
-            InvalidInput: k is not a whole number.
-        """
+        """The k most probable classes or tags, best first; all of them when there are fewer."""
         self._given("top")
         try:
             count = max(operator.index(k), 0)
@@ -159,12 +150,6 @@ class TensorPrediction(_Answered):
     kind: Answer
     version: int
 
-    @property
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        """The values, where they are probabilities."""
-        self._given("probabilities")
-        return self.values
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
@@ -183,16 +168,11 @@ class Embedding:
 
 
 class Outcomes(Sequence[T]):
-    """The answers of a batch, in the order of its rows.
-
-    Reading a row that failed raises its error; `errors` and `outcomes` show all without
-    raising.
+    """The answers of a batch, in the order of its rows. Reading a row that failed raises its error.
 
     Attributes:
         outcomes: For each row its answer or its error.
     """
-
-    __slots__ = ("outcomes",)
 
     def __init__(self, outcomes: Sequence[T | DuoserveError]) -> None:
         self.outcomes = tuple(outcomes)
@@ -217,9 +197,6 @@ class Outcomes(Sequence[T]):
             raise outcome
         return outcome
 
-    def __iter__(self) -> Iterator[T]:
-        return (self[i] for i in range(len(self)))
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} rows, {len(self.errors)} errors)"
 
@@ -227,13 +204,9 @@ class Outcomes(Sequence[T]):
 class BatchResult(Outcomes[Prediction]):
     """The answers of `predict_batch`."""
 
-    __slots__ = ()
-
 
 class EmbeddingBatch(Outcomes[Embedding]):
     """The vectors of `embed_batch`, all of one version."""
-
-    __slots__ = ()
 
     @property
     def vectors(self) -> npt.NDArray[np.float32]:
@@ -243,11 +216,7 @@ class EmbeddingBatch(Outcomes[Embedding]):
 
 
 def predictions(
-    values: npt.NDArray[np.float32],
-    spec: PreprocessingSpec,
-    version: int,
-    target: int | str | None,
-    sent: Sent,
+    values: npt.NDArray[np.float32], spec: PreprocessingSpec, version: int, target: int | str | None, sent: Sent
 ) -> list[Prediction]:
     """One Prediction for each row of the answer."""
     values.flags.writeable = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import random
 from collections.abc import Mapping
+from typing import Any
 
-from duoserve._checks import expect_flag, expect_number, expect_whole, resolve_target
+from duoserve._checks import Target, expect_kind, expect_number, expect_whole, resolve_target
 from duoserve._transport.fork import Lock, forget_in_child
 from duoserve.errors import InvalidInput
 from duoserve.results import Prediction
@@ -15,14 +17,27 @@ from duoserve.results import Prediction
 __all__ = ["Canary", "Shadow", "ShadowReport"]
 
 
-def _check_share(label: str | None, version: int | None, percent: float) -> None:
-    if resolve_target(label, version) is None:
-        raise InvalidInput("Expected a label or a version. Received: neither")
-    expect_number("percent", percent, 0, 100)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Share:
+    """A share of the calls, and the label or version that they go to."""
+
+    label: str | None = None
+    version: int | None = None
+    percent: float = 100.0
+
+    def __post_init__(self) -> None:
+        if resolve_target(self.label, self.version) is None:
+            raise InvalidInput("Expected a label or a version. Received: neither")
+        expect_number("percent", self.percent, 0, 100)
+
+    @property
+    def target(self) -> Target:
+        """The label or version."""
+        return self.label if self.label is not None else self.version
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Canary:
+class Canary(_Share):
     """Sends a share of the `predict` and `predict_batch` calls to another label or version.
 
     Attributes:
@@ -33,19 +48,12 @@ class Canary:
         fallback: Answer from the main version when the canary fails; in a batch, row by row.
     """
 
-    label: str | None = None
-    version: int | None = None
     percent: float = 5.0
     fallback: bool = True
 
     def __post_init__(self) -> None:
-        _check_share(self.label, self.version, self.percent)
-        expect_flag("fallback", self.fallback)
-
-    @property
-    def target(self) -> int | str | None:
-        """The label or version."""
-        return self.label if self.label is not None else self.version
+        _Share.__post_init__(self)
+        expect_kind("fallback", self.fallback, bool, "True or False")
 
     def takes(self, key: str | None) -> bool:
         """Whether a call with this key goes to the canary."""
@@ -56,7 +64,7 @@ class Canary:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shadow:
+class Shadow(_Share):
     """Sends copies of the answered rows of `predict` and `predict_batch` to another label or version, and compares.
 
     Attributes:
@@ -67,19 +75,11 @@ class Shadow:
             counted. A batch's requests are copied whole: up to max_batch_size rows each.
     """
 
-    label: str | None = None
-    version: int | None = None
-    percent: float = 100.0
     max_pending: int = 32
 
     def __post_init__(self) -> None:
-        _check_share(self.label, self.version, self.percent)
+        _Share.__post_init__(self)
         expect_whole("max_pending", self.max_pending, 1, 1 << 20)
-
-    @property
-    def target(self) -> int | str | None:
-        """The label or version."""
-        return self.label if self.label is not None else self.version
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,11 +117,12 @@ class ShadowTally:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._compared = self._agreed = self._failed = self._dropped = self._same = self._pending = 0
-        self._closed = False
+        self._counts: dict[str, Any] = dict.fromkeys(("compared", "agreed", "failed", "dropped", "same_version"), 0)
+        self._disagreements = collections.Counter[tuple[str, str]]()
         self._largest = 0.0
         self._decides = True
-        self._disagreements: dict[tuple[str, str], int] = {}
+        self._pending = 0
+        self._closed = False
         forget_in_child(self)
 
     def after_fork(self) -> None:
@@ -133,61 +134,49 @@ class ShadowTally:
         with self._lock:
             self._pending += count
 
-    def close(self) -> None:
-        """Copies in progress will not be compared."""
+    def ended(self, outcome: str, copies: int = 1) -> None:
+        """Counts copies as `outcome`, a field of ShadowReport."""
         with self._lock:
-            self._dropped += self._pending
-            self._pending, self._closed = 0, True
+            self._count(outcome, copies)
 
-    def _arrived(self) -> bool:
-        """Whether a copy that ends still counts. Call it under the lock."""
-        self._pending -= not self._closed
+    def _count(self, outcome: str, copies: int = 1) -> bool:
+        """Call it under the lock. Returns False after `close`: the copies were counted there."""
+        if not self._closed:
+            self._pending -= copies
+            self._counts[outcome] += copies
         return not self._closed
 
     def compare(self, main: Prediction, shadow: Prediction) -> None:
         """Counts one pair of answers."""
         if main.version == shadow.version:
-            with self._lock:
-                self._same += self._arrived()
+            self.ended("same_version")
             return
         theirs = dict(zip(shadow.labels, shadow.values.tolist(), strict=True))
         ours = zip(main.labels, main.values.tolist(), strict=True)
         largest = max((abs(value - theirs[label]) for label, value in ours if label in theirs), default=1.0)
+        pair = main.decision, shadow.decision
         with self._lock:
-            if not self._arrived():
+            if not self._count("compared"):
                 return
-            self._compared += 1
             self._largest = max(self._largest, largest)
-            pair = main.decision, shadow.decision
             self._decides = main.kind.decided is not None
-            if not self._decides:
-                return
-            if pair[0] == pair[1]:
-                self._agreed += 1
-            else:
-                self._disagreements[pair] = self._disagreements.get(pair, 0) + 1
+            if self._decides and pair[0] == pair[1]:
+                self._counts["agreed"] += 1
+            elif self._decides:
+                self._disagreements[pair] += 1
 
-    def failed(self) -> None:
-        """The shadow did not answer."""
+    def close(self) -> None:
+        """Copies in progress will not be compared."""
         with self._lock:
-            self._failed += self._arrived()
-
-    def dropped(self, count: int) -> None:
-        """Copies were not sent."""
-        with self._lock:
-            for _ in range(count):
-                self._dropped += self._arrived()
+            self._count("dropped", self._pending)
+            self._closed = True
 
     def report(self) -> ShadowReport:
         """The counts so far."""
         with self._lock:
             return ShadowReport(
-                self._compared,
-                self._agreed,
-                self._failed,
-                self._dropped,
-                self._same,
-                self._largest,
-                dict(self._disagreements),
-                self._decides,
+                **self._counts,
+                largest_difference=self._largest,
+                disagreements=dict(self._disagreements),
+                decides=self._decides,
             )

@@ -32,11 +32,7 @@ class SettingsFileError(ValueError):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        SettingsFileError: It can't be read.
-    """
+    """The content of a TOML file. Raises SettingsFileError if it can't be read."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -48,28 +44,21 @@ def read_toml(path: Path) -> dict[str, Any]:
     return content
 
 
-def checked(kind: type[Any], content: Mapping[str, Any], base: Path) -> dict[str, Any]:
+def checked(kind: type[Any], content: Mapping[str, Any], base: Path, place: str = "") -> dict[str, Any]:
     """The entries of a file as values for the fields of a dataclass; tables become the dataclasses of their fields.
 
     Args:
         kind: The dataclass. Missing fields get their defaults.
         content: The entries.
         base: The folder of relative paths.
+        place: What precedes an entry's name in errors.
 
     Raises:
         SettingsFileError: Entries that are unknown or have a wrong value.
     """
-    problems: list[str] = []
-    values = _table(kind, content, "", base, problems)
-    if problems:
-        raise SettingsFileError(*problems)
-    return values
-
-
-def _table(kind: type[Any], content: Mapping[str, Any], place: str, base: Path, problems: list[str]) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    values = {}
+    values, problems = {}, list[str]()
     for name, value in content.items():
         try:
             if name not in fields:
@@ -84,6 +73,8 @@ def _table(kind: type[Any], content: Mapping[str, Any], place: str, base: Path, 
             problems += error.problems
         except argparse.ArgumentTypeError as error:
             problems.append(f"{place}{name}: {error}")
+    if problems:
+        raise SettingsFileError(*problems)
     return values
 
 
@@ -91,11 +82,8 @@ def _value(hint: Any, value: Any, place: str, base: Path, least: int) -> Any:
     """The value in its field's type: tables, paths, numbers, strings, tuples and unions of these."""
     if dataclasses.is_dataclass(hint):
         _expect(isinstance(value, Mapping), place, "a table", value)
-        problems: list[str] = []
-        entries = _table(typing.cast(Any, hint), value, f"{place}.", base, problems)
-        if problems:
-            raise SettingsFileError(*problems)
-        return typing.cast(Any, hint)(**entries)
+        table: Any = hint
+        return table(**checked(table, value, base, f"{place}."))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         kinds = [kind for kind in arguments if kind is not type(None)]
@@ -111,12 +99,10 @@ def _value(hint: Any, value: Any, place: str, base: Path, least: int) -> Any:
         _expect(isinstance(value, (str, Path)) and bool(str(value)), place, "a path", value)
         return base / value
     elif hint is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        _expect(number and 0 <= value < math.inf, place, "a number of at least 0", value)
+        _expect(type(value) in (int, float) and 0 <= value < math.inf, place, "a number of at least 0", value)
         return float(value)
     elif hint is int:
-        number = isinstance(value, int) and not isinstance(value, bool)
-        _expect(number and value >= least, place, f"an integer of at least {least}", value)
+        _expect(type(value) is int and value >= least, place, f"an integer of at least {least}", value)
     elif origin is not None:
         _expect(isinstance(value, Mapping), place, "a table", value)
     elif hint is str:

@@ -41,20 +41,9 @@ class Tracing:
     def finished(self, state: Any, record: CallRecord) -> None:
         """Closes the span with the call's results."""
         span: trace.Span = state
-        span.set_attributes(
-            {
-                "duoserve.rows": record.rows,
-                "duoserve.attempts": record.attempts,
-                "duoserve.hedges": record.hedges,
-                "duoserve.reprepared": record.reprepared,
-                "duoserve.request_bytes": record.request_bytes,
-                "duoserve.outcome": record.outcome,
-            }
-        )
-        if record.version is not None:
-            span.set_attribute("duoserve.version", record.version)
-        if record.sent is not None:
-            span.set_attribute("duoserve.sent", record.sent)
+        for name in ("rows", "attempts", "hedges", "reprepared", "request_bytes", "outcome", "version", "sent"):
+            if (value := getattr(record, name)) is not None:
+                span.set_attribute(f"duoserve.{name}", value)
         if record.outcome != "OK":
             span.set_status(Status(StatusCode.ERROR, record.outcome))
         span.end()

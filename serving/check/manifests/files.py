@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Iterator
 from typing import Any
 
-from serving.check.manifests.objects import Container, Manifests, Object
-from serving.check.manifests.values import dig, items, mapping, text
+from serving.check.manifests.objects import Container, Object
+from serving.check.manifests.values import items, mapping, text
 
-__all__ = ["ConfigFile", "LocalFile", "location_in_volume", "mount_of", "mounted"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LocalFile:
-    """A local file, checked alone."""
-
-    name: str
-
-    def ignores(self, rule: str) -> str | None:
-        return None
-
-    def __str__(self) -> str:
-        return self.name
+__all__ = ["ConfigFile", "config_maps", "local_file", "location_in_volume", "mount_of", "mounted"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,60 +25,53 @@ class ConfigFile:
 
     name: str
     text: str | None
-    object: Object | LocalFile
+    object: Object
     path: str
 
     @property
     def source(self) -> str:
         """The ConfigMap's name; "" for another file."""
-        return self.object.name if isinstance(self.object, Object) else ""
+        return self.object.name if self.object.kind == "ConfigMap" else ""
+
+
+def local_file(name: str, content: str | None, path: str = "") -> ConfigFile:
+    """A file that is not in a ConfigMap, or is checked alone."""
+    return ConfigFile(name, content, Object({"metadata": {"name": name}}), path)
 
 
 def mount_of(container: Container, path: str) -> dict[str, Any] | None:
     """The mount that a path is in: the deepest one."""
-    above = [mount for mount in container.mounts if _is_beneath(path, text(mount.get("mountPath")))]
-    return max(above, key=lambda mount: len(text(mount.get("mountPath")).rstrip("/")), default=None)
-
-
-def _is_beneath(path: str, folder: str) -> bool:
-    base = folder.rstrip("/")
-    return bool(base) and (path.rstrip("/") == base or path.startswith(base + "/"))
+    above = [folder for folder in container.folders if folder and f"{path}/".startswith(f"{folder}/")]
+    return container.folders[max(above, key=len)] if above else None
 
 
 def location_in_volume(mount: dict[str, Any], path: str) -> str | None:
     """The path inside the mounted volume, as "folder/file"; None if it can't be known."""
     if mount.get("subPathExpr"):
         return None
-    below = posixpath.relpath(path, text(mount.get("mountPath")))
-    return posixpath.normpath(posixpath.join(text(mount.get("subPath")), below))
+    below = posixpath.relpath(path, text(mount, "mountPath"))
+    return posixpath.normpath(posixpath.join(text(mount, "subPath"), below))
 
 
-def mounted(manifests: Manifests, container: Container, path: str) -> ConfigFile | None:
+def mounted(container: Container, path: str) -> ConfigFile | None:
     """The file at a path of a mounted ConfigMap; None elsewhere."""
     mount = mount_of(container, path)
-    sources = list(_sources(mapping(container.pod.volumes.get(text(mount.get("name")))))) if mount else []
-    if mount is None or not sources:
+    if mount is None:
         return None
-    part = text(mount.get("subPath")) or text(mount.get("subPathExpr"))
-    written = part or posixpath.relpath(path, text(mount.get("mountPath")))
-    first = None
-    for source in sources:
-        name, key, chosen = text(source.get("name")), written, items(source.get("items"))
+    written = text(mount, "subPath") or text(mount, "subPathExpr") or posixpath.relpath(path, text(mount, "mountPath"))
+    files = []
+    for source in config_maps(container.pod.volumes.get(text(mount, "name"))):
+        name, key, chosen = text(source, "name"), written, items(source, "items")
         if chosen:  # only these exist, under their own paths
-            key = next((text(item.get("key")) for item in chosen if item.get("path") == written), "")
-        found = manifests.find("ConfigMap", name, container.pod.namespace)
-        content = dig(found.data, "data", key) if found else None
+            key = next((text(item, "key") for item in chosen if item.get("path") == written), "")
+        found = container.pod.manifests.find("ConfigMap", name, container.pod.namespace)
+        content = mapping(found.data, "data").get(key) if found else None
         missing = Object({"kind": "ConfigMap", "metadata": {"name": name}})
-        file = ConfigFile(path, content if isinstance(content, str) else None, found or missing, f"data.{key}")
-        if file.text is not None:
-            return file
-        first = first or file
-    return first
+        files.append(ConfigFile(path, content if isinstance(content, str) else None, found or missing, f"data.{key}"))
+    return next((file for file in files if file.text is not None), files[0] if files else None)
 
 
-def _sources(volume: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The ConfigMaps of a volume, alone or projected."""
-    for part in (volume, *items(dig(volume, "projected", "sources"))):
-        source = mapping(part.get("configMap"))
-        if text(source.get("name")):
-            yield source
+def config_maps(volume: Any) -> list[dict[str, Any]]:
+    """The references to ConfigMaps in a volume, alone or projected."""
+    sources = [mapping(source, "configMap") for source in [volume, *items(volume, "projected.sources")]]
+    return [source for source in sources if text(source, "name")]

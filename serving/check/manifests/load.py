@@ -61,7 +61,8 @@ def parse(text: str, source: str = "manifests") -> Manifests:
         documents = list(yaml.load_all(text, _Loader))
         _size(documents)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise LoadError(f"Expected YAML in {source}. Received: {_shown(error)}") from error
+        shown = "values nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise LoadError(f"Expected YAML in {source}. Received: {shown}") from error
     for document in documents:
         if document is not None and not isinstance(document, dict):
             raise LoadError(f"Expected objects in {source}. Received: {type(document).__name__} {document!r:.60}")
@@ -84,10 +85,6 @@ def _size(node: Any, so_far: int = 0) -> int:
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         so_far = _size(inner, so_far)
     return so_far
-
-
-def _shown(error: Exception) -> str:
-    return "values nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def load(source: str) -> Manifests:
@@ -118,11 +115,9 @@ def read(path: Path, what: str = "a text file") -> str:
 
 def find_kubectl() -> str | None:
     """The path of kubectl or kustomize: $KUBECTL, beside this Python, or on the PATH."""
-    named = os.environ.get("KUBECTL")
-    beside = Path(sys.executable).parent / "kubectl"
-    if named:
-        return named
-    return str(beside) if beside.exists() else shutil.which("kubectl") or shutil.which("kustomize")
+    beside = Path(sys.executable).with_name("kubectl")
+    found = str(beside) if beside.exists() else shutil.which("kubectl") or shutil.which("kustomize")
+    return os.environ.get("KUBECTL") or found
 
 
 def render(folder: Path) -> str:

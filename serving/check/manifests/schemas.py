@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 import functools
 import json
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -13,10 +15,14 @@ import referencing
 from kubernetes_validate import latest_version
 from kubernetes_validate.utils import all_versions, major_minor, schema_contents
 
-__all__ = ["Kinds", "Refusal", "kinds", "newest", "refusals", "versions"]
+__all__ = ["Refusal", "kinds", "newest", "refusals", "versions"]
 
 _OLDEST = (1, 30)
 _ARTICLES = {"integer": "an integer", "object": "a mapping", "array": "a list", "string": "text", "number": "a number"}
+_PORT, _COUNT = (1, 2**16 - 1), (0, 2**63 - 1)
+_RANGES = {"containerPort": _PORT, "port": _PORT, "targetPort": _PORT, "expirationSeconds": (600, 2**32)}
+_SIGNED = {"priority", "value"}
+"""The only numbers below 0 that Kubernetes has: priorities of pods."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,20 +39,7 @@ class Refusal:
     field: str
     expected: str
     received: str
-    fix: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Kinds:
-    """The kinds of a Kubernetes version.
-
-    Attributes:
-        schemas: The schema's name by apiVersion and kind.
-        groups: The API groups that Kubernetes itself has; "" is the core.
-    """
-
-    schemas: dict[tuple[str, str], str]
-    groups: set[str]
+    fix: str = "Correct the value."
 
 
 def newest() -> str:
@@ -67,14 +60,38 @@ def _definitions(version: str) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def kinds(version: str) -> Kinds:
-    """The kinds that a Kubernetes version has."""
-    found = {}
-    for name, schema in _definitions(version)["$defs"].items():
-        for kind in schema.get("x-kubernetes-group-version-kind", ()):
-            api_version = f"{kind['group']}/{kind['version']}".lstrip("/")
-            found[api_version, kind["kind"]] = name
-    return Kinds(found, {api_version.rpartition("/")[0] for api_version, _ in found})
+def kinds(version: str) -> dict[tuple[str, str], str]:
+    """The kinds that a Kubernetes version has: the name of each one's schema by apiVersion and kind."""
+    return {
+        (f"{kind['group']}/{kind['version']}".lstrip("/"), kind["kind"]): name
+        for name, schema in _definitions(version)["$defs"].items()
+        for kind in schema.get("x-kubernetes-group-version-kind", ())
+    }
+
+
+def _ranges(validator: Any, properties: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """`properties`, and the ranges of numbers that the API server has beside its schemas."""
+    yield from jsonschema.Draft202012Validator.VALIDATORS["properties"](validator, properties, instance, schema)
+    for name in sorted(properties.keys() & instance.keys() - _SIGNED) if isinstance(instance, dict) else ():
+        least, most = _RANGES.get(name, _COUNT)
+        if type(instance[name]) is int and not least <= instance[name] <= most:
+            message = f"a number from {least} to {most}" if name in _RANGES else "a number of at least 0"
+            yield jsonschema.ValidationError(message, validator="range", path=[name], instance=instance[name])
+
+
+def _once(_validator: Any, keys: list[str], instance: Any, _schema: Any) -> Iterator[Any]:
+    """Entries of a list that have the same key fields; a protocol is TCP by default."""
+    entries = [entry for entry in instance if isinstance(entry, dict)] if isinstance(instance, list) else ()
+    found = Counter(str([entry.get(key, "TCP" if key == "protocol" else None) for key in keys]) for entry in entries)
+    for entry, count in found.items():
+        if count > 1:
+            message, shown = f"each {' and '.join(keys)} once", f"{entry} {count} times"
+            yield jsonschema.ValidationError(message, validator="once", instance=shown)
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator, {"properties": _ranges, "x-kubernetes-list-map-keys": _once}
+)
 
 
 @functools.lru_cache(maxsize=128)
@@ -82,46 +99,42 @@ def _validator(name: str, version: str) -> Any:
     definitions = _definitions(version)
     resource = referencing.Resource.from_contents(definitions)
     reference = {"$ref": f"{definitions['$id']}#/$defs/{name}"}
-    return jsonschema.Draft202012Validator(reference, registry=resource @ referencing.Registry())
+    return _Validator(reference, registry=resource @ referencing.Registry())
 
 
 def refusals(data: dict[str, Any], version: str) -> tuple[Refusal, ...]:
     """What the schema of an object's kind refuses; nothing for a kind that Kubernetes does not have."""
-    name = kinds(version).schemas.get((str(data.get("apiVersion")), str(data.get("kind"))))
+    name = kinds(version).get((str(data.get("apiVersion")), str(data.get("kind"))))
     if name is None:
         return ()
-    given = _without_null(data)
-    if isinstance(given.get("metadata"), dict) and isinstance(given["metadata"].get("namespace"), str):
-        del given["metadata"]["namespace"]  # valid, but it would defeat the cache
-    return _refusals(name, json.dumps(given, sort_keys=True, default=str), version)
+    metadata = data.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("namespace"), str):
+        data = {**data, "metadata": {**metadata, "namespace": ""}}  # valid, but it would defeat the cache
+    return _refusals(name, json.dumps(data, default=str, skipkeys=True), version)
 
 
 @functools.lru_cache(maxsize=512)  # most objects of two renderings are the same
 def _refusals(name: str, content: str, version: str) -> tuple[Refusal, ...]:
-    return tuple(_refusal(error) for error in _validator(name, version).iter_errors(json.loads(content)))
-
-
-def _without_null(node: Any) -> Any:
-    """The API server takes a null as absent."""
-    if isinstance(node, dict):
-        return {str(key): _without_null(value) for key, value in node.items() if value is not None}
-    return [_without_null(value) for value in node] if isinstance(node, list) else node
+    data = json.loads(
+        content, object_pairs_hook=lambda pairs: {key: value for key, value in pairs if value is not None}
+    )
+    return tuple(_refusal(error) for error in _validator(name, version).iter_errors(data))
 
 
 def _refusal(error: Any) -> Refusal:
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
-    value = error.instance
+    field, value = field or "object", error.instance
+    if error.validator in ("range", "once"):
+        return Refusal(field, error.message, str(value))
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = sorted(value.keys() - known.keys())
         near = difflib.get_close_matches(unknown[0], known, 1)
         fix = f"Write {near[0]}." if near else "Remove it, or correct its indentation."
-        return Refusal(field or "object", "fields of its API only", ", ".join(unknown), fix)
+        return Refusal(field, "fields of its API only", ", ".join(unknown), fix)
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in value]
-        return Refusal(
-            field or "object", f"the field {missing[0]}", f"only {', '.join(sorted(value)) or 'none'}", "Add it."
-        )
+        return Refusal(field, f"the field {missing[0]}", f"only {', '.join(sorted(value)) or 'none'}", "Add it.")
     types = error.validator_value if error.validator == "type" else ["string", "number"]
     wanted = [_ARTICLES.get(name, name) for name in ([types] if isinstance(types, str) else types) if name != "null"]
     number = isinstance(value, str) and value.lstrip("-").isdecimal() and "integer" in types

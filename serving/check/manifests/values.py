@@ -11,81 +11,69 @@ from typing import Any
 
 __all__ = ["dig", "integer", "items", "mapping", "matches", "quantity", "strings", "text"]
 
-_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)((?:[eE][+-]?\d+)|[KMGTPE]i|[numkMGTPE])?", re.ASCII)
-_SUFFIXES = {
-    "n": 1e-9,
-    "u": 1e-6,
-    "m": 1e-3,
-    "": 1.0,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "P": 1e15,
-    "E": 1e18,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-    "Pi": 2.0**50,
-    "Ei": 2.0**60,
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
+_QUANTITY = re.compile(rf"({_NUMBER}(?:[eE][+-]?\d+)?)|({_NUMBER})([KMGTPE]i|[numkMGTPE])", re.ASCII)
+_SUFFIXES: dict[str | None, float] = {
+    **{suffix: 1000.0**power for power, suffix in enumerate(("n", "u", "m", None, "k", "M", "G", "T", "P", "E"), -3)},
+    **{f"{suffix}i": 1024.0**power for power, suffix in enumerate("KMGTPE", 1)},
 }
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def items(value: Any) -> list[dict[str, Any]]:
-    return [mapping(entry) for entry in value] if isinstance(value, list) else []
-
-
-def strings(value: Any) -> list[str]:
-    return [str(entry) for entry in value] if isinstance(value, list) else []
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def dig(value: Any, *path: str) -> Any:
-    """The value at a path of keys, None where it ends early."""
-    for key in path:
-        value = mapping(value).get(key)
+def dig(value: Any, path: str) -> Any:
+    """The value at a path such as "spec.template", None where it ends early; all of it at ""."""
+    for key in path.split(".") if path else ():
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def quantity(value: Any) -> float | None:
+def mapping(value: Any, path: str = "") -> dict[str, Any]:
+    found = dig(value, path)
+    return found if isinstance(found, dict) else {}
+
+
+def items(value: Any, path: str, *deeper: str) -> list[dict[str, Any]]:
+    """The entries of a list at a path; with more paths, those of the lists in each of its entries."""
+    found = [value]
+    for step in (path, *deeper):
+        lists = [dig(entry, step) for entry in found]
+        found = [mapping(entry) for each in lists if isinstance(each, list) for entry in each]
+    return found
+
+
+def strings(value: Any, path: str = "") -> list[str]:
+    found = dig(value, path)
+    return [str(entry) for entry in found] if isinstance(found, list) else []
+
+
+def text(value: Any, path: str = "") -> str:
+    found = dig(value, path)
+    return found if isinstance(found, str) else ""
+
+
+def integer(value: Any, path: str = "") -> int | None:
+    found = dig(value, path)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def quantity(value: Any, path: str = "") -> float | None:
     """A Kubernetes quantity as a number; None when it is invalid."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    match = _QUANTITY.fullmatch(str(value))
-    if match is None:
-        return None
-    number, suffix = match.groups(default="")
-    return (
-        float(number + suffix)
-        if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix != "Ei"
-        else (float(number) * _SUFFIXES[suffix])
-    )
+    found = dig(value, path)
+    match = None if isinstance(found, bool) else _QUANTITY.fullmatch(str(found))
+    return float(match[1] or match[2]) * _SUFFIXES[match[3]] if match else None
 
 
 def matches(selector: Any, labels: Mapping[str, Any]) -> bool:
     """Whether a label selector (matchLabels and matchExpressions) selects these labels."""
-    if any(labels.get(key) != value for key, value in mapping(dig(selector, "matchLabels")).items()):
+    if any(labels.get(key) != value for key, value in mapping(selector, "matchLabels").items()):
         return False
-    for expression in items(dig(selector, "matchExpressions")):
-        value, wanted = labels.get(text(expression.get("key"))), strings(expression.get("values"))
-        operator = expression.get("operator")
-        if (
-            (operator == "In" and value not in wanted)
-            or (operator == "NotIn" and value in wanted)
-            or (operator == "Exists" and value is None)
-            or (operator == "DoesNotExist" and value is not None)
-        ):
+    for expression in items(selector, "matchExpressions"):
+        value, wanted = labels.get(text(expression, "key")), strings(expression, "values")
+        holds = {
+            "In": value in wanted,
+            "NotIn": value not in wanted,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        if not holds.get(text(expression, "operator"), True):
             return False
     return True

@@ -6,6 +6,7 @@ where it fails. A load that fails there must fail here, at the same step.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import pathlib
@@ -17,6 +18,7 @@ import tensorflow_text  # noqa: F401 - registers the TF Text ops, which the stoc
 from google.protobuf import message, text_format
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
+from duoserve.artifact.releases import ReleaseError, minor_release
 from serving.local.errors import Code, ServingError, invalid_argument, not_found
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +46,11 @@ def load(export_dir: pathlib.Path, tags: Sequence[str], config: config_pb2.Confi
         tf.errors.OpError: From the restore or the initialisation.
     """
     meta_graph = _find_meta_graph(_read(export_dir), tags)
+    written = meta_graph.meta_info_def.tensorflow_version
+    with contextlib.suppress(ReleaseError):  # other tools write anything there
+        if minor_release(written) > minor_release(tf.__version__):
+            # Only a warning: the stock server does not look, and fails when it lacks an operation.
+            _LOG.warning("%s: written by TensorFlow %s, newer than this server's", export_dir, written)
     graph = tf.Graph()
     with graph.as_default():
         try:

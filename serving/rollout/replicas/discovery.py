@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from serving.rollout.errors import Away, SettingsError
+from serving.rollout.storage.api import ClusterApi, joined
 
 __all__ = ["Discovery", "discovery"]
 
@@ -14,11 +15,7 @@ Discovery = Callable[[], tuple[str, ...]]
 
 
 def discovery(sources: Sequence[str], context: str | None = None) -> Discovery:
-    """The discovery of the replicas of all sources.
-
-    Args:
-        sources: "HOST:PORT", "dns:NAME:PORT" or "pods:NAMESPACE/SELECTOR:PORT".
-        context: kubeconfig context, for pods.
+    """The discovery of the replicas of all sources, in the forms of `Settings.replicas`; pods by a kubeconfig context.
 
     Raises:
         SettingsError: A source is in none of these forms, or the cluster's configuration is missing.
@@ -38,17 +35,15 @@ def _source(source: str, context: str | None) -> Discovery:
         raise SettingsError(
             f'Expected a replica "HOST:PORT", "dns:NAME:PORT" or "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}'
         )
-    if kind == "dns" and place != source.rpartition(":")[0]:
+    if place == source.rpartition(":")[0]:
+        return lambda: (source,)
+    if kind == "dns":
         return lambda: _resolve(place, int(port))
-    if kind == "pods" and place != source.rpartition(":")[0]:
-        namespace, slash, selector = place.partition("/")
-        if not slash or not namespace or not selector:
-            raise SettingsError(f'Expected "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}')
-        from serving.rollout.storage.api import ClusterApi
-
-        api = ClusterApi(context)
-        return lambda: api.pod_addresses(namespace, selector, int(port))
-    return lambda: (source,)
+    namespace, _, selector = place.partition("/")
+    if not namespace or not selector:
+        raise SettingsError(f'Expected "pods:NAMESPACE/SELECTOR:PORT". Received: {source!r}')
+    api = ClusterApi(context)
+    return lambda: api.pod_addresses(namespace, selector, int(port))
 
 
 def _resolve(name: str, port: int) -> tuple[str, ...]:
@@ -58,5 +53,4 @@ def _resolve(name: str, port: int) -> tuple[str, ...]:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
             return ()  # a headless Service without ready pods has no addresses
         raise Away(f"Expected {name} to resolve. Received: {error}") from error
-    hosts = {str(address[0]) for *_, address in found}
-    return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+    return tuple({joined(str(address[0]), port) for *_, address in found})

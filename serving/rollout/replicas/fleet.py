@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -30,14 +30,7 @@ Send = Literal["auto", "tensors", "bytes"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """One replica at one moment.
-
-    Attributes:
-        address: host:port, or DISCOVERY.
-        error: Why it did not answer; empty when it did.
-        versions: Its versions by number, with state and error.
-        labels: The version that answers for each label; None when none does.
-    """
+    """One replica at one moment: why it did not answer, or its versions, and the one that answers for each label."""
 
     address: str
     error: str = ""
@@ -62,17 +55,13 @@ class Fleet:
         model: The model's name.
         timeout: Seconds for a call.
         parallel: Replicas that are asked at once.
-        tls: The encryption of the calls.
-
-    Raises:
-        SettingsError: The files of `tls` can't be used.
+        tls: The encryption of the calls; its files are checked here.
     """
 
     def __init__(self, find: Discovery, model: str, *, timeout: float, parallel: int, tls: Tls = Tls()) -> None:
         self._find = find
-        self._model = model
-        self._timeout = timeout
-        self._tls = _checked(tls)
+        retry = Retry(attempts=_TRIES)
+        self._options: dict[str, Any] = {"model": model, "timeout": timeout, "tls": _checked(tls), "retry": retry}
         self._pool = concurrent.futures.ThreadPoolExecutor(parallel, "replica")
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -118,31 +107,15 @@ class Fleet:
         return self._known
 
     def client(self, address: str, target: int | str | None = None, send: Send = "auto") -> Client:
-        """A client for one replica, pinned to a version (int) or a label (str).
-
-        Args:
-            address: host:port of the replica.
-            target: The version or label; None for its latest version.
-            send: As in `Client`.
-
-        Raises:
-            ClientClosed: The fleet was closed.
-        """
+        """A client for one replica, pinned to a version (int) or a label (str); None for its latest version."""
         with self._lock:
             if self.closed:
                 raise duoserve.ClientClosed("Expected an open fleet. Received: a call after close()")
             found = self._clients.get((address, target, send))
             if found is None:
-                found = self._clients[address, target, send] = Client(
-                    address,
-                    model=self._model,
-                    version=target if isinstance(target, int) else None,
-                    label=target if isinstance(target, str) else None,
-                    timeout=self._timeout,
-                    send=send,
-                    retry=Retry(attempts=_TRIES),
-                    tls=self._tls,
-                )
+                pin: dict[str, Any] = {"version" if isinstance(target, int) else "label": target}
+                found = Client(address, send=send, **pin, **self._options)
+                self._clients[address, target, send] = found
             return found
 
     def forget(self, address: str) -> None:
@@ -154,17 +127,11 @@ class Fleet:
             client.close()
 
     def each(self, ask: Callable[[str], T], addresses: Iterable[str] | None = None) -> list[T]:
-        """The results of `ask` for every replica, a few at a time, in the order of the addresses.
-
-        `ask` runs on this fleet's threads, so it must not call `each` or `look` itself.
-        """
+        """The results of `ask` for every replica, in order, a few at a time. `ask` must not call `each` itself."""
         return list(self._pool.map(ask, self.addresses() if addresses is None else addresses))
 
     def look(self, labels: Iterable[str]) -> tuple[ReplicaView, ...]:
-        """Every replica, with the version that answers for each label.
-
-        A failed discovery counts as one more replica that does not answer, as there may be others.
-        """
+        """Every replica now. A failed discovery counts as one more that does not answer, as there may be others."""
         wanted = tuple(labels)
         views = self.each(lambda address: self.view(address, wanted))
         return (*views, *([ReplicaView(DISCOVERY, self._lost)] if self._lost else []))
@@ -174,23 +141,14 @@ class Fleet:
         labels = tuple(labels)
         try:
             versions = {status.version: status for status in self.client(address).status()}
+            return ReplicaView(address, "", versions, {label: self._answering(address, label) for label in labels})
         except ModelNotFound:
             return ReplicaView(address, labels=dict.fromkeys(labels))
         except DuoserveError as error:
             self.forget(address)
-            return ReplicaView(address, error=_short(error))
-        try:
-            return ReplicaView(address, "", versions, {label: self.answering(address, label) for label in labels})
-        except (ServerUnavailable, DeadlineExceeded) as error:
-            self.forget(address)
-            return ReplicaView(address, error=_short(error))
+            return ReplicaView(address, error=f"{type(error).__name__}: {error.message}"[:200])
 
-    def answering(self, address: str, label: str) -> int | None:
-        """The version that answers for a label on a replica, None when none does.
-
-        Raises:
-            DuoserveError: The replica did not answer.
-        """
+    def _answering(self, address: str, label: str) -> int | None:
         try:
             return self.client(address, label).run(DESCRIBE, {"key": np.array([b""], object)}, outputs=["spec"]).version
         except (ServerUnavailable, DeadlineExceeded):
@@ -209,7 +167,3 @@ def _checked(tls: Tls) -> duoserve.TLS | None:
     except InvalidInput as error:
         raise SettingsError(f"tls: {error.message}") from error
     return found
-
-
-def _short(error: DuoserveError) -> str:
-    return f"{type(error).__name__}: {error.message}"[:200]

@@ -15,13 +15,7 @@ _GONE = frozenset(("END", "UNLOADING"))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference.
-
-    Attributes:
-        address: The replica.
-        what: The content of the file, and the replica's answer.
-        versions: The versions concerned; empty if the replica does not answer.
-    """
+    """What the file has, and what a replica answers; the versions concerned, none if it does not answer."""
 
     address: str
     what: str
@@ -38,11 +32,10 @@ def differences(state: State, views: Iterable[ReplicaView]) -> list[Difference]:
 
 def ended(views: Sequence[ReplicaView], version: int) -> list[str]:
     """The replicas on which a version ended with an error, one line each."""
-    found = [(view, view.versions.get(version)) for view in views]
     return [
         f"{view.address}: {shown(view, version)}"
-        for view, status in found
-        if status is not None and status.state in _GONE and status.error
+        for view in views
+        if (status := view.versions.get(version)) is not None and status.state in _GONE and status.error
     ]
 
 
@@ -56,35 +49,21 @@ def shown(view: ReplicaView, version: int) -> str:
 def _of(state: State, view: ReplicaView) -> list[Difference]:
     if not view.up:
         return [Difference(view.address, f"expected an answer. Received: {view.error}")]
-    found = []
+    found: list[tuple[str, set[int]]] = []
     if state.versions is not None:
-        missing = (version for version in state.versions if not view.available(version))
-        found += [Difference(view.address, shown(view, version), _set(version)) for version in missing]
-        for version, status in view.versions.items():
-            if version not in state.versions and status.state not in _GONE:
-                found.append(
-                    Difference(
-                        view.address,
-                        f"version {version}: expected not to be served. Received: {status.state}",
-                        _set(version),
-                    )
-                )
+        found = [(shown(view, version), {version}) for version in state.versions if not view.available(version)]
+        found += [
+            (f"version {version}: expected not to be served. Received: {status.state}", {version})
+            for version, status in view.versions.items()
+            if version not in state.versions and status.state not in _GONE
+        ]
     for label, answering in view.labels.items():
         wanted = state.labels.get(label)
         if answering != wanted:
-            found.append(
-                Difference(
-                    view.address,
-                    f"label {label}: expected {_named(wanted)}. Received: {_named(answering)}",
-                    _set(wanted, answering),
-                )
-            )
-    return found
+            what = f"label {label}: expected {_named(wanted)}. Received: {_named(answering)}"
+            found.append((what, {version for version in (wanted, answering) if version is not None}))
+    return [Difference(view.address, what, frozenset(versions)) for what, versions in found]
 
 
 def _named(version: int | None) -> str:
     return "no answer" if version is None else f"version {version}"
-
-
-def _set(*versions: int | None) -> frozenset[int]:
-    return frozenset(version for version in versions if version is not None)

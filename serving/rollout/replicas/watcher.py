@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from serving.rollout.edits import State
 from serving.rollout.errors import RolloutError, Stopped
 from serving.rollout.replicas.fleet import DISCOVERY, Fleet, ReplicaView
-from serving.rollout.replicas.sync import differences, ended
+from serving.rollout.replicas.sync import Difference, differences, ended
 from serving.rollout.reporter import Reporter
 from serving.rollout.settings import Settings
 
@@ -16,17 +17,9 @@ __all__ = ["Watcher"]
 
 _RESTARTS = 3  # more restarts of a replica in one command are not chance
 
-Judge = Callable[[Sequence[ReplicaView]], Iterable[str]]
-
 
 class Watcher:
-    """Polls the replicas, and records which of them went away.
-
-    Args:
-        fleet: The replicas.
-        settings: Times, labels and the required number of replicas.
-        reporter: Receives the progress.
-    """
+    """Polls the replicas, and records which of them went away."""
 
     def __init__(self, fleet: Fleet, settings: Settings, reporter: Reporter) -> None:
         self._fleet = fleet
@@ -34,7 +27,7 @@ class Watcher:
         self._least = settings.min_replicas
         self._reporter = reporter
         self._missing: dict[str, tuple[float, str]] = {}  # since when, and the error
-        self._losses: dict[str, int] = {}
+        self._losses = Counter[str]()
 
     @property
     def least(self) -> int:
@@ -47,15 +40,12 @@ class Watcher:
         if self._least is None and views and all(view.address != DISCOVERY for view in views):
             self._least = len(views)
         now = time.monotonic()
-        for view in views:
-            if view.up:
-                self._missing.pop(view.address, None)
-            else:
-                if view.address not in self._missing:
-                    self._losses[view.address] = self._losses.get(view.address, 0) + 1
-                self._missing[view.address] = (self._missing.get(view.address, (now,))[0], view.error)
-        for address in self._missing.keys() - {view.address for view in views}:
-            del self._missing[address]  # gone: the number of replicas counts
+        # Of those that are gone, the number of replicas counts.
+        missing = {view.address: view.error for view in views if not view.up}
+        self._losses.update(missing.keys() - self._missing.keys())
+        self._missing = {
+            address: (self._missing.get(address, (now, ""))[0], error) for address, error in missing.items()
+        }
         return views
 
     def short(self, views: Sequence[ReplicaView]) -> list[str]:
@@ -65,30 +55,23 @@ class Watcher:
     def trouble(self, views: Sequence[ReplicaView]) -> list[str]:
         """Replicas that have been missing for too long, or that keep restarting, one line each."""
         now = time.monotonic()
-        found = [
+        return [
             f"{address}: expected an answer. Received: none for {now - since:.0f} s: {error}"
             for address, (since, error) in self._missing.items()
             if now - since > self._waits.missing
-        ]
-        found += [
+        ] + [
             f"{address}: expected it to stay up. Received: it went away {count} times"
             for address, count in self._losses.items()
             if count >= _RESTARTS and address != DISCOVERY
         ]
-        return found
 
     def until_arrived(self, step: str, state: State, version: int, before: Sequence[ReplicaView]) -> None:
-        """Waits until no replica differs from the file.
+        """Waits until no replica differs from the file, during a step of the rollout of a version.
 
-        Args:
-            step: Its name.
-            state: The content of the file.
-            version: The version being rolled out.
-            before: The replicas before the edit, so that errors of earlier attempts don't count.
+        Errors that the replicas had `before` the edit are of earlier attempts, and don't count.
 
         Raises:
-            Stopped: The version failed to load, a replica is missing for long or keeps
-                restarting, or it takes too long.
+            Stopped: The version failed to load, a replica is missing or keeps restarting, or it takes too long.
         """
         begin = time.monotonic()
         stale = set(ended(before, version))
@@ -106,14 +89,11 @@ class Watcher:
                 findings += self.short(views)
             if findings:
                 raise Stopped(step, f"{step}: version {version} did not arrive on every replica:", findings)
-            differing = {one.address for one in found}
-            total = max(len(views), self.least)
-            text = str(found[0]) if found else ""
-            self._reporter.progress(step, len(views) - len(differing), total, text)
+            self._progress(step, len(views), max(len(views), self.least), found)
             if not found and len(views) >= self.least:
                 return
             if now - begin > self._waits.step:
-                lines = [str(one) for one in found] or [f"expected {self.least} replicas. Received: {len(views)}"]
+                lines = [str(one) for one in found] or self.short(views)
                 raise Stopped(step, f"{step}: expected every replica to follow within {self._waits.step:g} s:", lines)
             time.sleep(self._waits.poll)
 
@@ -125,11 +105,10 @@ class Watcher:
                 return
             time.sleep(self._waits.poll)
 
-    def follow(self, step: str, state: State, seconds: float, judge: Judge) -> list[str]:
-        """Watches for some time; returns the findings that ended it early, if any.
+    def follow(self, step: str, state: State, version: int, seconds: float) -> list[str]:
+        """Watches a version for some seconds; returns the findings that ended it early, if any.
 
-        A replica that is away for less than `waits.missing`, or still catches up after a
-        restart, is not a finding.
+        A replica that is away, or catches up after a restart, for less than `waits.missing` is not a finding.
         """
         begin = time.monotonic()
         behind: dict[str, float] = {}
@@ -138,9 +117,8 @@ class Watcher:
             now = time.monotonic()
             lines = {*map(str, differences(state, views)), *self.short(views)}
             behind = {line: behind.get(line, now) for line in lines}
-            findings = self.trouble(views)
+            findings = self.trouble(views) + ended(views, version)
             findings += [line for line, since in behind.items() if now - since > self._waits.missing]
-            findings += judge(views)
             if findings:
                 return findings
             passed = now - begin
@@ -162,12 +140,11 @@ class Watcher:
                 return [f"the replicas can't be determined: {error}"]
             up = [view for view in views if view.up]
             found = differences(state, up)
-            differing = {one.address for one in found}
-            self._reporter.progress("rollback", len(up) - len(differing), len(views), str(found[0]) if found else "")
+            self._progress("rollback", len(up), len(views), found)
             silent = [
-                f"{view.address} does not answer; it reads the file when it is back"
-                if view.address != DISCOVERY
-                else f"there may be more replicas: {view.error}"
+                f"there may be more replicas: {view.error}"
+                if view.address == DISCOVERY
+                else f"{view.address} does not answer; it reads the file when it is back"
                 for view in views
                 if not view.up
             ]
@@ -177,3 +154,7 @@ class Watcher:
             if not views or passed > self._waits.step:
                 return silent + [str(one) for one in found]
             time.sleep(self._waits.poll)
+
+    def _progress(self, step: str, asked: int, total: int, found: Sequence[Difference]) -> None:
+        following = asked - len({one.address for one in found})
+        self._reporter.progress(step, following, total, str(found[0]) if found else "")

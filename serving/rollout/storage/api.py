@@ -13,10 +13,9 @@ from urllib.request import getproxies
 from serving.rollout.errors import Away, RolloutError, SettingsError
 from serving.rollout.patience import patiently
 
-__all__ = ["ApiError", "ClusterApi"]
+__all__ = ["ApiError", "ClusterApi", "joined"]
 
 T = TypeVar("T")
-
 _CONFLICT: Final = 409
 _PASSING: Final = frozenset({0, 408, 429, 500, 502, 503, 504})  # 0: the TLS handshake was cut
 _TIMEOUT: Final = 10
@@ -24,11 +23,7 @@ _FIRST_CONTACT: Final = 5.0
 
 
 class ApiError(RolloutError):
-    """The API refused a call.
-
-    Attributes:
-        status: The HTTP status.
-    """
+    """The API refused a call, with an HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -36,16 +31,12 @@ class ApiError(RolloutError):
 
 
 class ClusterApi:
-    """Calls the API of a cluster.
+    """Calls the API of a cluster: `core` has config maps and pods, `coordination` leases.
 
     Args:
         context: The kubeconfig's context; None takes the current one, or in a pod without a kubeconfig its account.
         patience: Seconds for which a call is repeated while the API is away, or while others change the object's
             metadata. An API that never answered yet gets 5: its address may be wrong.
-
-    Attributes:
-        core: Config maps and pods.
-        coordination: Leases.
 
     Raises:
         SettingsError: The package or a configuration is missing, or the configuration is broken.
@@ -59,16 +50,17 @@ class ClusterApi:
         except ImportError as error:
             raise SettingsError(f"Expected the package kubernetes, for a cluster. Received: {error}") from error
         self.configuration = kubernetes.client.Configuration()
+        path = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
         broken = (
             kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, LookupError,
             AttributeError,
         )  # fmt: skip
         try:
             # Not load_config: it prints to stdout, and passes the context to a loader that takes none.
-            if context is None and _in_pod():
+            if context is None and _in_pod(path):
                 kubernetes.config.load_incluster_config(self.configuration)
             else:
-                kubernetes.config.load_kube_config(_kubeconfig(), context, self.configuration)
+                kubernetes.config.load_kube_config(path, context, self.configuration)
         except broken as error:
             told = " ".join(f"{type(error).__name__}: {error}".split())
             raise SettingsError(f"Expected a kubeconfig or a pod's account. Received: {told}") from error
@@ -85,13 +77,7 @@ class ClusterApi:
         self._away = (urllib3.exceptions.HTTPError, OSError, kubernetes.config.ConfigException)
 
     def ask(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """One call.
-
-        Args:
-            what: The object, for messages.
-            function: A method of `core` or `coordination`.
-            arguments: Its arguments.
-            options: More of them.
+        """Calls a method of `core` or `coordination` about `what`, which is for messages.
 
         Raises:
             Away: No answer, an overloaded API, or a change of the object between its read and this write.
@@ -100,40 +86,36 @@ class ClusterApi:
         try:
             found = function(*arguments, _request_timeout=_TIMEOUT, **options)
         except self._api_exception as error:
+            said = f"{error.status} {' '.join(str(error.reason).split())}"
             if error.status in _PASSING:
-                raise Away(f"Expected the cluster's API to answer about {what}. Received: {_said(error)}") from error
+                raise Away(f"Expected the cluster's API to answer about {what}. Received: {said}") from error
             self._answered = True
             if error.status == _CONFLICT:
-                raise Away(f"Expected to change {what}. Received: {_said(error)} (others change it as well)") from error
-            raise ApiError(f"Expected access to {what}. Received: {_said(error)}", error.status) from error
+                raise Away(f"Expected to change {what}. Received: {said} (others change it as well)") from error
+            raise ApiError(f"Expected access to {what}. Received: {said}", error.status) from error
         except self._away as error:
             raise Away(f"Expected the cluster's API to answer about {what}. Received: {error}") from error
         self._answered = True
         return found
 
     def patiently(self, attempt: Callable[[], T], seconds: float = float("inf")) -> T:
-        """The result of `attempt`, which is repeated while it raises `Away`, for at most `seconds`."""
+        """As `patience.patiently`, but not for longer than this API's patience."""
         return patiently(attempt, min(seconds, self._patience, float("inf") if self._answered else _FIRST_CONTACT))
 
     def pod_addresses(self, namespace: str, selector: str, port: int) -> tuple[str, ...]:
-        """The addresses of the running pods that a label selector finds, ready or not.
-
-        Raises:
-            Away: The API does not answer now.
-            ApiError: It refuses.
-        """
+        """The addresses of the running pods that a label selector finds, ready or not; raises as `ask` does."""
         what = f"pods {selector} in {namespace}"
         pods = self.ask(what, self.core.list_namespaced_pod, namespace, label_selector=selector).items
-        hosts = [
-            pod.status.pod_ip
+        return tuple(
+            joined(pod.status.pod_ip, port)
             for pod in pods
             if pod.status.pod_ip and pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None
-        ]
-        return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+        )
 
 
-def _said(error: Any) -> str:
-    return f"{error.status} {' '.join(str(error.reason).split())}"
+def joined(host: str, port: int) -> str:
+    """host:port, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_loopback(url: str) -> bool:
@@ -144,11 +126,7 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def _kubeconfig() -> str:
-    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-
-
-def _in_pod() -> bool:
+def _in_pod(kubeconfig: str) -> bool:
     """Whether there is a pod account and no kubeconfig, which would take precedence."""
-    named = os.environ.get("KUBECONFIG") or Path(_kubeconfig()).exists()
+    named = os.environ.get("KUBECONFIG") or Path(kubeconfig).exists()
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not named

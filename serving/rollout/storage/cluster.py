@@ -27,17 +27,48 @@ _LEASE_SECONDS: Final = 30
 _RELEASE_SECONDS: Final = 5.0
 
 
-class ConfigMapEntry:
+class _Object:
+    """An object that the API may hold, of a kind in a group of the `kubernetes` package."""
+
+    kind, group = "config_map", "core"
+
+    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
+        self._api = api
+        self._where = (name, namespace)
+        self._what = f"{self.kind.replace('_', '')}/{name} in {namespace}"
+
+    def _call(self, verb: str, *body: Any) -> Any:
+        method = getattr(getattr(self._api, self.group), f"{verb}_namespaced_{self.kind}")
+        place = self._where[1:] if verb == "create" else self._where
+        return self._api.ask(self._what, method, *place, *body)
+
+    def _find(self) -> Any:
+        """The object; None without one."""
+        try:
+            return self._call("read")
+        except ApiError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+
+    def _save(self, found: Any, **content: Any) -> None:
+        """Creates the object, or changes what was found, unless somebody else did since."""
+        if found is None:
+            self._call("create", {"metadata": {"name": self._where[0]}, **content})
+        else:
+            self._call("patch", {"metadata": {"resourceVersion": found.metadata.resource_version}, **content})
+
+
+class ConfigMapEntry(_Object):
     """models.config in a ConfigMap that the pods mount as a folder, and that no kustomization carries."""
 
     def __init__(self, api: ClusterApi, namespace: str, name: str, key: str) -> None:
-        self.name = f"configmap/{name} in {namespace}, {key}"
-        self._api = api
-        self._where = (name, namespace)
+        super().__init__(api, namespace, name)
+        self.name = self._what = f"{self._what}, {key}"
         self._key = key
 
     def read(self) -> str:
-        """The entry now."""
+        """The text now."""
         return self._api.patiently(self._read)
 
     def write(self, text: str, over: str) -> None:
@@ -47,7 +78,7 @@ class ConfigMapEntry:
 
         def attempt() -> None:
             try:
-                self._api.ask(self.name, self._api.core.patch_namespaced_config_map, *self._where, patch)
+                self._call("patch", patch)
             except ApiError as error:
                 if error.status != _UNPROCESSABLE:
                     raise
@@ -61,19 +92,14 @@ class ConfigMapEntry:
         self._api.patiently(attempt)
 
     def _read(self) -> str:
-        data = self._api.ask(self.name, self._api.core.read_namespaced_config_map, *self._where).data or {}
+        data = self._call("read").data or {}
         if self._key not in data:
             raise RolloutError(f"Expected {self.name}. Received: the keys {', '.join(data) or 'none'}")
         return str(data[self._key])
 
 
-class ConfigMapHistory:
+class ConfigMapHistory(_Object):
     """The audit log beside the config, for every operator to see; the newest 800 kB of it."""
-
-    def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
-        self._api = api
-        self._where = (name, namespace)
-        self._what = f"configmap/{name} in {namespace}"
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds an entry, after those that others add meanwhile."""
@@ -82,40 +108,26 @@ class ConfigMapHistory:
 
     def read(self) -> list[dict[str, Any]]:
         """The entries that are kept."""
-        return entries.parse(self._api.patiently(self._read)[0])
+        return entries.parse(_text(self._api.patiently(self._find)))
 
     def _append(self, line: str) -> None:
-        text, revision = self._read()
+        found = self._find()
+        text = _text(found)
         if line in text:
             return  # an earlier attempt succeeded, but its reply was lost
         text += line
         while len(text.encode("utf-8")) > _HISTORY_BYTES:
             text = text.partition("\n")[2]
-        core, data = self._api.core, {_HISTORY_KEY: text}
-        if revision is None:
-            body = {"metadata": {"name": self._where[0]}, "data": data}
-            self._api.ask(self._what, core.create_namespaced_config_map, self._where[1], body)
-        else:
-            body = {"metadata": {"resourceVersion": revision}, "data": data}
-            self._api.ask(self._what, core.patch_namespaced_config_map, *self._where, body)
-
-    def _read(self) -> tuple[str, str | None]:
-        try:
-            found = self._api.ask(self._what, self._api.core.read_namespaced_config_map, *self._where)
-        except ApiError as error:
-            if error.status == _NOT_FOUND:
-                return "", None
-            raise
-        return (found.data or {}).get(_HISTORY_KEY, ""), found.metadata.resource_version
+        self._save(found, data={_HISTORY_KEY: text})
 
 
-class LeaseLock:
+class LeaseLock(_Object):
     """A Lease, renewed while the command runs; free again 30 seconds after a holder died."""
 
+    kind, group = "lease", "coordination"
+
     def __init__(self, api: ClusterApi, namespace: str, name: str) -> None:
-        self._api = api
-        self._where = (name, namespace)
-        self._what = f"lease/{name} in {namespace}"
+        super().__init__(api, namespace, name)
         self._holder = ""
         self._lost = ""
         self._ended = threading.Event()
@@ -134,10 +146,9 @@ class LeaseLock:
         finally:
             self._ended.set()
             renewing.join()
+            release = {"op": "remove", "path": "/spec/holderIdentity"}
             with contextlib.suppress(RolloutError):
-                self._api.patiently(
-                    lambda: self._put({"op": "remove", "path": "/spec/holderIdentity"}), _RELEASE_SECONDS
-                )
+                self._api.patiently(lambda: self._put(release), _RELEASE_SECONDS)
 
     def check(self) -> None:
         """Renews at once: the renewals are seconds apart, and an edit may follow.
@@ -149,20 +160,11 @@ class LeaseLock:
         self._api.patiently(self._put_time)
 
     def _take(self) -> None:
-        leases = self._api.coordination
-        try:
-            lease = self._api.ask(self._what, leases.read_namespaced_lease, *self._where)
-        except ApiError as error:
-            if error.status != _NOT_FOUND:
-                raise
-            body = {"metadata": {"name": self._where[0]}, "spec": self._spec()}
-            self._api.ask(self._what, leases.create_namespaced_lease, self._where[1], body)
-            return
+        lease = self._find()
         # Ours already: the reply to an earlier attempt was lost.
-        if lease.spec.holder_identity != self._holder and not _free(lease.spec):
+        if lease is not None and lease.spec.holder_identity != self._holder and not _free(lease.spec):
             raise Busy(f"Expected {self._what} to be free. Received: held by {lease.spec.holder_identity}")
-        body = {"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": self._spec()}
-        self._api.ask(self._what, leases.patch_namespaced_lease, *self._where, body)
+        self._save(lease, spec=self._spec())
 
     def _renew(self) -> None:
         while not self._ended.wait(_LEASE_SECONDS / 4):
@@ -180,29 +182,26 @@ class LeaseLock:
     def _put(self, change: Mapping[str, Any]) -> None:
         """Changes the Lease, if it is ours."""
         patch = [{"op": "test", "path": "/spec/holderIdentity", "value": self._holder}, change]
-        leases = self._api.coordination
         try:
-            self._api.ask(self._what, leases.patch_namespaced_lease, *self._where, patch)
+            self._call("patch", patch)
         except ApiError as error:
             if error.status not in (_NOT_FOUND, _UNPROCESSABLE):
                 raise
-            holder = "no such lease"
-            if error.status == _UNPROCESSABLE:
-                spec = self._api.ask(self._what, leases.read_namespaced_lease, *self._where).spec
-                holder = f"held by {spec.holder_identity or 'nobody'}"
+            lease = self._find()
+            holder = f"held by {lease.spec.holder_identity or 'nobody'}" if lease else "no such lease"
             raise Busy(f"Expected {self._what} to be ours. Received: {holder}") from error
 
     def _spec(self) -> dict[str, Any]:
-        now = _now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {"holderIdentity": self._holder, "leaseDurationSeconds": _LEASE_SECONDS, "renewTime": now}
+
+
+def _text(found: Any) -> str:
+    return (found.data or {}).get(_HISTORY_KEY, "") if found else ""
 
 
 def _free(spec: Any) -> bool:
     if not spec.holder_identity or spec.renew_time is None:
         return True
     ends: datetime = spec.renew_time + timedelta(seconds=spec.lease_duration_seconds or _LEASE_SECONDS)
-    return _now() > ends
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(timezone.utc) > ends

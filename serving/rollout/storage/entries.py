@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import json
@@ -11,16 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = [
-    "Displaced",
-    "displaced",
-    "entry",
-    "is_under_way",
-    "line",
-    "operator",
-    "parse",
-    "was_retired",
-]
+__all__ = ["Displaced", "displaced", "entry", "is_under_way", "line", "operator", "parse", "was_retired"]
 
 
 def line(record: Mapping[str, Any]) -> str:
@@ -32,13 +24,9 @@ def parse(text: str) -> list[dict[str, Any]]:
     """The entries in the text of a history."""
     found = []
     for text_line in text.split("\n"):
-        try:
-            record = json.loads(text_line)
-        except ValueError:  # cut by a power failure
-            continue
-        if isinstance(record, dict):
-            found.append(record)
-    return found
+        with contextlib.suppress(ValueError):  # cut by a power failure
+            found.append(json.loads(text_line))
+    return [record for record in found if isinstance(record, dict)]
 
 
 def entry(event: str, command: str, model: str, **facts: Any) -> dict[str, Any]:
@@ -70,14 +58,7 @@ def is_under_way(records: Sequence[Mapping[str, Any]], version: int) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Displaced:
-    """The versions that were unloaded to load another one.
-
-    Attributes:
-        version: The one that was loaded.
-        made_by: The versions that were unloaded for it.
-        stable: The stable version at the time.
-        previous: The version of the label `previous`; None without it.
-    """
+    """The versions that were unloaded for another one, `version`, and the labels at that time."""
 
     version: int
     made_by: tuple[int, ...]

@@ -27,11 +27,8 @@ _PASSING: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ENOENT,
 class ConfigFile:
     """A file that servers poll: replaced by a rename, so that they read either the old one or the new one.
 
-    Servers in containers must mount the folder, not the file: a mounted file would stay the old one.
-
-    Args:
-        path: The file.
-        patience: Seconds that it may be missing after it was read once.
+    Servers in containers must mount the folder, not the file: a mounted file would stay the old one. Once read, it may
+    be missing for `patience` seconds.
     """
 
     def __init__(self, path: Path, patience: float = 60.0) -> None:
@@ -54,8 +51,7 @@ class ConfigFile:
         try:
             return self.path.read_bytes().decode("utf-8")  # unchanged: read_text would convert line ends
         except (OSError, UnicodeDecodeError) as error:
-            message = f"Expected {self.path} to be a readable text file. Received: {error}"
-            raise self._error(message, error) from error
+            raise self._error("a readable text file", error) from error
 
     def _write(self, text: str, over: str) -> None:
         place = self.path.resolve()  # a symbolic link stays one
@@ -78,13 +74,15 @@ class ConfigFile:
                 Path(scratch).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise self._error(f"Expected {self.path} to be writable. Received: {error}", error) from error
-        with contextlib.suppress(OSError):  # it is written; only a power failure could undo it
-            _sync_folder(place.parent)
+            raise self._error("writable", error) from error
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # only a power failure could undo it
+            folder = os.open(place.parent, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            os.fsync(folder)
 
-    def _error(self, message: str, error: Exception) -> RolloutError:
+    def _error(self, expected: str, error: Exception) -> RolloutError:
         passing = self._known and isinstance(error, OSError) and error.errno in _PASSING
-        return Away(message) if passing else RolloutError(message)
+        return (Away if passing else RolloutError)(f"Expected {self.path} to be {expected}. Received: {error}")
 
 
 class FileLock:
@@ -96,13 +94,11 @@ class FileLock:
     @contextlib.contextmanager
     def held(self, who: str, what: str) -> Iterator[None]:
         """Holds the lock for a block."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RolloutError(f"Expected to lock {self._path}. Received: {error}") from error
-        try:
+        with contextlib.ExitStack() as stack:
             try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise Busy(f"Expected {self._path} to be free. Received: {self._holder()}") from error
@@ -112,8 +108,6 @@ class FileLock:
             _put(descriptor, json.dumps({"who": who, "what": what, "since": since}))
             yield
             _put(descriptor, "")
-        finally:
-            os.close(descriptor)
 
     def check(self) -> None:
         """The kernel's lock can't be lost."""
@@ -136,12 +130,9 @@ class FileHistory:
         """Adds a line."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, entries.line(record).encode("utf-8"))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with self._path.open("ab", buffering=0) as file:
+                file.write(entries.line(record).encode("utf-8"))
+                os.fsync(file.fileno())
         except OSError as error:
             raise RolloutError(f"Expected to add to {self._path}. Received: {error}") from error
 
@@ -161,11 +152,3 @@ def _put(descriptor: int, text: str) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

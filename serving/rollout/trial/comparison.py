@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,9 +54,8 @@ class Comparison:
         labelled: Number of inputs with a known right answer.
         measure: The measure of quality: accuracy, mean F1 or R².
         old_quality: Quality of the old version on the labelled inputs.
-        new_quality: Quality of the new version.
-        squares: Sum over them of the squared difference of quality. For classes: the number of inputs that only one
-            version has right.
+        new_quality: The same of the new version.
+        squares: Sum over them of the squared difference of quality.
         same: What both versions give if they agree, for messages.
     """
 
@@ -76,9 +76,8 @@ class Comparison:
         if not self.inputs:
             return 1.0
         share, n = self.agreement, self.inputs
-        centre = share + _Z**2 / (2 * n)
         spread = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-        return (centre + spread) / (1 + _Z**2 / n)
+        return (share + _Z**2 / (2 * n) + spread) / (1 + _Z**2 / n)
 
     @property
     def drop_at_least(self) -> float:
@@ -94,11 +93,8 @@ class Comparison:
     @property
     def qualities(self) -> str:
         """Both qualities as text."""
-        old, new = (
-            f"{each:.1%}" if self.measure == Measure.name else f"{each:.3f}"
-            for each in (self.old_quality, self.new_quality)
-        )
-        return f"{old} -> {new}"
+        form = ".1%" if self.measure == Measure.name else ".3f"
+        return f"{self.old_quality:{form}} -> {self.new_quality:{form}}"
 
 
 def read_inputs(path: Path, most: int) -> list[Input]:
@@ -119,9 +115,8 @@ def read_inputs(path: Path, most: int) -> list[Input]:
     except KeyError as error:
         raise SettingsError(f"Expected the columns image and text in {path}. Received: no {error}") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise SettingsError(
-            f"Expected {path} to be a CSV file with readable images or clips. Received: {error}"
-        ) from error
+        told = f"Expected {path} to be a CSV file with readable images or clips. Received: {error}"
+        raise SettingsError(told) from error
     if not found:
         raise SettingsError(f"Expected inputs in {path}. Received: none")
     return found
@@ -130,7 +125,7 @@ def read_inputs(path: Path, most: int) -> list[Input]:
 def from_samples(*groups: Iterable[GoldenSample]) -> list[Input]:
     """The distinct inputs of golden samples, without those with a missing input: one version may need both."""
     found = {}
-    for sample in (sample for group in groups for sample in group):
+    for sample in itertools.chain(*groups):
         image, text = sample.pair
         if image is not None and text is not None:
             found[sample.encoded, text] = Input(image, text)
@@ -161,10 +156,8 @@ def compare(pairs: Sequence[Answers]) -> Comparison:
     moved = Counter(f"{was or 'none'} -> {now or 'none'}" for was, now in decisions if was != now)
     labelled = [pair for pair in pairs if by.knows(pair.true)]
     true = [pair.true for pair in labelled if pair.true is not None]
-    was, now = (
-        by.qualities([getattr(pair, side) for pair in labelled], true) if labelled else np.zeros(1)
-        for side in ("old", "new")
-    )
+    sides = ([pair.old for pair in labelled], [pair.new for pair in labelled])
+    was, now = (by.qualities(side, true) if labelled else np.zeros(1) for side in sides)
     return Comparison(
         inputs=len(pairs),
         agreement=float(by.agreements(old, new).mean()),

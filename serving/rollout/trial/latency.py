@@ -17,15 +17,7 @@ _WARM = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds of a call, preparation of the input included.
-
-    Attributes:
-        calls: Calls to each version.
-        old_median: Of the version that serves.
-        new_median: Of the new one.
-        old_p99: 99th percentile of the version that serves.
-        new_p99: 99th percentile of the new one.
-    """
+    """Milliseconds of a call, preparation of the input included: of as many `calls` to the old and the new version."""
 
     calls: int
     old_median: float
@@ -35,28 +27,20 @@ class Latency:
 
     def findings(self, limits: Limits) -> list[str]:
         """The figures over their limits, one line each."""
-        found = []
-        for name, old, new, ratio in (
-            ("median", self.old_median, self.new_median, limits.median_ratio),
-            ("p99", self.old_p99, self.new_p99, limits.p99_ratio),
-        ):
-            most = old * ratio + limits.slack_ms
-            if new > most:
-                found.append(
-                    f"latency: expected a {name} of at most {most:.1f} ms"
-                    f" ({ratio:g} x {old:.1f} + {limits.slack_ms:g})."
-                    f" Received: {new:.1f} ms"
-                )
-        return found
+        slack = limits.slack_ms
+        return [
+            f"latency: expected a {name} of at most {old * ratio + slack:.1f} ms"
+            f" ({ratio:g} x {old:.1f} + {slack:g}). Received: {new:.1f} ms"
+            for name, old, new, ratio in (
+                ("median", self.old_median, self.new_median, limits.median_ratio),
+                ("p99", self.old_p99, self.new_p99, limits.p99_ratio),
+            )
+            if new > old * ratio + slack
+        ]
 
 
 def measure(old: Sequence[Callable[[], object]], new: Sequence[Callable[[], object]], calls: int) -> Latency:
-    """Calls both versions `calls` times, in turn; the first one alternates.
-
-    Args:
-        old: One function for each input, for the serving version.
-        new: The same for the new version.
-    """
+    """Calls both versions `calls` times, in turn; the first one alternates. Each has one function for each input."""
     for _ in range(_WARM):
         old[0]()
         new[0]()
@@ -67,6 +51,4 @@ def measure(old: Sequence[Callable[[], object]], new: Sequence[Callable[[], obje
             begin = time.perf_counter()
             functions[turn % len(functions)]()
             times[side, turn] = time.perf_counter() - begin
-    milliseconds = times * 1000
-    (old_median, new_median), (old_p99, new_p99) = (np.percentile(milliseconds, q, axis=1) for q in (50, 99))
-    return Latency(calls, float(old_median), float(new_median), float(old_p99), float(new_p99))
+    return Latency(calls, *(1000 * np.percentile(times, (50, 99), axis=1)).ravel().tolist())

@@ -7,13 +7,14 @@ before any label moves, and can name the faulty replica.
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from duoserve import BadReply, DuoserveError, Prediction
+from duoserve import BadReply, Client, DuoserveError, Prediction
 from duoserve.artifact.samples import GoldenSample
 from duoserve.contract import SERVING_BYTES
 from duoserve.errors import DeadlineExceeded, ServerUnavailable
@@ -28,8 +29,7 @@ __all__ = ["CheckReport", "LiveCheck", "ReplicaFigures"]
 _SENDS: tuple[Send, ...] = ("tensors", "bytes")
 _SHOWN = 3
 _ATTEMPTS = 2  # one restart is tolerated
-
-Pairs = list[Answers]
+_DOWN = (ServerUnavailable, DeadlineExceeded)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,16 +37,15 @@ class ReplicaFigures:
     """The results of one replica.
 
     Attributes:
-        address: host:port.
-        golden: Samples that were sent, as tensors and, if the version accepts them, as bytes.
-        golden_worst: Largest difference of a probability from a golden sample's; of a score as a share of the largest.
+        golden: Golden samples that were sent, as tensors and, if the version accepts them, as bytes.
+        golden_worst: Largest difference of a probability from a sample's; of a score as a share of the largest.
         latency: None if the golden samples failed already.
         bad_replies: Inputs without a usable answer of the new version: NaN, an error.
     """
 
     address: str
-    golden: int
-    golden_worst: float
+    golden: int = 0
+    golden_worst: float = 0.0
     latency: Latency | None = None
     bad_replies: int = 0
 
@@ -57,12 +56,8 @@ class CheckReport:
 
     Attributes:
         step: "check" before the canary, "bake" under its traffic, "watch" after the promotion.
-        version: The new version.
-        against: The version it was compared with.
-        replicas: The results of each replica.
         comparison: The answers of both versions to the inputs, over all replicas.
         findings: The figures over a limit, one line each. Empty if the version passed.
-        seconds: Time of the check.
     """
 
     step: str
@@ -73,20 +68,27 @@ class CheckReport:
     findings: tuple[str, ...]
     seconds: float
 
+    @property
+    def golden_worst(self) -> float:
+        """The largest of the replicas."""
+        return max((figures.golden_worst for figures in self.replicas), default=0.0)
+
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values, figures rounded for reading."""
-        record: dict[str, Any] = _rounded(dataclasses.asdict(self))
+        record: dict[str, Any] = json.loads(
+            json.dumps(dataclasses.asdict(self)),
+            parse_float=lambda number: float(f"{float(number):.4g}"),
+            parse_constant=lambda name: str(float(name)),
+        )
         return record
 
     def summary(self) -> str:
         """The report as one line of text."""
         measured = [figures.latency for figures in self.replicas if figures.latency]
-        worst = max((figures.golden_worst for figures in self.replicas), default=0.0)
-        parts = [f"{len(self.replicas)} replicas", f"golden within {worst:.1e}"]
-        for name, old, new in (("median", "old_median", "new_median"), ("p99", "old_p99", "new_p99")):
-            if measured:
-                before, after = (max(getattr(one, which) for one in measured) for which in (old, new))
-                parts.append(f"{name} {before:.1f} -> {after:.1f} ms")
+        parts = [f"{len(self.replicas)} replicas", f"golden within {self.golden_worst:.1e}"]
+        for name in ("median", "p99") if measured else ():
+            old, new = (max(getattr(one, f"{side}_{name}") for one in measured) for side in ("old", "new"))
+            parts.append(f"{name} {old:.1f} -> {new:.1f} ms")
         if self.comparison.inputs:
             parts.append(f"agreement {self.comparison.agreement:.0%} of {self.comparison.inputs} inputs")
             parts.append(f"drift {self.comparison.drift:.2f}")
@@ -99,38 +101,19 @@ class CheckReport:
 class _Result:
     figures: ReplicaFigures
     findings: list[str]
-    pairs: Pairs
+    pairs: list[Answers] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class LiveCheck:
-    """Compares a version with the one that serves.
+    """Compares a version, `package`, with the one that serves, `against`. The inputs are spread over the replicas."""
 
-    Args:
-        fleet: The replicas.
-        settings: Its limits.
-        package: The new version.
-        against: The version that serves.
-        inputs: Spread over the replicas.
-        allow_contract: Don't check the contract.
-    """
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        settings: Settings,
-        package: Package,
-        against: int,
-        inputs: Sequence[Input],
-        *,
-        allow_contract: bool = False,
-    ) -> None:
-        self._fleet = fleet
-        self._limits = settings.limits
-        self._clients = settings.clients
-        self._package = package
-        self._against = against
-        self._inputs = inputs
-        self._allow_contract = allow_contract
+    fleet: Fleet
+    settings: Settings
+    package: Package
+    against: int
+    inputs: Sequence[Input]
+    allow_contract: bool = False
 
     def run(
         self,
@@ -142,44 +125,53 @@ class LiveCheck:
 
         Args:
             step: Its name, for the report.
-            wait_for: Called with a replica before it is asked, and before it is asked again;
-                returns when the version serves there, or should.
+            wait_for: Called with a replica each time before it is asked; returns when the version should serve there.
             progress: Called with the number of finished replicas, and of all.
         """
         begin = time.monotonic()
         done: dict[str, _Result] = {}
-        while todo := [address for address in self._fleet.addresses() if address not in done]:
+        while todo := [address for address in self.fleet.addresses() if address not in done]:
             total = len(done) + len(todo)
-            shares = {address: self._inputs[place::total] for place, address in enumerate(todo, len(done))}
+            shares = {address: self.inputs[place::total] for place, address in enumerate(todo, len(done))}
 
             def ask(address: str, shares: dict[str, Sequence[Input]] = shares, total: int = total) -> None:
                 done[address] = self._patiently(address, shares[address], wait_for)
                 progress(len(done), total)
 
-            self._fleet.each(ask, todo)
+            self.fleet.each(ask, todo)
         results = [done[address] for address in sorted(done)]
         comparison = compare([pair for result in results for pair in result.pairs])
         findings = [finding for result in results for finding in result.findings] + self._judge(comparison)
         if not results:
             findings.append("expected replicas. Received: none")
-        return CheckReport(
-            step,
-            self._package.version,
-            self._against,
-            tuple(result.figures for result in results),
-            comparison,
-            tuple(findings),
-            time.monotonic() - begin,
-        )
+        figures, seconds = tuple(result.figures for result in results), time.monotonic() - begin
+        return CheckReport(step, self.package.version, self.against, figures, comparison, tuple(findings), seconds)
 
-    def golden(self, address: str) -> list[str]:
-        """The findings of the golden samples on one replica: the short check while a label is watched.
+    def golden(self, address: str) -> tuple[ReplicaFigures, list[str]]:
+        """The answers of one replica to the golden samples: their figures and findings.
 
         Raises:
-            ServerUnavailable: It does not answer.
-            DeadlineExceeded: It does not answer in time.
+            ServerUnavailable, DeadlineExceeded: It does not answer.
         """
-        return self._golden(address)[1]
+        findings: list[str] = []
+        worst = 0.0
+        sends = _SENDS if SERVING_BYTES in self.package.contract.signatures else _SENDS[:1]
+        for send in sends:
+            client = self.fleet.client(address, self.package.version, send)
+            for position, sample in enumerate(self.package.samples):
+                where = f"{address}: golden sample {position} as {send}"
+                answer = _answer(client, *sample.pair)
+                if isinstance(answer, DuoserveError):
+                    findings.append(f"{where}: {_received(answer)}")
+                    continue
+                off, most, fits = self._compared(answer, sample)
+                worst = max(worst, off)
+                if not fits:
+                    findings.append(
+                        f"{where}: expected {sample.decision!r} within {most:.3g}."
+                        f" Received: {answer.decision!r}, {off:.2g} off"
+                    )
+        return ReplicaFigures(address, len(sends) * len(self.package.samples), worst), _shown(findings)
 
     def _patiently(self, address: str, share: Sequence[Input], wait_for: Callable[[str], None]) -> _Result:
         """A replica that restarts meanwhile is checked again; if it restarts each time, that is a finding."""
@@ -187,159 +179,126 @@ class LiveCheck:
             wait_for(address)
             try:
                 return self._ask(address, share)
-            except (ServerUnavailable, DeadlineExceeded) as error:
-                self._fleet.forget(address)
-                finding = f"{address}: expected answers. Received: {type(error).__name__}: {error.message}"
+            except _DOWN as error:
+                self.fleet.forget(address)
+                finding = f"expected answers. Received: {type(error).__name__}: {error.message} ({_ATTEMPTS} times)"
             except DuoserveError as error:
-                return _Result(ReplicaFigures(address, 0, 0.0), [f"{address}: {_received(error)}"], [])
-        finding += f" ({_ATTEMPTS} times)"
-        return _Result(ReplicaFigures(address, 0, 0.0), [finding], [])
+                finding = _received(error)
+                break
+        return _Result(ReplicaFigures(address), [f"{address}: {finding}"])
 
     def _ask(self, address: str, share: Sequence[Input]) -> _Result:
-        version = self._package.version
-        asked, findings, worst = self._golden(address)
-        figures = ReplicaFigures(address, asked, worst)
+        figures, findings = self.golden(address)
         findings = [*self._contract(address), *findings]
         if findings:
-            return _Result(figures, findings, [])
+            return _Result(figures, findings)
         latency, slow = self._latency(address)
-        pairs: Pairs = []
+        pairs: list[Answers] = []
         bad: list[str] = []
-        old, new = self._fleet.client(address, self._against), self._fleet.client(address, version)
+        old, new = (self.fleet.client(address, version) for version in (self.against, self.package.version))
         for image, text, true in share:
-            try:
-                before = old.predict(image, text)
-            except (ServerUnavailable, DeadlineExceeded):
-                raise
-            except DuoserveError:
+            before = _answer(old, image, text)
+            if isinstance(before, DuoserveError):
                 continue  # no answer now either: nothing to compare with
-            try:
-                pairs.append(Answers(before, new.predict(image, text), true))
-            except (ServerUnavailable, DeadlineExceeded):
-                raise
-            except DuoserveError as error:
-                bad.append(f"{address}: expected an answer to an input. Received: {_received(error)}")
+            after = _answer(new, image, text)
+            if isinstance(after, DuoserveError):
+                bad.append(f"{address}: expected an answer to an input. Received: {_received(after)}")
+            else:
+                pairs.append(Answers(before, after, true))
         figures = dataclasses.replace(figures, latency=latency, bad_replies=len(bad))
-        findings = [f"{address}: {finding}" for finding in slow] + _shown(bad)
-        return _Result(figures, findings, pairs)
+        return _Result(figures, [f"{address}: {finding}" for finding in slow] + _shown(bad), pairs)
 
     def _contract(self, address: str) -> list[str]:
         """The spec that the live version gives: its digest, and what clients must be able to follow."""
-        version = self._package.version
+        versions = (self.package.version, self.against)
         try:
-            new = self._fleet.client(address, version).preprocessor().spec
-            old = self._fleet.client(address, self._against).preprocessor().spec
-        except (ServerUnavailable, DeadlineExceeded):
+            new, old = (self.fleet.client(address, version).preprocessor().spec for version in versions)
+        except _DOWN:
             raise
         except DuoserveError as error:
             return [f"{address}: expected both versions to describe themselves. Received: {_received(error)}"]
         findings = []
-        if new.digest != self._package.contract.digest:
+        if new.digest != self.package.contract.digest:
             findings.append("expected the contract of the version in the store. Received: another model's")
-        if not self._allow_contract:
-            findings += incompatible(contract_of(old), contract_of(new), self._clients)
+        if not self.allow_contract:
+            findings += incompatible(contract_of(old), contract_of(new), self.settings.clients)
         return [f"{address}: contract: {finding}" for finding in findings]
 
-    def _golden(self, address: str) -> tuple[int, list[str], float]:
-        findings: list[str] = []
-        worst = 0.0
-        asked = 0
-        for send in _SENDS if SERVING_BYTES in self._package.contract.signatures else _SENDS[:1]:
-            client = self._fleet.client(address, self._package.version, send)
-            for position, sample in enumerate(self._package.samples):
-                asked += 1
-                try:
-                    answer = client.predict(*sample.pair)
-                except (ServerUnavailable, DeadlineExceeded):
-                    raise
-                except DuoserveError as error:
-                    findings.append(f"{address}: golden sample {position} as {send}: {_received(error)}")
-                    continue
-                off, same = _distance(answer, sample, self._package.samples, self._limits.golden_tolerance)
-                worst = max(worst, off)
-                if off > self._limits.golden_tolerance or not same:
-                    findings.append(
-                        f"{address}: golden sample {position} as {send}: expected {sample.decision!r} within"
-                        f" {self._limits.golden_tolerance:g}. Received: {answer.decision!r}, {off:.2g} off"
-                    )
-        return asked, _shown(findings), worst
+    def _compared(self, answer: Prediction, sample: GoldenSample) -> tuple[float, float, bool]:
+        """The largest difference of an answer, the one allowed, and whether the answer is the sample's.
+
+        Differences of scores are shares of the largest score. Computing in bfloat16 may change a decision between
+        classes that are nearly equal, so then only the differences count.
+        """
+        expected, cost = np.array(sample.values, np.float32), self.package.bfloat16
+        if answer.values.shape != expected.shape:
+            return float("inf"), self.settings.limits.golden_tolerance, False
+        every = np.array([each.values for each in self.package.samples], np.float32)
+        scale = answer.kind.scale(every)
+        unit = scale if answer.kind.decided else every.std(axis=0)
+        off, most = (
+            np.abs(answer.values - expected) / scale,
+            self.settings.limits.golden_tolerance + cost * unit / scale,
+        )
+        same = cost > 0 or answer.kind.same(expected, answer.values, self.settings.limits.golden_tolerance)
+        return float(off.max()), float(most.max()), same and bool((off <= most).all())
 
     def _latency(self, address: str) -> tuple[Latency, list[str]]:
         """A latency over a limit is measured again: a slow version is slow each time, noise is not."""
 
         def calls(version: int) -> list[Callable[[], object]]:
-            client = self._fleet.client(address, version)
+            client = self.fleet.client(address, version)
             return [
                 lambda sample=sample: client.predict(*sample.pair)  # type: ignore[misc]
-                for sample in self._package.samples
+                for sample in self.package.samples
                 if all(sample.pair)  # the other version may need both
             ]
 
-        for _ in range(self._limits.latency_tries):
-            found = measure(calls(self._against), calls(self._package.version), self._limits.latency_calls)
-            findings = found.findings(self._limits)
+        for _ in range(self.settings.limits.latency_tries):
+            found = measure(calls(self.against), calls(self.package.version), self.settings.limits.latency_calls)
+            findings = found.findings(self.settings.limits)
             if not findings:
                 break
         return found, findings
 
     def _judge(self, comparison: Comparison) -> list[str]:
         """Findings only for limits exceeded by more than chance: a few inputs must not reject a good version."""
-        findings: list[str] = []
-        if not comparison.inputs:
-            return findings
-        limits = self._limits
-        moved = (
-            f" ({', '.join(f'{change}: {count}' for change, count in comparison.moved)})" if comparison.moved else ""
-        )
+        limits = self.settings.limits
+        found = []
         if comparison.labelled:
             # Two versions of equal accuracy may well disagree on inputs where both are often wrong.
             if comparison.drop_at_least > limits.accuracy_drop:
-                findings.append(
-                    f"inputs: expected the {comparison.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
-                    f" {comparison.qualities} on {comparison.labelled}{moved}"
+                found.append(
+                    f"expected the {comparison.measure} to fall by at most {limits.accuracy_drop:g}. Received:"
+                    f" {comparison.qualities} on {comparison.labelled}"
                 )
         elif comparison.agreement_at_most < limits.agreement:
-            findings.append(
-                f"inputs: expected {comparison.same} for at least {limits.agreement:.0%} of {comparison.inputs} inputs."
-                f" Received: {comparison.agreement:.0%}{moved}"
+            found.append(
+                f"expected {comparison.same} for at least {limits.agreement:.0%} of {comparison.inputs} inputs."
+                f" Received: {comparison.agreement:.0%}"
             )
         if comparison.drift > limits.drift:
-            findings.append(
-                f"inputs: expected the answers to drift by at most {limits.drift:g}."
-                f" Received: {comparison.drift:.2f}{moved}"
-            )
-        return findings
+            found.append(f"expected the answers to drift by at most {limits.drift:g}. Received: {comparison.drift:.2f}")
+        moved = ", ".join(f"{change}: {count}" for change, count in comparison.moved)
+        return [f"inputs: {finding}{f' ({moved})' if moved else ''}" for finding in found]
 
 
-def _distance(
-    answer: Prediction, sample: GoldenSample, samples: Sequence[GoldenSample], tolerance: float
-) -> tuple[float, bool]:
-    """The error of an answer, for scores as a share of the largest one, and whether the decision is the same."""
-    expected = np.array(sample.values, np.float32)
-    if answer.values.shape != expected.shape:
-        return float("inf"), False
-    scale = answer.kind.scale(np.array([each.values for each in samples], np.float32))
-    return float((np.abs(answer.values - expected) / scale).max()), answer.kind.same(expected, answer.values, tolerance)
+def _answer(client: Client, *pair: Any) -> Prediction | DuoserveError:
+    """The answer to an image and a text, or the error of a server that is up."""
+    try:
+        return client.predict(*pair)
+    except _DOWN:
+        raise
+    except DuoserveError as error:
+        return error
 
 
 def _received(error: DuoserveError) -> str:
-    return f"expected an answer. Received: {'an unusable one: ' if isinstance(error, BadReply) else ''}{error.message}"[
-        :240
-    ]
+    kind = "an unusable one: " if isinstance(error, BadReply) else ""
+    return f"expected an answer. Received: {kind}{error.message}"[:240]
 
 
-def _shown(findings: Iterable[str]) -> list[str]:
+def _shown(findings: Sequence[str]) -> list[str]:
     """The first few, and the number of the others."""
-    listed = list(findings)
-    more = len(listed) - _SHOWN
-    return listed if more <= 0 else [*listed[:_SHOWN], f"and {more} more like that"]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(entry) for entry in value]
-    if isinstance(value, float):
-        return float(f"{value:.4g}") if np.isfinite(value) else str(value)
-    return value
+    more = len(findings) - _SHOWN
+    return [*findings[:_SHOWN], *([f"and {more} more like that"] if more > 0 else [])]

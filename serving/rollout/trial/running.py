@@ -1,4 +1,4 @@
-"""The trial of a version: the rehearsal before it is loaded, the checks after, and finally the user's hook."""
+"""The checks of a version once it is loaded, and finally the user's hook."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Final
 from serving.rollout.command import Command
 from serving.rollout.errors import RolloutError, SettingsError, Stopped
 from serving.rollout.package import Package, open_package
-from serving.rollout.replicas.fleet import Fleet
 from serving.rollout.trial.comparison import Input, from_samples, read_inputs
 from serving.rollout.trial.live_check import LiveCheck
-from serving.rollout.trial.rehearsal import can_rehearse, rehearse
 
-__all__ = ["prepare", "run_check", "run_rehearsal"]
+__all__ = ["prepare", "run_check"]
 
 _FEW: Final = 100  # with fewer, an agreement of 90 % may be one of 85
 
@@ -33,27 +31,6 @@ def prepare(command: Command) -> None:
             raise SettingsError(f"Expected {name} to be an executable command. Received: {program[0]}")
     if settings.inputs is not None:
         command.inputs = read_inputs(settings.inputs, settings.limits.inputs)
-
-
-def run_rehearsal(command: Command, package: Package) -> None:
-    """Loads the version in a separate server on this machine.
-
-    Raises:
-        Stopped: It does not load there, crashes, or answers wrongly. No replica has loaded it.
-    """
-    settings = command.settings
-
-    def check(address: str) -> list[str]:
-        with Fleet(lambda: (address,), settings.model, timeout=settings.waits.call, parallel=1) as one:
-            return LiveCheck(one, settings, package, package.version, ()).golden(address)
-
-    if not can_rehearse(settings.rehearsal):
-        command.reporter.report("rehearse", "skipped: it is off, or TensorFlow is not installed on this machine")
-        return
-    command.reporter.report("rehearse", f"version {package.version} in a separate server on this machine")
-    findings = rehearse(package, settings.model, settings.rehearsal, timeout=settings.waits.step, check=check)
-    if findings:
-        raise Stopped("rehearse", f"rehearse: version {package.version} must not be loaded:", findings)
 
 
 def run_check(command: Command, step: str, package: Package) -> None:
@@ -80,15 +57,18 @@ def run_check(command: Command, step: str, package: Package) -> None:
     )
     command.log("check", version=version, figures=found.as_json())
     report(step, found.summary())
+    if not found.findings and found.golden_worst > command.settings.limits.golden_tolerance:
+        report(step, f"golden answers are up to {found.golden_worst:.1g} off: as expected of a server in bfloat16")
     if found.comparison.inputs < _FEW:
         report(step, f"{found.comparison.inputs} inputs reveal only a much worse version: give more with `inputs`")
-    findings = list(found.findings) or _hook(command, step, version, against)
+    findings = found.findings or _hook(command, step, version, against)
     if findings:
         raise Stopped(step, f"{step}: version {version} is worse than {against}:", findings)
     command.checks.append(found)
 
 
 def _inputs(command: Command, package: Package, against: int) -> Sequence[Input]:
+    """Those of the settings, or the golden samples of both versions."""
     settings = command.settings
     if command.inputs:
         return command.inputs
@@ -100,19 +80,14 @@ def _inputs(command: Command, package: Package, against: int) -> Sequence[Input]
 
 
 def _hook(command: Command, step: str, version: int, against: int) -> list[str]:
-    hook = command.settings.hook
+    hook, timeout = command.settings.hook, command.settings.waits.hook
     if not hook:
         return []
     facts = {"MODEL": command.settings.model, "VERSION": str(version), "AGAINST": str(against), "STEP": step}
+    env = os.environ | {f"DUOSERVE_{name}": value for name, value in facts.items()}
     try:
-        done = subprocess.run(  # noqa: S603 -- the user's own command
-            hook,
-            env={**os.environ, **{f"DUOSERVE_{name}": value for name, value in facts.items()}},
-            capture_output=True,
-            text=True,
-            timeout=command.settings.waits.hook,
-            check=False,
-        )
+        # The user's own command.
+        done = subprocess.run(hook, env=env, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
     except OSError as error:
         raise SettingsError(f"Expected hook to be a command that runs. Received: {error}") from error
     except subprocess.TimeoutExpired as error:

@@ -72,7 +72,6 @@ MUTATIONS = [
     Mutation("strategy-recreate", "strategy typo", at(DEPLOYMENT, "strategy|type", "Rolling")),
     Mutation("progress-short", "progressDeadline < startup", at(DEPLOYMENT, "progressDeadlineSeconds", 60)),
     Mutation("progress-short", "minReadySeconds > progress", at(DEPLOYMENT, "minReadySeconds", 10000)),
-    Mutation("strategy-surge", "rolling both 0", lambda d: DEPLOYMENT(d)["strategy"]["rollingUpdate"].update(maxSurge=0)),
     Mutation("paused", "paused", at(DEPLOYMENT, "paused", True)),
     Mutation("no-history", "revisionHistory 0", at(DEPLOYMENT, "revisionHistoryLimit", 0)),
     Mutation("no-spread", "spread removed", at(pod, "topologySpreadConstraints", None)),
@@ -98,7 +97,6 @@ MUTATIONS = [
     Mutation("limit-small", "memory for no server", lambda d: (at(server, "resources|limits|memory", "64Mi")(d), at(server, "resources|requests|memory", "64Mi")(d))),
     Mutation("limit-small", "a hundredth of a CPU", lambda d: (at(server, "resources|limits|cpu", "10m")(d), at(server, "resources|requests|cpu", "10m")(d))),
     Mutation("volume-mode", "files that nobody may read", at(pod, "volumes|1|configMap|defaultMode", 0)),
-    Mutation("device-limit", "GPU requested, not limited", lambda d: server(d)["resources"]["requests"].update({"nvidia.com/gpu": "1"})),
     Mutation("resource-name", "cpus", lambda d: server(d)["resources"]["limits"].update(cpus="4")),
     Mutation("no-request", "no resources at all", at(container_of("duoserve-exporter"), "resources", None)),
     # Quotas.
@@ -117,6 +115,7 @@ MUTATIONS = [
     Mutation("image-name", "image digest short", at(server, "image", "registry.example.com/duoserve-serving@sha256:1234")),
     Mutation("image-name", "image upper", at(server, "image", "Registry/Duoserve:1")),
     Mutation("image-name", "image empty", at(server, "image", "")),
+    Mutation("image-server", "image of an older stock server", at(server, "image", "tensorflow/serving:2.19.1-gpu")),
     Mutation("image-pull", "imagePullPolicy Never", at(server, "imagePullPolicy", "Never")),
     Mutation("placeholder", "images as they are shipped", lambda d: None, options={"for_apply": True}),
     Mutation("placeholder-class", "the storage class as it is shipped", lambda d: None, options={"for_apply": True}),

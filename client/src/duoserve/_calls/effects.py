@@ -1,7 +1,6 @@
-"""The effects that the pure core asks a driver to perform.
+"""The effects that the calls, as generators, ask a driver to perform: by blocking, or by awaiting.
 
-The core is written once, as generators: they yield an effect and are sent its result (or
-have its error thrown in). `client.py` performs effects by blocking, `aio.py` by awaiting.
+A generator yields an effect and is sent its result, or has its error thrown in.
 """
 
 from __future__ import annotations
@@ -10,27 +9,21 @@ import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Background", "Call", "Effect", "Gather", "Offload", "SingleFlight", "Sleep", "Steps"]
+from duoserve._checks import Metadata
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(slots=True)
 class Call:
-    """Send `request` to `method`. Returns the reply's bytes; raises grpc.RpcError.
-
-    Attributes:
-        timeout: Seconds left until the total deadline.
-        hedge_after: Seconds after which the same call is sent once more, None for never.
-        on_hedge: Called before the second one is sent; False forbids it.
-    """
+    """Send `request` to `method`. Returns the reply's bytes; raises grpc.RpcError."""
 
     method: str
     request: bytes
-    timeout: float
-    metadata: tuple[tuple[str, str], ...] | None = None
-    hedge_after: float | None = None
-    on_hedge: Callable[[], bool] = bool
+    timeout: float  # seconds left until the total deadline
+    metadata: Metadata | None = None
+    hedge_after: float | None = None  # seconds after which the same call is sent once more, None for never
+    on_hedge: Callable[[], bool] = bool  # called before the second one is sent; False forbids it
 
 
 @dataclasses.dataclass(slots=True)
@@ -57,10 +50,7 @@ class Gather:
 
 @dataclasses.dataclass(slots=True)
 class SingleFlight:
-    """Run the steps while nobody else runs steps with the same key, or after `timeout` seconds in any case.
-
-    The steps check first whether they are still needed.
-    """
+    """Run the steps while nobody else runs steps with the same key, or after `timeout` seconds in any case."""
 
     key: Any
     steps: Generator[Effect, Any, Any]

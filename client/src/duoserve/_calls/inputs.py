@@ -3,263 +3,177 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from duoserve.contract import (
-    AUDIO,
-    EXPLAIN,
-    IMAGE,
-    SERVING_BYTES,
-    SERVING_DEFAULT,
-    TEXT,
-    PreprocessingSpec,
-    TensorSpec,
-    signatures,
-)
-from duoserve.errors import BadReply, InvalidInput
-from duoserve.preprocessing.audio import Clip, as_clip
+from duoserve import contract
+from duoserve.contract import AUDIO, IMAGE, TEXT, PreprocessingSpec, TensorSpec
+from duoserve.errors import InvalidInput
+from duoserve.preprocessing.audio import Clip
 from duoserve.preprocessing.image_headers import EncodedImage
-from duoserve.preprocessing.images import inspect, read_encoded
+from duoserve.preprocessing.images import opened
 from duoserve.preprocessing.preprocessor import Preprocessor
-from duoserve.preprocessing.recordings import inspect_audio
+from duoserve.preprocessing.sources import utf8
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.results import Sent
 
-__all__ = [
-    "Query",
-    "Row",
-    "SendMode",
-    "check_output",
-    "check_tensors",
-    "choose",
-    "either",
-    "encode_rows",
-    "mismatch",
-    "read_row",
-]
-
 SendMode = Literal["auto", "tensors", "bytes"]
-SIGNATURES: Final[dict[Sent, str]] = {"tensors": SERVING_DEFAULT, "bytes": SERVING_BYTES}
+SIGNATURES: Final[dict[Sent, str]] = {"tensors": contract.SERVING_DEFAULT, "bytes": contract.SERVING_BYTES}
 
+# Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's loops
+# are no longer in the CPU's caches.
 FEW: Final = 256
-"""Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's
-loops are no longer in the CPU's caches, and their first use costs ten times as much as the next."""
 
 _UINT8: Final = np.dtype("uint8")
 _INT32: Final = np.dtype("int32")
-_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name parses the name each time
 
 Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass(slots=True)
 class Row:
-    """One image (or clip) and text, read and checked, but not yet prepared for a version.
+    """One image (or clip) and text, read and checked, but not yet prepared for a version."""
 
-    Attributes:
-        source: Array, PIL image or Clip of an array, None when the image came encoded, or is missing.
-        data: The encoded image or clip, None when it came as numbers; no bytes when it is missing.
-        facts: The headers of `data`.
-        text: The text, None when it is missing.
-        text_bytes: The text, as UTF-8.
-        missing: Which of "image" and "text" is missing: one at most.
-        prepared: The last result of `tensors`, with the digest that it was made for.
-    """
-
-    source: Any
-    data: bytes | None
-    facts: EncodedImage | EncodedAudio | None
+    source: Any  # the headers of a file, an array, a PIL image or the Clip of an array; None when it is missing
     text: str | None
     text_bytes: bytes
-    missing: tuple[str, ...] = ()
-    prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None
+    prepared: tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.int32]] | None = None  # by `tensors`, for a digest
+
+    @property
+    def data(self) -> bytes | None:
+        """The file, None when the image or clip came as numbers; no bytes when it is missing."""
+        if isinstance(self.source, (EncodedImage, EncodedAudio)):
+            return self.source.data
+        return b"" if self.source is None else None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Which of "image" and "text" is missing: one at most."""
+        return (IMAGE,) if self.source is None else (TEXT,) if self.text is None else ()
 
     @property
     def medium(self) -> str | None:
         """IMAGE or AUDIO; None when it is missing, which fits both."""
-        if IMAGE in self.missing:
+        if self.source is None:
             return None
-        return AUDIO if isinstance(self.source, Clip) or isinstance(self.facts, EncodedAudio) else IMAGE
+        return AUDIO if isinstance(self.source, (Clip, EncodedAudio)) else IMAGE
+
+    @property
+    def size(self) -> int:
+        """Bytes of the raw row."""
+        return len(self.data or b"") + len(self.text_bytes)
 
     def tensors(self, preprocessor: Preprocessor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """Image and tokens for the versions of the preprocessor's spec; kept for a retry."""
         digest = preprocessor.digest
         if self.prepared is None or self.prepared[0] != digest:
-            if self.data is not None and self.facts is not None:
-                image = preprocessor.encoded(self.data, self.facts)
-            else:
-                image = preprocessor.image(self.source)
-            self.prepared = digest, image, preprocessor.tokens(self.text)
-            if IMAGE in self.missing and not (self.prepared[2] != preprocessor.spec.pad_id).any():
+            self.prepared = digest, preprocessor.image(self.source), preprocessor.tokens(self.text)
+            if self.source is None and not (self.prepared[2] != preprocessor.spec.pad_id).any():
                 raise InvalidInput("Expected text to have a token, as there is no image. Received: none")
         return self.prepared[1:]
 
 
-def either(image: Any, audio: Any) -> Any:
-    """Whichever was given, audio as a Clip; None when neither was.
-
-    Raises:
-        InvalidInput: Both were given, or an array in place of a Clip.
-    """
-    if audio is None:
-        return image
-    if image is not None:
-        raise InvalidInput("Expected an image or audio. Received: both")
-    return as_clip(audio)
-
-
 def read_row(image: Any, text: Any) -> Row:
-    """Reads the file of the image or clip, if there is one, and refuses input that no version accepts.
-
-    Args:
-        image: See `Client.predict`. None: missing. For models that take audio, a Clip.
-        text: None: missing.
-
-    Raises:
-        InvalidInput: See `Preprocessor.image` and `Preprocessor.tokens`; both are missing.
-    """
-    missing = tuple(name for name, value in ((IMAGE, image), (TEXT, text)) if value is None)
-    if len(missing) == 2:
+    """Reads the file of the image or clip, if there is one, and refuses input that no version accepts."""
+    if image is None and text is None:
         raise InvalidInput("Expected an image, a text or both. Received: neither")
-    text_bytes = b"" if text is None else _encode_text(text)
-    if image is None:
-        return Row(None, b"", None, text, text_bytes, missing)
-    if isinstance(image, Clip):
-        data = image.read()
-        facts = None if data is None else inspect_audio(data)
-        return Row(image if data is None else None, data, facts, text, text_bytes, missing)
-    data = read_encoded(image)
-    if data is None:
-        return Row(image, None, None, text, text_bytes, missing)
-    return Row(None, data, inspect(data), text, text_bytes, missing)
-
-
-def _encode_text(text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise InvalidInput(f"Expected text to be a str. Received: {type(text).__name__}")
-    if not text.strip():
+    text_bytes = b"" if text is None else utf8(text)
+    if text is not None and not text.strip():
         raise InvalidInput(f"Expected text to have visible characters. Received: {text!r:.40}")
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
+    if isinstance(image, Clip):
+        image = image.opened()
+    elif image is not None:
+        image = opened(image)
+    return Row(image, text, text_bytes)
 
 
 def choose(row: Row, spec: PreprocessingSpec, mode: SendMode) -> Sent:
-    """How to send the row. `auto` chooses what is smaller on the wire.
-
-    Raises:
-        InvalidInput: Bytes were requested, but the image came as pixels, or the clip is not a WAV, or the version
-            accepts no bytes.
-    """
+    """How to send the row: `auto` chooses what is smaller on the wire. Refuses bytes where there are none."""
     if not spec.serving_bytes:
         if mode == "bytes":
             raise InvalidInput(f"Expected send to be auto or tensors, as {_no_bytes(spec)}. Received: bytes")
         return "tensors"
-    if row.data is None or (isinstance(row.facts, EncodedAudio) and row.facts.format != "WAV"):
-        if mode != "bytes":
-            return "tensors"
-        if row.facts is not None:  # no operation in the graph reads other formats
-            raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {row.facts.format}")
+    source = row.source
+    is_foreign = isinstance(source, EncodedAudio) and source.format != "WAV"  # no operation in the graph reads it
+    if (is_foreign or row.data is None) and mode != "bytes":
+        return "tensors"
+    if is_foreign:
+        raise InvalidInput(f"Expected a WAV, to send bytes of audio. Received: {source.format}")
+    if row.data is None:
         received = "samples" if row.medium == AUDIO else "pixels"
         raise InvalidInput(
             f"Expected an encoded {row.medium} (path, bytes or file object) to send bytes. Received: {received}"
         )
     if mode != "auto":
         return mode
-    if isinstance(row.facts, EncodedImage) and row.facts.since_background and spec.background is None:
+    if isinstance(source, EncodedImage) and source.since_background and spec.background is None:
         return "tensors"  # older graphs do not read such files
-    prepared = spec.image_height * spec.image_width * 3 + spec.token_length * 4
-    return "bytes" if len(row.data) + len(row.text_bytes) < prepared else "tensors"
+    return "bytes" if row.size < tensor_bytes(spec) else "tensors"
+
+
+def tensor_bytes(spec: PreprocessingSpec) -> int:
+    """Bytes of a prepared row."""
+    return spec.image_height * spec.image_width * 3 + spec.token_length * 4
 
 
 def _no_bytes(spec: PreprocessingSpec) -> str:
     return (
-        f"this version has no signature {SERVING_BYTES} (no operation of its graph makes the ids of its"
+        f"this version has no signature {contract.SERVING_BYTES} (no operation of its graph makes the ids of its"
         f" {spec.tokenizer_kind} tokenizer)"
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query:
-    """Rows for one signature, to be prepared for whichever version answers.
-
-    Attributes:
-        rows: At least one.
-        signature: SERVING_BYTES sends the raw rows; every other signature, tensors.
-        label: For EXPLAIN the class, tag or score to explain; None: the most probable one (or the first score).
-    """
+    """Rows for one signature, to be prepared for whichever version answers."""
 
     rows: Sequence[Row]
-    signature: str
-    label: str | None = None
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether every version has the signature."""
-        return self.signature == SERVING_DEFAULT
+    signature: str  # SERVING_BYTES sends the raw rows; every other signature, tensors
+    label: str | None = None  # for EXPLAIN the class, tag or score; None: the most probable one, or the first score
 
     def mismatch(self, spec: PreprocessingSpec) -> str | None:
         """Why a version of this spec can't answer, as an error message; None if it can."""
-        if self.signature == SERVING_BYTES and not spec.serving_bytes:
+        if self.signature == contract.SERVING_BYTES and not spec.serving_bytes:
             return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
-        if not self.everywhere and self.signature not in signatures(spec):
+        if self.signature != contract.SERVING_DEFAULT and self.signature not in contract.signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
             known = f"{len(spec.labels)} {spec.answer.columns}"
             return f"Expected label to be one of the version's {known}. Received: {self.label!r:.80}"
-        return mismatch(self.rows, spec)
+        media = {row.medium for row in self.rows} - {None, spec.medium}
+        if media:
+            received = " and ".join(map(str, media))
+            return f"Expected {spec.medium} (and text), which this version takes. Received: {received}"
+        missing = {name for row in self.rows for name in row.missing}.difference(spec.optional)
+        if missing:
+            received = " or no ".join(sorted(spec.medium if name == IMAGE else name for name in missing))
+            both = f"{spec.medium} and text: this version was always trained with both, without modality dropout"
+            return f"Expected {both}. Received: no {received}"
+        return None
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:
         """The inputs of the request."""
-        tensors = encode_rows(self.rows, preprocessor, "bytes" if self.signature == SERVING_BYTES else "tensors")
-        if self.signature == EXPLAIN:
+        if self.signature == contract.SERVING_BYTES:
+            files, texts = np.empty(len(self.rows), object), np.empty(len(self.rows), object)
+            files[:] = [row.data for row in self.rows]
+            texts[:] = [row.text_bytes for row in self.rows]
+            return {preprocessor.spec.bytes_input: files, "text": texts}
+        images, tokens = zip(*(row.tensors(preprocessor) for row in self.rows), strict=True)
+        if len(self.rows) == 1:
+            tensors: Tensors = {"image": images[0][None], "tokens": tokens[0][None]}
+        else:
+            tensors = {"image": np.stack(images), "tokens": np.stack(tokens)}
+        if self.signature == contract.EXPLAIN:
             class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
             tensors["class_id"] = np.full(len(self.rows), class_id, np.int32)
         return tensors
 
 
-def mismatch(rows: Sequence[Row], spec: PreprocessingSpec) -> str | None:
-    """Why a version of this spec can't take these rows, as an error message; None if it can."""
-    media = {row.medium for row in rows} - {None, spec.medium}
-    if media:
-        return f"Expected {spec.medium} (and text), which this version takes. Received: {' and '.join(map(str, media))}"
-    missing = {name for row in rows for name in row.missing}.difference(spec.optional)
-    if missing:
-        names = sorted(spec.medium if name == IMAGE else name for name in missing)
-        return (
-            f"Expected {spec.medium} and text: this version was always trained with both, without modality dropout."
-            f" Received: no {' or no '.join(names)}"
-        )
-    return None
-
-
-def encode_rows(rows: Sequence[Row], preprocessor: Preprocessor, sent: Sent) -> Tensors:
-    """The inputs of one request for all rows."""
-    if sent == "bytes":
-        images = np.empty(len(rows), object)
-        images[:] = [row.data for row in rows]
-        texts = np.empty(len(rows), object)
-        texts[:] = [row.text_bytes for row in rows]
-        return {preprocessor.spec.bytes_input: images, "text": texts}
-    pairs = [row.tensors(preprocessor) for row in rows]
-    if len(pairs) == 1:
-        return {"image": pairs[0][0][None], "tokens": pairs[0][1][None]}
-    return {"image": np.stack([image for image, _ in pairs]), "tokens": np.stack([tokens for _, tokens in pairs])}
-
-
 def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensors:
-    """Prepared tensors, checked against the contract: the server checks little of it itself.
-
-    Raises:
-        InvalidInput: Wrong type, dtype, shape or row count, no rows, a token out of range, a row with
-            neither image nor text.
-    """
+    """Prepared tensors, checked against the contract: the server checks little of it itself."""
     tensors = {"image": image, "tokens": tokens}
     spec = preprocessor.spec
     if (
@@ -271,7 +185,7 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
         or tokens.shape[1:] != (spec.token_length,)
         or not image.shape[0] == tokens.shape[0] > 0
     ):
-        for expected in signatures(spec)[SERVING_DEFAULT].inputs:
+        for expected in contract.signatures(spec)[contract.SERVING_DEFAULT].inputs:
             _check_tensor(expected, tensors[expected.name])
         if len(image) != len(tokens):
             raise InvalidInput(f"Expected as many rows of tokens as of image. Received: {len(tokens)} and {len(image)}")
@@ -287,28 +201,10 @@ def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensor
 def _check_tensor(spec: TensorSpec, array: Any) -> None:
     if not isinstance(array, np.ndarray):
         raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {type(array).__name__}")
-    fits = array.ndim == len(spec.shape) and all(
-        want in (None, got) for want, got in zip(spec.shape, array.shape, strict=True)
-    )
+    sizes = zip(spec.shape, array.shape, strict=False)
+    fits = array.ndim == len(spec.shape) and all(want in (None, got) for want, got in sizes)
     if array.dtype.name != spec.dtype or not fits:
-        raise InvalidInput(
-            f"Expected {spec.name} to be {spec}. Received: {array.dtype.name} array of shape {array.shape}"
-        )
+        received = f"{array.dtype.name} array of shape {array.shape}"
+        raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {received}")
     if array.shape[0] == 0:
         raise InvalidInput(f"Expected {spec.name} to have at least one row. Received: none")
-
-
-def check_output(tensors: Mapping[str, npt.NDArray[Any]], expected: TensorSpec) -> npt.NDArray[Any]:
-    """An output of a reply.
-
-    Raises:
-        BadReply: Missing, or of another dtype or shape.
-    """
-    array = tensors.get(expected.name)
-    if array is None:
-        raise BadReply(f"Expected the reply to hold {expected.name}. Received: {', '.join(tensors) or 'nothing'}")
-    if array.dtype != _dtype(expected.dtype) or array.shape != expected.shape:
-        raise BadReply(
-            f"Expected {expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
-        )
-    return array

@@ -1,4 +1,4 @@
-"""Notifies a client's observers of its calls. An exception in an observer fails no call: it is logged, once."""
+"""One call of a client's method, and the observers that are notified of its start and end."""
 
 from __future__ import annotations
 
@@ -7,30 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from duoserve import observe
-from duoserve._calls.retrying import Metadata, check_metadata
+from duoserve._checks import Metadata, check_metadata
+from duoserve.errors import DeadlineExceeded
 from duoserve.observe import CallRecord, Observer
-
-__all__ = ["ObservedCall", "Observers"]
 
 
 class Observers:
-    """The observers of one client."""
+    """The observers of one client. An exception in an observer fails no call: it is logged, once."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
+        self.all = tuple(observers)
         self._failed: set[int] = set()  # by id: an observer need not be hashable, and lives as long as this
-
-    def start(self, record: CallRecord) -> ObservedCall:
-        """Reports that a call begins; the returned object reports its end."""
-        observed = ObservedCall(self, record)
-        for observer in self._observers:
-            try:
-                state, pairs = observer.started(record)
-                observed.states.append((observer, state))
-                observed.metadata += check_metadata(pairs)
-            except Exception as error:
-                self.failed(observer, "started", error)
-        return observed
 
     def failed(self, observer: Observer, method: str, error: Exception) -> None:
         """Logs the first failure of an observer."""
@@ -46,34 +33,47 @@ class Observers:
         )
 
 
-class ObservedCall:
-    """Closes a call's record when its block ends, and notifies the observers that were told of its start.
+class Context:
+    """The state of one call. As a context manager it closes the record, and notifies the observers of the end."""
 
-    Attributes:
-        states: These observers, with the state that each returned.
-        metadata: Their metadata, sent with the call.
-    """
+    __slots__ = ("_observers", "_started", "_states", "deadline", "metadata", "patient", "record")
 
-    __slots__ = ("_observers", "_record", "_started", "metadata", "states")
-
-    def __init__(self, observed: Observers, record: CallRecord) -> None:
-        self._observers = observed
-        self._record = record
+    def __init__(self, observers: Observers, record: CallRecord, timeout: float, metadata: Metadata) -> None:
+        self._observers = observers
         self._started = time.monotonic()
-        self.states: list[tuple[Observer, Any]] = []
-        self.metadata: Metadata = ()
+        self._states: list[tuple[Observer, Any]] = []
+        self.deadline = self._started + timeout  # on time.monotonic's clock
+        self.record = record
+        self.metadata = metadata  # the caller's, and that of the observers
+        self.patient = True  # whether it keeps asking a server that has no free thread, until the deadline
+        for observer in observers.all:
+            try:
+                state, pairs = observer.started(record)
+                self._states.append((observer, state))
+                self.metadata += check_metadata(pairs)
+            except Exception as error:
+                observers.failed(observer, "started", error)
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Context:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        record = self._record
-        record.seconds = time.monotonic() - self._started
+        self.record.seconds = time.monotonic() - self._started
         if kind is not None:
-            record.outcome = kind.__name__
-        for observer, state in self.states:
+            self.record.outcome = kind.__name__
+        for observer, state in self._states:
             try:
-                observer.finished(state, record)
+                observer.finished(state, self.record)
             except Exception as failure:
                 self._observers.failed(observer, "finished", failure)
-        observe.log(record)
+        observe.log(self.record)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline. After it, no request is sent: the server would run it without a deadline."""
+        left = self.deadline - time.monotonic()
+        if left > 0:
+            return left
+        record, text = self.record, f"Expected an answer within {self.deadline - self._started:g} s"
+        raise DeadlineExceeded(
+            f"{text}. Received: none in time", server=record.server, model=record.model, version=record.target
+        )

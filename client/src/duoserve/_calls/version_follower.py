@@ -1,12 +1,12 @@
-"""The client without its I/O: every call as steps that a driver performs, sync or async.
-
-This module follows rollouts. Input is prepared for the version that a label is expected to
-name; the reply names the version that answered; if that version prepares its input differently,
-the answer is discarded, the input is prepared again, and that version is asked by its number.
+"""Follows rollouts. Input is prepared for the version that a label is expected to name; the reply names the version
+that answered; if that version prepares its input differently, the answer is discarded, the input is prepared again, and
+that version is asked by its number.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -14,38 +14,21 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from duoserve import contract, errors
 from duoserve._calls import inputs as _inputs
 from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
 from duoserve._calls.inputs import FEW, Query, Row
-from duoserve._calls.retrying import Context, Rpc
-from duoserve._calls.specs import Specs, Target
+from duoserve._calls.observing import Context
+from duoserve._calls.retrying import Rpc
+from duoserve._checks import Target
+from duoserve._transport.fork import Lock
 from duoserve._wire import messages as _messages
 from duoserve._wire.messages import Outputs, VersionStatus
-from duoserve._wire.tensors import CodecError
-from duoserve.contract import (
-    DESCRIBE,
-    IMAGE,
-    SERVING_BYTES,
-    SERVING_DEFAULT,
-    ContractError,
-    PreprocessingSpec,
-    SignatureSpec,
-    TensorSpec,
-    answer_tensor,
-)
-from duoserve.errors import (
-    BadReply,
-    DuoserveError,
-    InvalidInput,
-    ModelNotFound,
-    RequestRejected,
-    SpecChanged,
-    UnsupportedModel,
-)
+from duoserve._wire.protobuf import CodecError
+from duoserve.contract import PreprocessingSpec, SignatureSpec, TensorSpec
+from duoserve.errors import DuoserveError
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import Prediction, Sent, TensorPrediction, predictions
-
-__all__ = ["VersionFollower"]
 
 T = TypeVar("T")
 
@@ -53,16 +36,55 @@ _ROUNDS: Final = 8  # of asking again because versions changed; a rollout needs 
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
 _REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next one lacks
 _LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
+_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name parses the name each time
+_KEPT: Final = 16  # versions; a spec holds a tokenizer of some hundred kilobytes
 _DUMMY_ROW: Final = np.array([b""], object)
 
 
+class Specs:
+    """A cache of Preprocessors by version. A published version never changes, so nothing expires.
+
+    Versions that differ only in their number share one Preprocessor, hence one loaded tokenizer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._by_version: dict[int, Preprocessor] = {}
+        self._expected: dict[Target, int] = {}
+
+    def expected(self, target: Target) -> Preprocessor | None:
+        """The Preprocessor of the version that last answered for this label, or of this version."""
+        version = target if isinstance(target, int) else self._expected.get(target)
+        return None if version is None else self._by_version.get(version)
+
+    def add(self, version: int, spec: PreprocessingSpec) -> Preprocessor:
+        """Stores the spec that the server returned for a version."""
+        with self._lock:
+            alike = (
+                one for one in self._by_version.values() if dataclasses.replace(one.spec, version=spec.version) == spec
+            )
+            known = next(alike, None)
+            found = self._by_version[version] = known or Preprocessor(spec)
+            while len(self._by_version) > _KEPT:
+                del self._by_version[next(iter(self._by_version))]
+            return found
+
+    def answered(self, target: Target, version: int) -> None:
+        """Stores which version a label names now."""
+        if self._expected.get(target) != version:
+            with self._lock:
+                self._expected[target] = version
+
+
+@dataclasses.dataclass(eq=False)
 class VersionFollower:
     """The calls of a client for one model."""
 
-    def __init__(self, rpc: Rpc, *, server: str, model: str) -> None:
-        self._rpc = rpc
-        self._server = server
-        self._model = model
+    rpc: Rpc
+    server: str
+    model: str
+
+    def __post_init__(self) -> None:
         self._specs = Specs()
 
     def run(
@@ -75,56 +97,58 @@ class VersionFollower:
     ) -> Steps[Outputs]:
         """Any signature with any tensors."""
         try:
-            request = _messages.encode_predict(self._model, target, signature, inputs, outputs)
+            request = _messages.encode_predict(self.model, target, signature, inputs, outputs)
         except CodecError as error:
-            raise InvalidInput(str(error)) from error
+            raise errors.InvalidInput(str(error)) from error
         if len(request) > _LARGEST:
-            raise InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
-        reply = yield from self._rpc.send(context, _messages.PREDICT, request, target)
-        try:
-            found = _messages.decode_predict(reply)
-        except CodecError as error:
-            raise self.locate(BadReply(str(error)), target) from error
+            raise errors.InvalidInput(f"Expected a request of at most {_LARGEST} bytes. Received: {len(request)}")
+        reply = yield from self.rpc.send(context, _messages.PREDICT, request, target)
+        found = self._read(_messages.decode_predict, reply, target)
         context.record.version = found.version
         return found
 
     def status(self, context: Context, target: Target) -> Steps[list[VersionStatus]]:
         """State of the model's versions on one server."""
         version = target if isinstance(target, int) else None  # the server ignores a label here
-        request = _messages.encode_status(self._model, version)
-        reply = yield from self._rpc.send(context, _messages.GET_MODEL_STATUS, request, version)
+        request = _messages.encode_status(self.model, version)
+        reply = yield from self.rpc.send(context, _messages.GET_MODEL_STATUS, request, version)
         return self._read(_messages.decode_status, reply, version)
 
     def signatures(self, context: Context, target: Target) -> Steps[dict[str, SignatureSpec]]:
         """The signatures of a version, as the server reports them."""
-        request = _messages.encode_metadata(self._model, target)
-        reply = yield from self._rpc.send(context, _messages.GET_MODEL_METADATA, request, target)
+        request = _messages.encode_metadata(self.model, target)
+        reply = yield from self.rpc.send(context, _messages.GET_MODEL_METADATA, request, target)
         found, context.record.version = self._read(_messages.decode_metadata, reply, target)
         return found
 
     def describe(self, context: Context, target: Target) -> Steps[tuple[Preprocessor, int]]:
         """Asks for the spec of a label or version, and for that version's number."""
         try:
-            outputs = yield from self.run(context, target, DESCRIBE, {"key": _DUMMY_ROW})
-        except UnsupportedModel as error:
-            raise self.locate(
-                UnsupportedModel(f"Expected a model with the signature {DESCRIBE}. Received: one without"), target
-            ) from error
+            outputs = yield from self.run(context, target, contract.DESCRIBE, {"key": _DUMMY_ROW})
+        except errors.UnsupportedModel as error:
+            reason = f"Expected a model with the signature {contract.DESCRIBE}. Received: one without"
+            raise self.locate(errors.UnsupportedModel(reason), target) from error
         row = outputs.tensors.get("spec")
         try:
             if row is None or row.size != 1:
-                raise ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
+                raise contract.ContractError(f"Expected one spec. Received: {0 if row is None else row.size}")
             spec = PreprocessingSpec.from_json(row.ravel()[0])
             # Following is keyed by the version that the server names, not by the one in the spec.
             preprocessor = self._specs.add(outputs.version, spec)
             # Loads the tokenizer now: if it can't be loaded, the model is at fault, not the next text.
             yield Offload(lambda: preprocessor.vocabulary_size)
-        except (ContractError, UnicodeDecodeError, TypeError) as error:
-            raise self.locate(UnsupportedModel(str(error)), target) from error
-        except UnsupportedModel as error:  # its tokenizer needs a package
+        except (contract.ContractError, UnicodeDecodeError, TypeError) as error:
+            raise self.locate(errors.UnsupportedModel(str(error)), target) from error
+        except errors.UnsupportedModel as error:  # its tokenizer needs a package
             raise self.locate(error, target) from error.__cause__
         self._specs.answered(target, outputs.version)
         return preprocessor, outputs.version
+
+    def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
+        try:
+            return decode(reply)
+        except CodecError as error:
+            raise self.locate(errors.BadReply(str(error)), target) from error
 
     def expected(self, context: Context, target: Target) -> Steps[Preprocessor]:
         """The Preprocessor to try first: from the cache, or from the server."""
@@ -142,39 +166,40 @@ class VersionFollower:
     def predict_rows(
         self, context: Context, target: Target, rows: Sequence[Row], sent: Sent
     ) -> Steps[list[Prediction | DuoserveError]]:
-        """One request for all rows, repeated until input and answer are of one version.
-
-        Raises:
-            DuoserveError: The request as a whole failed.
-        """
-        query = Query(rows, _inputs.SIGNATURES[sent])
-        outputs, answering = yield from self.ask(context, target, query)
-        return self._outcomes(outputs, answering.spec, target, len(rows), sent)
+        """One request for all rows, repeated until input and answer are of one version."""
+        outputs, answering = yield from self.ask(context, target, Query(rows, _inputs.SIGNATURES[sent]))
+        expected = contract.answer_tensor(answering.spec, len(rows))
+        values = self.tensor(outputs, expected)
+        found: list[Prediction | DuoserveError] = [*predictions(values, answering.spec, outputs.version, target, sent)]
+        if not _all_finite(values):
+            for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
+                found[i] = self.not_finite(expected.name, outputs.version)
+        return found
 
     def ask(self, context: Context, target: Target, query: Query) -> Steps[tuple[Outputs, Preprocessor]]:
-        """The answer to a query, and the Preprocessor of the version that gave it.
-
-        Raises:
-            DuoserveError: The request as a whole failed.
-        """
-        preprocessor: Preprocessor | None = yield from self._first_guess(context, target)
+        """The answer to a query, and the Preprocessor of the version that gave it."""
+        as_bytes = query.signature == contract.SERVING_BYTES
+        context.record.sent = "bytes" if as_bytes else "tensors"
+        preprocessor: Preprocessor | None = None
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
-        choosy = any(row.missing or row.medium != IMAGE for row in query.rows)
-        as_bytes = query.signature == SERVING_BYTES
+        choosy = any(row.missing or row.medium != contract.IMAGE for row in query.rows)
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
                 yield Sleep(min(_ROUND_PAUSE * round_, context.remaining()))
             try:
-                if preprocessor is None:
+                if round_ == 0:
+                    preprocessor = yield from self.expected(context, target)
+                elif preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
                 if query.mismatch(preprocessor.spec):
                     preprocessor = yield from self._accepting(context, target, asked, query)
-                inputs = yield from self._prepare(query, preprocessor)
+                prepare = functools.partial(query.inputs, preprocessor)
+                inputs = prepare() if as_bytes else (yield Offload(prepare))
                 outputs = yield from self.run(context, asked, query.signature, inputs)
                 answering = yield from self._answering(context, outputs.version)
-            except ModelNotFound as error:
+            except errors.ModelNotFound as error:
                 # The label's version was unloaded, or is not on this replica (yet).
                 if last or isinstance(target, int) or not _is_moving(error):
                     raise
@@ -182,18 +207,19 @@ class VersionFollower:
                 if asked == target or misses % _REPLICAS_TRIED == 0:
                     preprocessor = None
                 continue
-            except (RequestRejected, UnsupportedModel) as error:
+            except (errors.RequestRejected, errors.UnsupportedModel) as error:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
                 # Not every version has every signature: the label may have moved to one without it.
-                if isinstance(error, UnsupportedModel) and (query.everywhere or error.code is None):
+                if isinstance(error, errors.UnsupportedModel) and (
+                    query.signature == contract.SERVING_DEFAULT or error.code is None
+                ):
                     raise
-                assert preprocessor is not None
-                before = preprocessor.digest
+                before = preprocessor
                 preprocessor, asked = yield from self.describe(context, target)
-                context.record.reprepared += preprocessor.digest != before
+                context.record.reprepared += before is not None and preprocessor.digest != before.digest
                 continue
             fits = as_bytes and not query.mismatch(answering.spec)
             if fits or answering.digest == preprocessor.digest:
@@ -204,18 +230,14 @@ class VersionFollower:
         raise AssertionError("unreachable: the last round returns or raises")
 
     def _accepting(self, context: Context, target: Target, asked: Target, query: Query) -> Steps[Preprocessor]:
-        """The Preprocessor of the version that a label names now, if that version can answer.
-
-        Raises:
-            UnsupportedModel: It can't, nor can the version that was asked instead.
-        """
+        """The Preprocessor of the version that a label names now, or of the one asked instead, if it can answer."""
         if asked == target:  # what is known of a label may be out of date
             preprocessor, asked = yield from self.describe(context, target)
         else:
             preprocessor = yield from self.expected(context, asked)
         reason = query.mismatch(preprocessor.spec)
         if reason is not None:
-            raise self.locate(UnsupportedModel(reason), asked)
+            raise self.locate(errors.UnsupportedModel(reason), asked)
         return preprocessor
 
     def _answering(self, context: Context, version: int) -> Steps[Preprocessor]:
@@ -223,77 +245,48 @@ class VersionFollower:
         for _ in range(_REPLICAS_TRIED - 1):
             try:
                 return (yield from self.expected(context, version))
-            except ModelNotFound:
+            except errors.ModelNotFound:
                 continue
         return (yield from self.expected(context, version))
 
-    def _first_guess(self, context: Context, target: Target) -> Steps[Preprocessor | None]:
-        try:
-            return (yield from self.expected(context, target))
-        except ModelNotFound as error:
-            if isinstance(target, int) or not _is_moving(error):
-                raise
-            return None
-
-    def _prepare(self, query: Query, preprocessor: Preprocessor) -> Steps[dict[str, npt.NDArray[Any]]]:
-        if query.signature == SERVING_BYTES:
-            return query.inputs(preprocessor)
-        found: dict[str, npt.NDArray[Any]] = yield Offload(lambda: query.inputs(preprocessor))
-        return found
-
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, checked against the contract."""
-        try:
-            return _inputs.check_output(outputs.tensors, expected)
-        except BadReply as error:
-            raise self.locate(error, outputs.version) from None
-
-    def _outcomes(
-        self, outputs: Outputs, spec: PreprocessingSpec, target: Target, rows: int, sent: Sent
-    ) -> list[Prediction | DuoserveError]:
-        expected = answer_tensor(spec, rows)
-        values = self.tensor(outputs, expected)
-        found: list[Prediction | DuoserveError] = [*predictions(values, spec, outputs.version, target, sent)]
-        if not _all_finite(values):
-            for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
-                found[i] = self._not_finite(expected, outputs.version)
-        return found
-
-    def _not_finite(self, expected: TensorSpec, version: int) -> DuoserveError:
-        return self.locate(BadReply(f"Expected finite {expected.name}. Received: NaN"), version)
+        array = outputs.tensors.get(expected.name)
+        if array is not None and array.dtype == _dtype(expected.dtype) and array.shape == expected.shape:
+            return array
+        if array is None:
+            text = f"the reply to hold {expected.name}. Received: {', '.join(outputs.tensors) or 'nothing'}"
+        else:
+            text = f"{expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
+        raise self.locate(errors.BadReply(f"Expected {text}"), outputs.version)
 
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor
     ) -> Steps[TensorPrediction]:
         """Tensors from `preprocessor`: answered by a version of its spec, or refused."""
+        context.record.sent = "tensors"
         inputs = _inputs.check_tensors(image, tokens, preprocessor)
-        outputs = yield from self.run(context, target, SERVING_DEFAULT, inputs)
+        outputs = yield from self.run(context, target, contract.SERVING_DEFAULT, inputs)
         answering = yield from self._answering(context, outputs.version)
         self._specs.answered(target, outputs.version)
         if answering.digest != preprocessor.digest:
-            raise self.locate(
-                SpecChanged(
-                    f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
-                ),
-                outputs.version,
-            )
+            text = f"Expected tensors prepared by spec {answering.digest[:12]}. Received: {preprocessor.digest[:12]}"
+            raise self.locate(errors.SpecChanged(text), outputs.version)
         spec = answering.spec
-        expected = answer_tensor(spec, len(image))
+        expected = contract.answer_tensor(spec, len(image))
         values = self.tensor(outputs, expected)
         if not _all_finite(values):
-            raise self._not_finite(expected, outputs.version)
+            raise self.not_finite(expected.name, outputs.version)
         values.flags.writeable = False
         return TensorPrediction(values, spec.labels, spec.answer, outputs.version)
 
-    def _read(self, decode: Callable[[bytes], T], reply: bytes, target: Target) -> T:
-        try:
-            return decode(reply)
-        except CodecError as error:
-            raise self.locate(BadReply(str(error)), target) from error
+    def not_finite(self, name: str, version: int) -> DuoserveError:
+        """The error for an output that is not finite."""
+        return self.locate(errors.BadReply(f"Expected finite {name}. Received: NaN"), version)
 
     def locate(self, error: DuoserveError, version: Target) -> DuoserveError:
         """The error, with server, model and version added."""
-        error.server, error.model, error.version = self._server, self._model, version
+        error.server, error.model, error.version = self.server, self.model, version
         return error
 
 
@@ -305,6 +298,6 @@ def _all_finite(values: npt.NDArray[np.float32]) -> bool:
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 
-def _is_moving(error: ModelNotFound) -> bool:
+def _is_moving(error: errors.ModelNotFound) -> bool:
     """Whether the label is known but its version is not: this occurs briefly while labels move."""
     return "Specific(" in error.message

@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import Callable, Generator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, TypeVar
 
-import grpc
+import grpc.aio
 
 from duoserve._calls.effects import Background, Call, Effect, Gather, Offload, SingleFlight, Sleep, Steps
-from duoserve._transport.channel import ChannelPlan
 from duoserve._transport.fork import Lock
 from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import ClientClosed
-
-__all__ = ["AsyncChannel", "AsyncDriver", "open_channel"]
 
 T = TypeVar("T")
 _CLOSE_WAIT: Final = 5.0  # seconds that close() waits for another thread's event loop
@@ -27,35 +24,22 @@ _retiring: set[asyncio.Task[None]] = set()  # an event loop itself holds its tas
 class AsyncChannel(BaseChannel):
     """A grpc.aio.Channel and its callables."""
 
+    library: ClassVar[Any] = grpc.aio
+
     def connect(self) -> None:
-        """Starts to connect."""
         self._channel.get_state(try_to_connect=True)
 
     def connected(self) -> bool:
-        """Whether calls can go out at once."""
         return bool(self._channel.get_state() is grpc.ChannelConnectivity.READY)
 
     def retire(self, within: float) -> None:
-        """Closes the channel when its last call has ended, or after `within` seconds."""
         task = asyncio.get_running_loop().create_task(self.close(within))
         _retiring.add(task)
         task.add_done_callback(_retiring.discard)
 
     async def close(self, grace: float | None = None) -> None:
-        """Closes the channel."""
         if self._owned:
             await self._channel.close(grace)
-
-
-def open_channel(plan: ChannelPlan) -> AsyncChannel:
-    """Opens the channel that a plan describes, in the running event loop."""
-    import grpc.aio
-
-    if plan.credentials is None:
-        channel = grpc.aio.insecure_channel(plan.target, plan.options)
-    else:
-        channel = grpc.aio.secure_channel(plan.target, plan.credentials, plan.options)
-    return AsyncChannel(channel, plan.fingerprint)
 
 
 class _Loop:
@@ -73,15 +57,11 @@ class _Loop:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for channel in channels:
-            await channel.close()  # type: ignore[attr-defined]
+            await channel.close()
 
 
 class AsyncDriver:
-    """Runs steps in the running event loop. Thread-safe; each thread may have its own event loop.
-
-    Args:
-        new_managed_channel: Makes the channels for a new event loop.
-    """
+    """Runs steps in the running event loop. Thread-safe; each thread may have its own event loop."""
 
     def __init__(self, new_managed_channel: Callable[[], ManagedChannel]) -> None:
         self._new_managed_channel = new_managed_channel
@@ -120,11 +100,7 @@ class AsyncDriver:
         await asyncio.gather(*closing, return_exceptions=True)
 
     def _here(self) -> _Loop:
-        """The state of the running event loop.
-
-        Raises:
-            ClientClosed: The client was closed.
-        """
+        """The state of the running event loop. Raises ClientClosed after `close`."""
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
@@ -140,7 +116,8 @@ class AsyncDriver:
         if isinstance(effect, Call):
             return await self._call(effect)
         if isinstance(effect, Offload):
-            return await self._offload(effect)
+            found = await asyncio.get_running_loop().run_in_executor(None, effect.function)
+            return await found if inspect.isawaitable(found) else found
         if isinstance(effect, Sleep):
             return await asyncio.sleep(effect.seconds)
         if isinstance(effect, SingleFlight):
@@ -159,10 +136,6 @@ class AsyncDriver:
         finally:
             if taken:
                 lock.release()
-
-    async def _offload(self, offload: Offload) -> Any:
-        found = await asyncio.get_running_loop().run_in_executor(None, offload.function)
-        return await found if inspect.isawaitable(found) else found
 
     async def _call(self, call: Call) -> bytes:
         here = self._here()
@@ -219,13 +192,10 @@ class AsyncDriver:
         tasks = self._here().tasks
         if len(tasks) >= background.limit:
             return False
-        task = asyncio.get_running_loop().create_task(self._finish(background.steps))
+        task = asyncio.get_running_loop().create_task(self.run(background.steps))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return True
-
-    async def _finish(self, steps: Generator[Effect, Any, Any]) -> None:
-        await self.run(steps)
 
 
 async def _renew(state: _Loop) -> Any:
@@ -233,10 +203,7 @@ async def _renew(state: _Loop) -> Any:
     if managed.current is not None and state.renewing.locked():
         return managed.current  # another task renews it
     async with state.renewing:
-        plan = None
-        if managed.needs_plan():
-            plan = await asyncio.get_running_loop().run_in_executor(None, managed.make_plan)
-        return managed.renew(plan)
+        return managed.renew(await asyncio.get_running_loop().run_in_executor(None, managed.make_plan))
 
 
 async def _close_elsewhere(state: _Loop, loop: asyncio.AbstractEventLoop) -> None:

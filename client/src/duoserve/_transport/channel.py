@@ -1,41 +1,36 @@
-"""How to open a channel: target, options, service config, credentials. Opens none itself."""
+"""How to open a channel: target, options, service config, credentials."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
 import json
+import os
 import socket
 import urllib.parse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
-from duoserve._transport.tls import read_credentials
 from duoserve.errors import InvalidInput, ServerUnavailable
 from duoserve.options import TLS, Connection, Retry
 
-__all__ = ["Address", "ChannelPlan", "parse_address", "plan_channel"]
+PemPath = str | os.PathLike[str] | None
 
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where the servers are.
+    """Where the servers are."""
 
-    Attributes:
-        text: For messages, as the user gave it.
-        target: gRPC's target, None when `hosts` have to be resolved first.
-        hosts: Host and port of each server that it names; empty where gRPC's target does not show them.
-        moves: Whether it contains names, whose addresses can change.
-    """
-
-    text: str
-    target: str | None
-    hosts: tuple[tuple[str, int], ...] = ()
-    moves: bool = True
+    text: str  # for messages, as the user gave it
+    target: str | None  # gRPC's target, None when `hosts` have to be resolved first
+    hosts: tuple[tuple[str, int], ...]  # that it names; empty where gRPC's target does not show them
+    moves: bool  # whether it contains names, whose addresses can change
 
     def is_local(self) -> bool:
         """Whether no byte leaves this machine."""
@@ -43,26 +38,18 @@ class Address:
             return True
         return bool(self.hosts) and all(_is_loopback(host) for host, _ in self.hosts)
 
-    def is_direct(self) -> bool:
-        """Whether to bypass the environment's proxy: gRPC's proxy support takes one server only."""
-        return self.is_local() or len(self.hosts) > 1
-
 
 def parse_address(address: str | Sequence[str]) -> Address:
-    """Reads "host:port", a gRPC target ("dns:///name:port", "unix:path"), or a list of "host:port".
-
-    Raises:
-        InvalidInput: No port, or a target within a list.
-    """
+    """Reads "host:port", a gRPC target ("dns:///name:port", "unix:path"), or a list of "host:port"."""
     if isinstance(address, str):
         if address.startswith(_SCHEMES):
             return Address(address, address, _hosts_of(address), moves=address.startswith(("dns:", "xds:")))
         host, port = _host_port(address)
-        return Address(address, f"dns:///{address}", ((host, port),), moves=not _is_ip(host))
+        return Address(address, f"dns:///{address}", ((host, port),), moves=_ip(host) is None)
     if not isinstance(address, Sequence) or not address:
         raise InvalidInput(f"Expected address as host:port or a list of these. Received: {address!r}")
     hosts = tuple(_host_port(entry) for entry in address)
-    return Address(",".join(address), None, hosts, moves=not all(_is_ip(host) for host, _ in hosts))
+    return Address(",".join(address), None, hosts, moves=any(_ip(host) is None for host, _ in hosts))
 
 
 def _hosts_of(target: str) -> tuple[tuple[str, int], ...]:
@@ -85,42 +72,32 @@ def _host_port(entry: Any) -> tuple[str, int]:
     raise InvalidInput(f"Expected address as host:port. Received: {entry!r}")
 
 
-def _is_ip(host: str) -> bool:
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _is_loopback(host: str) -> bool:
-    if not _is_ip(host):
+    address = _ip(host)
+    if address is None:
         return host.lower() == "localhost"
-    address = ipaddress.ip_address(host)
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChannelPlan:
-    """A channel to open.
-
-    Attributes:
-        fingerprint: Equal for plans that would connect in the same way.
-    """
+    """A channel to open."""
 
     target: str
     options: tuple[tuple[str, Any], ...]
     credentials: grpc.ChannelCredentials | None
-    fingerprint: str
+    fingerprint: str  # equal for plans that would connect in the same way
 
 
 def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TLS | None) -> ChannelPlan:
-    """Reads the TLS files and resolves the names of a list, now.
-
-    Raises:
-        InvalidInput: A TLS file that can't be read.
-        ServerUnavailable: No name of a list can be resolved.
-    """
+    """Reads the TLS files and resolves the names of a list, now."""
     target, authority = address.target, None
     if target is None:
         target, authority = _resolve(address), address.hosts[0][0]
@@ -145,7 +122,7 @@ def plan_channel(address: Address, connection: Connection, retry: Retry, tls: TL
         ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, on a busy replica
         ("grpc.max_reconnect_backoff_ms", 5000),
     ]
-    if address.is_direct():
+    if address.is_local() or len(address.hosts) > 1:  # gRPC's proxy support takes one server only
         options.append(("grpc.enable_http_proxy", 0))
     credentials, digest = None, ""
     if tls is not None:
@@ -178,7 +155,7 @@ def service_config(connection: Connection, retry: Retry) -> str:
 
 def _resolve(address: Address) -> str:
     """The target of a list. Names are looked up here: gRPC takes only addresses in a list."""
-    found: dict[str, list[str]] = {"ipv4": [], "ipv6": []}
+    v4, v6 = list[str](), list[str]()
     failure: OSError | None = None
     for host, port in address.hosts:
         try:
@@ -186,14 +163,49 @@ def _resolve(address: Address) -> str:
         except OSError as error:
             failure = error
             continue
-        entries = {(info[0], str(info[4][0])) for info in infos}
-        v4 = sorted(ip for family, ip in entries if family == socket.AF_INET)
-        v6 = sorted(ip for family, ip in entries if family == socket.AF_INET6)
-        found["ipv4"] += [f"{ip}:{port}" for ip in v4]
-        found["ipv6"] += [f"[{ip}]:{port}" for ip in v6 if not v4]
-    kind = "ipv4" if found["ipv4"] else "ipv6"
-    if not found[kind]:
-        raise ServerUnavailable(
-            f"Expected names that can be resolved. Received: {failure}", server=address.text
-        ) from failure
-    return f"{kind}:" + ",".join(dict.fromkeys(found[kind]))
+        entries = sorted({(info[0], str(info[4][0])) for info in infos})
+        found = [f"{ip}:{port}" for family, ip in entries if family == socket.AF_INET]
+        v4 += found
+        v6 += [f"[{ip}]:{port}" for family, ip in entries if family == socket.AF_INET6 and not found]
+    if not v4 and not v6:
+        text = f"Expected names that can be resolved. Received: {failure}"
+        raise ServerUnavailable(text, server=address.text) from failure
+    return ("ipv4:" if v4 else "ipv6:") + ",".join(dict.fromkeys(v4 or v6))
+
+
+def read_credentials(ca: PemPath, key: PemPath, cert: PemPath) -> tuple[grpc.ChannelCredentials, str]:
+    """What gRPC needs, and a digest that changes with the files."""
+    parts = _read(ca, key, cert)
+    _check(parts[0], key, cert)
+    if _read(ca, key, cert) != parts:  # the files that were checked are not those that were read
+        raise InvalidInput("Expected TLS files not to change while they are read. Received: changed ones")
+    digest = hashlib.sha256(b"\0".join(part or b"" for part in parts)).hexdigest()
+    return grpc.ssl_channel_credentials(*parts), digest
+
+
+def _read(ca: PemPath, key: PemPath, cert: PemPath) -> list[bytes | None]:
+    parts: list[bytes | None] = []
+    for name, path in (("ca", ca), ("key", key), ("cert", cert)):
+        try:
+            parts.append(None if path is None else Path(path).read_bytes())
+        except OSError as error:
+            raise InvalidInput(f"Expected TLS {name} to be a readable file. Received: {error}") from error
+    return parts
+
+
+def _check(ca: bytes | None, key: PemPath, cert: PemPath) -> None:
+    # gRPC ends the process ("Check failed: cert_chain != nullptr") on an invalid certificate,
+    # and a rotated file is invalid for a moment.
+    import ssl  # slow to load, and most clients have no TLS
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca is not None:
+        try:
+            context.load_verify_locations(cadata=ca.decode("ascii"))
+        except (ssl.SSLError, ValueError) as error:
+            raise InvalidInput(f"Expected TLS ca to hold PEM certificates. Received: {error}") from error
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert, key, password="")  # empty: never prompt on the terminal
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise InvalidInput(f"Expected TLS cert and key to be a pair of PEM files. Received: {error}") from error

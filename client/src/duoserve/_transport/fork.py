@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Any, Protocol
-
-__all__ = ["Lock", "forget_in_child"]
-
-
-class _Forgets(Protocol):
-    def after_fork(self) -> None:
-        """Drops what belongs to the parent process, without using it."""
-
+from typing import Any
 
 _registered: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def forget_in_child(owner: _Forgets) -> None:
-    """Has `owner.after_fork()` called in every child process, for as long as `owner` lives."""
+def forget_in_child(owner: Any) -> None:
+    """Has `owner.after_fork()` called in every child process: it drops what is the parent's, without using it."""
     _registered.add(owner)
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import grpc
 
 from duoserve._calls.effects import Background, Call, Effect, Gather, Offload, SingleFlight, Sleep, Steps
-from duoserve._transport.channel import ChannelPlan
 from duoserve._transport.fork import Lock, forget_in_child
 from duoserve._transport.managed_channel import BaseChannel, ManagedChannel
 from duoserve.errors import ClientClosed
-
-__all__ = ["SyncDriver"]
 
 T = TypeVar("T")
 # Referenced here and by their timers: a forked child has no timers, and must not close its parent's channels.
@@ -28,18 +24,16 @@ _WORKERS: Final = 16  # threads for parts of batches and for shadows, started on
 class SyncChannel(BaseChannel):
     """A grpc.Channel and its callables."""
 
+    library: ClassVar[Any] = grpc
     _ready: Any = None
 
     def connect(self) -> None:
-        """Starts to connect."""
         self._ready = grpc.channel_ready_future(self._channel)
 
     def connected(self) -> bool:
-        """Whether calls can go out at once."""
         return self._ready is not None and self._ready.done()
 
     def retire(self, within: float) -> None:
-        """Closes the channel after `within` seconds, when its last call has ended."""
         if not self._owned:
             return
         if within <= 0:
@@ -51,21 +45,11 @@ class SyncChannel(BaseChannel):
         timer.start()
 
     def close(self) -> None:
-        """Closes the channel now."""
         if self._ready is not None and not self._ready.done():
             self._ready.cancel()
         if self._owned:
             self._channel.close()
         _retiring.discard(self)
-
-
-def open_channel(plan: ChannelPlan) -> SyncChannel:
-    """Opens the channel that a plan describes."""
-    if plan.credentials is None:
-        channel = grpc.insecure_channel(plan.target, plan.options)
-    else:
-        channel = grpc.secure_channel(plan.target, plan.credentials, plan.options)
-    return SyncChannel(channel, plan.fingerprint)
 
 
 class SyncDriver:
@@ -106,7 +90,7 @@ class SyncDriver:
             channels = self._managed.close()
             pool, self._pool = self._pool, None
         for channel in channels:
-            channel.close()  # type: ignore[attr-defined]
+            channel.close()
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -148,7 +132,7 @@ class SyncDriver:
         if not self._renewing.acquire(timeout=-1 if current is None else 0):
             return current  # another thread renews it
         try:
-            plan = managed.make_plan() if managed.needs_plan() else None
+            plan = managed.make_plan()
             with self._lock:
                 return managed.renew(plan)
         finally:
@@ -219,7 +203,7 @@ class SyncDriver:
         self._threads().submit(self._finish, background.steps)
         return True
 
-    def _finish(self, steps: Generator[Effect, Any, Any]) -> None:
+    def _finish(self, steps: Steps[Any]) -> None:
         try:
             self.run(steps)
         finally:

@@ -9,30 +9,16 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from duoserve._wire.protobuf import length_delimited, split, varint
-from duoserve._wire.tensors import CodecError, decode_tensor, dtype_name, tensor_map
+from duoserve._checks import Target
+from duoserve._wire.protobuf import CodecError, length_delimited, split, varint
+from duoserve._wire.tensors import decode_tensor, dtype_name, tensor_map
 from duoserve.contract import SignatureSpec, TensorSpec
 
-__all__ = [
-    "GET_MODEL_METADATA",
-    "GET_MODEL_STATUS",
-    "PREDICT",
-    "Outputs",
-    "VersionStatus",
-    "decode_metadata",
-    "decode_predict",
-    "decode_status",
-    "encode_metadata",
-    "encode_predict",
-    "encode_status",
-]
+__all__ = ["Outputs", "VersionStatus"]
 
 PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA: Final = "/tensorflow.serving.PredictionService/GetModelMetadata"
 GET_MODEL_STATUS: Final = "/tensorflow.serving.ModelService/GetModelStatus"
-
-Version = int | str | None
-"""A version number, a version label, or None for the server's latest."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +50,7 @@ class VersionStatus:
 
 
 @functools.lru_cache(maxsize=256)
-def _model_spec(field: int, model: str, version: Version, signature: str) -> bytes:
+def _model_spec(field: int, model: str, version: Target, signature: str) -> bytes:
     spec = length_delimited(1, model.encode("utf-8"))
     if isinstance(version, int):
         spec += length_delimited(2, b"\x08" + varint(version))
@@ -77,7 +63,7 @@ def _model_spec(field: int, model: str, version: Version, signature: str) -> byt
 
 def encode_predict(
     model: str,
-    version: Version,
+    version: Target,
     signature: str,
     inputs: Mapping[str, npt.NDArray[Any]],
     outputs: Sequence[str] = (),
@@ -90,11 +76,7 @@ def encode_predict(
 
 
 def decode_predict(data: bytes) -> Outputs:
-    """Reads a serialised PredictResponse.
-
-    Raises:
-        CodecError: Not a PredictResponse, a tensor that can't be read, or no version in it.
-    """
+    """Reads a serialised PredictResponse."""
     tensors: dict[str, npt.NDArray[Any]] = {}
     version = 0
     for tag, start, end in split(data, 0, len(data)):
@@ -121,7 +103,7 @@ def _version(spec: bytes) -> int:
     return 0
 
 
-def encode_status(model: str, version: Version) -> bytes:
+def encode_status(model: str, version: Target) -> bytes:
     """A serialised GetModelStatusRequest."""
     return _model_spec(1, model, version, "")
 
@@ -139,7 +121,7 @@ def decode_status(data: bytes) -> list[VersionStatus]:
     return sorted(found, key=lambda item: -item.version)
 
 
-def encode_metadata(model: str, version: Version) -> bytes:
+def encode_metadata(model: str, version: Target) -> bytes:
     """A serialised GetModelMetadataRequest for the signatures."""
     return _model_spec(1, model, version, "") + length_delimited(2, b"signature_def")
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-__all__ = ["CodecError", "length_delimited", "read_varint", "split", "varint"]
-
-_BYTES: Final = 2  # wire type of strings, bytes, messages and packed values
-
 
 class CodecError(ValueError):
-    """Bytes that are not a TensorProto, or an array that a TensorProto can't hold."""
+    """Bytes that are not such a message, or an array that a TensorProto can't hold."""
 
 
 def varint(value: int) -> bytes:
@@ -27,16 +21,13 @@ def varint(value: int) -> bytes:
 
 def length_delimited(field: int, payload: bytes) -> bytes:
     """One field of wire type 2 (string, bytes, message)."""
-    return varint(field << 3 | _BYTES) + varint(len(payload)) + payload
+    return varint(field << 3 | 2) + varint(len(payload)) + payload
 
 
 def split(data: bytes, start: int, end: int) -> list[tuple[int, int, int]]:
     """Every field of the message in data[start:end]: tag, and where its content starts and ends.
 
     A tag is the field number times eight plus the wire type. A varint comes as (tag, value, 0).
-
-    Raises:
-        CodecError: The message ends within a field, or a tag is invalid.
     """
     found = []
     while start < end:

@@ -1,9 +1,7 @@
 """numpy arrays to and from the bytes of TensorFlow's TensorProto. No I/O.
 
-Requests are written by hand: a few header bytes and the arrays themselves, joined in one
-copy. Replies are read by hand where they are large (packed floats, tensor_content) and by
-protobuf everywhere else. Like the stock server, both directions accept `tensor_content` and
-the typed `*_val` fields; a short `*_val` is filled up with its last value.
+Requests are written by hand, with one copy of the arrays. Replies are read by hand where they are large (packed floats,
+tensor_content), and by protobuf everywhere else. A short `*_val` is filled up with its last value, as by the server.
 """
 
 from __future__ import annotations
@@ -18,59 +16,37 @@ import numpy.typing as npt
 
 from duoserve._wire.protobuf import CodecError, length_delimited, read_varint, split, varint
 
-__all__ = ["CodecError", "decode_tensor", "dtype_name", "encode_tensor", "tensor_map"]
+_STRING, _BFLOAT16 = 7, 14
 
-_STRING: Final = 7
-_HALF: Final = 19
-_BFLOAT16: Final = 14
-
-# TensorFlow's DataType number, by numpy's name.
-_NUMBERS: Final[dict[str, int]] = {
-    "float32": 1,
-    "float64": 2,
-    "int32": 3,
-    "uint8": 4,
-    "int16": 5,
-    "int8": 6,
-    "complex64": 8,
-    "int64": 9,
-    "bool": 10,
-    "bfloat16": _BFLOAT16,  # from the package ml_dtypes; decoded as float32
-    "uint16": 17,
-    "complex128": 18,
-    "float16": _HALF,
-    "uint32": 22,
-    "uint64": 23,
+# TensorFlow's DataType number, and the field for values that are not in tensor_content, by numpy's name.
+_TYPES: Final[dict[str, tuple[int, str]]] = {
+    "float32": (1, "float_val"),
+    "float64": (2, "double_val"),
+    "int32": (3, "int_val"),
+    "uint8": (4, "int_val"),
+    "int16": (5, "int_val"),
+    "int8": (6, "int_val"),
+    "string": (_STRING, "string_val"),
+    "complex64": (8, "scomplex_val"),
+    "int64": (9, "int64_val"),
+    "bool": (10, "bool_val"),
+    "bfloat16": (_BFLOAT16, "half_val"),  # from the package ml_dtypes; decoded as float32
+    "uint16": (17, "int_val"),
+    "complex128": (18, "dcomplex_val"),
+    "float16": (19, "half_val"),
+    "uint32": (22, "uint32_val"),
+    "uint64": (23, "uint64_val"),
 }
+_NAMES: Final = {number: name for name, (number, _) in _TYPES.items()}
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
-    number: np.dtype(name).newbyteorder("<") for name, number in _NUMBERS.items() if name != "bfloat16"
+    number: np.dtype(name).newbyteorder("<") for number, name in _NAMES.items() if name not in ("bfloat16", "string")
 }
-_NATIVE: Final = {dtype: dtype.newbyteorder("=") for dtype in _DTYPES.values()}
-
-# Which field holds the values of a dtype, when they are not in tensor_content.
-_VALUE_FIELDS: Final[dict[int, str]] = {
-    1: "float_val",
-    2: "double_val",
-    **dict.fromkeys((3, 4, 5, 6, 17), "int_val"),
-    _STRING: "string_val",
-    8: "scomplex_val",
-    9: "int64_val",
-    10: "bool_val",
-    18: "dcomplex_val",
-    _HALF: "half_val",
-    _BFLOAT16: "half_val",
-    22: "uint32_val",
-    23: "uint64_val",
-}
-
-_FLOAT: Final = np.dtype("<f4")
+_MAX_BYTES: Final = 1 << 31  # protobuf's own limit; a reply of a few bytes must not claim more
 
 
 def dtype_name(number: int) -> str:
     """numpy's name of a DataType number, "string", or "DataType N" where numpy has none."""
-    if number == _STRING:
-        return "string"
-    return next((name for name, value in _NUMBERS.items() if value == number), f"DataType {number}")
+    return _NAMES.get(number, f"DataType {number}")
 
 
 def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
@@ -78,9 +54,6 @@ def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
 
     Numbers and booleans go into tensor_content, without a copy here. An object array holds
     strings: each item is `bytes`, or `str` that is sent as UTF-8.
-
-    Raises:
-        CodecError: A dtype without a TensorFlow number.
     """
     dtype = array.dtype
     if dtype.kind in "OSU":
@@ -96,9 +69,9 @@ def encode_tensor(array: npt.NDArray[Any]) -> tuple[bytes, Any]:
 @functools.lru_cache(maxsize=512)  # a client sends few shapes
 def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """The part of a TensorProto before its content."""
-    number = _NUMBERS.get(dtype.name)
-    if number is None:
+    if dtype.name not in _TYPES:
         raise CodecError(f"Expected an array of a dtype that TensorFlow supports. Received: {dtype}")
+    number, _ = _TYPES[dtype.name]
     size = dtype.itemsize * math.prod(shape)
     return b"\x08" + varint(number) + length_delimited(2, _encode_shape(shape)) + b"\x22" + varint(size)
 
@@ -119,12 +92,7 @@ def _utf8(item: Any) -> bytes:
 
 
 def decode_tensor(data: bytes, start: int = 0, end: int | None = None) -> npt.NDArray[Any]:
-    """The array of the TensorProto in data[start:end]: writable, in native byte order, strings as `bytes` objects.
-
-    Raises:
-        CodecError: Not a TensorProto, an unknown dtype, a negative size, or content that
-            does not fit the shape.
-    """
+    """The array of the TensorProto in data[start:end]: writable, in native byte order, strings as `bytes` objects."""
     end = len(data) if end is None else end
     number, content, floats = 0, None, None
     shape: tuple[int, ...] = ()
@@ -147,8 +115,8 @@ def decode_tensor(data: bytes, start: int = 0, end: int | None = None) -> npt.ND
         if rest:
             raise CodecError(f"Expected float_val of 4 bytes each. Received: {count} and {rest} bytes")
         if count == size:
-            return _copied(data, *floats, _FLOAT, shape)
-        return _fill(np.frombuffer(data, _FLOAT, count, floats[0]), shape, size)
+            return _copied(data, *floats, _DTYPES[1], shape)
+        return _fill(np.frombuffer(data, _DTYPES[1], count, floats[0]), shape, size)
     return _decode_typed(data[start:end])
 
 
@@ -174,8 +142,8 @@ def _from_content(
         if number == _STRING:
             return _objects(_split_strings(data[start:end], size), shape, size)
         if number == _BFLOAT16:
-            return _widened(_from_content(_NUMBERS["uint16"], shape, size, data, start, end))
-        raise CodecError(f"Expected a tensor of a dtype that numpy supports. Received: {dtype_name(number)}")
+            return _widened(_from_content(_TYPES["uint16"][0], shape, size, data, start, end))
+        raise _unsupported(number)
     if end - start != size * dtype.itemsize:
         raise CodecError(f"Expected {size * dtype.itemsize} bytes for shape {shape}. Received: {end - start}")
     return _copied(data, start, end, dtype, shape)
@@ -185,7 +153,7 @@ def _copied(data: bytes, start: int, end: int, dtype: np.dtype[Any], shape: tupl
     """Copies, which aligns the values, frees the reply and gives the caller its own array."""
     # One call of numpy's: `frombuffer`, `reshape` and `astype` take twice as long after the wait for a reply.
     array: npt.NDArray[Any] = np.ndarray(shape, dtype, bytearray(memoryview(data)[start:end]))
-    return array if dtype.isnative else array.astype(_NATIVE[dtype])
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
 def _widened(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
@@ -226,23 +194,25 @@ def _decode_typed(data: bytes) -> npt.NDArray[Any]:
     size = math.prod(shape)
     if proto.tensor_content:
         return _from_content(number, shape, size, proto.tensor_content, 0, len(proto.tensor_content))
-    field = _VALUE_FIELDS.get(number)
-    if field is None:
-        raise CodecError(f"Expected a tensor of a dtype that numpy supports. Received: {dtype_name(number)}")
+    if number not in _NAMES:
+        raise _unsupported(number)
+    name = _NAMES[number]
+    _, field = _TYPES[name]
     values: Sequence[Any] = getattr(proto, field)
-    if number == _STRING:
+    if name == "string":
         return _objects(list(values), shape, size)
-    if number in (_HALF, _BFLOAT16):
+    if field == "half_val":
         bits = _fill(np.array(values, np.uint32).astype(np.uint16), shape, size)
-        return bits.view(np.float16) if number == _HALF else _widened(bits)
-    if number in (8, 18):
-        return _fill(np.array(values, "<f4" if number == 8 else "<f8").view(_DTYPES[number]), shape, size)
+        return bits.view(np.float16) if name == "float16" else _widened(bits)
+    if name.startswith("complex"):
+        return _fill(np.array(values, "<f4" if name == "complex64" else "<f8").view(_DTYPES[number]), shape, size)
     # int_val holds the small integers too; a value that does not fit wraps, as on the server.
-    wide = np.array(values, np.uint64 if number == 23 else np.float64 if number in (1, 2) else np.int64)
+    wide = np.array(values, np.uint64 if name == "uint64" else np.float64 if name.startswith("float") else np.int64)
     return _fill(wide.astype(_DTYPES[number]), shape, size)
 
 
-_MAX_BYTES: Final = 1 << 31  # protobuf's own limit; a reply of a few bytes must not claim more
+def _unsupported(number: int) -> CodecError:
+    return CodecError(f"Expected a tensor of a dtype that numpy supports. Received: {dtype_name(number)}")
 
 
 def _fill(values: npt.NDArray[Any], shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
@@ -252,21 +222,17 @@ def _fill(values: npt.NDArray[Any], shape: tuple[int, ...], size: int) -> npt.ND
     if size * values.itemsize > _MAX_BYTES:
         raise CodecError(f"Expected a tensor of at most {_MAX_BYTES} bytes. Received: shape {shape}")
     if count == size:
-        return values.reshape(shape).astype(_NATIVE.get(values.dtype, values.dtype))
+        return values.reshape(shape).astype(values.dtype.newbyteorder("="))
     out = np.empty(size, values.dtype.newbyteorder("="))
     out[:count] = values
-    out[count:] = values[-1] if count else 0
+    out[count:] = values[-1] if count else b"" if values.dtype == object else 0
     return out.reshape(shape)
 
 
 def _objects(strings: list[bytes], shape: tuple[int, ...], size: int) -> npt.NDArray[Any]:
-    if len(strings) > size:
-        raise CodecError(f"Expected at most {size} strings for shape {shape}. Received: {len(strings)}")
-    if size > _MAX_BYTES >> 3:
-        raise CodecError(f"Expected at most {_MAX_BYTES >> 3} strings. Received: shape {shape}")
-    out = np.empty(size, object)
-    out[:] = strings + [strings[-1] if strings else b""] * (size - len(strings))
-    return out.reshape(shape)
+    values = np.empty(len(strings), object)
+    values[:] = strings
+    return _fill(values, shape, size)
 
 
 def tensor_map(field: int, tensors: Mapping[str, npt.NDArray[Any]]) -> list[Any]:

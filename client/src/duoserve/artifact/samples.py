@@ -18,33 +18,21 @@ from duoserve.preprocessing.audio import Clip
 
 __all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
 
-GOLDEN_PATH: Final = "assets.extra/golden.json"
-"""The path of the samples, relative to the folder of a version."""
-
+GOLDEN_PATH: Final = "assets.extra/golden.json"  # relative to the folder of a version
 FORMAT: Final = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoldenSample:
-    """One raw input and the exported model's answer.
+    """One raw input and the exported model's answer."""
 
-    Attributes:
-        image_bytes: An encoded image (JPEG, PNG or WebP), of any size. Empty when it is missing.
-        text: The text, as a user types it. Empty when it is missing.
-        tokens: The token ids of `text`, token_length of them.
-        values: The answer of the Keras model, in float32: a probability or score for each label.
-        decision: The answer as one text, made by `duoserve.contract.Answer.decision`.
-        audio_bytes: For a model that takes audio, a WAV in place of the image.
-        embedding: The Keras model's vector for `embed`; empty if the version has no such signature.
-    """
-
-    image_bytes: bytes = dataclasses.field(repr=False)
-    text: str
-    tokens: tuple[int, ...]
-    values: tuple[float, ...]
-    decision: str
-    audio_bytes: bytes = dataclasses.field(default=b"", repr=False)
-    embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)
+    image_bytes: bytes = dataclasses.field(repr=False)  # a JPEG, PNG or WebP of any size; empty when it is missing
+    text: str  # as a user types it; empty when it is missing
+    tokens: tuple[int, ...]  # the token_length ids of the text
+    values: tuple[float, ...]  # the Keras model's answer, in float32: a probability or score for each label
+    decision: str  # the same as one text: see `duoserve.contract.Answer.decision`
+    audio_bytes: bytes = dataclasses.field(default=b"", repr=False)  # a WAV, where the model takes audio
+    embedding: tuple[float, ...] = dataclasses.field(default=(), repr=False)  # empty without the signature `embed`
 
     @property
     def encoded(self) -> bytes:
@@ -64,12 +52,7 @@ def dump_samples(samples: Sequence[GoldenSample], answer: Answer) -> str:
 
 
 def load_samples(text: str | bytes) -> tuple[GoldenSample, ...]:
-    """Reads what `dump_samples` wrote.
-
-    Raises:
-        ContractError: Not JSON, another format, no sample, or a sample with a field
-            missing or of the wrong type.
-    """
+    """Reads what `dump_samples` wrote. Raises ContractError for anything else."""
     try:
         record = json.loads(text)
     except ValueError as error:
@@ -98,11 +81,11 @@ def _sample(position: int, row: Any) -> GoldenSample:
         return GoldenSample(
             image_bytes=base64.b64decode(row["image_bytes"], validate=True),
             text=_text(row["text"]),
-            tokens=tuple(int(token) for token in row["tokens"]),
-            values=tuple(float(value) for value in row[Scores.output if Scores.output in row else "probabilities"]),
+            tokens=tuple(map(int, row["tokens"])),
+            values=tuple(map(float, row[Scores.output if Scores.output in row else "probabilities"])),
             decision=_text(row["label"]),
             audio_bytes=base64.b64decode(row.get("audio_bytes", ""), validate=True),
-            embedding=tuple(float(value) for value in row.get("embedding", ())),
+            embedding=tuple(map(float, row.get("embedding", ()))),
         )
     except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ContractError(

@@ -8,7 +8,6 @@ model_signing verify key models/NAME/N --signature models/NAME/N/assets.extra/mo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,14 +22,9 @@ class SigningError(ValueError):
 
 
 def check_private_key(path: Path) -> None:
-    """Loads a key as `sign_folder` does, so that an invalid one is refused before any work.
-
-    Raises:
-        SigningError: The key can't be used, or the library is not installed.
-    """
-    library = _library()
+    """Loads a key as `sign_folder` does, and raises what it raises, so that it is refused before any work."""
     try:
-        library.signing.Config().use_elliptic_key_signer(private_key=path)
+        _library().signing.Config().use_elliptic_key_signer(private_key=path)
     except Exception as error:  # the library passes on any error of its parts
         raise SigningError(f"Expected {path} to be an elliptic curve private key. Received: {error}") from error
 
@@ -38,12 +32,7 @@ def check_private_key(path: Path) -> None:
 def sign_folder(folder: Path, private_key: Path) -> Path:
     """Signs every file of a version's folder except the signature; returns the signature's path.
 
-    Args:
-        folder: The version's folder, complete.
-        private_key: PEM file with an elliptic curve key, unencrypted.
-
-    Raises:
-        SigningError: The key can't be used, or the library is not installed.
+    The private key is a PEM file with an elliptic curve key, unencrypted. Raises SigningError if it can't be used.
     """
     library = _library()
     signature = folder / SIGNATURE_PATH
@@ -58,19 +47,13 @@ def sign_folder(folder: Path, private_key: Path) -> Path:
         scratch.replace(signature)
     except Exception as error:  # the library passes on any error of its parts
         scratch.unlink(missing_ok=True)
-        raise SigningError(
-            f"Expected {os.fspath(private_key)} to be an elliptic curve private key that signs {folder}."
-            f" Received: {error}"
-        ) from error
+        expected = f"Expected {private_key} to be an elliptic curve private key that signs {folder}"
+        raise SigningError(f"{expected}. Received: {error}") from error
     return signature
 
 
 def verify_signature(folder: Path, public_keys: Sequence[Path]) -> list[str]:
-    """The findings about the signature of a version's folder. Empty if one of the keys made it.
-
-    Args:
-        folder: The version's folder.
-        public_keys: PEM files with elliptic curve keys; one match is enough.
+    """The findings about the signature of a version's folder. Empty if one of the keys (PEM files) made it.
 
     Raises:
         SigningError: No key was given, one can't be read, or the library is not installed.
@@ -100,8 +83,7 @@ def _library() -> ModuleType:
     try:
         import model_signing
     except ImportError as error:
-        raise SigningError(
-            f"Expected the packages model-signing and pyopenssl, for signatures. Received: {error}"
-        ) from error
+        packages = "the packages model-signing and pyopenssl, for signatures"
+        raise SigningError(f"Expected {packages}. Received: {error}") from error
     module: ModuleType = model_signing
     return module

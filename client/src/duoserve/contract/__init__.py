@@ -7,73 +7,18 @@ A model carries its own `PreprocessingSpec` in the signature `describe`, so a cl
 it from its server, per version, and always matches the model.
 """
 
-from duoserve.contract.answers import (
-    ANSWERS,
-    BAR,
-    ONE_CLASS,
-    Answer,
-    OneClass,
-    Scores,
-    Tags,
-    YesNo,
-    normal_name,
-    score_of_column,
-)
-from duoserve.contract.audio import AudioSpec
+from duoserve.contract import answers, audio, spec, tokenizers
+from duoserve.contract import signatures as _signatures
+from duoserve.contract.answers import *
+from duoserve.contract.audio import *
 from duoserve.contract.records import ContractError
-from duoserve.contract.signatures import (
-    DESCRIBE,
-    EMBED,
-    EXPLAIN,
-    SERVING_BYTES,
-    SERVING_DEFAULT,
-    SignatureSpec,
-    TensorSpec,
-    answer_tensor,
-    signatures,
-)
-from duoserve.contract.spec import AUDIO, IMAGE, TEXT, PreprocessingSpec
-from duoserve.contract.tokenizers import (
-    BPE,
-    SENTENCEPIECE,
-    TOKENIZERS,
-    UNIGRAM,
-    WORDPIECE,
-    pack_tokenizer,
-    unpack_tokenizer,
-)
+from duoserve.contract.signatures import *
+from duoserve.contract.spec import *
+from duoserve.contract.tokenizers import *
 
-__all__ = [
-    "ANSWERS",
-    "AUDIO",
-    "BAR",
-    "BPE",
-    "DESCRIBE",
-    "EMBED",
-    "EXPLAIN",
-    "IMAGE",
-    "ONE_CLASS",
-    "SENTENCEPIECE",
-    "SERVING_BYTES",
-    "SERVING_DEFAULT",
-    "TEXT",
-    "TOKENIZERS",
-    "UNIGRAM",
-    "WORDPIECE",
-    "Answer",
-    "AudioSpec",
-    "ContractError",
-    "OneClass",
-    "PreprocessingSpec",
-    "Scores",
-    "SignatureSpec",
-    "Tags",
-    "TensorSpec",
-    "YesNo",
-    "answer_tensor",
-    "normal_name",
-    "pack_tokenizer",
-    "score_of_column",
-    "signatures",
-    "unpack_tokenizer",
-]
+__all__ = ["ContractError"]
+__all__ += answers.__all__
+__all__ += audio.__all__
+__all__ += _signatures.__all__
+__all__ += spec.__all__
+__all__ += tokenizers.__all__

@@ -1,8 +1,6 @@
 """The kinds of answer: one class, tags, yes or no, or scores. Pure data, like all of `duoserve.contract`.
 
-Everything that differs between kinds for a client is here. Export has tables by kind:
-`export.dataset.targets`, `export.training.heads`, `export.measures`, `export.own.finishing` and
-`export.publish.decisions`; serving has `serving.rollout.trial.measures`.
+Everything that differs between kinds for a client is here. Export and serving have tables by kind.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import dataclasses
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -28,13 +25,11 @@ __all__ = [
     "Scores",
     "Tags",
     "YesNo",
-    "answer_from_record",
     "normal_name",
     "score_of_column",
 ]
 
-BAR: Final = "|"
-"""Separates tags that are written as one text."""
+BAR: Final = "|"  # separates tags that are written as one text
 
 _WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
 
@@ -65,11 +60,7 @@ class Answer:
         """Raises ContractError if the answer can't have these columns."""
 
     def chosen(self, values: npt.NDArray[np.float32]) -> tuple[int, ...]:
-        """The columns that the answer names.
-
-        Args:
-            values: float32 array of shape (columns,), finite.
-        """
+        """The columns that the answer names. Values are a finite float32 array of shape (columns,)."""
         return (int(values.argmax()),)
 
     def same(self, one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], tolerance: float) -> bool:
@@ -77,11 +68,7 @@ class Answer:
         return self.chosen(one) == self.chosen(other)
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The factor for the tolerance of each column: 1 for probabilities.
-
-        Args:
-            values: float32 array of shape (rows, columns): answers as they are expected.
-        """
+        """The factor for the tolerance of each column, from expected answers of shape (rows, columns)."""
         return np.ones(values.shape[1], np.float32)
 
     def decision(self, values: npt.NDArray[np.float32], labels: Sequence[str]) -> str:
@@ -102,8 +89,7 @@ class OneClass(Answer):
     columns: ClassVar[str] = "classes"
 
 
-ONE_CLASS: Final = OneClass()
-"""The kind of a spec that does not name its kind."""
+ONE_CLASS: Final = OneClass()  # the kind of a spec that does not name its kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,9 +111,6 @@ class Tags(Answer):
 
     Attributes:
         thresholds: For each tag the least probability at which it counts, above 0, at most 1.
-
-    Raises:
-        ContractError: A threshold out of range.
     """
 
     kind: ClassVar[str] = "tags"
@@ -165,9 +148,6 @@ class Scores(Answer):
 
     Attributes:
         units: The unit of each score; empty for a score without one.
-
-    Raises:
-        ContractError: A unit that is not a string.
     """
 
     kind: ClassVar[str] = "scores"
@@ -191,23 +171,15 @@ class Scores(Answer):
         return ()
 
     def scale(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The largest of each column, in the column's unit."""
         largest: npt.NDArray[np.float32] = np.abs(values).max(axis=0, initial=np.finfo(np.float32).tiny)
         return largest
 
 
-ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
-    {each.kind: each for each in (OneClass, Tags, YesNo, Scores)}
-)
-"""By name."""
+ANSWERS: Final[Mapping[str, type[Answer]]] = {each.kind: each for each in (OneClass, Tags, YesNo, Scores)}
 
 
 def answer_from_record(record: Mapping[str, Any]) -> Answer:
-    """Reads what `Answer.record` made.
-
-    Raises:
-        ContractError: A kind that this release does not know, a missing key, or a key of the wrong type.
-    """
+    """Reads what `Answer.record` made. Raises ContractError for another record, or an unknown kind."""
     kind = take(record, "kind", str)
     if kind not in ANSWERS:
         raise ContractError(

@@ -14,11 +14,10 @@ __all__ = ["AudioSpec"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AudioSpec:
-    """How a clip becomes the `image` input: its log-mel spectrogram: rows are mel bands, columns are frames.
+    """How a clip becomes the `image` input, its log-mel spectrogram, with three equal channels.
 
-    `image_height` is the number of bands, from `low_hz` (the last row) to `high_hz` (the first);
-    `image_width` is the number of frames. A clip has the length of these frames; shorter
-    recordings are padded with silence, longer ones cut. The three channels are equal.
+    `image_height` is the number of mel bands, from `low_hz` (the last row) to `high_hz` (the first);
+    `image_width` is the number of frames, which determines the length of a clip.
 
     Attributes:
         sample_rate: Samples a second; other recordings are resampled.
@@ -27,9 +26,6 @@ class AudioSpec:
         low_hz: Where the lowest band begins.
         high_hz: Where the highest band ends.
         range_db: Cells this far below the loudest cell of the clip, or further, are black.
-
-    Raises:
-        ContractError: A value out of range.
     """
 
     sample_rate: int = 16_000
@@ -59,10 +55,7 @@ class AudioSpec:
     def band_edges(self, bands: int) -> list[float]:
         """Hertz where the triangles of the bands begin, peak and end: bands + 2 of them, each two apart for one.
 
-        Evenly spaced on the mel scale, 2595 log10(1 + hertz / 700).
-
-        Raises:
-            ContractError: Too many bands: one holds no frequency of the Fourier transform.
+        Evenly spaced on the mel scale, 2595 log10(1 + hertz / 700). Raises ContractError for too many bands.
         """
         low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (self.low_hz, self.high_hz))
         edges = [
@@ -79,9 +72,5 @@ class AudioSpec:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> AudioSpec:
-        """Reads the dictionary that `dataclasses.asdict` makes.
-
-        Raises:
-            ContractError: A key that is missing, of the wrong type or out of range.
-        """
+        """Reads the dictionary that `dataclasses.asdict` makes. Raises ContractError for another one."""
         return cls(**{field.name: take(record, field.name, int) for field in dataclasses.fields(cls)})

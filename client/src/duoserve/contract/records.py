@@ -7,8 +7,6 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ContractError", "check_int", "head", "take", "take_base64", "take_strings"]
-
 
 class ContractError(ValueError):
     """An invalid specification: not JSON, a missing key, a value out of range."""
@@ -20,14 +18,6 @@ def take(record: Mapping[str, Any], key: str, kind: type) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ContractError(f"Expected {key} of type {kind.__name__} in the PreprocessingSpec. Received: {value!r:.80}")
     return value
-
-
-def take_strings(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """The strings of a list."""
-    values = take(record, key, list)
-    if not all(isinstance(value, str) for value in values):
-        raise ContractError(f"Expected only strings in the PreprocessingSpec. Received: {values!r:.80}")
-    return tuple(values)
 
 
 def take_base64(record: Mapping[str, Any], key: str) -> bytes:

@@ -6,30 +6,28 @@ import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
 from duoserve.contract.audio import AudioSpec
-from duoserve.contract.records import ContractError, check_int, head, take, take_base64, take_strings
+from duoserve.contract.records import ContractError, check_int, head, take, take_base64
 from duoserve.contract.tokenizers import SENTENCEPIECE, TOKENIZERS
 
 __all__ = ["AUDIO", "IMAGE", "TEXT", "PreprocessingSpec"]
 
+# The inputs, as a caller names them. A model has two of them: an image or a clip, and text.
 IMAGE: Final = "image"
 AUDIO: Final = "audio"
 TEXT: Final = "text"
-"""The inputs, as a caller names them. A model has two of them: an image or a clip, and text."""
 
-FORMAT: Final = 3
-"""Newest version of the JSON layout. A reader ignores unknown keys and refuses a newer format."""
+FORMAT: Final = 3  # of the JSON layout, the newest. A reader ignores unknown keys and refuses a newer format.
 
-_SINCE: Final[Mapping[str, int]] = MappingProxyType(
-    {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
-)
-"""The format that introduced a key. Such a key is written only if it is not the default, so every other
-spec keeps its digest and an older client can read it. With the key, its error asks for an update."""
+_SINCE: Final = {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
+"""The format that introduced a key. With the key, an older client's error asks for an update."""
+
+_BESIDE_DIGEST: Final = ("version", "embedding_length", "explain_grid", "serving_bytes")
+"""Fields without effect on how input is prepared and answers are read: a client that ignores them works as before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,32 +41,26 @@ class PreprocessingSpec:
         tokenizer: A serialised SentencePiece model, or another kind, see `tokenizer_kind`.
         labels: Names of the answer's columns: classes, tags, no and yes, or scores.
         pad_id: The id that fills a row of `tokens` after the text.
-        version: The servable version with this spec. Not part of `digest`: two
-            versions that preprocess in the same way have the same digest.
-        optional: Which of "image" and "text" a caller may leave out, because the model was trained
-            without them too (modality dropout); never both in one row. Empty: every row has both.
-            A missing image is an `image` row of zeros, a missing text a `tokens` row of `pad_id`
-            only; in `serving_bytes` an empty byte string means missing. An image that is
-            black all over therefore counts as missing.
-        audio: How a clip becomes `image`, where the model takes clips in place of images: "image"
-            in `optional` then means the clip. None: it takes images.
+        version: The servable version with this spec.
+        optional: Which of "image" and "text" a caller may leave out, because the model was trained without
+            them too (modality dropout); never both in one row. A missing image is an `image` row of zeros
+            (so is an image that is black all over), a missing text a `tokens` row of `pad_id` only; in
+            `serving_bytes` an empty byte string means missing.
+        audio: How a clip becomes `image`, where the model takes clips in place of images: "image" in
+            `optional` then means the clip. None: it takes images.
         background: Red, green and blue, 0-255, on which transparent pixels are composited. None: their alpha
-            is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs. Always
-            None where the model takes clips.
-        answer: The kind of answer; default: one class.
-        embedding_length: Numbers in a vector of the signature `embed`; 0 where the version has no such
-            signature. Not part of `digest` either, and no reason for a newer format: a client that
-            does not know it prepares input and reads answers as before.
-        explain_grid: Rows and columns into which the signature `explain` divides the image; None where
-            the version has no such signature. Not part of `digest` either.
+            is dropped, and `serving_bytes` may date from before it read WebP and turned PNGs.
+        answer: The kind of answer.
+        embedding_length: Numbers in a vector of the signature `embed`; 0: no such signature.
+        explain_grid: Rows and columns into which the signature `explain` divides the image; None: no such
+            signature.
         tokenizer_kind: The kind of `tokenizer`, one of `duoserve.contract.TOKENIZERS`.
-        serving_bytes: Whether the version has the signature `serving_bytes`. It does not if the graph has no
-            operation that computes the tokenizer's ids for every text. Not part of `digest`.
+        serving_bytes: Whether the version has the signature `serving_bytes`. It does not if no operation
+            computes the tokenizer's ids for every text.
 
     Raises:
-        ContractError: A size below 1 (or 0), no tokenizer, labels missing, empty or repeated, an
-            unknown optional input, an invalid background, more mel bands than the clip's windows can
-            resolve, labels that do not fit the answer.
+        ContractError: A value out of range, labels that are repeated or do not fit the answer, more mel
+            bands than the clip's windows can resolve.
     """
 
     image_height: int
@@ -88,15 +80,10 @@ class PreprocessingSpec:
     answer: Answer = ONE_CLASS
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("image_height", 1),
-            ("image_width", 1),
-            ("token_length", 1),
-            ("version", 1),
-            ("pad_id", 0),
-            ("embedding_length", 0),
-        ):
-            check_int(name, getattr(self, name), least)
+        for name in ("image_height", "image_width", "token_length", "version"):
+            check_int(name, getattr(self, name), 1)
+        check_int("pad_id", self.pad_id, 0)
+        check_int("embedding_length", self.embedding_length, 0)
         if not isinstance(self.tokenizer, bytes) or not self.tokenizer:
             raise ContractError("Expected tokenizer to be the bytes of a tokenizer. Received: nothing")
         if self.tokenizer_kind not in TOKENIZERS:
@@ -109,7 +96,7 @@ class PreprocessingSpec:
         if len(set(self.labels)) != len(self.labels):
             repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ContractError(f"Expected labels to be distinct. Received twice: {', '.join(repeated)}")
-        if not isinstance(self.optional, tuple) or not set(self.optional) <= {IMAGE, TEXT}:
+        if not isinstance(self.optional, tuple) or not all(name in (IMAGE, TEXT) for name in self.optional):
             raise ContractError(
                 f"Expected optional to be a tuple of {IMAGE!r}, {TEXT!r} or both. Received: {self.optional!r}"
             )
@@ -118,22 +105,17 @@ class PreprocessingSpec:
         if self.audio is not None:
             self.audio.band_edges(self.image_height)
         if self.background is not None:
-            self._check_background(self.background)
+            if not isinstance(self.background, tuple) or len(self.background) != 3 or self.audio is not None:
+                expected = "(red, green, blue), for images only"
+                raise ContractError(f"Expected background to be {expected}. Received: {self.background!r:.80}")
+            for colour in self.background:
+                check_int("each colour of background", colour, 0, 255)
         self.answer.check(self.labels)
         if self.explain_grid is not None:
             if not isinstance(self.explain_grid, tuple) or len(self.explain_grid) != 2:
                 raise ContractError(f"Expected explain_grid to be (rows, columns). Received: {self.explain_grid!r}")
-            for name, cells, most in zip(
-                ("rows", "columns"), self.explain_grid, (self.image_height, self.image_width), strict=True
-            ):
-                check_int(f"{name} of explain_grid", cells, 1, most)
-
-    def _check_background(self, background: Any) -> None:
-        if not isinstance(background, tuple) or len(background) != 3 or self.audio is not None:
-            expected = "(red, green, blue), for images only"
-            raise ContractError(f"Expected background to be {expected}. Received: {background!r:.80}")
-        for colour in background:
-            check_int("each colour of background", colour, 0, 255)
+            check_int("rows of explain_grid", self.explain_grid[0], 1, self.image_height)
+            check_int("columns of explain_grid", self.explain_grid[1], 1, self.image_width)
 
     @property
     def medium(self) -> str:
@@ -147,55 +129,31 @@ class PreprocessingSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that determines how input is prepared and answers are read."""
-        return _digest(self._content())
+        """SHA-256 (hex) of the fields that determine how input is prepared and answers are read."""
+        content = {key: value for key, value in self._record().items() if key not in _BESIDE_DIGEST}
+        canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
-    def _content(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
-            "image_height": self.image_height,
-            "image_width": self.image_width,
-            "token_length": self.token_length,
-            "tokenizer": base64.b64encode(self.tokenizer).decode("ascii"),
-            "labels": list(self.labels),
-            "pad_id": self.pad_id,
+    def _record(self) -> dict[str, Any]:
+        """The fields as JSON's types. A later field is left out if it has its default, so every other spec keeps
+        its digest, and an older client can read it."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {
+            name: _plain(value) for name, (value, default) in values.items() if name == "pad_id" or value != default
         }
-        if self.optional:
-            content["optional"] = list(self.optional)
-        if self.audio is not None:
-            content["audio"] = dataclasses.asdict(self.audio)
-        if self.tokenizer_kind != SENTENCEPIECE:
-            content["tokenizer_kind"] = self.tokenizer_kind
-        if self.background is not None:
-            content["background"] = list(self.background)
-        if self.answer != ONE_CLASS:
-            content["answer"] = self.answer.record()
-        return content
-
-    def _extras(self) -> dict[str, Any]:
-        """Fields beside the content, written unless they are the default: the optional signatures."""
-        extras: dict[str, Any] = {}
-        if self.embedding_length:
-            extras["embedding_length"] = self.embedding_length
-        if self.explain_grid is not None:
-            extras["explain_grid"] = list(self.explain_grid)
-        if not self.serving_bytes:
-            extras["serving_bytes"] = False
-        return extras
 
     def to_json(self) -> str:
-        """One line of JSON with `format`, `version`, `digest`, the content and the optional fields."""
-        content, extras = self._content(), self._extras()
-        needed = max(_SINCE.get(key, 1) for key in (*content, *extras))
-        record = {"format": needed, "version": self.version, "digest": _digest(content), **content, **extras}
-        return json.dumps(record, ensure_ascii=False, sort_keys=True)
+        """One line of JSON with `format`, `digest` and the fields."""
+        record = self._record()
+        needed = max(_SINCE.get(key, 1) for key in record)
+        return json.dumps({"format": needed, "digest": self.digest, **record}, ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PreprocessingSpec:
         """Reads what `to_json` wrote.
 
         Raises:
-            ContractError: Not JSON, a newer format, a key that is missing or of the wrong type, or
-                a digest that does not match the content.
+            ContractError: Not JSON, a newer format, a wrong field, or a digest that does not match them.
         """
         try:
             record = json.loads(text)
@@ -209,21 +167,11 @@ class PreprocessingSpec:
                 " (a newer exporter wrote it: update duoserve)"
             )
         spec = cls(
-            image_height=take(record, "image_height", int),
-            image_width=take(record, "image_width", int),
-            token_length=take(record, "token_length", int),
+            **{name: take(record, name, int) for name in ("image_height", "image_width", "token_length", "version")},
             tokenizer=take_base64(record, "tokenizer"),
             labels=tuple(take(record, "labels", list)),
-            version=take(record, "version", int),
             pad_id=take(record, "pad_id", int),
-            optional=take_strings(record, "optional") if "optional" in record else (),
-            audio=AudioSpec.from_record(take(record, "audio", dict)) if "audio" in record else None,
-            background=tuple(take(record, "background", list)) if "background" in record else None,
-            embedding_length=take(record, "embedding_length", int) if "embedding_length" in record else 0,
-            explain_grid=tuple(take(record, "explain_grid", list)) if "explain_grid" in record else None,
-            tokenizer_kind=take(record, "tokenizer_kind", str) if "tokenizer_kind" in record else SENTENCEPIECE,
-            serving_bytes=record.get("serving_bytes", True) is not False,
-            answer=answer_from_record(take(record, "answer", dict)) if "answer" in record else ONE_CLASS,
+            **{name: read(record, name) for name, read in _READERS.items() if name in record},
         )
         if record.get("digest") != spec.digest:
             raise ContractError(
@@ -233,6 +181,29 @@ class PreprocessingSpec:
         return spec
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+def _plain(value: Any) -> Any:
+    """A field's value as JSON's types."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Answer):
+        return value.record()
+    if isinstance(value, AudioSpec):
+        return dataclasses.asdict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _take_tuple(record: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    return tuple(take(record, name, list))
+
+
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Any]]] = {
+    "optional": _take_tuple,
+    "audio": lambda record, name: AudioSpec.from_record(take(record, name, dict)),
+    "background": _take_tuple,
+    "embedding_length": lambda record, name: take(record, name, int),
+    "explain_grid": _take_tuple,
+    "tokenizer_kind": lambda record, name: take(record, name, str),
+    "serving_bytes": lambda record, name: record[name] is not False,
+    "answer": lambda record, name: answer_from_record(take(record, name, dict)),
+}
+"""Of the fields that may be left out."""

@@ -1,8 +1,7 @@
-"""A clip as an image of its spectrum, which a model of clips sees, exactly as in its own graph.
+"""A clip as an image of its spectrum, which a model of clips sees, as in its own graph: within 1 of 255 levels.
 
-WAV, FLAC and OGG files (as a path, bytes or a file object) and arrays of samples are mixed to one
-channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram, in float64
-throughout: the uint8 pixels are those of `serving_bytes`, within 1 level.
+Recordings are mixed to one channel, resampled, cut or padded with silence, and turned into a log-mel spectrogram,
+in float64 throughout.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from duoserve.preprocessing.resampling import Rates, resample
 from duoserve.preprocessing.sources import read_bytes
 from duoserve.preprocessing.wav import EncodedAudio, check_format, scaled, write_wav
 
-__all__ = ["MOST_SAMPLES", "AudioSource", "Clip", "Spectrogram", "as_clip", "encode_wav"]
+__all__ = ["MOST_SAMPLES", "AudioSource", "Clip", "Spectrogram", "encode_wav"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +29,8 @@ class Clip:
     """A recording, in place of an image: `predict(Clip("word.wav"), text)`, or in a row of a batch.
 
     Attributes:
-        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape
-            (frames,) or (frames, channels): float32 or float64 from -1 to 1, int16, int32, or
-            uint8 with silence at 128.
+        source: A path, the bytes of a WAV, FLAC or OGG, a file object, or an array of shape (frames,) or
+            (frames, channels): float32 or float64 from -1 to 1, int16, int32, or uint8 with silence at 128.
         sample_rate: For an array: frames a second, 4,000 to 192,000. A file has its own.
     """
 
@@ -41,89 +39,66 @@ class Clip:
     )
     sample_rate: int | None = None
 
-    def read(self) -> bytes | None:
-        """The bytes of the file; None of an array.
-
-        Raises:
-            InvalidInput: A file that can't be read, a source of no known kind, a rate too many or missing.
-        """
-        if isinstance(self.source, np.ndarray):
-            return None
-        if self.sample_rate is not None:
-            raise InvalidInput(f"Expected sample_rate for arrays alone. Received: {self.sample_rate!r} for a file")
-        return read_bytes(self.source, AUDIO, " or a Clip(samples, sample_rate)")
+    def opened(self) -> Clip | EncodedAudio:
+        """The headers of a file; an array stays a Clip, once it is checked."""
+        samples, rate = self.source, self.sample_rate
+        if not isinstance(samples, np.ndarray):
+            if rate is not None:
+                raise InvalidInput(f"Expected sample_rate for arrays alone. Received: {rate!r} for a file")
+            return inspect_audio(read_bytes(samples, AUDIO, " or a Clip(samples, sample_rate)"))
+        if samples.dtype.name not in _DTYPES or samples.ndim not in (1, 2):
+            raise InvalidInput(
+                "Expected samples of audio to be a float32, float64, int16, int32 or uint8 array of shape (frames,) or"
+                f" (frames, channels). Received: {samples.dtype.name} array of shape {samples.shape}"
+            )
+        if not isinstance(rate, (int, np.integer)) or isinstance(rate, bool):
+            raise InvalidInput(f"Expected sample_rate to be an integer. Received: {rate!r}")
+        channels = 1 if samples.ndim == 1 else samples.shape[1]
+        check_format(int(rate), channels)
+        check_length(len(samples), channels)
+        if not len(samples):
+            raise InvalidInput("Expected audio to have samples. Received: a Clip without any")
+        return self
 
 
 AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Clip"
 """A path, the bytes of a WAV, FLAC or OGG, a file object, or a Clip."""
 
-_BITS: Final[dict[str, int | None]] = {"uint8": 8, "int16": 16, "int32": 32, "float32": None, "float64": None}
-_QUIET: Final = 1e-6
-"""Power of a tone at -60 dB. Clips that stay below it are drawn darker."""
+_DTYPES: Final = ("uint8", "int16", "int32", "float32", "float64")
+_QUIET: Final = 1e-6  # power of a tone at -60 dB: clips that stay below it are drawn darker
 
 
 def as_clip(source: AudioSource) -> Clip:
-    """The source as a Clip.
-
-    Raises:
-        InvalidInput: An array, which has no rate.
-    """
+    """The source as a Clip. Refuses an array, which has no rate."""
     if isinstance(source, np.ndarray):
         raise InvalidInput("Expected samples of audio with their rate, Clip(samples, sample_rate). Received: an array")
     return source if isinstance(source, Clip) else Clip(source)
 
 
 class Spectrogram:
-    """Computes the log-mel spectrograms of one AudioSpec. The graph takes its constants from here.
-
-    Attributes:
-        spec: The AudioSpec.
-        bands: Rows of the image.
-        frames: Columns of the image.
-        length: Samples of a clip.
-        window: float64 array of shape (spec.window,): a Hann window.
-        filters: float64 array of shape (fft_length // 2 + 1, bands): power of the transform to that
-            of the bands, highest first. A tone from -1 to 1 in the middle of a band has power 1.
-        least: Power that becomes black, as a share of the loudest.
-        levels: Grey levels for each unit of the natural logarithm.
-        quiet: Least power that the loudest cell counts as.
-    """
+    """Computes the log-mel spectrograms of one AudioSpec. The graph takes its constants from here."""
 
     def __init__(self, spec: AudioSpec, bands: int, frames: int) -> None:
         self.spec = spec
-        self.bands = bands
-        self.frames = frames
-        self.length = spec.clip_samples(frames)
+        self.bands = bands  # rows of the image
+        self.frames = frames  # columns of the image
+        self.length = spec.clip_samples(frames)  # samples of a clip
+        # A Hann window of shape (spec.window,), and filters of shape (fft_length // 2 + 1, bands), the highest first,
+        # both float64. A tone from -1 to 1 in the middle of a band has power 1.
         self.window = 0.5 - 0.5 * np.cos(2 * np.pi / spec.window * np.arange(spec.window))
         self.filters = _filters(spec, bands) * (2 / self.window.sum()) ** 2
-        self.least = 10 ** (-spec.range_db / 10)
-        self.levels = 255 * 10 / math.log(10) / spec.range_db
+        self.least = 10 ** (-spec.range_db / 10)  # power that becomes black, as a share of the loudest
+        self.levels = 255 * 10 / math.log(10) / spec.range_db  # of grey, for each unit of the natural logarithm
         self.quiet = _QUIET
 
-    def encoded(self, data: bytes, facts: EncodedAudio) -> npt.NDArray[np.uint8]:
-        """uint8 array of shape (bands, frames, 3) of the bytes that `inspect_audio` passed."""
-        rates = Rates(facts.sample_rate, self.spec.sample_rate)
-        return self._drawn(decode_audio(data, facts, rates.frames(self.length)), rates)
-
-    def clip(self, clip: Clip) -> npt.NDArray[np.uint8]:
-        """uint8 array of shape (bands, frames, 3) of the Clip of an array.
-
-        Raises:
-            InvalidInput: See `Clip`; samples that are not finite, none, or more than MOST_SAMPLES.
-        """
-        samples, rate = clip_samples(clip)
-        rates = Rates(rate, self.spec.sample_rate)
-        return self._drawn(samples[: rates.frames(self.length)], rates)
-
-    def _drawn(self, samples: npt.NDArray[np.float64], rates: Rates) -> npt.NDArray[np.uint8]:
-        return self.draw(resample(_mono(samples), rates, self.length))
+    def image(self, recording: Clip | EncodedAudio) -> npt.NDArray[np.uint8]:
+        """uint8 array of shape (bands, frames, 3) of what `Clip.opened` returned."""
+        assert recording.sample_rate is not None
+        rates = Rates(int(recording.sample_rate), self.spec.sample_rate)
+        return self.draw(resample(_mono(_samples(recording, rates.frames(self.length))), rates, self.length))
 
     def draw(self, samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-        """uint8 array of shape (bands, frames, 3), grey: 255 the loudest cell, 0 silence.
-
-        Args:
-            samples: float64 array of shape (length,), at the rate of the spec.
-        """
+        """uint8 array of shape (bands, frames, 3), grey, of a float64 array of shape (length,) at the spec's rate."""
         parts = np.lib.stride_tricks.sliding_window_view(samples, self.spec.window)[:: self.spec.hop]
         transform = np.fft.rfft(parts * self.window, self.spec.fft_length)
         power = (transform.real**2 + transform.imag**2) @ self.filters
@@ -132,51 +107,28 @@ class Spectrogram:
         return np.repeat(grey.T[:, :, None], 3, axis=2)
 
 
-def clip_samples(clip: Clip) -> tuple[npt.NDArray[np.float64], int]:
-    """float64 array of shape (frames, channels), -1 to 1, of the Clip of an array, and its rate.
-
-    Raises:
-        InvalidInput: See `Spectrogram.clip`.
-    """
-    samples, rate = clip.source, clip.sample_rate
-    assert isinstance(samples, np.ndarray)
-    if samples.dtype.name not in _BITS or samples.ndim not in (1, 2):
-        raise InvalidInput(
-            "Expected samples of audio to be a float32, float64, int16, int32 or uint8 array of shape (frames,) or"
-            f" (frames, channels). Received: {samples.dtype.name} array of shape {samples.shape}"
-        )
-    if not isinstance(rate, (int, np.integer)) or isinstance(rate, bool):
-        raise InvalidInput(f"Expected sample_rate to be an integer. Received: {rate!r}")
-    samples = samples if samples.ndim == 2 else samples[:, None]
-    check_format(int(rate), samples.shape[1])
-    check_length(*samples.shape)
-    if not len(samples):
-        raise InvalidInput("Expected audio to have samples. Received: a Clip without any")
-    return scaled(samples, _BITS[samples.dtype.name]), int(rate)
-
-
 def encode_wav(source: AudioSource, sample_rate: int | None = None) -> bytes:
     """A recording as a WAV of 16-bit integers, which the graph of every model of clips reads (`audio_bytes`).
 
-    Args:
-        source: See `AudioSource`.
-        sample_rate: Mixes to one channel and resamples to this rate. None: leaves both as they are.
-
-    Raises:
-        InvalidInput: See `Preprocessor.audio`.
+    With a sample rate, it is mixed to one channel and resampled. Raises InvalidInput: see `Preprocessor.audio`.
     """
-    clip = as_clip(source)
-    data = clip.read()
-    if data is None:
-        samples, rate = clip_samples(clip)
-    else:
-        facts = inspect_audio(data)
-        samples, rate = decode_audio(data, facts, facts.frames), facts.sample_rate
+    recording = as_clip(source).opened()
+    assert recording.sample_rate is not None
+    rate, samples = int(recording.sample_rate), _samples(recording)
     if sample_rate is not None:
         check_format(sample_rate, 1)
         length = math.ceil(len(samples) * sample_rate / rate)
         samples, rate = resample(_mono(samples), Rates(rate, sample_rate), length)[:, None], sample_rate
     return write_wav(samples, rate)
+
+
+def _samples(recording: Clip | EncodedAudio, frames: int = MOST_SAMPLES) -> npt.NDArray[np.float64]:
+    """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer."""
+    if isinstance(recording, EncodedAudio):
+        return decode_audio(recording, frames)
+    samples = recording.source
+    assert isinstance(samples, np.ndarray)
+    return scaled(samples if samples.ndim == 2 else samples[:, None])[:frames]
 
 
 def _mono(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -8,32 +8,19 @@ decoders of the two sides, so that `serving_default` and `serving_bytes` give on
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from duoserve.errors import InvalidInput
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = [
-    "MAX_PARTS",
-    "MAX_PIXELS",
-    "OTHER_FORMATS",
-    "Background",
-    "EncodedImage",
-    "Refused",
-    "broken",
-    "decode_ratio",
-]
+__all__ = ["MAX_PARTS", "MAX_PIXELS", "OTHER_FORMATS", "Background", "EncodedImage", "Refused", "decode_ratio"]
 
-Background = tuple[int, int, int]
-"""Red, green and blue, 0-255, under transparent pixels."""
+Background = tuple[int, int, int]  # red, green and blue, 0-255, under transparent pixels
 
-MAX_PIXELS: Final = 89_478_485
-"""More pixels are refused as a decompression bomb. Pillow's own limit: 256 MiB of RGB."""
-
-MAX_PARTS: Final = 20_000
-"""Most segments or chunks of a file: the graph reads each, which takes some microseconds."""
+MAX_PIXELS: Final = 89_478_485  # more are refused as a decompression bomb; Pillow's own limit: 256 MiB of RGB
+MAX_PARTS: Final = 20_000  # segments or chunks of a file: the graph reads each, which takes some microseconds
 
 OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"GIF8", "a GIF"),
@@ -74,51 +61,35 @@ class Refused:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """The headers of an encoded image. A subclass for each format decodes.
+    """A file and its headers. A subclass for each format decodes."""
 
-    Attributes:
-        height: Rows as stored, before the EXIF orientation.
-        width: Columns as stored.
-        orientation: EXIF orientation, 1 to 8.
-    """
+    format: ClassVar[str]  # "JPEG", "PNG" or "WebP"
 
-    height: int
-    width: int
-    orientation: int
-
-    @property
-    def format(self) -> str:
-        """ "JPEG", "PNG" or "WebP"."""
-        raise NotImplementedError
+    data: bytes = dataclasses.field(repr=False)
+    height: int  # rows as stored, before the EXIF orientation
+    width: int  # columns as stored
+    orientation: int  # of EXIF, 1 to 8
 
     @property
     def since_background(self) -> bool:
         """Whether only graphs whose spec has a `background` read this file as the client does."""
         return self.format == "WebP" or (self.format == "PNG" and self.orientation != 1)
 
-    def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
-        """A PIL image in RGB, as stored: not turned yet.
+    def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
+        """A PIL image in RGB, not turned yet, on the background (None: alpha is dropped).
 
-        Args:
-            data: The file.
-            background: Under transparent pixels. None: alpha is dropped.
-            target: Height and width that it will be resized to: larger images may come smaller. None: as stored.
-
-        Raises:
-            Exception: Of many kinds, Pillow's: the file is broken.
+        A large one may come smaller if it will be resized to `target`, (height, width). Raises any of Pillow's errors
+        for a broken file.
         """
         raise NotImplementedError
 
-    def check_size(self) -> None:
-        """Refuses images without pixels and with too many.
 
-        Raises:
-            InvalidInput: It is one of those.
-        """
-        if not self.height or not self.width:
-            raise InvalidInput(Refused.NO_PIXELS)
-        if self.height * self.width > MAX_PIXELS:
-            raise InvalidInput(f"{Refused.PIXELS}, {self.format} of {self.width}x{self.height}")
+def check_size(height: int, width: int, kind: str = "") -> None:
+    """Refuses images without pixels and with too many."""
+    if not height or not width:
+        raise InvalidInput(Refused.NO_PIXELS)
+    if height * width > MAX_PIXELS:
+        raise InvalidInput(f"{Refused.PIXELS}, {kind}{width}x{height}")
 
 
 def broken(kind: str, what: str) -> InvalidInput:
@@ -129,11 +100,9 @@ def broken(kind: str, what: str) -> InvalidInput:
 def decode_ratio(height: int, width: int, target_height: int, target_width: int) -> int:
     """The ratio by which a JPEG is shrunk while it is decoded: 1, 2, 4 or 8.
 
-    The largest ratio that leaves the shorter side at least twice as long as the longer side
-    of the target, so that the antialiased resize that follows still averages over several pixels.
-    Both sides are treated equally: the result is the same before and after a rotation.
-    Client and graph use this one rule; Pillow's `draft` and `tf.io.decode_jpeg(ratio=…)`
-    then give identical pixels.
+    The largest that leaves the shorter side at least twice as long as the longer side of the target, so
+    that the antialiased resize still averages over several pixels; the same before and after a rotation.
+    Pillow's `draft` and `tf.io.decode_jpeg(ratio=…)` then give identical pixels.
     """
     shorter, longer = min(height, width), max(target_height, target_width)
     return next((ratio for ratio in (8, 4, 2) if shorter >= 2 * ratio * longer), 1)

@@ -1,7 +1,4 @@
-"""Images of every kind to upright RGB. Twin: `export/graph/images.py`, with identical pixels.
-
-Of one file, `inspect` reads the headers and `decode` the pixels; a request sends the file or the pixels.
-"""
+"""Images of every kind to upright RGB. Twin: `export/graph/images.py`, with identical pixels."""
 
 from __future__ import annotations
 
@@ -14,122 +11,80 @@ import numpy.typing as npt
 from duoserve.contract import IMAGE
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.exif import read_orientation, upright
-from duoserve.preprocessing.image_headers import (
-    MAX_PIXELS,
-    OTHER_FORMATS,
-    Background,
-    EncodedImage,
-    Refused,
-    broken,
-)
-from duoserve.preprocessing.jpeg import JPEG, read_jpeg
-from duoserve.preprocessing.png import PNG, read_png
+from duoserve.preprocessing.image_headers import OTHER_FORMATS, Background, EncodedImage, Refused, broken, check_size
+from duoserve.preprocessing.jpeg import JPEG, ink_free, read_jpeg
+from duoserve.preprocessing.png import PNG, eight_bits, read_png
 from duoserve.preprocessing.sources import read_bytes
 from duoserve.preprocessing.transparency import flatten
-from duoserve.preprocessing.webp import is_webp, read_webp
+from duoserve.preprocessing.webp import read_webp
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageSource", "as_pil", "decode", "inspect", "open_image", "read_encoded", "resize"]
+__all__ = ["ImageSource", "inspect", "open_image", "resize"]
 
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
 )
 """A path, the bytes of a JPEG, PNG or WebP, a file object, a uint8 array (height, width, 3), or a PIL image."""
 
-_WIDE: Final = {"I", "F"}
 _MODES: Final = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
-def read_encoded(source: Any) -> bytes | None:
-    """The encoded bytes behind a path, bytes or file object; None for arrays and PIL images.
-
-    Raises:
-        InvalidInput: A file that can't be read, or a source of no known kind.
-    """
-    if isinstance(source, np.ndarray) or _is_pil(source):
-        return None
-    return read_bytes(source, IMAGE, ", a numpy array or a PIL image")
+def opened(source: Any) -> Any:
+    """The headers of the file behind a path, bytes or file object; arrays, PIL images and headers as they are."""
+    if isinstance(source, (np.ndarray, EncodedImage)) or _is_pil(source):
+        return source
+    return inspect(read_bytes(source, IMAGE, ", a numpy array or a PIL image"))
 
 
 def inspect(data: bytes) -> EncodedImage:
-    """The headers of an encoded image.
-
-    Raises:
-        InvalidInput: Not a JPEG, PNG or WebP; truncated, animated, of a rare kind that decoders
-            disagree on, or of more than `MAX_PIXELS` pixels.
-    """
+    """The headers of an encoded image. Raises InvalidInput: see `Preprocessor.image`."""
     if data.startswith(JPEG):
         return read_jpeg(data)
     if data.startswith(PNG):
         return read_png(data)
-    if is_webp(data):
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return read_webp(data)
     raise InvalidInput(Refused.FORMAT + _name(data))
 
 
-def decode(
-    data: bytes, headers: EncodedImage, background: Background | None, target: tuple[int, int] | None = None
-) -> Image.Image:
-    """A PIL image in RGB, upright.
-
-    Args:
-        data: The file.
-        headers: From `inspect`.
-        background: Under transparent pixels. None: alpha is dropped.
-        target: Height and width that it will be resized to; a large JPEG may come smaller. None: its own size.
-
-    Raises:
-        InvalidInput: The file is damaged.
-    """
-    try:
-        return upright(headers.decode(data, background, target), headers.orientation)
-    except InvalidInput:
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, zlib.error …
-        raise broken(headers.format, f"{error}") from error
-
-
-def open_image(source: ImageSource, background: Background | None = None) -> Image.Image:
-    """A PIL image in RGB, upright, in its own size, as `Preprocessor.image` reads it.
-
-    Args:
-        source: What the caller gave.
-        background: Under transparent pixels, as in the spec of the version. None: alpha is dropped.
-
-    Raises:
-        InvalidInput: See there.
-    """
-    data = read_encoded(source)
-    return as_pil(source, background) if data is None else decode(data, inspect(data), background)
-
-
-def as_pil(source: Any, background: Background | None) -> Image.Image:
-    """A PIL image in RGB, upright, of an array or a PIL image."""
+def as_pil(source: Any, background: Background | None, target: tuple[int, int] | None = None) -> Image.Image:
+    """A PIL image in RGB, upright, of what `opened` returned. See `EncodedImage.decode`."""
     from PIL import Image
 
     if isinstance(source, np.ndarray):
         check_array(source)
         return Image.fromarray(np.ascontiguousarray(source))
-    image = _checked(cast("Image.Image", source))
-    exif = image.info.get("exif")  # not getexif(), which asks XMP too, and forgets it in some copies
-    orientation = read_orientation(exif) if isinstance(exif, bytes) else 1
-    return upright(_rgb(image, background), orientation)
+    if not isinstance(source, EncodedImage):
+        image = _checked(cast("Image.Image", source))
+        exif = image.info.get("exif")  # not getexif(), which asks XMP too, and forgets it in some copies
+        orientation = read_orientation(exif) if isinstance(exif, bytes) else 1
+        return upright(_rgb(image, background), orientation)
+    try:
+        return upright(source.decode(background, target), source.orientation)
+    except InvalidInput:
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, zlib.error …
+        raise broken(source.format, f"{error}") from error
+
+
+def open_image(source: ImageSource, background: Background | None = None) -> Image.Image:
+    """A PIL image in RGB, upright, in its own size, on the background of a spec (None: alpha is dropped).
+
+    Raises InvalidInput: see `Preprocessor.image`.
+    """
+    return as_pil(opened(source), background)
 
 
 def check_array(array: npt.NDArray[Any]) -> None:
-    """Refuses arrays that are not images.
-
-    Raises:
-        InvalidInput: Of another dtype or shape, or of too many pixels.
-    """
+    """Refuses arrays that are not images, and those of too many pixels."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InvalidInput(
             "Expected image to be a uint8 array of shape (height, width, 3), RGB, 0-255."
             f" Received: {array.dtype} array of shape {array.shape}"
         )
-    _check_pixels(*array.shape[:2])
+    check_size(array.shape[0], array.shape[1])
 
 
 def resize(image: Image.Image, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -165,35 +120,28 @@ def _checked(image: Image.Image) -> Image.Image:
     try:
         if 0 in image.size:
             raise InvalidInput(f"Expected image to have pixels. Received: a PIL image of size {image.size}")
-        _check_pixels(image.height, image.width)
+        check_size(image.height, image.width)
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise InvalidInput(f"{Refused.ANIMATED}: a {image.format}")
         image.load()
     except InvalidInput:
         raise
-    except Exception as error:  # see `decode`
+    except Exception as error:  # see `as_pil`
         if "closed" in str(error) or getattr(image, "fp", image) is None:
             raise InvalidInput("Expected image to be an open PIL image. Received: one whose file is closed") from error
         raise broken(image.format or "PIL image", str(error) or repr(error)) from error
     return image
 
 
-def _check_pixels(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise InvalidInput(f"{Refused.PIXELS}, {width}x{height}")
-
-
 def _rgb(image: Image.Image, background: Background | None) -> Image.Image:
     """RGB as TensorFlow's decoders make it."""
-    from PIL import Image
-
     if image.mode == "CMYK":
-        inks = 255 - np.asarray(image).astype(np.uint16)
-        return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
+        return ink_free(image, inverted=True)
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return eight_bits(image).convert("RGB")
     if image.mode not in _MODES:
-        wide = image.mode in _WIDE
-        expected = "of 8 bits a channel" if wide else "of mode RGB, RGBA, L, LA, P, CMYK or the like"
+        expected = (
+            "of 8 bits a channel" if image.mode in ("I", "F") else "of mode RGB, RGBA, L, LA, P, CMYK or the like"
+        )
         raise InvalidInput(f"Expected image {expected}. Received: a PIL image of mode {image.mode}")
     return flatten(image, background)

@@ -6,79 +6,72 @@ import dataclasses
 import io
 import re
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing import image_headers as headers
 from duoserve.preprocessing.exif import EXIF_PREFIX, read_orientation
-from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken, decode_ratio
+from duoserve.preprocessing.image_headers import Background, EncodedImage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JPEG", "JpegImage", "read_jpeg"]
+__all__ = ["JPEG"]
 
 JPEG: Final = b"\xff\xd8\xff"
 
-_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
-"""Other bytes before a marker are skipped."""
-
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")  # other bytes before a marker are skipped
+# In entropy-coded data 0xff is followed by 0, and restart markers are part of it.
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In entropy-coded data 0xff is followed by 0, and restart markers are part of it."""
 
 _EOI, _SOS, _DRI, _TEM = 0xD9, 0xDA, 0xDD, 0x01
 _APP0, _APP1, _APP14, _COM = 0xE0, 0xE1, 0xEE, 0xFE
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _OTHER_FRAMES: Final = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _SEGMENTS: Final = {_BASELINE, _EXTENDED, _PROGRESSIVE, 0xC4, 0xCC, _SOS, 0xDB, 0xDC, _DRI, *range(0xE0, 0xF0), _COM}
-_SMOOTHED: Final = 10
-"""Coefficients of a block that libjpeg guesses where scans are missing, each release in another way."""
+_SMOOTHED: Final = 10  # coefficients of a block that libjpeg guesses where scans are missing, not always alike
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JpegImage(EncodedImage):
-    """A JPEG.
+    """A JPEG."""
 
-    Attributes:
-        inks: Whether it has 4 components: CMYK, or YCCK.
-        adobe: Whether it has Adobe's marker; its inks are stored inverted then.
-        kept: Starts and ends of what the decoder needs: everything but metadata.
-    """
+    format: ClassVar[str] = "JPEG"
 
-    inks: bool
-    adobe: bool
-    kept: tuple[tuple[int, int], ...]
+    inks: bool  # whether it has 4 components: CMYK, or YCCK
+    adobe: bool  # whether it has Adobe's marker; its inks are stored inverted then
+    kept: tuple[tuple[int, int], ...]  # starts and ends of what the decoder needs: everything but metadata
 
-    @property
-    def format(self) -> str:
-        return "JPEG"
-
-    def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
+    def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
 
         # Pillow refuses some files because of metadata that no decoder needs, and reads some as another format.
-        plain = b"".join([data[start:end] for start, end in self.kept])
+        plain = b"".join([self.data[start:end] for start, end in self.kept])
         with Image.open(io.BytesIO(plain), formats=("JPEG",)) as image:
             if target is not None:
-                ratio = decode_ratio(self.height, self.width, *target)
+                ratio = headers.decode_ratio(self.height, self.width, *target)
                 image.draft(None, (self.width // ratio, self.height // ratio))
             image.load()
             if not self.inks:
                 return image if image.mode == "RGB" else image.convert("RGB")
-            # TensorFlow's conversion. Pillow has inverted what it read, marker or not.
-            inks = np.asarray(image).astype(np.uint16)
-            if self.adobe:
-                inks = 255 - inks
-            return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
+            # Pillow has inverted what it read, marker or not.
+            return ink_free(image, inverted=self.adobe)
+
+
+def ink_free(image: Image.Image, *, inverted: bool) -> Image.Image:
+    """A CMYK image in RGB, as TensorFlow converts it."""
+    from PIL import Image
+
+    inks = np.asarray(image).astype(np.uint16)
+    if inverted:
+        inks = 255 - inks
+    return Image.fromarray((inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8))
 
 
 def read_jpeg(data: bytes) -> JpegImage:
-    """The headers of a JPEG.
-
-    Raises:
-        InvalidInput: Truncated, of a rare kind, progressive without its last scans, of too many pixels.
-    """
+    """Reads the markers. Refuses a JPEG that is truncated, of a rare kind, without its last scans, or too large."""
     frame: _Frame | None = None
     scans: list[bytes] = []
     kept = [(0, 2)]
@@ -94,8 +87,8 @@ def read_jpeg(data: bytes) -> JpegImage:
             position = start
             continue
         count += not scans
-        if count > MAX_PARTS:
-            raise InvalidInput(Refused.PARTS)
+        if count > headers.MAX_PARTS:
+            raise InvalidInput(headers.Refused.PARTS)
         end = _segment_end(data, marker, start)
         content = start + 2
         if marker in (_BASELINE, _EXTENDED, _PROGRESSIVE) and frame is None:
@@ -109,18 +102,18 @@ def read_jpeg(data: bytes) -> JpegImage:
         position = end
         if marker == _SOS:
             if frame is None or (scans and not frame.several_scans(scans[0])):
-                raise broken("JPEG", "one whose scans are out of order")
+                raise headers.broken("JPEG", "one whose scans are out of order")
             first_scan = first_scan or start - 2
             scans.append(data[content:end])
             position = _scan_end(data, end, restarts)
         elif not scans and _is_needed(data, marker, content, end):
             kept.append((start - 2, end))
     assert frame is not None
-    found = JpegImage(frame.height, frame.width, orientation or 1, len(frame.components) == 4, adobe, tuple(kept))
-    found.check_size()
+    headers.check_size(frame.height, frame.width, "JPEG of ")
     if not frame.complete(scans):
-        raise InvalidInput(Refused.JPEG_SCANS)
-    return found
+        raise InvalidInput(headers.Refused.JPEG_SCANS)
+    has_inks = len(frame.components) == 4
+    return JpegImage(data, frame.height, frame.width, orientation or 1, has_inks, adobe, tuple(kept))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,12 +128,12 @@ class _Frame:
     @classmethod
     def read(cls, data: bytes, marker: int, start: int, end: int) -> _Frame:
         if end - start < 6:
-            raise broken("JPEG", "one with a broken frame header")
+            raise headers.broken("JPEG", "one with a broken frame header")
         precision, height, width, count = struct.unpack_from(">BHHB", data, start)
         if precision != 8:
-            raise InvalidInput(Refused.JPEG_KIND)
+            raise InvalidInput(headers.Refused.JPEG_KIND)
         if count not in (1, 3, 4):
-            raise InvalidInput(Refused.JPEG_COMPONENTS)
+            raise InvalidInput(headers.Refused.JPEG_COMPONENTS)
         return cls(marker == _PROGRESSIVE, height, width, data[start + 6 : end : 3][:count])
 
     def several_scans(self, first: bytes) -> bool:
@@ -164,7 +157,7 @@ def _next_marker(data: bytes, position: int, pattern: re.Pattern[bytes]) -> tupl
     """The next marker, and where its parameters start."""
     found = pattern.search(data, position)
     if found is None:
-        raise broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
     return data[found.end() - 1], found.end()
 
 
@@ -181,12 +174,12 @@ def _scan_end(data: bytes, position: int, restarts: bool) -> int:
 
 def _segment_end(data: bytes, marker: int, start: int) -> int:
     if marker in _OTHER_FRAMES:
-        raise InvalidInput(Refused.JPEG_KIND)
+        raise InvalidInput(headers.Refused.JPEG_KIND)
     if marker not in _SEGMENTS:
-        raise broken("JPEG", f"one with marker {marker:#04x} where none may be")
+        raise headers.broken("JPEG", f"one with marker {marker:#04x} where none may be")
     end = start + max(int.from_bytes(data[start : start + 2], "big"), 2)
     if end > len(data):
-        raise broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
     return end
 
 

@@ -1,8 +1,7 @@
 """PNG files: read chunk by chunk as libpng does, then decoded by Pillow. Twin: `export/graph/png.py`.
 
-Pillow and libpng, which TensorFlow uses, differ in what they refuse: metadata that Pillow finds too
-large or damaged, checksums that it does not check. So Pillow gets a file with only the chunks that have
-pixels, and the checks are those of libpng.
+Pillow and libpng, which TensorFlow uses, differ in the metadata and checksums that they refuse. So Pillow gets a file
+with only the chunks that have pixels, and the checks are those of libpng.
 """
 
 from __future__ import annotations
@@ -13,27 +12,21 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing import image_headers as headers
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import (
-    MAX_PARTS,
-    MAX_PIXELS,
-    Background,
-    EncodedImage,
-    Refused,
-    broken,
-)
+from duoserve.preprocessing.image_headers import Background, EncodedImage
 from duoserve.preprocessing.transparency import blend, flatten
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PNG", "PngImage", "read_png"]
+__all__ = ["PNG"]
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -45,72 +38,49 @@ _PASSES: Final = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0,
 
 _NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
-_READ_AT_ONCE: Final = 8192
-"""libpng's buffer for compressed data."""
-
-_SMALL: Final = 1 << 16
-"""Up to this many bytes of pixels, decompressing them here is cheaper than checking whether it is necessary."""
+_READ_AT_ONCE: Final = 8192  # libpng's buffer for compressed data
+_SMALL: Final = 1 << 16  # bytes of pixels: decompressing so few here is cheaper than checking whether it is necessary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PngImage(EncodedImage):
-    """A PNG.
+    """A PNG."""
 
-    Attributes:
-        header: The content of IHDR.
-        palette: Red, green and blue of each colour; empty where there is none.
-        transparency: The content of tRNS; empty where there is none.
-        pixels: Starts and ends of the compressed data, one after the other.
-    """
+    format: ClassVar[str] = "PNG"
 
-    header: bytes
-    palette: bytes
-    transparency: bytes
-    pixels: tuple[tuple[int, int], ...]
+    header: bytes  # the content of IHDR
+    depth: int  # bits a channel
+    colour: int  # the colour type
+    palette: bytes  # red, green and blue of each colour; empty where there is none
+    transparency: bytes  # the content of tRNS; empty where there is none
+    pixels: tuple[tuple[int, int], ...]  # starts and ends of the compressed data, one after the other
 
-    @property
-    def format(self) -> str:
-        return "PNG"
-
-    @property
-    def depth(self) -> int:
-        """Bits a channel."""
-        return self.header[8]
-
-    @property
-    def colour(self) -> int:
-        """The colour type."""
-        return self.header[9]
-
-    def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
-        image = self._pixels(data, background)
+    def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
+        image = self._pixels(background)
         if background is not None and self._is_faint(image):
             image.putpalette(self._opaque_palette(None))
         elif background is not None and self.transparency and self.colour != _PALETTE:
-            alpha = self._alpha_of_key(image, data)
-            image = _eight_bits(image).convert("RGB")
+            alpha = self._alpha_of_key(image)
+            image = eight_bits(image).convert("RGB")
             image.putalpha(alpha)
-        return flatten(_eight_bits(image), background)
+        return flatten(eight_bits(image), background)
 
-    def _pixels(self, data: bytes, background: Background | None) -> Image.Image:
+    def _pixels(self, background: Background | None) -> Image.Image:
         """A PIL image in the mode that fits the file; a palette already has the background in it."""
         head = [_chunk(b"IHDR", self.header)]
         if self.colour == _PALETTE:
             head.append(_chunk(b"PLTE", self._opaque_palette(background)))
-        is_plain = not self.header[12] and not self._forgets(data)
-        if is_plain and self._size > _SMALL and (self.height + 1) * self.width <= MAX_PIXELS:
-            compressed = b"".join([data[start:end] for start, end in self.pixels])
+        is_plain = not self.header[12] and not self._forgets
+        if is_plain and sum(self._lengths) > _SMALL and (self.height + 1) * self.width <= headers.MAX_PIXELS:
             with contextlib.suppress(Exception):
-                return self._quickly(head, compressed)
-        return _open(head, zlib.compress(self._decompressed(data), 0))
+                return self._quickly(head)
+        return _open(head, self._recompressed())
 
-    def _quickly(self, head: list[bytes], compressed: bytes) -> Image.Image:
-        """Lets Pillow decompress. Asked for one more row, it reads up to the checksum, and reads zeros without one.
-
-        Raises:
-            Exception: The file may be damaged.
-        """
+    def _quickly(self, head: list[bytes]) -> Image.Image:
+        """Lets Pillow decompress, and raises if the file may be damaged. Asked for one more row, Pillow reads up to the
+        checksum, and reads zeros without one."""
         width, height = self.width, self.height
+        compressed = b"".join([self.data[start:end] for start, end in self.pixels])
         taller = self.header[:4] + struct.pack(">I", height + 1) + self.header[8:]
         image = _open([_chunk(b"IHDR", taller), *head[1:]], compressed)
         last, beyond = np.asarray(image.crop((0, height - 1, width, height + 1)))
@@ -118,28 +88,24 @@ class PngImage(EncodedImage):
             raise InvalidInput("Expected a last row that is not all zero, and nothing after it")
         return image.crop((0, 0, width, height))
 
-    def _decompressed(self, data: bytes) -> bytes:
-        """The rows, before their filters are undone, where libpng would read them.
-
-        Damage after the last row is an error only in the buffer with the end of that row.
-
-        Raises:
-            InvalidInput: Fewer rows than there should be, or damaged ones.
-        """
+    def _recompressed(self) -> bytes:
+        """The rows, before their filters are undone, where libpng would read them; hardly compressed, for Pillow.
+        Damage after the last row is an error only in the buffer with the end of that row."""
         pieces = (
-            data[at : min(at + _READ_AT_ONCE, end)]
+            self.data[at : min(at + _READ_AT_ONCE, end)]
             for start, end in self.pixels
             for at in range(start, end, _READ_AT_ONCE)
         )
         stream = zlib.decompressobj(wbits=0)
+        size = sum(self._lengths)
         rows, end = bytearray(), 0
         try:
-            for length in self._lengths if self._forgets(data) else [self._size]:
+            for length in self._lengths if self._forgets else [size]:
                 end += length
                 while len(rows) < end and not stream.eof:
                     rows += stream.decompress(stream.unconsumed_tail or next(pieces), end - len(rows))
-            if len(rows) < self._size:
-                raise broken("PNG", "one with fewer rows than its header")
+            if len(rows) < size:
+                raise headers.broken("PNG", "one with fewer rows than its header")
             while not stream.eof:
                 piece = stream.unconsumed_tail or next(pieces)
                 with contextlib.suppress(zlib.error):
@@ -147,21 +113,17 @@ class PngImage(EncodedImage):
                         continue
                 break
         except (zlib.error, StopIteration) as error:
-            raise broken("PNG", "one whose pixels are damaged or incomplete") from error
-        return bytes(rows)
+            raise headers.broken("PNG", "one whose pixels are damaged or incomplete") from error
+        return zlib.compress(rows, 0)
 
-    def _forgets(self, data: bytes) -> bool:
+    @property
+    def _forgets(self) -> bool:
         """Whether the pixels declare a window in which not all of them fit, nor all that zlib can refer to.
 
         libpng decompresses row by row and refuses references beyond the window, which Pillow follows.
         """
-        first = next((data[start] for start, end in self.pixels if end > start), 0)
-        return 256 << (first >> 4) < min(self._size, 1 << 15)
-
-    @property
-    def _size(self) -> int:
-        """How many bytes all rows have, each with its filter."""
-        return sum(self._lengths)
+        first = next((self.data[start] for start, end in self.pixels if end > start), 0)
+        return 256 << (first >> 4) < min(sum(self._lengths), 1 << 15)
 
     @property
     def _lengths(self) -> list[int]:
@@ -192,7 +154,7 @@ class PngImage(EncodedImage):
         alpha = self.transparency.ljust(256, b"\xff")
         return all(alpha[index] == hidden for index in np.unique(np.asarray(image)))
 
-    def _alpha_of_key(self, image: Image.Image, data: bytes) -> Image.Image:
+    def _alpha_of_key(self, image: Image.Image) -> Image.Image:
         """Transparent where a pixel has the one transparent colour."""
         from PIL import Image
 
@@ -205,17 +167,13 @@ class PngImage(EncodedImage):
         if self.colour == _GREY:
             return Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))
         if self.depth == 16:  # Pillow keeps the upper bytes; with another byte order it returns the lower ones
-            head, rows = [_chunk(b"IHDR", self.header)], zlib.compress(self._decompressed(data), 0)
-            pixels = pixels.astype(np.uint16) << 8 | np.asarray(_open(head, rows, "RGB;16L"))
+            lower = _open([_chunk(b"IHDR", self.header)], self._recompressed(), "RGB;16L")
+            pixels = pixels.astype(np.uint16) << 8 | np.asarray(lower)
         return Image.fromarray(np.where((pixels == key).all(-1), 0, 255).astype(np.uint8))
 
 
 def read_png(data: bytes) -> PngImage:
-    """The chunks of a PNG.
-
-    Raises:
-        InvalidInput: Truncated, damaged where libpng minds, animated, of too many pixels.
-    """
+    """Reads the chunks. Refuses a PNG that is truncated, damaged where libpng minds, animated, or too large."""
     header = _header(data)
     depth, colour = header[8:10]
     width, height = struct.unpack_from(">II", header)
@@ -223,19 +181,19 @@ def read_png(data: bytes) -> PngImage:
     has_palette = False
     orientation, pixels, after_pixels = 1, list[tuple[int, int]](), False
     for count, (name, start, end, is_intact) in enumerate(_chunks(data)):
-        if count > MAX_PARTS:
-            raise InvalidInput(Refused.PARTS)
+        if count > headers.MAX_PARTS:
+            raise InvalidInput(headers.Refused.PARTS)
         if name == b"acTL":
-            raise InvalidInput(Refused.ANIMATED)
+            raise InvalidInput(headers.Refused.ANIMATED)
         after_pixels |= bool(pixels) and name != b"IDAT"
         if name == b"IDAT":
             if colour == _PALETTE and not palette:
-                raise broken("PNG", "one without its palette")
+                raise headers.broken("PNG", "one without its palette")
             if not after_pixels:
                 pixels.append((start, end))
         elif name == b"PLTE":
             if has_palette:
-                raise broken("PNG", "one with two palettes")
+                raise headers.broken("PNG", "one with two palettes")
             if not pixels:
                 has_palette = True
                 palette = _palette(data[start:end], depth, colour)
@@ -246,36 +204,32 @@ def read_png(data: bytes) -> PngImage:
         elif name == b"eXIf":
             orientation = read_orientation(data[start:end])
     if not pixels:
-        raise broken("PNG", "one without pixels")
-    return PngImage(height, width, orientation, header, palette, transparency, tuple(pixels))
+        raise headers.broken("PNG", "one without pixels")
+    return PngImage(data, height, width, orientation, header, depth, colour, palette, transparency, tuple(pixels))
 
 
 def _header(data: bytes) -> bytes:
     """The content of IHDR, checked."""
     if len(data) < 33:
-        raise broken("PNG", f"truncated, {len(data)} bytes")
+        raise headers.broken("PNG", f"truncated, {len(data)} bytes")
     if data[8:16] != b"\0\0\0\x0dIHDR":
-        raise broken("PNG", "one that does not begin with its header")
+        raise headers.broken("PNG", "one that does not begin with its header")
     header = data[16:29]
     width, height, depth, colour, compression, filters, interlace = struct.unpack(">IIBBBBB", header)
-    EncodedImage.check_size(PngImage(height, width, 1, header, b"", b"", ()))
+    headers.check_size(height, width, "PNG of ")
     if depth not in _DEPTHS.get(colour, ()) or compression or filters or interlace > 1:
-        raise broken("PNG", "one with a damaged header")
+        raise headers.broken("PNG", "one with a damaged header")
     return header
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
-    """Name, start and end of the content of each chunk up to the last, and whether its checksum is right.
-
-    Raises:
-        InvalidInput: The file ends before, or a chunk that decoders need is damaged or unknown.
-    """
+    """Name, start and end of the content of each chunk up to the last, and whether its checksum is right."""
     position = 8
     while position + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
         start, end = position + 8, position + 8 + length
         if not name.isalpha() or length > 0x7FFFFFFF:
-            raise broken("PNG", "one with a damaged chunk")
+            raise headers.broken("PNG", "one with a damaged chunk")
         if end + 4 > len(data):
             break
         is_needed = name[0] < 0x60  # an upper-case letter
@@ -283,22 +237,21 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
         if is_needed or name == b"tRNS":
             is_intact = zlib.crc32(memoryview(data)[start - 4 : end]) == int.from_bytes(data[end : end + 4], "big")
         if is_needed and (not is_intact or name not in _NEEDED or (name == b"IHDR" and position > 8)):
-            raise broken("PNG", f"one with a damaged or unknown chunk {name.decode('ascii')}")
+            raise headers.broken("PNG", f"one with a damaged or unknown chunk {name.decode('ascii')}")
         yield name, start, end, is_intact
         if name == b"IEND":
             return
         position = end + 4
-    raise broken("PNG", f"truncated, {len(data)} bytes")
+    raise headers.broken("PNG", f"truncated, {len(data)} bytes")
 
 
 def _palette(content: bytes, depth: int, colour: int) -> bytes:
-    if colour in (_GREY, _GREY_ALPHA):
-        return b""
-    if not content or len(content) % 3 or len(content) > 768:
-        if colour == _PALETTE:
-            raise broken("PNG", "one with a damaged palette")
-        return b""
-    return content[: 3 << depth] if colour == _PALETTE else content
+    is_whole = 0 < len(content) <= 768 and not len(content) % 3
+    if colour == _PALETTE:
+        if not is_whole:
+            raise headers.broken("PNG", "one with a damaged palette")
+        return content[: 3 << depth]
+    return content if is_whole and colour in (_RGB, _RGBA) else b""
 
 
 def _fits(length: int, colour: int, colours: int) -> bool:
@@ -323,7 +276,7 @@ def _open(head: list[bytes], compressed: bytes, layout: str | None = None) -> Im
         return image
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image) -> Image.Image:
     """The upper bytes of a 16-bit grey image; other images unchanged."""
     from PIL import Image
 

@@ -1,9 +1,4 @@
-"""From raw input to the tensors of one model version, exactly as in the model's own graph.
-
-Images: JPEG, PNG and WebP (as a path, bytes or a file object), numpy arrays and Pillow images
-become uint8 pixels, the same as in `serving_bytes`; where the model takes clips instead,
-`duoserve.preprocessing.audio` has the rules. Text becomes the ids of the spec's tokenizer, identical to it.
-"""
+"""From raw input to the tensors of one model version, exactly as in the model's own graph."""
 
 from __future__ import annotations
 
@@ -17,9 +12,8 @@ from duoserve.contract import AUDIO, IMAGE, TEXT, PreprocessingSpec
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.audio import AudioSource, Clip, Spectrogram, as_clip
 from duoserve.preprocessing.image_headers import EncodedImage
-from duoserve.preprocessing.images import ImageSource, as_pil, check_array, decode, inspect, read_encoded, resize
-from duoserve.preprocessing.recordings import inspect_audio
-from duoserve.preprocessing.sources import kind_of
+from duoserve.preprocessing.images import ImageSource, as_pil, check_array, opened, resize
+from duoserve.preprocessing.sources import utf8
 from duoserve.preprocessing.tokenizers.kinds import Tokenizer, load_tokenizer
 from duoserve.preprocessing.wav import EncodedAudio
 from duoserve.preprocessing.words import WordRule
@@ -28,12 +22,7 @@ __all__ = ["Preprocessor"]
 
 
 class Preprocessor:
-    """Prepares raw input for the versions with `spec`. Thread-safe.
-
-    Attributes:
-        spec: The specification.
-        digest: `spec.digest`, computed once.
-    """
+    """Prepares raw input for the versions with `spec`. Thread-safe."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         self.spec = spec
@@ -42,36 +31,32 @@ class Preprocessor:
         self._lock = Lock()
         self._tokenizer: Tokenizer | None = None
 
-    def image(self, source: ImageSource | Clip | None) -> npt.NDArray[np.uint8]:
+    def image(self, source: ImageSource | EncodedImage | Clip | EncodedAudio | None) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), RGB, 0-255, of the size in the spec.
 
-        A Clip, where the spec has `audio`: see there. None, where the spec's `optional` has
-        "image": a missing image, zeros.
-
-        Encoded images: the EXIF orientation is applied; alpha is composited on the background of
-        the spec, or dropped where it has none; grey and palette images become RGB, 16-bit PNGs keep
-        the upper byte, CMYK JPEGs are converted as TensorFlow does it. A JPEG much larger than the
-        model's input is shrunk while it is decoded (`image_headers.decode_ratio`).
-        Of a PIL image its pixels are used, turned by its `info["exif"]`.
+        The EXIF orientation is applied; alpha is composited on the background of the spec, or dropped where
+        it has none; grey and palette images become RGB, 16-bit PNGs keep the upper byte, CMYK JPEGs are
+        converted as TensorFlow does it. A JPEG much larger than the model's input is shrunk while it is
+        decoded (`image_headers.decode_ratio`). For a Clip see `audio`; a missing image, None, is zeros.
 
         Raises:
-            InvalidInput: Another format, an animated, truncated or broken image, more than
-                89 megapixels, an array of another shape or dtype, None where an image is needed,
-                an image where the spec takes audio, or the reverse.
+            InvalidInput: Another format, an animated, truncated or broken image, more than 89 megapixels, an
+                array of another shape or dtype, None where the spec has no "image" in `optional`, an image
+                where it takes audio, or the reverse.
         """
         if source is None:
             self._check_optional(IMAGE)
             return np.zeros((*self._target, 3), np.uint8)
-        if isinstance(source, Clip):
-            return self.audio(source)
-        self._check_medium(IMAGE)
-        data = read_encoded(source)
-        if data is not None:
-            return self.encoded(data, inspect(data))
+        medium = AUDIO if isinstance(source, (Clip, EncodedAudio)) else IMAGE
+        if self.spec.medium != medium:
+            raise InvalidInput(f"Expected {self.spec.medium}, which the model takes. Received: {medium}")
+        if isinstance(source, (Clip, EncodedAudio)):
+            return self._spectrogram.image(source.opened() if isinstance(source, Clip) else source)
+        source = opened(source)
         if isinstance(source, np.ndarray) and source.shape[:2] == self._target:
             check_array(source)
             return source
-        return resize(as_pil(source, self.spec.background), *self._target)
+        return resize(as_pil(source, self.spec.background, self._target), *self._target)
 
     def audio(self, source: AudioSource) -> npt.NDArray[np.uint8]:
         """uint8 array of shape (height, width, 3), grey, 0-255: the spectrogram of a clip.
@@ -80,45 +65,26 @@ class Preprocessor:
         with silence; high tones are at the top, and the loudest cell is white.
 
         Raises:
-            InvalidInput: Not a WAV, FLAC or OGG, a truncated or broken one, without samples, of
-                more than `duoserve.preprocessing.audio.MOST_SAMPLES`, samples that are not finite, an array
-                without its rate or of another dtype or shape, or the spec takes images.
+            InvalidInput: Not a WAV, FLAC or OGG, a truncated or broken one, without samples, of more than
+                MOST_SAMPLES, samples that are not finite, an array without its rate or of another dtype or
+                shape, or the spec takes images.
         """
-        self._check_medium(AUDIO)
-        clip = as_clip(source)
-        data = clip.read()
-        return self._spectrogram.clip(clip) if data is None else self.encoded(data, inspect_audio(data))
+        return self.image(as_clip(source))
 
     def decoded(self, data: bytes | None) -> npt.NDArray[np.uint8]:
         """Like `image`, for the bytes of a file: of an image, or of a clip where the spec has `audio`."""
         return self.image(data if data is None or self.spec.audio is None else Clip(data))
 
-    def encoded(self, data: bytes, facts: EncodedImage | EncodedAudio) -> npt.NDArray[np.uint8]:
-        """Like `image`, for bytes that `inspect` or `inspect_audio` has passed."""
-        if isinstance(facts, EncodedAudio):
-            self._check_medium(AUDIO)
-            return self._spectrogram.encoded(data, facts)
-        self._check_medium(IMAGE)
-        return resize(decode(data, facts, self.spec.background, self._target), *self._target)
-
     def tokens(self, text: str | None) -> npt.NDArray[np.int32]:
-        """int32 array of shape (token_length,): the ids of the text, padded with `pad_id` or cut.
-
-        None, where the spec's `optional` has "text": a missing text, `pad_id` alone.
+        """int32 array of shape (token_length,): the ids of the text, cut or padded with `pad_id`.
 
         Raises:
-            InvalidInput: Not a str, one with lone surrogates, which UTF-8 can't carry, or None
-                where a text is needed.
+            InvalidInput: Not a str, one with lone surrogates, or None where the spec has no "text" in `optional`.
         """
         if text is None:
             self._check_optional(TEXT)
             return np.full(self.spec.token_length, self.spec.pad_id, np.int32)
-        if not isinstance(text, str):
-            raise InvalidInput(f"Expected text to be a str. Received: {kind_of(text)}")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
+        utf8(text)
         tokenizer = self.tokenizer
         most = self.spec.token_length - len(tokenizer.prefix) - len(tokenizer.suffix)
         ids = [*tokenizer.prefix, *tokenizer.encode(text)[:most], *tokenizer.suffix]
@@ -128,12 +94,7 @@ class Preprocessor:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The spec's tokenizer, loaded once.
-
-        Raises:
-            ContractError: It can't be loaded.
-            UnsupportedModel: It needs a package that is not installed.
-        """
+        """The spec's tokenizer, loaded once. Raises what `load_tokenizer` raises."""
         if self._tokenizer is None:
             with self._lock:
                 if self._tokenizer is None:
@@ -183,7 +144,3 @@ class Preprocessor:
     def _spectrogram(self) -> Spectrogram:
         assert self.spec.audio is not None
         return Spectrogram(self.spec.audio, self.spec.image_height, self.spec.image_width)
-
-    def _check_medium(self, medium: str) -> None:
-        if self.spec.medium != medium:
-            raise InvalidInput(f"Expected {self.spec.medium}, which the model takes. Received: {medium}")

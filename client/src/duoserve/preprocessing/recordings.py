@@ -14,22 +14,12 @@ import numpy.typing as npt
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.wav import EncodedAudio, check_format, inspect_wav, scaled, wav_samples
 
-__all__ = ["MOST_SAMPLES", "check_length", "decode_audio", "inspect_audio"]
-
-MOST_SAMPLES: Final = 57_600_000
-"""10 minutes of stereo at 48 kHz. More is refused: a model uses the first seconds of a recording."""
-
+MOST_SAMPLES: Final = 57_600_000  # 10 minutes of stereo at 48 kHz: a model uses the first seconds of a recording
 _UNKNOWN_LENGTH: Final = 1 << 62  # libsndfile's SF_COUNT_MAX and above
 
-_HINT: Final = "convert it to WAV, FLAC or OGG"
-
-_OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
-    (0, b"ID3", "an MP3"),
-    (0, b"\xff\xfb", "an MP3"),
-    (0, b"\xff\xf3", "an MP3"),
-    (0, b"\xff\xf2", "an MP3"),
-    (0, b"\xff\xf1", "an AAC"),
-    (0, b"\xff\xf9", "an AAC"),
+_OTHER_FORMATS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str], ...]] = (
+    (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "an MP3"),
+    (0, (b"\xff\xf1", b"\xff\xf9"), "an AAC"),
     (4, b"ftyp", "an MP4 (M4A)"),
     (0, b"\x1aE\xdf\xa3", "a WebM or Matroska"),
     (0, b"FORM", "an AIFF"),
@@ -45,17 +35,13 @@ _OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
 
 
 def inspect_audio(data: bytes) -> EncodedAudio:
-    """Format, rate, channels and length of an encoded recording.
-
-    Raises:
-        InvalidInput: Not a WAV, FLAC or OGG, truncated, broken, of more than MOST_SAMPLES, of a
-            rate or number of channels out of range, or soundfile is needed and is not there.
-    """
+    """The headers of an encoded recording. Raises InvalidInput: see `Preprocessor.audio`; or soundfile is missing."""
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         found = inspect_wav(data)
     elif data[:4] == b"fLaC":
         found = _inspect_by_library(data, "FLAC")
     elif data[:4] == b"OggS":
+        _check_last_page(data)
         found = _inspect_by_library(data, "OGG")
     else:
         raise InvalidInput(f"Expected audio to be a WAV, FLAC or OGG. Received: {_other(data)}")
@@ -72,30 +58,26 @@ def check_length(frames: int, channels: int) -> None:
         )
 
 
-def decode_audio(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
+def decode_audio(audio: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
     """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
 
-    Nothing after them is decoded, so a small file with hours of silence is harmless.
-
-    Raises:
-        InvalidInput: A recording that is broken, or cut, within these frames; floats that are not finite.
+    Nothing after them is decoded, so a small file with hours of silence is harmless. Raises InvalidInput for a
+    recording that is broken, cut or not finite within them.
     """
-    if facts.format == "WAV":
-        return wav_samples(data, facts, frames)
-    wanted = min(frames, facts.frames)
+    if audio.format == "WAV":
+        return wav_samples(audio, frames)
+    wanted = min(frames, audio.frames)
     try:
-        with _open(data, facts.format) as file:
+        with _open(audio.data, audio.format) as file:
             samples: npt.NDArray[np.float64] = file.read(wanted, dtype="float64", always_2d=True)
     except RuntimeError as error:  # soundfile's LibsndfileError is one
-        raise _broken(facts.format, error) from error
+        raise _broken(audio.format, error) from error
     if len(samples) < wanted:
-        raise InvalidInput(f"Expected audio to be a whole {facts.format}. Received: {len(samples)} of {wanted} frames")
-    return scaled(samples, None)
+        raise InvalidInput(f"Expected audio to be a whole {audio.format}. Received: {len(samples)} of {wanted} frames")
+    return scaled(samples)
 
 
 def _inspect_by_library(data: bytes, kind: Literal["FLAC", "OGG"]) -> EncodedAudio:
-    if kind == "OGG":
-        _check_last_page(data)
     try:
         with _open(data, kind) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
@@ -106,7 +88,7 @@ def _inspect_by_library(data: bytes, kind: Literal["FLAC", "OGG"]) -> EncodedAud
         raise InvalidInput(f"Expected audio to have samples. Received: {kind} without any")
     if frames >= _UNKNOWN_LENGTH:
         raise InvalidInput(f"Expected audio with a length in its header. Received: {kind} written into a pipe")
-    return EncodedAudio(kind, rate, channels, frames)
+    return EncodedAudio(data, kind, rate, channels, frames)
 
 
 def _check_last_page(data: bytes) -> None:
@@ -137,6 +119,6 @@ def _other(data: bytes) -> str:
     if not data:
         return "no bytes"
     for offset, magic, name in _OTHER_FORMATS:
-        if data[offset : offset + len(magic)] == magic:
-            return name if name.endswith("image") else f"{name} ({_HINT})"
+        if data.startswith(magic, offset):
+            return name if name.endswith("image") else f"{name} (convert it to WAV, FLAC or OGG)"
     return f"{len(data)} bytes that start with {data[:8]!r}"

@@ -1,7 +1,6 @@
-"""From one sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
+"""From any sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
 
-Any pair of rates works: for each sample of the result the source is read at exactly that time,
-through a low-pass filter below half of the lower rate.
+For each sample of the result the source is read at that time, through a low-pass filter below half of the lower rate.
 """
 
 from __future__ import annotations
@@ -15,23 +14,14 @@ import numpy.typing as npt
 
 __all__ = ["ROLL_OFF", "ZERO_CROSSINGS", "Rates", "resample"]
 
-ZERO_CROSSINGS: Final = 16
-"""Zero crossings of the sinc on each side up to the end of its window: with more, the filter is steeper."""
-
-ROLL_OFF: Final = 0.945
-"""The filter's half-amplitude frequency, as a share of half of the lower rate; the rest is for its slope."""
-
+ZERO_CROSSINGS: Final = 16  # of the sinc on each side up to the end of its window: with more, the filter is steeper
+ROLL_OFF: Final = 0.945  # the filter's half-amplitude frequency, as a share of half of the lower rate
 _BLOCK: Final = 1024  # phases at a time: their weights, for the highest rate, are 5 MB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rates:
-    """The parameters of the filter for the rates of source and result.
-
-    Attributes:
-        source: Samples a second.
-        target: Samples a second.
-    """
+    """The rates of source and result, in samples a second, and the parameters of the filter for them."""
 
     source: int
     target: int
@@ -54,13 +44,7 @@ class Rates:
 
 
 def resample(samples: npt.NDArray[np.float64], rates: Rates, length: int) -> npt.NDArray[np.float64]:
-    """float64 array of shape (length,): the beginning of the source at the other rate, then silence.
-
-    Args:
-        samples: float64 array of shape (any,), at `rates.source`.
-        rates: The rates.
-        length: Samples of the result.
-    """
+    """float64 array of shape (length,): the beginning of the samples, of shape (any,), at the other rate; silence."""
     if rates.source == rates.target:
         result = np.zeros(length)
         result[: len(samples)] = samples[:length]

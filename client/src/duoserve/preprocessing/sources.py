@@ -1,4 +1,4 @@
-"""The sources of a file: a path, bytes, a file object."""
+"""What a caller gave: a path, bytes or a file object; a text."""
 
 from __future__ import annotations
 
@@ -8,20 +8,9 @@ from typing import Any
 
 from duoserve.errors import InvalidInput
 
-__all__ = ["kind_of", "read_bytes"]
-
 
 def read_bytes(source: Any, name: str, others: str) -> bytes:
-    """The bytes behind a path, bytes or a file object.
-
-    Args:
-        source: What the caller gave.
-        name: The input, for errors.
-        others: Other possible sources, for errors: ", an array or …".
-
-    Raises:
-        InvalidInput: A file that can't be read, or a source of no known kind.
-    """
+    """The bytes behind a path, bytes or a file object; `name` and `others` (", an array or …") are for errors."""
     if isinstance(source, bytes):
         return source
     try:
@@ -41,6 +30,16 @@ def read_bytes(source: Any, name: str, others: str) -> bytes:
             f"Expected {name} file to be opened in binary mode. Received: one that reads {kind_of(data)}"
         )
     raise InvalidInput(f"Expected {name} to be a path, bytes, a file object{others}. Received: {kind_of(source)}")
+
+
+def utf8(text: Any) -> bytes:
+    """The text as UTF-8. Refuses what is not a str, and lone surrogates, which UTF-8 can't carry."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"Expected text to be a str. Received: {kind_of(text)}")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"Expected text to be valid Unicode. Received: {error.reason}") from error
 
 
 def kind_of(value: Any) -> str:

@@ -12,16 +12,9 @@ from duoserve.preprocessing.image_headers import Background
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["blend", "flatten"]
-
 
 def flatten(image: Image.Image, background: Background | None) -> Image.Image:
-    """The image in RGB.
-
-    Args:
-        image: A PIL image, with or without alpha or a transparent colour.
-        background: What shows through. None: alpha is dropped.
-    """
+    """The image in RGB. With no background, alpha is dropped."""
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
@@ -35,13 +28,7 @@ def flatten(image: Image.Image, background: Background | None) -> Image.Image:
 
 
 def blend(colour: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], background: Background) -> npt.NDArray[np.uint8]:
-    """`colour * alpha / 255 + background * (255 - alpha) / 255`, rounded to the nearest.
-
-    Args:
-        colour: uint8 array of shape (…, 3).
-        alpha: uint8 array of shape (…).
-        background: See `Background`.
-    """
+    """`colour * alpha / 255 + background * (255 - alpha) / 255`, rounded to the nearest; of shapes (…, 3) and (…)."""
     cover = alpha[..., None].astype(np.uint16)
     total = colour * cover + np.array(background, np.uint16) * (255 - cover) + 128  # at most 65,153
     blended: npt.NDArray[np.uint8] = ((total + (total >> 8)) >> 8).astype(np.uint8)

@@ -1,8 +1,4 @@
-"""WAV files: their headers, their samples, and how to write one. Pure: bytes in, numbers out.
-
-The graph of a model that takes clips reads WAV by the same rules (`export/graph/wav.py`): change
-both together.
-"""
+"""WAV files: their headers, their samples, and how to write one. Twin: `export/graph/wav.py`."""
 
 from __future__ import annotations
 
@@ -17,24 +13,8 @@ import numpy.typing as npt
 
 from duoserve.errors import InvalidInput
 
-__all__ = [
-    "CHUNKS",
-    "CODINGS",
-    "GUID_TAIL",
-    "LARGEST_SAMPLE",
-    "MOST_CHANNELS",
-    "SAMPLE_RATES",
-    "UNKNOWN_SIZE",
-    "EncodedAudio",
-    "check_format",
-    "inspect_wav",
-    "wav_samples",
-    "write_wav",
-]
-
 MOST_CHANNELS: Final = 8
-SAMPLE_RATES: Final = (4000, 192_000)
-"""Lowest and highest, in Hz."""
+SAMPLE_RATES: Final = (4000, 192_000)  # lowest and highest, in Hz
 
 LARGEST_SAMPLE: Final = float(1 << 31)
 """Of floats, which should be from -1 to 1, but are 16 or 32-bit numbers in some files. The level is relative."""
@@ -47,9 +27,8 @@ CODINGS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
 )
 """How samples are written, by format tag (1: integers, 3: floats) and bits."""
 
+# What follows the format tag in the sub-format of WAVE_FORMAT_EXTENSIBLE.
 GUID_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
-"""What follows the format tag in the sub-format of WAVE_FORMAT_EXTENSIBLE."""
-
 CHUNKS: Final = (b"fmt ", b"data", b"fact", b"LIST")
 """Names that show where a chunk begins. A chunk of odd length is followed by a pad byte, but some writers forget it."""
 
@@ -59,31 +38,19 @@ _OTHER_TAGS: Final = MappingProxyType({2: "ADPCM", 6: "A-law", 7: "mu-law", 17: 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    """The headers of a recording.
+    """A file and its headers."""
 
-    Attributes:
-        format: "WAV", "FLAC" or "OGG".
-        sample_rate: Samples a second.
-        channels: Samples of a frame.
-        frames: Length.
-        coding: Of a WAV, how its samples are written: a value of CODINGS.
-        start: Of a WAV, the position of the first sample.
-    """
-
+    data: bytes = dataclasses.field(repr=False)
     format: Literal["WAV", "FLAC", "OGG"]
-    sample_rate: int
-    channels: int
+    sample_rate: int  # frames a second
+    channels: int  # samples of a frame
     frames: int
-    coding: str = ""
-    start: int = 0
+    coding: str = ""  # of a WAV, how its samples are written: a value of CODINGS
+    start: int = 0  # of a WAV, the position of the first sample
 
 
 def inspect_wav(data: bytes) -> EncodedAudio:
-    """The headers of a WAV file, which starts with "RIFF", any size, "WAVE".
-
-    Raises:
-        InvalidInput: Truncated, without samples, compressed, or of a rate or number of channels out of range.
-    """
+    """The headers of a WAV file, which starts with "RIFF", any size, "WAVE"."""
     position, layout = 12, b""
     while position + 8 <= len(data):
         name, (size,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
@@ -110,9 +77,10 @@ def inspect_wav(data: bytes) -> EncodedAudio:
             f" Received: a WAV of {bits}-bit {kind}"
         )
     check_format(rate, channels)
-    if block != channels * bits // 8:
+    frame = channels * bits // 8
+    if block != frame:
         raise InvalidInput(
-            f"Expected audio with {channels * bits // 8} bytes a frame, for {channels} x {bits} bits. Received: {block}"
+            f"Expected audio with {frame} bytes a frame, for {channels} x {bits} bits. Received: {block}"
         )
     left = len(data) - position
     if size >= UNKNOWN_SIZE:
@@ -121,7 +89,7 @@ def inspect_wav(data: bytes) -> EncodedAudio:
         raise InvalidInput(f"Expected audio to be a whole WAV of {size} bytes of samples. Received: {left} of them")
     if size < block:
         raise InvalidInput("Expected audio to have samples. Received: a WAV without any")
-    return EncodedAudio("WAV", rate, channels, size // block, coding, position)
+    return EncodedAudio(data, "WAV", rate, channels, size // block, coding, position)
 
 
 def check_format(sample_rate: int, channels: int) -> None:
@@ -133,43 +101,32 @@ def check_format(sample_rate: int, channels: int) -> None:
         raise InvalidInput(f"Expected audio of 1 to {MOST_CHANNELS} channels. Received: {channels}")
 
 
-def wav_samples(data: bytes, facts: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
-    """float64 array of shape (frames, channels), -1 to 1: the first samples, fewer if there are fewer.
-
-    Raises:
-        InvalidInput: Floats that are not finite.
-    """
-    count = min(frames, facts.frames) * facts.channels
-    if facts.coding == "int24":
-        parts = np.frombuffer(data, np.uint8, count * 3, facts.start).reshape(-1, 3).astype(np.int32)
+def wav_samples(wav: EncodedAudio, frames: int) -> npt.NDArray[np.float64]:
+    """See `duoserve.preprocessing.recordings.decode_audio`."""
+    count = min(frames, wav.frames) * wav.channels
+    if wav.coding == "int24":
+        parts = np.frombuffer(wav.data, np.uint8, count * 3, wav.start).reshape(-1, 3).astype(np.int32)
         numbers: npt.NDArray[Any] = parts[:, 0] | parts[:, 1] << 8 | (parts[:, 2] ^ 128) - 128 << 16
     else:
-        numbers = np.frombuffer(data, np.dtype(facts.coding).newbyteorder("<"), count, facts.start)
-    bits = int(facts.coding.removeprefix("u").removeprefix("int")) if "int" in facts.coding else None
-    return scaled(numbers.reshape(-1, facts.channels), bits)
+        numbers = np.frombuffer(wav.data, np.dtype(wav.coding).newbyteorder("<"), count, wav.start)
+    return scaled(numbers.reshape(-1, wav.channels), 24 if wav.coding == "int24" else None)
 
 
-def scaled(numbers: npt.NDArray[Any], bits: int | None) -> npt.NDArray[np.float64]:
-    """Integers of this number of bits, or floats (None), as float64 from -1 to 1.
+def scaled(numbers: npt.NDArray[Any], bits: int | None = None) -> npt.NDArray[np.float64]:
+    """uint8 (with silence at 128), int16, int32, float32 or float64 as float64 from -1 to 1.
 
-    Raises:
-        InvalidInput: Floats that are not finite, or far too large.
+    `bits` is for integers that do not use their whole type. Raises InvalidInput for floats that are not finite.
     """
-    if bits is None:
+    if numbers.dtype.kind == "f":
         if not np.abs(numbers).max(initial=0) <= LARGEST_SAMPLE:  # also refuses NaN
             raise InvalidInput(f"Expected audio of finite numbers up to {LARGEST_SAMPLE:.0f}. Received: others")
         return numbers.astype(np.float64)
-    offset = 128 if bits == 8 else 0  # 8-bit samples alone are unsigned
-    return (numbers.astype(np.float64) - offset) / float(1 << (bits - 1))
+    offset = 128 if numbers.dtype == np.uint8 else 0
+    return (numbers.astype(np.float64) - offset) / float(1 << ((bits or 8 * numbers.itemsize) - 1))
 
 
 def write_wav(samples: npt.NDArray[np.float64], sample_rate: int) -> bytes:
-    """A WAV of 16-bit integers.
-
-    Args:
-        samples: float64 array of shape (frames, channels); clipped to -1 to 1.
-        sample_rate: Samples a second.
-    """
+    """A WAV of 16-bit integers, of a float64 array of shape (frames, channels), clipped to -1 to 1."""
     numbers = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
     channels = samples.shape[1]
     layout = struct.pack("<HHIIHH", 1, channels, sample_rate, sample_rate * channels * 2, channels * 2, 16)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from duoserve.errors import InvalidInput
+from duoserve.preprocessing import image_headers as headers
 from duoserve.preprocessing.exif import read_orientation
-from duoserve.preprocessing.image_headers import MAX_PARTS, Background, EncodedImage, Refused, broken
+from duoserve.preprocessing.image_headers import Background, EncodedImage
 from duoserve.preprocessing.transparency import flatten
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = ["WebpImage", "is_webp", "read_webp"]
 
 _PIXELS = (b"VP8 ", b"VP8L")
 _ANIMATED, _HAS_EXIF, _HAS_ALPHA = 0x02, 0x08, 0x10
@@ -23,25 +22,18 @@ _ANIMATED, _HAS_EXIF, _HAS_ALPHA = 0x02, 0x08, 0x10
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WebpImage(EncodedImage):
-    """A WebP.
+    """A WebP."""
 
-    Attributes:
-        alpha: Start and end of the chunk ALPH; equal where there is none.
-        pixels: Start of the chunk VP8 or VP8L.
-    """
+    format: ClassVar[str] = "WebP"
 
-    alpha: tuple[int, int]
-    pixels: int
+    alpha: tuple[int, int]  # start and end of the chunk ALPH; equal where there is none
+    pixels: int  # start of the chunk VP8 or VP8L
 
-    @property
-    def format(self) -> str:
-        return "WebP"
-
-    def decode(self, data: bytes, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
+    def decode(self, background: Background | None, target: tuple[int, int] | None) -> Image.Image:
         from PIL import Image
 
         # Pillow refuses some files for chunks that no decoder needs. Decoders read pixels to the end of the file.
-        start = self.pixels + 8
+        data, start = self.data, self.pixels + 8
         body = data[self.pixels : self.pixels + 4] + struct.pack("<I", len(data) - start) + data[start:]
         if self.alpha[0] < self.alpha[1]:
             size = (self.width - 1) | (self.height - 1) << 24
@@ -54,37 +46,28 @@ class WebpImage(EncodedImage):
             return flatten(image, background)
 
 
-def is_webp(data: bytes) -> bool:
-    """Whether the file begins as a WebP does."""
-    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-
-
 def read_webp(data: bytes) -> WebpImage:
-    """The headers of a WebP.
-
-    Raises:
-        InvalidInput: Truncated, animated, of too many pixels.
-    """
+    """Reads the chunks. Refuses a WebP that is truncated, animated or too large."""
     end = int.from_bytes(data[4:8], "little") + 8
     if end > len(data) or len(data) < 30:
-        raise broken("WebP", f"truncated, {len(data)} bytes")
+        raise headers.broken("WebP", f"truncated, {len(data)} bytes")
     flags, position = 0, 12
     if data[12:16] == b"VP8X":
         flags = data[20]
         position = 20 + _padded(data, 16)
         if flags & _ANIMATED:
-            raise InvalidInput(Refused.ANIMATED)
+            raise InvalidInput(headers.Refused.ANIMATED)
     elif data[12:16] not in _PIXELS:
-        raise broken("WebP", "one without pixels")
+        raise headers.broken("WebP", "one without pixels")
     alpha, pixels, exif = (0, 0), 0, None
-    for _ in range(MAX_PARTS):
+    for _ in range(headers.MAX_PARTS):
         if position + 8 > end or exif is not None:
             break
         name, start = data[position : position + 4], position + 8
         size = int.from_bytes(data[position + 4 : start], "little")
         if start + size > end:
             if not pixels:
-                raise broken("WebP", f"truncated, {len(data)} bytes")
+                raise headers.broken("WebP", f"truncated, {len(data)} bytes")
             break
         if name in _PIXELS and not pixels:
             pixels = position
@@ -94,15 +77,14 @@ def read_webp(data: bytes) -> WebpImage:
             exif = data[start : start + size]
         position = start + size + size % 2
     if not pixels:
-        raise broken("WebP", "one without pixels")
+        raise headers.broken("WebP", "one without pixels")
     height, width = _size(data, pixels)
     if data[12:16] == b"VP8X" and (width - 1) | (height - 1) << 24 != int.from_bytes(data[24:30], "little"):
-        raise broken("WebP", "one whose headers disagree about its size")
+        raise headers.broken("WebP", "one whose headers disagree about its size")
     if data[pixels : pixels + 4] == b"VP8L":
         alpha = 0, 0
-    found = WebpImage(height, width, 1 if exif is None else read_orientation(exif), alpha, pixels)
-    found.check_size()
-    return found
+    headers.check_size(height, width, "WebP of ")
+    return WebpImage(data, height, width, 1 if exif is None else read_orientation(exif), alpha, pixels)
 
 
 def _padded(data: bytes, at: int) -> int:
@@ -118,6 +100,6 @@ def _size(data: bytes, at: int) -> tuple[int, int]:
         return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
     # The length of the first part, which has to be within the chunk.
     if int.from_bytes(head[8:11], "little") >> 5 >= int.from_bytes(head[4:8], "little"):
-        raise broken("WebP", "one whose headers disagree about its length")
+        raise headers.broken("WebP", "one whose headers disagree about its length")
     width, height = struct.unpack_from("<HH", head, 14)
     return height & 0x3FFF, width & 0x3FFF

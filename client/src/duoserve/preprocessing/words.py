@@ -1,7 +1,4 @@
-"""The tokens of each word, which `explain` leaves out together in the graph, and the client colours together.
-
-Pure: numbers in, numbers out. The graph follows the same rule, which it gets as tables.
-"""
+"""The tokens of each word, which `explain` leaves out together in the graph, by the same rule as tables."""
 
 from __future__ import annotations
 
@@ -23,10 +20,8 @@ _ALONE: Final = (
 class WordRule:
     """Words are separated by spaces; each emoji, and each character of a script without spaces, is a word.
 
-    Attributes:
-        starts: bool array of shape (ids,): a token with this id begins a word.
-        joined: bool array of shape (ids,): the next token belongs to the same word.
-        marks: bool array of shape (ids,): the token is not part of the text, such as [CLS].
+    Of each token id, bool arrays of shape (ids,) have whether it begins a word (`starts`), the next one belongs to
+    the same word (`joined`), and it is not part of the text, such as [CLS] (`marks`).
     """
 
     def __init__(self, starts: Sequence[bool], *, joined: Sequence[bool], marks: Iterable[int] = ()) -> None:

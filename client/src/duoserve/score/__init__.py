@@ -1,5 +1,5 @@
 """Sends a whole table through a server, resumably: `duoserve score`."""
 
-from duoserve.score.run import Report, score
+from duoserve.score.run import Report, Scoring
 
-__all__ = ["Report", "score"]
+__all__ = ["Report", "Scoring"]

@@ -13,95 +13,125 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve._printed import predicted_columns
 from duoserve.client import Client
 from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip
 from duoserve.results import Prediction
 from duoserve.score.tables import check_extension, read_rows, write_rows
 
-__all__ = ["Report", "score"]
+__all__ = ["Report", "Scoring"]
 
 _FIRST_ERRORS: Final = 10
 _PAUSE: Final = 1.0  # seconds before rows that a server could not take are sent again
 
 Record = dict[str, Any]
-Fields = Callable[[Prediction], Record]
 
 
 @dataclasses.dataclass(slots=True)
 class Report:
-    """The outcome of a run.
-
-    Attributes:
-        rows: All of them.
-        resumed: How many of these an earlier run had sent.
-        failed: How many have an error in place of an answer.
-        errors: The first errors, by the number of their row, from 1.
-        seconds: Length of this run.
-        rows_per_second: Throughput of this run.
-    """
+    """The outcome of a run."""
 
     rows: int = 0
-    resumed: int = 0
-    failed: int = 0
-    errors: dict[int, str] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
-    rows_per_second: float = 0.0
+    resumed: int = 0  # how many of the rows an earlier run had sent
+    failed: int = 0  # how many have an error in place of an answer
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)  # the first ones, by row, from 1
+    seconds: float = 0.0  # of this run
+    rows_per_second: float = 0.0  # of this run
 
 
-def score(
-    client: Client,
-    table: Path,
-    out: Path,
-    *,
-    fields: Fields,
-    identity: str,
-    concurrency: int = 8,
-    rows_per_request: int = 32,
-    patience: float = 60.0,
-    progress: Callable[[float, Report], None] | None = None,
-) -> Report:
+@dataclasses.dataclass
+class Scoring:
     """Writes `out`: the rows of `table` in order, each with an answer or an error.
 
     Answers are appended to `OUT.part` as they come; `out` appears when it is complete. An interrupted run
     is resumed: rows in `OUT.part` are not sent again. Memory does not grow with the number of rows.
-
-    Args:
-        client: Thread-safe; its `max_batch_size` should be `rows_per_request`.
-        table: CSV, JSON Lines or Parquet, with columns `image` (or `audio`) and `text`. Paths are relative to its
-            folder. Other columns are kept.
-        out: CSV, JSON Lines or Parquet, by extension.
-        fields: The columns of an answer.
-        identity: Identifies server, model and options: a part with another identity is refused.
-        concurrency: Parallel requests.
-        rows_per_request: Rows of a request.
-        patience: Seconds for which to retry rows that failed temporarily (a full or unreachable server).
-        progress: Called with the share of the table that was read, and the report so far.
-
-    Raises:
-        InvalidInput: A table that can't be read or lacks columns, an output that can't be written, a part of
-            another run.
-        DuoserveError: The server did not come back within `patience`. Run it again to resume.
     """
-    check_extension("the table", table)
-    check_extension("--out", out)
-    part = out.with_name(f"{out.name}.part")
-    began, report = time.monotonic(), Report()
-    with _opened(part, _fingerprint(table, identity), report) as file:
-        rows = itertools.islice(read_rows(table), report.resumed, None)
-        for share, record in _answered(client, rows, table.parent, fields, concurrency, rows_per_request, patience):
-            report.rows += 1
-            if "error" in record:
-                report.failed += 1
-                if len(report.errors) < _FIRST_ERRORS:
-                    report.errors[report.rows] = record["error"]
-            file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-            if progress is not None:
-                progress(share, report)
-    _finish(part, out)
-    report.seconds = time.monotonic() - began
-    report.rows_per_second = (report.rows - report.resumed) / max(report.seconds, 1e-9)
-    return report
+
+    client: Client  # its max_batch_size should be `rows`
+    table: Path  # CSV, JSON Lines or Parquet; paths in it are relative to its folder; other columns are kept
+    out: Path  # CSV, JSON Lines or Parquet
+    identity: str  # of server, model and options: a part with another identity is refused
+    concurrency: int  # requests in parallel
+    rows: int  # of a request
+    patience: float  # seconds for which to retry rows that failed temporarily (a full or unreachable server)
+    progress: Callable[[float, str], None] | None  # gets the share of the table that was read, and the counts
+
+    def run(self) -> Report:
+        """Sends the rows.
+
+        Raises:
+            InvalidInput: A table that can't be read or lacks columns, an output that can't be written, a part of
+                another run.
+            DuoserveError: The server did not come back within `patience`. Run it again to resume.
+        """
+        check_extension("the table", self.table)
+        check_extension("--out", self.out)
+        part = self.out.with_name(f"{self.out.name}.part")
+        began, report = time.monotonic(), Report()
+        with _opened(part, _fingerprint(self.table, self.identity), report) as file:
+            for share, record in self._answered(itertools.islice(read_rows(self.table), report.resumed, None)):
+                report.rows += 1
+                if "error" in record:
+                    report.failed += 1
+                    if len(report.errors) < _FIRST_ERRORS:
+                        report.errors[report.rows] = record["error"]
+                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+                if self.progress is not None and (report.rows % 32 == 0 or share >= 1):
+                    self.progress(share, f"{report.rows} rows, {report.failed} failed")
+        _finish(part, self.out)
+        report.seconds = time.monotonic() - began
+        report.rows_per_second = (report.rows - report.resumed) / max(report.seconds, 1e-9)
+        return report
+
+    def _answered(self, rows: Iterator[tuple[Any, float]]) -> Iterator[tuple[float, Record]]:
+        """The rows in order, each with its answer or its error, and the share of the table that was read."""
+        pending: collections.deque[tuple[list[tuple[Any, float]], Future[list[Record]]]] = collections.deque()
+        with ThreadPoolExecutor(self.concurrency, "score") as pool:
+            try:
+                while True:
+                    # Some requests in reserve, so that a slow one does not leave the others without work.
+                    while len(pending) < 2 * self.concurrency:
+                        chunk = list(itertools.islice(rows, self.rows))
+                        if not chunk:
+                            break
+                        pending.append((chunk, pool.submit(self._ask, [row for row, _ in chunk])))
+                    if not pending:
+                        return
+                    chunk, asked = pending.popleft()
+                    for (row, share), answer in zip(chunk, asked.result(), strict=True):
+                        kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
+                        yield share, kept | answer
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _ask(self, rows: Sequence[Any]) -> list[Record]:
+        """The columns of each row's answer. Rows that failed temporarily are sent again."""
+        found: list[Record] = [{}] * len(rows)
+        remaining, deadline = list(range(len(rows))), time.monotonic() + self.patience
+        while True:
+            outcomes: Sequence[Prediction | DuoserveError]
+            try:
+                outcomes = self.client.predict_batch([_pair(rows[i], self.table.parent) for i in remaining]).outcomes
+            except InvalidInput:
+                raise
+            except DuoserveError as error:
+                outcomes = [error] * len(remaining)
+            again, last = [], None
+            for i, outcome in zip(remaining, outcomes, strict=True):
+                if isinstance(outcome, Prediction):
+                    found[i] = {**predicted_columns(outcome), "version": outcome.version}
+                elif outcome.retryable:
+                    again.append(i)
+                    last = outcome
+                else:
+                    found[i] = {"error": f"{type(outcome).__name__}: {outcome.message}"}
+            if last is None:
+                return found
+            if time.monotonic() >= deadline:
+                raise last
+            remaining = again
+            time.sleep(_PAUSE)
 
 
 def _fingerprint(table: Path, identity: str) -> str:
@@ -109,9 +139,8 @@ def _fingerprint(table: Path, identity: str) -> str:
         stat = table.stat()
     except OSError as error:
         raise InvalidInput(f"Expected a readable table. Received: {error}") from error
-    return json.dumps(
-        {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
-    )
+    found = {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
+    return json.dumps(found)
 
 
 def _opened(part: Path, fingerprint: str, report: Report) -> Any:
@@ -133,83 +162,24 @@ def _opened(part: Path, fingerprint: str, report: Report) -> Any:
                     report.failed += "error" in json.loads(line)
                 file.truncate(end)
             report.resumed = report.rows
-            return part.open("a", encoding="utf-8", buffering=1)
-        scratch = part.with_name(f".{part.name}.{os.getpid()}")
-        scratch.write_text(fingerprint + "\n", encoding="utf-8")
-        scratch.replace(part)
+        else:
+            scratch = part.with_name(f".{part.name}.{os.getpid()}")
+            scratch.write_text(fingerprint + "\n", encoding="utf-8")
+            scratch.replace(part)
         return part.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
 
 
-def _answered(
-    client: Client,
-    rows: Iterator[tuple[Any, float]],
-    folder: Path,
-    fields: Fields,
-    concurrency: int,
-    rows_per_request: int,
-    patience: float,
-) -> Iterator[tuple[float, Record]]:
-    """The rows in order, each with its answer or its error."""
-    pending: collections.deque[tuple[list[tuple[Any, float]], Future[list[Record]]]] = collections.deque()
-    with ThreadPoolExecutor(concurrency, "score") as pool:
-        try:
-            while True:
-                # Some requests in reserve, so that a slow one does not leave the others without work.
-                while len(pending) < 2 * concurrency and (chunk := list(itertools.islice(rows, rows_per_request))):
-                    inputs = [row for row, _ in chunk]
-                    pending.append((chunk, pool.submit(_ask, client, inputs, folder, fields, patience)))
-                if not pending:
-                    return
-                chunk, asked = pending.popleft()
-                for (row, share), answer in zip(chunk, asked.result(), strict=True):
-                    kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
-                    yield share, kept | answer
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _ask(client: Client, rows: Sequence[Any], folder: Path, fields: Fields, patience: float) -> list[Record]:
-    """The columns of each row's answer. Rows that failed temporarily are sent again."""
-    found: list[Record] = [{}] * len(rows)
-    remaining, deadline = list(range(len(rows))), time.monotonic() + patience
-    while True:
-        outcomes: Sequence[Prediction | DuoserveError]
-        try:
-            outcomes = client.predict_batch([_pair(rows[i], folder) for i in remaining]).outcomes
-        except InvalidInput:
-            raise
-        except DuoserveError as error:
-            outcomes = [error] * len(remaining)
-        again, last = [], None
-        for i, outcome in zip(remaining, outcomes, strict=True):
-            if isinstance(outcome, Prediction):
-                found[i] = {**fields(outcome), "version": outcome.version}
-            elif outcome.retryable:
-                again.append(i)
-                last = outcome
-            else:
-                found[i] = {"error": f"{type(outcome).__name__}: {outcome.message}"}
-        if last is None:
-            return found
-        if time.monotonic() >= deadline:
-            raise last
-        remaining = again
-        time.sleep(_PAUSE)
-
-
 def _pair(row: Any, folder: Path) -> tuple[Any, Any]:
     """Image (or Clip) and text of a row; an empty cell is a missing input."""
-    if not {"image", "audio"} & row.keys() and "text" not in row:
-        raise InvalidInput(
-            f"Expected columns image (or audio) and text. Received: {', '.join(map(str, row)) or 'none'}"
-        )
-    audio, image = row.get("audio") or None, row.get("image") or None
-    text = row.get("text") or None
-    if audio is not None:
-        return Clip(folder / audio if isinstance(audio, str) else audio), text
-    return (folder / image if isinstance(image, str) else image), text
+    if not row.keys() & {"image", "audio", "text"}:
+        received = ", ".join(map(str, row)) or "none"
+        raise InvalidInput(f"Expected columns image (or audio) and text. Received: {received}")
+    source: Any = row.get("audio") or row.get("image") or None
+    if isinstance(source, str):
+        source = folder / source
+    return Clip(source) if row.get("audio") else source, row.get("text") or None
 
 
 def _finish(part: Path, out: Path) -> None:

@@ -5,27 +5,20 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 from duoserve.errors import InvalidInput
 
-__all__ = ["EXTENSIONS", "check_extension", "read_rows", "write_rows"]
-
 Row = Mapping[str, Any]
-Rows = Iterator[tuple[Row, float]]
-"""A row by column, and the share of the table that has been read with it."""
+Rows = Iterator[tuple[Row, float]]  # a row by column, and the share of the table that has been read with it
 
 _PARQUET_ROWS: Final = 1024  # in memory at a time
 
 
 def check_extension(name: str, path: Path) -> None:
-    """Refuses a table that is neither CSV, JSON Lines nor Parquet, or Parquet without pyarrow.
-
-    Raises:
-        InvalidInput: Another extension, or pyarrow is not installed.
-    """
+    """Refuses a table that is neither CSV, JSON Lines nor Parquet, or Parquet without pyarrow."""
     if path.suffix not in EXTENSIONS:
         raise InvalidInput(f"Expected {name} to end in {', '.join(EXTENSIONS)}. Received: {path}")
     if path.suffix == ".parquet":
@@ -33,11 +26,7 @@ def check_extension(name: str, path: Path) -> None:
 
 
 def read_rows(path: Path) -> Rows:
-    """The rows of a table, one after another.
-
-    Raises:
-        InvalidInput: A file that can't be read, or is not such a table.
-    """
+    """The rows of a table, one after another. Raises InvalidInput for a file that is not such a table."""
     try:
         yield from _READERS[path.suffix](path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -45,13 +34,7 @@ def read_rows(path: Path) -> Rows:
 
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> None:
-    """Writes a table.
-
-    Args:
-        path: The file; a scratch suffix may follow the extension.
-        rows: Rows by column; a missing column has no value.
-        columns: All columns in order, with the type of their values: str, bool, int, float, list (of str) or dict.
-    """
+    """Writes a table with these columns, with values of a type: str, bool, int, float, list (of str) or dict."""
     extension = next(suffix for suffix in path.suffixes[::-1] if suffix in EXTENSIONS)
     _WRITERS[extension](path, rows, columns)
 
@@ -139,11 +122,10 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: Mapping[str, type])
 
 
 def _typed(row: Row, columns: Mapping[str, type]) -> dict[str, Any]:
-    found = {}
-    for name, kind in columns.items():
-        value = row.get(name)
-        is_text = kind in (str, dict) and value is not None and not isinstance(value, str)
-        found[name] = json.dumps(value, ensure_ascii=False) if is_text else value
+    found = {name: row.get(name) for name in columns}
+    for name, value in found.items():
+        if columns[name] in (str, dict) and value is not None and not isinstance(value, str):
+            found[name] = json.dumps(value, ensure_ascii=False)
     return found
 
 
@@ -156,14 +138,6 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-_READERS: Final[Mapping[str, Callable[[Path], Rows]]] = {
-    ".csv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
-_WRITERS: Final[Mapping[str, Callable[[Path, Iterable[Row], Mapping[str, type]], None]]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
+_READERS: Final = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+_WRITERS: Final = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
 EXTENSIONS: Final = tuple(_READERS)

@@ -1,4 +1,4 @@
-"""NetworkPolicies: only those who need the server's ports can reach them."""
+"""NetworkPolicies: those who need the server's ports can reach them, and nobody else."""
 
 from __future__ import annotations
 
@@ -9,56 +9,46 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.policies import Way, governs, lets_through, policies_of, rules_for
+from serving.check.manifests.policies import SIDES, Way, governs, lets_through, policies_of, rules_for, takes_peer
 from serving.check.manifests.servers import Server, servers
-from serving.check.manifests.values import dig, items, mapping, strings, text
+from serving.check.manifests.values import items, mapping, strings, text
 
-__all__ = ["check"]
-
+__all__ = ["check", "pods_source"]
 
 _CALLER = "duoserve.dev/client"
 _NAME_LABEL = "kubernetes.io/metadata.name"
 _COMMON = ["cert-manager", "default", "envoy-gateway-system", "gateway-system", "ingress-nginx", "istio-system", "keda",
            "kserve", "kube-public", "kube-system", "monitoring", "observability", "prometheus"]  # fmt: skip
+_CALL = re.compile(r"(?:^|[=/:])([a-z0-9][a-z0-9-]*)(?:\.[\w.-]+)?:(\d+)(?:$|/)")
+_NONE = "none of the policies that select its pods has one"
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     here = {found.namespace for found in manifests.objects} | {found.name for found in manifests.of("Namespace")}
     known = sorted({*_COMMON, *here})
     for policy in manifests.of("NetworkPolicy"):
-        ways: tuple[Way, Way] = ("ingress", "egress")
-        for way in ways:
-            if items(policy.spec.get(way)) and not governs(policy, way):
-                yield finding(
-                    "policy-types",
-                    policy,
-                    "spec.policyTypes",
-                    policy.spec.get("policyTypes"),
-                    type=way.capitalize(),
-                    way=way,
-                )
-            yield from _namespaces(policy, way, known)
+        for way, side in SIDES.items():
+            if items(policy.spec, way) and not governs(policy, way):
+                types = policy.spec.get("policyTypes")
+                yield finding("policy-types", policy, "spec.policyTypes", types, type=way.capitalize(), way=way)
+            yield from _namespaces(policy, f"spec.{way}.{side}", items(policy.spec, way, side), known)
     for server in servers(manifests):
-        yield from _egress(manifests, server)
-        yield from _ingress(manifests, server)
+        yield from _egress(server)
+        yield from _ingress(server)
         yield from _closed(manifests, server)
+    yield from _callers(manifests)
 
 
-def _namespaces(policy: Object, way: Way, known: list[str]) -> Iterator[Finding]:
+def _namespaces(policy: Object, field: str, peers: list[dict[str, Any]], known: list[str]) -> Iterator[Finding]:
     """A namespace's name that is nearly one of this set or of most clusters."""
-    side = "from" if way == "ingress" else "to"
-    for peer in [peer for rule in items(policy.spec.get(way)) for peer in items(rule.get(side))]:
-        selector = mapping(peer.get("namespaceSelector"))
-        names = [text(dig(selector, "matchLabels", _NAME_LABEL))]
-        for expression in items(selector.get("matchExpressions")):
-            if expression.get("key") == _NAME_LABEL and expression.get("operator") == "In":
-                names += strings(expression.get("values"))
-        for name in names:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name and name not in known else []
-            if near and not _is_sibling(name, near[0]):
-                yield finding(
-                    "namespace-name", policy, f"spec.{way}.{side}.namespaceSelector", repr(name), near=near[0]
-                )
+    names = [text(mapping(peer, "namespaceSelector.matchLabels").get(_NAME_LABEL)) for peer in peers]
+    for expression in [e for peer in peers for e in items(peer, "namespaceSelector.matchExpressions")]:
+        if expression.get("key") == _NAME_LABEL and expression.get("operator") == "In":
+            names += strings(expression, "values")
+    for name in names:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.85) if name not in known else []
+        if near and not _is_sibling(name, near[0]):
+            yield finding("namespace-name", policy, f"{field}.namespaceSelector", repr(name), near=near[0])
 
 
 def _is_sibling(name: str, other: str) -> bool:
@@ -68,61 +58,109 @@ def _is_sibling(name: str, other: str) -> bool:
     return series or name.startswith(other) or re.sub(r"\d+", "", name) == re.sub(r"\d+", "", other)
 
 
-def _egress(manifests: Manifests, server: Server) -> Iterator[Finding]:
-    remote = next((model.base_path for model in server.models() if "://" in model.base_path), "")
-    remote = remote or (path if "://" in (path := server.flags.get("model_base_path", "")) else "")
-    out = rules_for(manifests, server.pod, "egress")
+def _egress(server: Server) -> Iterator[Finding]:
+    paths = [*(model.base_path for model in server.models()), server.flags.get("model_base_path", "")]
+    remote = next((path for path in paths if "://" in path), "")
+    out = rules_for(server.pod, "egress")
     if remote and out == []:
         yield finding("blocked-store", server.object, "NetworkPolicy spec.egress", "no egress at all", store=remote)
     if not remote and out is None:
         yield finding("egress-open", server.object, "metadata.labels", "none that selects its pods")
-    for policy in policies_of(manifests, server.pod):
-        for rule in items(policy.spec.get("egress")):
-            if not remote and not items(rule.get("to")):
+    for policy in policies_of(server.pod):
+        for rule in items(policy.spec, "egress"):
+            if not remote and not items(rule, "to"):
                 yield finding("egress-open", policy, "spec.egress", f"a rule to everywhere: {rule}")
 
 
-def _ingress(manifests: Manifests, server: Server) -> Iterator[Finding]:
-    if rules_for(manifests, server.pod, "ingress") is None:
+def _ingress(server: Server) -> Iterator[Finding]:
+    if rules_for(server.pod, "ingress") is None:
         yield finding("no-policy", server.object, "metadata.labels", "none")
-    for policy in policies_of(manifests, server.pod):
-        for rule in items(policy.spec.get("ingress")):
-            peers = items(rule.get("from"))
+    for policy in policies_of(server.pod):
+        for rule in items(policy.spec, "ingress"):
+            peers = items(rule, "from")
             if not peers or any(_is_everybody(peer) for peer in peers):
                 yield finding("ingress-open", policy, "spec.ingress.from", peers or "everybody")
-            elif not items(rule.get("ports")):
+            elif not items(rule, "ports"):
                 yield finding("ingress-ports", policy, "spec.ingress.ports", "all ports")
 
 
 def _is_everybody(peer: dict[str, Any]) -> bool:
     """A peer that stands for a whole namespace, the cluster or the world."""
-    if dig(peer, "ipBlock", "cidr") in ("0.0.0.0/0", "::/0"):
-        return True
-    anyone, anywhere = not mapping(peer.get("podSelector")), not mapping(peer.get("namespaceSelector"))
-    return anyone and anywhere and "ipBlock" not in peer
+    if "ipBlock" in peer:
+        return text(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0")
+    return not mapping(peer, "podSelector") and not mapping(peer, "namespaceSelector")
 
 
 def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
     """Ports of the server that are closed to callers, Prometheus or a gateway that need them."""
     pod, number = server.pod, server.grpc_port
-    let = rules_for(manifests, pod, "ingress")
+    let = rules_for(pod, "ingress")
     if let is None or number is None:
         return
     open_ = [rule for rule in let if lets_through(rule, pod, number)]
     if not open_:
-        policy = policies_of(manifests, pod, "ingress")[0]
+        policy = policies_of(pod, "ingress")[0]
         yield finding("port-closed", policy, "spec.ingress", "none", port=number, object=pod.object)
-    labelled = [_CALLER in mapping(dig(peer, "podSelector", "matchLabels"))
-                for rule in open_ for peer in items(rule.get("from"))]  # fmt: skip
-    if open_ and all(labelled) and _is_routed(manifests, pod):
+    peers = items({"rules": open_}, "rules", "from")
+    labelled = all(_CALLER in mapping(peer, "podSelector.matchLabels") for peer in peers)
+    if open_ and labelled and _is_routed(manifests, pod):
         received = f"callers with the label {_CALLER} only"
         yield finding("route-blocked", server.object, "NetworkPolicy spec.ingress", received, port=number)
 
 
 def _is_routed(manifests: Manifests, pod: Pod) -> bool:
     """Whether a route leads to a Service that selects the pod."""
-    for route in manifests.of("GRPCRoute", "HTTPRoute"):
-        for backend in [b for rule in items(route.spec.get("rules")) for b in items(rule.get("backendRefs"))]:
-            if pod in manifests.behind(manifests.find("Service", text(backend.get("name")), route.namespace)):
-                return True
-    return False
+    return any(
+        pod in manifests.behind(manifests.find("Service", text(backend, "name"), route.namespace))
+        for route in manifests.of("GRPCRoute", "HTTPRoute")
+        for backend in items(route.spec, "rules", "backendRefs")
+    )
+
+
+def _callers(manifests: Manifests) -> Iterator[Finding]:
+    for pod in manifests.pods:
+        for argument in [argument for container in pod.containers() for argument in container.arguments]:
+            source = pods_source(manifests, argument)
+            if source is not None:
+                yield from _call(pod, *source)
+            for match in _CALL.finditer(argument):
+                service = manifests.find("Service", match[1], pod.namespace)
+                for port in items(service.spec, "ports") if service else ():
+                    if port.get("port") == int(match[2]):
+                        yield from _names(pod)
+                        for called in manifests.behind(service):
+                            number = called.target(port)
+                            yield from _call(pod, [called], number) if number else ()
+
+
+def pods_source(manifests: Manifests, argument: str) -> tuple[list[Pod], int] | None:
+    """The pods and the port of an argument pods:NAMESPACE/LABELS:PORT, as the rollout takes it."""
+    match = re.fullmatch(r"(?:--[\w-]+=)?pods:([^/]*)/(.*):(\d+)", argument)
+    if match is None:
+        return None
+    labels: dict[str, str] = dict(part.partition("=")[::2] for part in match[2].split(","))
+    return manifests.selected(match[1], {"matchLabels": labels}), int(match[3])
+
+
+def _names(pod: Pod) -> Iterator[Finding]:
+    out = rules_for(pod, "egress")
+    if out is not None and not any(lets_through(rule, pod, 53, "UDP") for rule in out):
+        values = {"caller": pod.object, "target": "UDP port 53 (DNS)"}
+        yield finding("blocked-names", pod.object, "NetworkPolicy spec.egress", _NONE, **values)
+
+
+def _call(caller: Pod, called: list[Pod], number: int) -> Iterator[Finding]:
+    for other in called:
+        values = {"caller": caller.object, "target": f"port {number} of {other.object}"}
+        if not _passes("egress", caller, other, other, number):
+            yield finding("blocked-egress", caller.object, "NetworkPolicy spec.egress", _NONE, **values)
+        if not _passes("ingress", other, caller, other, number):
+            yield finding("blocked-ingress", other.object, "NetworkPolicy spec.ingress", _NONE, **values)
+
+
+def _passes(way: Way, guarded: Pod, peer: Pod, called: Pod, number: int) -> bool:
+    """Whether the policies of one end let the other end through."""
+    let = rules_for(guarded, way)
+    return let is None or any(
+        lets_through(rule, called, number) and takes_peer(rule, way, guarded.namespace, peer) for rule in let
+    )

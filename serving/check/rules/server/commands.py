@@ -10,10 +10,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 
 from serving.check.findings import Finding, finding
-from serving.check.manifests.objects import Container, Manifests
+from serving.check.manifests.objects import PROBES, Container, Manifests
 from serving.check.manifests.programs import COMMANDS, python_module, script
 from serving.check.manifests.servers import labels_by_model, servers
-from serving.check.manifests.values import dig, integer, items, mapping, strings
+from serving.check.manifests.values import integer, items, mapping, strings
 
 __all__ = ["VARIABLES", "check"]
 
@@ -30,44 +30,44 @@ VARIABLES = (
 
 
 _PROGRAMS = ("tensorflow_model_server", "duoserve-entrypoint", "python", "python3", "duoserve")
-_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- recognised, not bound
-_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", "startupProbe", "readinessProbe", "livenessProbe")
+_ANYWHERE = {"0.0.0.0", "::"}  # noqa: S104 -- recognised, not bound
+_HOOKS = ("lifecycle.preStop", "lifecycle.postStart", *PROBES)
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    for container in [container for pod in manifests.pods for container in pod.containers()]:
+    for container in manifests.containers():
         yield from _program(container)
         fields = ["command", *(f"{hook}.exec.command" for hook in _HOOKS)]
-        for field, words in [(field, strings(dig(container.data, *field.split(".")))) for field in fields]:
+        for field, words in [(field, strings(container.data, field)) for field in fields]:
             if len(words) == 1 and re.search(r"\s", words[0].strip()):
                 yield finding("command-words", container, field, words, words=words[0].split())
-        file = script(manifests, container)
+        file = script(container)
         if file is not None and file.text is None and not manifests.external("ConfigMap", file.source):
             found = manifests.find("ConfigMap", file.source, container.pod.namespace)
-            known = ", ".join(sorted(mapping(found.data.get("data")))) if found else "none here"
+            known = mapping(found.data, "data").keys() if found else "none here"
             yield finding("script-file", container, "command", repr(file.name), object=file.object, known=known)
         name, arguments = python_module(container)
         if name == "serving.exporter":
             yield from _exporter(manifests, container, arguments)
     for server in servers(manifests):
-        ours = server.entrypoint == "duoserve"
-        for name in server.container.env:
-            if name.startswith("DUOSERVE_") and not (ours and name in VARIABLES):
-                near = difflib.get_close_matches(name, VARIABLES, 1)
-                fix = f"Write {near[0]}." if ours and near else "Remove it."
-                expected = "a variable of the entrypoint" if ours else "no command, since the entrypoint reads it"
-                fix = fix if ours else "Leave `command` to the image."
-                yield finding("env-unknown", server, f"env[{name}]", name, expected=expected, fix=fix)
+        for name in [name for name in server.env if name.startswith("DUOSERVE_")]:
+            near = difflib.get_close_matches(name, VARIABLES, 1)
+            expected, fix = "a variable of the entrypoint", f"Write {near[0]}." if near else "Remove it."
+            if server.entrypoint != "duoserve":
+                expected, fix = "no command, since the entrypoint reads it", "Leave `command` to the image."
+            elif name in VARIABLES:
+                continue
+            yield finding("env-unknown", server, f"env[{name}]", name, expected=expected, fix=fix)
 
 
 def _program(container: Container) -> Iterator[Finding]:
     """A program or a Python module that is nearly one of the images'."""
-    program = next(iter(strings(container.data.get("command"))), "").rpartition("/")[2]
+    program = next(iter(strings(container.data, "command")), "").rpartition("/")[2]
     name, _ = python_module(container)
     for written, shown, known in ((program, repr(program), _PROGRAMS), (name, f"python -m {name}", COMMANDS)):
         near = difflib.get_close_matches(written, known, 1, cutoff=0.8)
         if near and written not in known:
-            yield finding("command", container, "command", shown, known=", ".join(known), near=near[0])
+            yield finding("command", container, "command", shown, known=set(known), near=near[0])
 
 
 def _exporter(manifests: Manifests, container: Container, arguments: list[str]) -> Iterator[Finding]:
@@ -81,35 +81,35 @@ def _exporter(manifests: Manifests, container: Container, arguments: list[str]) 
         yield finding("exporter-options", container, "args", error)
         return
     models = labels_by_model(manifests)
-    found = [problem for target in options.target for problem in _target(manifests, container, target)]
-    if models and options.model not in models:
-        found.append(("--model", f"a model of models.config ({', '.join(sorted(models))})", repr(options.model)))
-    labels = models.get(options.model, set())
-    wrong = [label for label in options.label or () if labels and label not in labels]
-    found += [("--label", f"a label of models.config ({', '.join(sorted(labels))})", repr(label)) for label in wrong]
-    ports = [integer(port.get("containerPort")) for port in container.ports]
-    if ports and options.port not in ports:
-        found.append(("--port", f"a port of the container ({', '.join(map(str, ports))})", str(options.port)))
-    if options.host not in _ANYWHERE:
-        found.append(("--host", "0.0.0.0, since Prometheus calls from outside of the pod", repr(options.host)))
-    for option, expected, received in found:
-        yield finding("exporter", container, "args", received, option=option, expected=expected)
+    labels, ports = models.get(options.model, set()), {integer(port, "containerPort") for port in container.ports}
+    for target in options.target:
+        yield from _target(manifests, container, target)
+    for option, what, known, given in (
+        ("--model", "a model of models.config", set(models), [options.model]),
+        ("--label", "a label of models.config", labels, options.label or ()),
+        ("--port", "a port of the container", ports, [options.port]),
+        ("--host", "an address that Prometheus reaches from outside of the pod", _ANYWHERE, [options.host]),
+    ):
+        for value in given:
+            if known and value not in known:
+                expected = f"{what} ({', '.join(sorted(map(str, known)))})"
+                yield finding("exporter", container, "args", repr(value), option=option, expected=expected)
 
 
-def _target(manifests: Manifests, container: Container, target: str) -> Iterator[tuple[str, str, str]]:
+def _target(manifests: Manifests, container: Container, target: str) -> Iterator[Finding]:
     host, _, port = target.rpartition(":")
     service = manifests.find("Service", host.partition(".")[0], container.pod.namespace)
-    entries = {str(entry.get("port")): entry for entry in items(service.spec.get("ports"))} if service else {}
+    entries = {str(entry.get("port")): entry for entry in items(service.spec, "ports")} if service else {}
+    grpc = [server.grpc_port for pod in manifests.behind(service) for server in servers(pod)]
+    expected, wrong = "the REST port of the servers", ", the gRPC port"
     if service is None or port not in entries:
-        shown = f" (its ports: {', '.join(entries)})" if service else ", no Service"
-        yield "--target", "NAME:PORT of a Service of this namespace", f"{target!r}{shown}"
+        expected = "NAME:PORT of a Service of this namespace"
+        wrong = f" (its ports: {', '.join(entries)})" if service else ", no Service"
+    elif service.spec.get("clusterIP") != "None":
+        expected, wrong = "a headless Service, which names every replica", ", one address for all"
+    elif not any(pod.target(entries[port]) in grpc for pod in manifests.behind(service)):
         return
-    if service.spec.get("clusterIP") != "None":
-        yield "--target", "a headless Service, which names every replica", f"{target!r}, one address for all"
-    for pod in manifests.behind(service):
-        number = pod.port_number(entries[port].get("targetPort", entries[port].get("port")))
-        if number in [server.grpc_port for server in servers(manifests, pod)]:
-            yield "--target", "the REST port of the servers", f"{target!r}, the gRPC port"
+    yield finding("exporter", container, "args", f"{target!r}{wrong}", option="--target", expected=expected)
 
 
 def _parsed(parser: ArgumentParser, arguments: list[str]) -> tuple[Namespace | None, str]:

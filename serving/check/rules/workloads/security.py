@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from serving.check.findings import Finding, Place, finding
-from serving.check.manifests.objects import Container, Manifests, Pod
+from serving.check.findings import Finding, Row, finding, refused
+from serving.check.manifests.objects import PROBES, Container, Manifests, Pod
 from serving.check.manifests.servers import is_ours, servers
-from serving.check.manifests.values import dig, integer, items, mapping, strings, text
+from serving.check.manifests.values import integer, items, mapping, strings, text
 
 __all__ = ["check"]
 
-
+_OFF = (None, False)
+_PROFILES: tuple[Row, ...] = (
+    ("apparmor", "securityContext.appArmorProfile.type", (None, "RuntimeDefault", "Localhost")),
+    ("selinux", "securityContext.seLinuxOptions.user", (None, "")),
+    ("selinux", "securityContext.seLinuxOptions.role", (None, "")),
+    (
+        "selinux",
+        "securityContext.seLinuxOptions.type",
+        (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"),
+    ),
+    ("host-process", "securityContext.windowsOptions.hostProcess", _OFF),
+)
+_POD: tuple[Row, ...] = (
+    *_PROFILES,
+    *(("host-namespace", field, _OFF) for field in ("hostNetwork", "hostPID", "hostIPC")),
+)
+_CONTAINER: tuple[Row, ...] = (
+    *_PROFILES,
+    ("privileged", "securityContext.privileged", _OFF),
+    ("escalation", "securityContext.allowPrivilegeEscalation", (False,)),
+    ("proc-mount", "securityContext.procMount", (None, "Default")),
+    *(("probe-host", f"{kind}.{way}.host", (None, "")) for kind in PROBES for way in ("httpGet", "tcpSocket")),
+)
+_INHERITED: tuple[Row, ...] = (
+    ("root", "securityContext.runAsNonRoot", (True,)),
+    ("seccomp", "securityContext.seccompProfile.type", ("RuntimeDefault", "Localhost")),
+)
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "name", "persistentVolumeClaim",
             "projected", "secret"}  # fmt: skip
-_SYSCTLS = {
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-}
-_SELINUX = ("container_t", "container_init_t", "container_kvm_t", "container_engine_t")
+_SYSCTLS = {"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start",
+            "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range", "net.ipv4.ip_local_reserved_ports",
+            "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
+            "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}  # fmt: skip
 _LEVEL = "pod-security.kubernetes.io/enforce"
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _USER = 10000
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
     """Our own pods must have the base's settings; other pods, those that their namespace enforces."""
-    ours = [pod for pod in manifests.pods if is_ours(manifests, pod)]
+    ours = [pod for pod in manifests.pods if is_ours(pod)]
     for pod in manifests.pods:
         namespace = manifests.find("Namespace", pod.namespace)
         enforced = namespace is not None and namespace.labels.get(_LEVEL) == "restricted"
@@ -46,104 +61,54 @@ def check(manifests: Manifests) -> Iterator[Finding]:
             for container in pod.containers():
                 yield from _container(container, why)
         if pod in ours:
-            yield from _own(manifests, pod)
+            yield from _own(pod)
     for server in servers(manifests):
-        writable = [
-            text(mount.get("mountPath")) for mount in server.container.mounts if mount.get("readOnly") is not True
-        ]
-        read_only = dig(server.container.data, "securityContext", "readOnlyRootFilesystem") is True
-        if read_only and "/tmp" not in writable:  # noqa: S108
-            yield finding("no-tmp", server, "volumeMounts", writable or "none")
-        if server.pod.spec.get("enableServiceLinks") is not False:
-            yield finding("service-links", server.pod, "enableServiceLinks", "true (the default)")
+        writable = {folder for folder, mount in server.folders.items() if mount.get("readOnly") is not True}
+        if server.security.get("readOnlyRootFilesystem") is True and "/tmp" not in writable:  # noqa: S108
+            yield finding("no-tmp", server, "volumeMounts", writable)
+        yield from refused(server.pod, server.pod.spec, [("service-links", "enableServiceLinks", (False,))])
     for namespace in manifests.of("Namespace"):
         level = namespace.labels.get(_LEVEL)
         if level != "restricted" and any(pod.namespace == namespace.name for pod in ours):
             yield finding("namespace-level", namespace, "metadata.labels", level)
 
 
-def _own(manifests: Manifests, pod: Pod) -> Iterator[Finding]:
+def _own(pod: Pod) -> Iterator[Finding]:
     """Settings of our own pods beyond Pod Security."""
-    if pod.spec.get("automountServiceAccountToken") is not False:
-        shown = pod.spec.get("automountServiceAccountToken", "true (the default)")
-        yield finding("token", pod, "automountServiceAccountToken", shown)
+    yield from refused(pod, pod.spec, [("token", "automountServiceAccountToken", (False,))])
     for container in pod.containers():
-        user = _context(container, "runAsUser")
+        user = container.security.get("runAsUser")
         # Another image may choose its user, as long as it is not root.
-        if is_ours(manifests, container) and user != 0 and (integer(user) or 0) < _USER:
+        if is_ours(container) and user != 0 and (integer(user) or 0) < _USER:
             yield finding("user", container, "securityContext.runAsUser", user, least=_USER)
-        read_only = dig(container.data, "securityContext", "readOnlyRootFilesystem")
-        if read_only is not True:
-            yield finding("root-filesystem", container, "securityContext.readOnlyRootFilesystem", read_only)
-
-
-def _context(container: Container, field: str) -> Any:
-    """A field of a container's security context; the pod's where it has none."""
-    outer, inner = (mapping(data.get("securityContext")) for data in (container.pod.spec, container.data))
-    return inner.get(field, outer.get(field))
+        read_only: Row = ("root-filesystem", "securityContext.readOnlyRootFilesystem", (True,))
+        yield from refused(container, container.data, [read_only])
 
 
 def _pod(pod: Pod, why: str) -> Iterator[Finding]:
-    for field in ("hostNetwork", "hostPID", "hostIPC"):
-        if pod.spec.get(field):
-            yield finding("host-namespace", pod, field, pod.spec[field], enforced=why)
+    yield from refused(pod, pod.spec, _POD, enforced=why)
     for name, volume in pod.volumes.items():
-        for kind in sorted(volume.keys() - _VOLUMES):
+        for kind in sorted(map(str, volume.keys() - _VOLUMES)):
             yield finding("volume-type", pod, f"volumes[{name}]", kind, enforced=why)
-    yield from _profiles(pod, mapping(pod.spec.get("securityContext")), why)
     for name, value in pod.annotations.items():
-        if str(name).startswith("container.apparmor.security.beta.kubernetes.io/") and value == "unconfined":
+        if str(name).startswith(_APPARMOR) and value == "unconfined":
             yield finding("apparmor", pod.object, f"metadata.annotations[{name}]", value, enforced=why)
-    for sysctl in items(dig(pod.spec, "securityContext", "sysctls")):
-        if sysctl.get("name") not in _SYSCTLS:
-            yield finding("sysctl", pod, "securityContext.sysctls", sysctl.get("name"), enforced=why)
-
-
-def _profiles(place: Place, context: dict[str, Any], why: str) -> Iterator[Finding]:
-    """What a pod's and a container's security context have in common."""
-    if dig(context, "appArmorProfile", "type") == "Unconfined":
-        yield finding("apparmor", place, "securityContext.appArmorProfile.type", "Unconfined", enforced=why)
-    linux = mapping(context.get("seLinuxOptions"))
-    wrong = {key: linux[key] for key in ("user", "role") if linux.get(key)}
-    if linux.get("type") not in (None, "", *_SELINUX):
-        wrong["type"] = linux["type"]
-    if wrong:
-        yield finding("selinux", place, "securityContext.seLinuxOptions", wrong, enforced=why)
-    if dig(context, "windowsOptions", "hostProcess"):
-        yield finding("host-process", place, "securityContext.windowsOptions.hostProcess", "true", enforced=why)
+    for sysctl in items(pod.spec, "securityContext.sysctls"):
+        if text(sysctl, "name") not in _SYSCTLS:
+            yield finding("sysctl", pod, "securityContext.sysctls", text(sysctl, "name"), enforced=why)
 
 
 def _container(container: Container, why: str) -> Iterator[Finding]:
-    context = mapping(container.data.get("securityContext"))
-    if _context(container, "runAsNonRoot") is not True:
-        yield finding(
-            "root", container, "securityContext.runAsNonRoot", _context(container, "runAsNonRoot"), enforced=why
-        )
-    if _context(container, "runAsUser") == 0:
+    context = container.security
+    yield from refused(container, container.data, _CONTAINER, enforced=why)
+    yield from refused(container, {"securityContext": context}, _INHERITED, enforced=why)
+    if context.get("runAsUser") == 0:
         yield finding("root-user", container, "securityContext.runAsUser", 0, enforced=why)
-    if context.get("privileged"):
-        yield finding("privileged", container, "securityContext.privileged", "true", enforced=why)
-    escalation = context.get("allowPrivilegeEscalation")
-    if escalation is not False:
-        yield finding("escalation", container, "securityContext.allowPrivilegeEscalation", escalation, enforced=why)
-    dropped, added = strings(dig(context, "capabilities", "drop")), strings(dig(context, "capabilities", "add"))
+    capabilities = mapping(container.data, "securityContext.capabilities")
+    dropped, added = strings(capabilities, "drop"), strings(capabilities, "add")
     if "ALL" not in dropped or set(added) - {"NET_BIND_SERVICE"}:
-        yield finding(
-            "capabilities", container, "securityContext.capabilities", f"drop {dropped}, add {added}", enforced=why
-        )
-    yield from _profiles(container, context, why)
-    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-        for way in ("httpGet", "tcpSocket"):
-            host = dig(container.data, kind, way, "host")
-            if host:
-                yield finding("probe-host", container, f"{kind}.{way}.host", host, enforced=why)
-    profile = dig(context, "seccompProfile", "type") or dig(
-        container.pod.spec, "securityContext", "seccompProfile", "type"
-    )
-    if profile not in ("RuntimeDefault", "Localhost"):
-        yield finding("seccomp", container, "securityContext.seccompProfile.type", profile, enforced=why)
-    if context.get("procMount") not in (None, "Default"):
-        yield finding("proc-mount", container, "securityContext.procMount", context["procMount"], enforced=why)
+        shown = f"drop {dropped}, add {added}"
+        yield finding("capabilities", container, "securityContext.capabilities", shown, enforced=why)
     for port in container.ports:
         if port.get("hostPort"):
             yield finding("host-port", container, "ports", port["hostPort"], enforced=why)

@@ -9,20 +9,12 @@ from typing import Any
 
 from duoserve.contract import BPE, WORDPIECE, ContractError, PreprocessingSpec, unpack_tokenizer
 from duoserve.errors import UnsupportedModel
+from duoserve.preprocessing.tokenizers.kinds import Tokenizer
 from duoserve.preprocessing.words import WordRule, is_written_without_spaces
 
-__all__ = ["HuggingFace"]
 
-
-class HuggingFace:
-    """A packed `tokenizer.json`: see `duoserve.preprocessing.tokenizers.kinds.Tokenizer`.
-
-    The file's settings for cutting and padding are ignored: the spec has them.
-
-    Raises:
-        ContractError: The file is not a tokenizer of the spec's kind, or rows are too short for prefix and suffix.
-        UnsupportedModel: `tokenizers` is not installed.
-    """
+class HuggingFace(Tokenizer):
+    """A packed `tokenizer.json`. The file's settings for cutting and padding are ignored: the spec has them."""
 
     def __init__(self, spec: PreprocessingSpec) -> None:
         try:
@@ -73,16 +65,13 @@ class HuggingFace:
         return WordRule(starts, joined=joined, marks={*self.prefix, *self.suffix})
 
     def piece(self, number: int) -> str:
-        """See `Tokenizer`."""
         return self._tokenizer.id_to_token(number) or ""
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokenizer`."""
         found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return found
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """See `Tokenizer`."""
         found: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import functools
 
 from duoserve.contract import SENTENCEPIECE, PreprocessingSpec
 from duoserve.preprocessing.words import WordRule
@@ -10,39 +10,29 @@ from duoserve.preprocessing.words import WordRule
 __all__ = ["Tokenizer", "load_tokenizer"]
 
 
-class Tokenizer(Protocol):
-    """Ids of texts. Thread-safe.
+class Tokenizer:
+    """Ids of texts. Thread-safe."""
 
-    Attributes:
-        size: One more than the largest id.
-        prefix: The ids before those of every text, such as that of [CLS].
-        suffix: The ids after them, such as that of [SEP]; too long a text is cut before these.
-        words: Which ids begin a word.
-    """
+    size: int  # one more than the largest id
+    prefix: tuple[int, ...] = ()  # the ids before those of every text, such as that of [CLS]
+    suffix: tuple[int, ...] = ()  # the ids after them, such as that of [SEP]; too long a text is cut before these
 
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def prefix(self) -> tuple[int, ...]: ...
-
-    @property
-    def suffix(self) -> tuple[int, ...]: ...
-
-    @property
-    def words(self) -> WordRule: ...
+    @functools.cached_property
+    def words(self) -> WordRule:
+        """Which ids begin a word."""
+        raise NotImplementedError
 
     def piece(self, number: int) -> str:
         """The piece of an id in the vocabulary; empty for an id without a piece."""
-        ...
+        raise NotImplementedError
 
     def encode(self, text: str) -> list[int]:
         """All ids of a text, without `prefix` and `suffix`."""
-        ...
+        raise NotImplementedError
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where in the text the token of each id begins and ends, in characters. An empty span: not in the text."""
-        ...
+        raise NotImplementedError
 
 
 def load_tokenizer(spec: PreprocessingSpec) -> Tokenizer:

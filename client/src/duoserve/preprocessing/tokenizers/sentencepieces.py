@@ -9,23 +9,15 @@ from typing import Final
 import sentencepiece
 
 from duoserve.contract import ContractError
+from duoserve.preprocessing.tokenizers.kinds import Tokenizer
 from duoserve.preprocessing.words import WordRule, is_written_without_spaces
-
-__all__ = ["SentencePieces"]
 
 _SPACE: Final = "▁"  # how SentencePiece writes a space
 _BYTE: Final = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-class SentencePieces:
-    """A serialised SentencePiece model: see `duoserve.preprocessing.tokenizers.kinds.Tokenizer`.
-
-    Raises:
-        ContractError: The bytes are not such a model.
-    """
-
-    prefix: tuple[int, ...] = ()
-    suffix: tuple[int, ...] = ()
+class SentencePieces(Tokenizer):
+    """A serialised SentencePiece model. Words are separated by spaces."""
 
     def __init__(self, model: bytes) -> None:
         try:
@@ -36,21 +28,18 @@ class SentencePieces:
 
     @functools.cached_property
     def words(self) -> WordRule:
-        """Words are separated by spaces."""
         pieces = [self.piece(number) for number in range(self.size)]
         return WordRule([_starts(piece) for piece in pieces], joined=[piece == _SPACE for piece in pieces])
 
     def piece(self, number: int) -> str:
-        """See `Tokenizer`."""
         return str(self._processor.id_to_piece(number))
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokenizer`."""
         found: list[int] = self._processor.encode(text)
         return found
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """See `Tokenizer`; the first bytes of a character that has no piece have none."""
+        # The first bytes of a character that has no piece have an empty span.
         # Older releases of sentencepiece have the first method, newer ones the second.
         encode = getattr(self._processor, "encode_as_immutable_proto", None) or self._processor.encode_as_proto
         found, end = [], 0

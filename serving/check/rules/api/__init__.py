@@ -1,1 +1,0 @@
-"""Mistakes that the API server refuses."""
