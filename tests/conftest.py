@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from duoserve import Client
 from serving.local.testing import LocalServer
 from tests.forked import Forked
 
@@ -25,6 +26,8 @@ hypothesis.settings.register_profile("duoserve", deadline=None)
 hypothesis.settings.load_profile("duoserve")
 
 LocalServer.launch = Forked
+# Nor is a call that waits for a core: 10 s are for users, not for tests beside other work.
+Client.__init__.__kwdefaults__["timeout"] = 60.0
 
 SLOW = ("rollout", "training", "k8s", "own", "export", "playground", "signatures", "answers", "languages", "server")
 """Folders with files of minutes, which run first: one that starts last would leave the other worker idle."""

@@ -44,7 +44,7 @@ def by_rest(server: LocalServer, kind: str, image: Path, text: str) -> dict[str,
     data = base64.b64encode(image.read_bytes()).decode()
     body = {"signature_name": "serving_bytes", "inputs": {"image_bytes": [{"b64": data}], "text": [text]}}
     url = f"{server.rest_url}/v1/models/{kind}:predict"
-    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as reply:
+    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as reply:
         found: dict[str, Any] = json.load(reply)["outputs"]
         return found
 

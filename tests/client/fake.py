@@ -265,7 +265,7 @@ def put(reply: Any, name: str, array: np.ndarray, content: bool = False) -> None
         tensor.float_val.extend(array.ravel().tolist())
 
 
-def wait_until(condition: Callable[[], bool], within: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Returns as soon as the condition holds; fails when it does not in time."""
     end = time.monotonic() + within
     while not condition():

@@ -60,7 +60,7 @@ class Pod:
             raise
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         for address in (self.address, self.rest):
             host, _, port = address.rpartition(":")
             while socket.socket().connect_ex((host, int(port))):
@@ -69,7 +69,7 @@ class Pod:
 
     def get(self, path: str) -> str:
         """The body of a REST page."""
-        with urllib.request.urlopen(f"http://{self.rest}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://{self.rest}{path}", timeout=60) as reply:
             return str(reply.read().decode())
 
     def end(self) -> int:

@@ -118,7 +118,7 @@ class Prometheus:
         )  # fmt: skip
 
     def get(self, path: str, **query: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=10) as reply:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=60) as reply:
             answer = json.load(reply)
         assert answer["status"] == "success"
         return answer["data"]

@@ -68,7 +68,7 @@ def test_the_command_serves_the_page_and_ends_on_sigterm(pod: Pod) -> None:
     command = [sys.executable, "-m", "serving.exporter", "--target", pod.rest, "--model", "emoji", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr and "metrics of emoji" in process.stderr.readline()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
         page = reply.read().decode()
     assert f'duoserve_label_version{{label="stable",model="emoji",replica="{pod.rest}"}} 1.0' in page
     process.terminate()

@@ -50,12 +50,12 @@ BYTES = {"signature_name": "serving_bytes", "instances": [{"image_bytes": {"b64"
 def test_the_model_that_is_there_answers_as_described(served: LocalServer, path: str, body: object) -> None:
     method = "GET" if body is None else "POST"
     url = served.rest_url + path.format(model="pets", label="stable", version=1)
-    response = requests.request(method, url, json=body, timeout=10)
+    response = requests.request(method, url, json=body, timeout=60)
     assert response.status_code == 200, response.text
     described[path][method].validate_response(response)
 
 
 def test_the_spec_is_a_string_of_json(served: LocalServer) -> None:
     body = {"signature_name": "describe", "instances": [{"key": ""}]}
-    (spec,) = requests.post(f"{served.rest_url}/v1/models/pets:predict", json=body, timeout=10).json()["predictions"]
+    (spec,) = requests.post(f"{served.rest_url}/v1/models/pets:predict", json=body, timeout=60).json()["predictions"]
     assert '"labels"' in spec

@@ -17,8 +17,7 @@ from duoserve import AudioSpec, Client, PreprocessingSpec, Preprocessor, Request
 from duoserve.contract import DESCRIBE, EXPLAIN
 from export.errors import GateError
 from export.publish import signatures
-from export.publish.answers import answer_fn
-from export.publish.embedding import ANSWER
+from export.publish.answers import ANSWER, answer_fn
 from export.publish.explain import explain_fn, explained
 from export.publish.occlusion import relevances
 from export.publish.savedmodel import Published, export_version
@@ -204,6 +203,7 @@ def test_it_is_what_the_model_answers_without_each_part(spec: PreprocessingSpec,
     spec = dataclasses.replace(spec, **{"explain_grid": GRID, **changes})
     answer = answer_fn(build_model(spec), spec)
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 24, 32, 3], tf.uint8), tf.TensorSpec([None, 6], tf.int32)])
     def predict(image: Any, tokens: Any) -> tf.Tensor:
         return answer(image, tokens)[ANSWER]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,19 @@ from export.cli import main
 from export.dataset.data import DataError, Dataset, load_dataset
 from export.errors import ExportError
 from export.training import checkpoint as _checkpoint
-from export.training.presets import PRESETS
-from export.training.running import Running
+from export.training.presets import PRESETS, Running
 from export.training.train import TrainedModel, train
+from tests import forked
 from tests.training.conftest import SMALL, make_squares
 from tests.training.running import FEW_EPOCHS, WITHOUT_CHANCE
 
 Arrays = list[np.ndarray]
+ROOT = Path(__file__).parents[2]
 
 
 def in_another_process(folder: Path, out: Path, **options: Any) -> int:
     command = [sys.executable, "-m", "tests.training.running", str(folder), str(out), json.dumps(options)]
-    return subprocess.run(command, check=False, timeout=200, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}).returncode
+    return forked.run(command, cwd=ROOT).returncode
 
 
 def same(one: Arrays, other: Arrays) -> None:

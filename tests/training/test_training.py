@@ -100,7 +100,7 @@ def test_the_token_length_fits_the_texts(dataset: Dataset, small: Preset, traine
     assert trained.spec.token_length % 8 == 0
     longest = max(len(row.text) for row in dataset.rows)
     assert trained.spec.token_length <= longest + 8
-    cut = train(dataset, preset=dataclasses.replace(small, most_tokens=4), epochs=1)
+    cut = train(dataset, preset=dataclasses.replace(small, most_tokens=4), fusion="text_only", epochs=1)
     assert cut.spec.token_length == 4
 
 
@@ -112,9 +112,9 @@ def test_samples_are_held_out_rows_of_every_class(dataset: Dataset, trained: Tra
 def test_training_is_quiet_without_a_terminal(
     dataset: Dataset, small: Preset, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train(dataset, preset=small, epochs=1)
+    train(dataset, preset=small, fusion="image_only", epochs=1)
     assert "epoch" not in "".join(capfd.readouterr())
-    train(dataset, preset=small, epochs=2, progress=True)
+    train(dataset, preset=small, fusion="image_only", epochs=2, progress=True)
     assert "epoch 2 of 2" in capfd.readouterr().err
 
 
@@ -135,7 +135,7 @@ def test_wrong_options_are_refused(dataset: Dataset, small: Preset, wrong: dict[
 def test_a_training_that_diverges_is_refused(dataset: Dataset, small: Preset) -> None:
     wild = dataclasses.replace(small, learning_rate=float("nan"), epochs=1)
     with pytest.raises(ExportError, match="not a number"):
-        train(dataset, preset=wild)
+        train(dataset, preset=wild, fusion="image_only")
 
 
 def test_saving_again_replaces_the_run(trained: TrainedModel, tmp_path: Path) -> None:
