@@ -27,7 +27,6 @@ from benchmarks._report import RESULTS, parser, write
 from benchmarks._rounds import Seen, alternate, spread
 from benchmarks._worker import Worker
 from benchmarks.graph_speed import build, write_ways
-from serving.local.deadline import Deadline
 from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
 from serving.local.testing import LocalServer
@@ -45,7 +44,7 @@ class InProcess:
 
     def __init__(self, model: pathlib.Path) -> None:
         version = max((each for each in model.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
-        self._servable = Servable(savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
+        self._servable = Servable(*savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
         self._signature = self._servable.signatures["serving_default"]
 
     def request(self) -> bytes:
@@ -58,7 +57,7 @@ class InProcess:
         feeds = {self._signature.inputs[key].name: array for key, array in inputs.items()}
         fetches = [info.name for info in self._signature.outputs.values()]
         began = time.process_time()
-        seen = warmed(threads, seconds, lambda: self._servable.run(feeds, fetches, Deadline()))
+        seen = warmed(threads, seconds, lambda: self._servable.run(feeds, fetches, None))
         return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["all_calls"] / rows}
 
 

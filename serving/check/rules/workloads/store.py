@@ -19,14 +19,7 @@ __all__ = ["check"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Export:
-    """One export that a job runs.
-
-    Attributes:
-        container: Where it runs.
-        store: The root of all models; "" when it can't be known.
-        model: The model's name; "" when it can't be known.
-        written: Where its options are written: the container, or a script.
-    """
+    """One export that a job runs, and where its options are written; "" is what can't be known."""
 
     container: Container
     store: str
@@ -36,14 +29,7 @@ class _Export:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Location:
-    """A folder of a container, as its volume has it.
-
-    Attributes:
-        mount: The mount; empty outside of every mount.
-        volume: The pod's volume.
-        claim: The name of its claim; "" for another volume.
-        folder: Where in the volume; None where it can't be known.
-    """
+    """A folder of a container: its mount, the volume, the claim, and the place in it; empty or None where unknown."""
 
     mount: dict[str, Any]
     volume: dict[str, Any]
