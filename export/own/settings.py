@@ -57,14 +57,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _option(option: Callable[[str], Any], metavar: str, said: str, default: Any = None, **metadata: Any) -> Any:
-    """A field that is an option of the command line, and an entry of the settings file.
+    """A field that is an option of the command line, whose text `option` reads, and an entry of the settings file.
 
-    Args:
-        option: Reads the option's text.
-        metavar: Its placeholder in the help.
-        said: The help.
-        default: Default of the field; ... for none.
-        metadata: For `duoserve.settings`.
+    The default ... means none; `metadata` is for `duoserve.settings`.
     """
     metadata["option"] = (option, metavar, said)
     if default is ...:

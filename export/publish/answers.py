@@ -48,10 +48,8 @@ class Served:
 
 
 def embedding_length(model: keras.Model) -> int:
-    """Numbers in a vector of `embed`; 0 if the features are not known.
-
-    They are the model's output `embedding`, else the output of its layer `fused`, which every
-    model has that was trained here.
+    """Numbers in a vector of `embed`: the model's output `embedding`, else that of its layer `fused`, which every model
+    has that was trained here; 0 without them.
 
     Raises:
         ExportError: The output `embedding` is not a vector for each row.

@@ -83,7 +83,7 @@ def prune(store: ModelStore, verdicts: Sequence[Verdict], named_now: Callable[[]
     """Deletes the versions to remove; returns them. `named_now` gives the versions that the configs name by then.
 
     Raises:
-        StoreError: The store can't be changed. Versions that were not returned are still there.
+        StoreError: The store can't be changed.
     """
     return [
         verdict.version

@@ -183,11 +183,7 @@ class Staging:
     path: Path
 
     def publish(self) -> Path:
-        """Syncs every file to the disk and renames the folder to its version.
-
-        Raises:
-            StoreError: A folder of that name appeared meanwhile, or the disk failed.
-        """
+        """Syncs every file to the disk and renames the folder to its version, or raises StoreError."""
         with _explained(self.store.path):
             for path in [*self.path.rglob("*"), self.path]:
                 sync(path)
