@@ -121,11 +121,7 @@ def metrics_path(flags: Flags) -> str:
 
 
 def check_ports(flags: Flags) -> None:
-    """Fail at once if a port is busy: it is bound only after the models have loaded.
-
-    Raises:
-        ServingError: UNAVAILABLE, with the address.
-    """
+    """Fail at once, with UNAVAILABLE, if a port is busy: it is bound only after the models have loaded."""
     for port in filter(None, (flags.port, flags.rest_api_port)):
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(flags.host, port, type=socket.SOCK_STREAM):

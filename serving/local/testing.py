@@ -138,7 +138,7 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
         self._log.close()
-        return self.process.wait()
+        return int(self.process.wait())
 
     def __enter__(self) -> LocalServer:
         return self

@@ -16,13 +16,9 @@ from serving.local.versions.states import ServableId
 
 @dataclasses.dataclass(slots=True)  # not frozen: one is made for each call, and that takes three times as long
 class VersionCall:
-    """The version that answers, and how.
+    """The version that answers, and how: with tensor_content, after a check of the signature's method_name.
 
-    Attributes:
-        deadline: When the caller stops waiting, in monotonic time.
-        as_content: Reply with tensor_content.
-        check_method: Check the signature's method_name first.
-        metrics: Where the run is counted and timed; None during warmup.
+    The deadline is in monotonic time. Warmup has none, and no metrics.
     """
 
     id: ServableId

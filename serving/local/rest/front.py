@@ -106,11 +106,7 @@ class RestFront:
         self._last_error = -ERROR_SECONDS
 
     def bind(self, host: str, port: int) -> None:
-        """Take the port.
-
-        Raises:
-            OSError: It is busy.
-        """
+        """Take the port; OSError when it is busy."""
         self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
 
     def start(self) -> None:

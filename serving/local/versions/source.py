@@ -45,11 +45,7 @@ def versions_on_disk(model: ModelConfig) -> dict[int, pathlib.Path]:
 
 
 def choose(model: ModelConfig) -> dict[int, pathlib.Path]:
-    """The versions on disk that the model's policy wants.
-
-    Raises:
-        ServingError: As `versions_on_disk`.
-    """
+    """The versions on disk that the model's policy wants. Errors are those of `versions_on_disk`."""
     found, policy = versions_on_disk(model), model.model_version_policy
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
