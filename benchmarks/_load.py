@@ -7,20 +7,28 @@ It sends the bytes of the file and ignores the content of replies, so that it me
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
+import psutil
 
 from benchmarks._rounds import quantile
-from benchmarks._worker import answer
+from benchmarks._worker import Worker, answer
+from serving.local.testing import LocalServer
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _WARM_UP = 0.3
+Measure = Callable[[int, float], dict[str, float]]
+"""The figures of this number of callers for this number of seconds."""
 
 
 def in_threads(callers: int, seconds: float, call: Callable[[], Any]) -> dict[str, float]:
@@ -79,7 +87,7 @@ def random_inputs(signature: Any, rows: int, length: int | None = None) -> dict[
     return found
 
 
-def request(inputs: Mapping[str, Any]) -> bytes:
+def request_of(inputs: Mapping[str, Any]) -> bytes:
     """A Predict request to the model `m` with these arrays."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -91,9 +99,34 @@ def request(inputs: Mapping[str, Any]) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def main() -> None:
-    import grpc
+@contextlib.contextmanager
+def under_load(server: LocalServer, request: Path) -> Iterator[Measure]:
+    """Callers in a separate process; with the server's CPU time a call and the batch size reached."""
 
+    def counters() -> np.ndarray:
+        """CPU seconds; rows and batches that the server has run, from its own metrics."""
+        times = psutil.Process(server.process.pid).cpu_times()
+        rows, runs = 0, 0
+        if server.rest_port:
+            with urllib.request.urlopen(f"{server.rest_url}/monitoring/prometheus/metrics", timeout=10) as reply:
+                page = reply.read().decode()
+            for size, count in re.findall(r'processed_batch_size_v2\{.*batch_size="(\d+)"\} (\d+)', page):
+                rows, runs = rows + int(size) * int(count), runs + int(count)
+        return np.array([times.user + times.system, rows, runs])
+
+    with Worker("benchmarks._load", server.address, str(request)) as worker:
+
+        def measure(callers: int, seconds: float) -> dict[str, float]:
+            before = counters()
+            seen = worker.ask(callers, seconds)
+            cpu, rows, runs = (counters() - before).tolist()
+            # Warm-up calls cost CPU too, and count as calls here.
+            return seen | {"cpu_ms": cpu * 1e3 / seen["all_calls"], "batch": rows / max(1, runs)}
+
+        yield measure
+
+
+def main() -> None:
     address, file = sys.argv[1:]
     data = Path(file).read_bytes()
     with grpc.insecure_channel(address) as channel:

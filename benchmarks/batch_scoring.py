@@ -3,15 +3,14 @@
     make env-ray
     python -m benchmarks.batch_scoring [--rows 4000] [--rounds 3]
 
-One embedded server with the demo's model (64 pixels, optimised), and JPEGs of 640x480 in a CSV table. In turns, round by
-round: `duoserve score`; client/examples/batch/ray_data.py with two workers, its start included and without; and the
+One embedded server with the demo's model (64 pixels, optimised), and JPEGs of 640x480 in a CSV table. In turns, round
+by round: `duoserve score`; client/examples/batch/ray_data.py with two workers, its start included and without; and the
 floor, prepared requests of 32 rows from 8 raw stubs, which decode no image. All on the same cores as the server. Writes
 results/batch_scoring.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import pathlib
@@ -26,11 +25,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks import _load, _rounds
-from benchmarks.tables import markdown
+from benchmarks._load import request_of
+from benchmarks._report import RESULTS, markdown, parser, write
+from benchmarks._rounds import spread
+from benchmarks._worker import Worker
+from benchmarks.client_parts import jpeg
+from benchmarks.graph_speed import build, write_ways
+from serving.local.testing import LocalServer
 
 ROOT: Final = pathlib.Path(__file__).resolve().parents[1]
-RESULTS: Final = pathlib.Path(__file__).with_name("results") / "batch_scoring.json"
 RAY: Final = ROOT / ".venv-ray/bin/python"
 IMAGES: Final = 50
 ROWS_PER_REQUEST: Final = 32
@@ -38,11 +41,6 @@ ROWS_PER_REQUEST: Final = 32
 
 def write_inputs(folder: pathlib.Path, rows: int, spec: Any) -> None:
     """The table with its images, and a serialised request of prepared rows."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
-
-    from benchmarks.client_images import jpeg
-
     (folder / "photo.jpg").write_bytes(jpeg(480, 640))
     for number in range(IMAGES):
         (folder / f"{number}.jpg").write_bytes((folder / "photo.jpg").read_bytes())
@@ -51,12 +49,9 @@ def write_inputs(folder: pathlib.Path, rows: int, spec: Any) -> None:
         writer.writerow(["image", "text"])
         writer.writerows([folder / f"{number % IMAGES}.jpg", f"red cat {number}"] for number in range(rows))
     size = spec.image_height
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "m"
     images = np.random.default_rng(0).integers(0, 256, (ROWS_PER_REQUEST, size, size, 3), np.uint8)
-    for key, value in {"image": images, "tokens": np.full((ROWS_PER_REQUEST, spec.token_length), 5, np.int32)}.items():
-        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-    (folder / "request.bin").write_bytes(request.SerializeToString())
+    tokens = np.full((ROWS_PER_REQUEST, spec.token_length), 5, np.int32)
+    (folder / "request.bin").write_bytes(request_of({"image": images, "tokens": tokens}))
 
 
 def measure(folder: pathlib.Path, address: str, rows: int, rounds: int) -> dict[str, Any]:
@@ -81,31 +76,27 @@ def measure(folder: pathlib.Path, address: str, rows: int, rounds: int) -> dict[
         return {"Ray Data": rows / seconds, "Ray Data, without its start": rows / float(executed[1])}
 
     def limit() -> dict[str, float]:
-        rate = _load.run(address, folder / "request.bin", 8, 5.0)["per_second"]
-        return {"the server's limit": rate * ROWS_PER_REQUEST}
+        with Worker("benchmarks._load", address, str(folder / "request.bin")) as worker:
+            return {"the server's limit": worker.ask(8, 5.0)["per_second"] * ROWS_PER_REQUEST}
 
     ways: tuple[Callable[[], dict[str, float]], ...] = (score, ray, limit)
     seen = [{name: rate for way in ways for name, rate in way().items()} for _ in range(rounds)]
     return {
         name: {
             "rows_per_second": statistics.median(each[name] for each in seen),
-            "times_score": _rounds.spread([each[name] / each["duoserve score"] for each in seen]),
+            "times_score": spread(each[name] / each["duoserve score"] for each in seen),
         }
         for name in seen[0]
     }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    options = parser.parse_args()
+    asked = parser(__doc__, rounds=3)
+    asked.add_argument("--rows", type=int, default=4000)
+    asked.add_argument("--out", type=pathlib.Path, default=RESULTS / "batch_scoring.json")
+    options = asked.parse_args()
     if not RAY.exists():
-        parser.error(f"Expected an environment with Ray (make env-ray). Received: no {RAY}")
-    from benchmarks.graph_speed import build, write_ways
-    from serving.local.testing import LocalServer
-
+        asked.error(f"Expected an environment with Ray (make env-ray). Received: no {RAY}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         model, spec = build("demo")
@@ -114,8 +105,7 @@ def main() -> int:
         flags = ["--model_name=m", f"--model_base_path={folder / 'optimised'}", "--log_level=error"]
         with LocalServer(*flags, "--grpc_max_threads=64") as server:
             found = measure(folder, server.address, options.rows, options.rounds)
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write(found, options.out)
     lines = [["way", "rows a second", "of `duoserve score`"]]
     for name, each in found.items():
         ratio = each["times_score"]

@@ -4,13 +4,10 @@
 
 One fusion, `concat`, with the settings of the preset, then with one of them off, then with all off
 at the rate of the reference preset ("naive": Adam at a constant 0.001 on the plain rows), then naive
-with one thing changed: a part of the training, the rate, the scale of the features, the tokens. "first
-try" is naive with tokens of whole words and 15 epochs. Each branch alone is shown beside them. Except for
-the first try all have the same epochs; within a seed, all have the same rows. For fusions it also
-measures how far each input moves the logits, and how many rows are right when one input comes from
-another row: right by the text when the image is wrong, and the reverse, on training rows and on
-held-out ones. A branch that is right only on training rows has memorised them.
-Differences have the bootstrap interval over seeds and groups.
+with one thing changed. "first try" is naive with tokens of whole words and 15 epochs. Each branch alone
+is shown beside them. Within a seed, all have the same rows. For fusions it also measures how far each
+input moves the logits, and how many rows are right when the other input comes from another row: a branch
+that is right only on training rows has memorised them. Differences have the bootstrap interval.
 
 Writes fusion_ablation.json and .png. Every training is saved as it ends, those of
 `benchmarks.fusion_accuracy` are not repeated, and the same command resumes.

@@ -5,11 +5,9 @@
 A seed decides the training and the split: which groups (of the demo data: base emoji with their
 variants) are held out. Within a seed all models have the same rows, so they are compared in pairs.
 
-The main result is the difference between `attention` and the better single input, the one with the
-higher mean over the seeds, with the corrected resampled t interval, which covers the randomness of
-the training and of the split. The model was chosen before the first run, the interval before any
-training of that model had ended. The other fusions, and the bootstrap over seeds and groups, are
-shown beside it.
+The main result is the difference between `attention`, which was chosen before the first run, and the
+single input with the higher mean over the seeds, with the corrected resampled t interval, which covers
+the randomness of the training and of the split. The bootstrap over seeds and groups is shown beside it.
 
 Writes fusion_accuracy.json and .png. Every training is saved as it ends, and the same command
 resumes. Exit codes: 0 everything is written, 3 trainings are left after --most.

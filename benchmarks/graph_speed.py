@@ -8,12 +8,10 @@ optimised   `export export`
 bfloat16    the same on a server with `--mixed_precision=bfloat16`
 xla         plain, compiled by XLA, with LSTMs unrolled: not something that `export` does; the demo's model only
 
-Each way is loaded in a separate process, into a Session as in TensorFlow Serving, and the processes take
-turns, round by round; ratios are taken within a round. The floor is the time of the matrix products in the
-model's convolutions, dense layers and LSTMs at the rate of one large float32 matrix product. The models
-are not trained, as speed does not depend on the weights; texts have 6 tokens. Then the embedded server answers
-1 and 8 callers with the demo's model. Writes results/graph_speed.json
-after each model; models that are not named keep their results.
+Each way runs in a separate process, in a Session as in TensorFlow Serving; they take turns, round by round. The
+floor is the time of the model's matrix products at the rate of one large float32 product. The models are not
+trained; texts have 6 tokens. Then the embedded server answers 1 and 8 callers with the demo's model. Writes
+results/graph_speed.json after each model; models that are not named keep their results.
 """
 
 from __future__ import annotations
@@ -30,12 +28,24 @@ import tempfile
 import time
 from typing import Any, Final
 
+import keras
 import numpy as np
+import psutil
+import tensorflow as tf
 
-from benchmarks import _load
+from benchmarks._load import random_inputs, request_of, under_load
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
+from duoserve.contract import ONE_CLASS, PreprocessingSpec
+from export.publish.answers import serve
+from export.publish.session import SessionModel, start_runtime
+from export.publish.signatures import build_archive
+from export.training.heads import head
+from export.training.model import build_model
+from export.training.presets import PRESETS
+from export.training.tokenizer import train_tokenizer
+from serving.local.testing import LocalServer
 
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
 SERVED: Final = WAYS[:4]
@@ -47,14 +57,6 @@ LENGTH: Final = 6
 
 def build(name: str) -> tuple[Any, Any]:
     """The Keras model and its spec."""
-    import keras
-
-    from duoserve.contract import ONE_CLASS, PreprocessingSpec
-    from export.training.heads import head
-    from export.training.model import build_model
-    from export.training.presets import PRESETS
-    from export.training.tokenizer import train_tokenizer
-
     keras.utils.set_random_seed(1)
     preset = PRESETS[MODELS[name] or "compact"]
     size = 128 if name == "own" else preset.image_size
@@ -68,8 +70,6 @@ def build(name: str) -> tuple[Any, Any]:
 
 def _own(spec: Any) -> Any:
     """A backbone of `keras.applications` beside a bidirectional LSTM."""
-    import keras
-
     image = keras.Input((spec.image_height, spec.image_width, 3), dtype="uint8", name="image")
     tokens = keras.Input((spec.token_length,), dtype="int32", name="tokens")
     backbone = keras.applications.MobileNetV2((128, 128, 3), include_top=False, weights=None, pooling="avg")
@@ -83,9 +83,6 @@ def _own(spec: Any) -> Any:
 
 def write_all(name: str, folder: pathlib.Path) -> float:
     """Writes a model in every way, each to its own folder; returns the matrix products of one row, in FLOP."""
-    import keras
-    import tensorflow as tf
-
     model, spec = build(name)
     write_ways(model, spec, folder)
     flops = sum(_flops(layer) for layer in _flat(model))
@@ -107,9 +104,6 @@ def write_all(name: str, folder: pathlib.Path) -> float:
 
 def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
     """Writes the model plain, as-is and optimised."""
-    from export.publish.answers import serve
-    from export.publish.signatures import build_archive
-
     model.export(str(folder / "plain" / "1"), verbose=False)
     for way in ("as-is", "optimised"):
         archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
@@ -131,8 +125,6 @@ def _flops(layer: Any) -> float:
 
 def rate() -> float:
     """FLOP per second of CPU time of one large float32 matrix product."""
-    import tensorflow as tf
-
     one, taken = tf.random.normal((1536, 1536)), []
     for _ in range(15):
         began = time.process_time()
@@ -143,11 +135,6 @@ def rate() -> float:
 
 def work(folder: str, bfloat16: bool) -> None:
     """Loads one version and measures it, for `Worker`."""
-    import psutil
-    import tensorflow as tf
-
-    from export.publish.session import SessionModel, start_runtime
-
     start_runtime()
     before, began = psutil.Process().memory_info().rss, time.perf_counter()
     model = SessionModel(pathlib.Path(folder), bfloat16=bfloat16)
@@ -156,7 +143,7 @@ def work(folder: str, bfloat16: bool) -> None:
     (output,) = (info.name for info in signature.outputs.values())
 
     def feeds(rows: int) -> dict[str, np.ndarray]:
-        inputs = _load.random_inputs(signature, rows, LENGTH)
+        inputs = random_inputs(signature, rows, LENGTH)
         return {signature.inputs[key].name: value for key, value in inputs.items()}
 
     def caller(rows: int) -> Any:
@@ -206,13 +193,9 @@ def _compared(seen: Seen, way: str) -> dict[str, Any]:
 
 def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By way and number of callers: calls a second, and the server's CPU a call."""
-    from benchmarks.server_speed import under_load
-    from export.publish.session import SessionModel
-    from serving.local.testing import LocalServer
-
     with SessionModel(folder / "optimised" / "1") as model:
-        inputs = _load.random_inputs(model.meta_graph.signature_def["serving_default"], 1, LENGTH)
-    (folder / "request").write_bytes(_load.request(inputs))
+        inputs = random_inputs(model.meta_graph.signature_def["serving_default"], 1, LENGTH)
+    (folder / "request").write_bytes(request_of(inputs))
     flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
     with contextlib.ExitStack() as stack:
         servers = {}

@@ -13,22 +13,22 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import re
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import psutil
+from tensorflow.core.protobuf import config_pb2
 
-from benchmarks import _load
 from benchmarks._empty_server import empty_server
+from benchmarks._load import Measure, random_inputs, request_of, under_load, warmed
 from benchmarks._report import RESULTS, parser, write
 from benchmarks._rounds import Seen, alternate, spread
 from benchmarks._worker import Worker
+from benchmarks.graph_speed import build, write_ways
+from serving.local.model import savedmodel
+from serving.local.model.servable import Servable
 from serving.local.testing import LocalServer
 
 CALLERS = (1, 8, 32)
@@ -37,64 +37,28 @@ BATCHING = f"""
 max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 2000 }} max_enqueued_batches {{ value: 64 }}
 num_batch_threads {{ value: {BATCH_THREADS} }}
 """
-Measure = Callable[[int, float], dict[str, float]]
-"""The figures of this number of callers for this number of seconds."""
 
 
 class InProcess:
     """The same signature without a server: the same Session, called from threads."""
 
     def __init__(self, model: pathlib.Path) -> None:
-        from tensorflow.core.protobuf import config_pb2
-
-        from serving.local.model import savedmodel
-        from serving.local.model.servable import Servable
-
         version = max((each for each in model.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
-        self._servable = Servable(savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
+        self._servable = Servable(*savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
         self._signature = self._servable.signatures["serving_default"]
 
     def request(self) -> bytes:
         """A request with one row, to the model `m`."""
-        return _load.request(_load.random_inputs(self._signature, 1))
+        return request_of(random_inputs(self._signature, 1))
 
     def measure(self, rows: int, threads: int, seconds: float) -> dict[str, float]:
         """The figures, with the CPU time a row."""
-        from serving.local.deadline import Deadline
-
-        inputs = _load.random_inputs(self._signature, rows)
+        inputs = random_inputs(self._signature, rows)
         feeds = {self._signature.inputs[key].name: array for key, array in inputs.items()}
         fetches = [info.name for info in self._signature.outputs.values()]
         began = time.process_time()
-        seen = _load.warmed(threads, seconds, lambda: self._servable.run(feeds, fetches, Deadline()))
+        seen = warmed(threads, seconds, lambda: self._servable.run(feeds, fetches, None))
         return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["all_calls"] / rows}
-
-
-@contextlib.contextmanager
-def under_load(server: LocalServer, request: pathlib.Path) -> Iterator[Measure]:
-    """Callers in a separate process; with the server's CPU time a call and the batch size reached."""
-
-    def counters() -> np.ndarray:
-        """CPU seconds; rows and batches that the server has run, from its own metrics."""
-        times = psutil.Process(server.process.pid).cpu_times()
-        rows, runs = 0, 0
-        if server.rest_port:
-            with urllib.request.urlopen(f"{server.rest_url}/monitoring/prometheus/metrics", timeout=10) as reply:
-                page = reply.read().decode()
-            for size, count in re.findall(r'processed_batch_size_v2\{.*batch_size="(\d+)"\} (\d+)', page):
-                rows, runs = rows + int(size) * int(count), runs + int(count)
-        return np.array([times.user + times.system, rows, runs])
-
-    with Worker("benchmarks._load", server.address, str(request)) as worker:
-
-        def measure(callers: int, seconds: float) -> dict[str, float]:
-            before = counters()
-            seen = worker.ask(callers, seconds)
-            cpu, rows, runs = (counters() - before).tolist()
-            # Warm-up calls cost CPU too, and count as calls here.
-            return seen | {"cpu_ms": cpu * 1e3 / seen["all_calls"], "batch": rows / max(1, runs)}
-
-        yield measure
 
 
 def measured(local: InProcess, servers: dict[str, Measure], rounds: int, seconds: float) -> Seen:
@@ -145,8 +109,6 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
 
 def made(name: str, folder: pathlib.Path) -> pathlib.Path:
     """The folder of a model with one version, as `export` writes it. Not trained: the weights do not matter."""
-    from benchmarks.graph_speed import build, write_ways
-
     write_ways(*build(name), folder)
     return folder / "optimised"
 

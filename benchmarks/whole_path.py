@@ -25,6 +25,7 @@ from benchmarks._load import in_threads
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import alternate, medians
 from benchmarks._worker import Worker, answer
+from serving.local.testing import LocalServer
 
 CALLERS: Final = (1, 8, 32)
 WAYS: Final = {"Duoserve": "optimised", "the usual way": "plain"}
@@ -81,8 +82,6 @@ def work(name: str, address: str, folder: pathlib.Path) -> None:
 
 def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
     """By way and number of callers: medians, and the throughput relative to the usual way."""
-    from serving.local.testing import LocalServer
-
     flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
     with contextlib.ExitStack() as stack:
         workers = {}

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from duoserve.artifact.releases import SERVER_VERSION
 from duoserve.console import guarded, say
@@ -24,7 +24,6 @@ from export.selection.cli import add_compare
 from export.training.cli import add_train
 
 if TYPE_CHECKING:
-    from export.dataset.data import Row
     from export.publish.gate import CheckResult
 
 __all__ = ["main"]
@@ -86,101 +85,71 @@ def _parser() -> argparse.ArgumentParser:
 
     data = add_command(commands, "data", _data, "make the demo data: emoji as images, their names, their groups")
     data.add_argument("folder", type=Path, help="folder for images/ and manifest.csv")
-    add_json(data)
 
     add_train(commands)
     add_compare(commands)
 
     export = add_command(commands, "export", _export, "check a trained model and publish it as the next version")
-    export.add_argument("run", type=Path, nargs="?", metavar="RUN", help="the folder that `train --out` wrote")
-    export.add_argument("--name", required=True, help="the model's name, which clients ask for")
-    export.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
-    export.add_argument("--version", type=positive, metavar="N", help="default: the next free number")
-    export.add_argument(
-        "--batch-sizes",
-        type=sizes,
-        metavar="N,N",
-        default=BATCH_SIZES,
-        help=f"sizes to warm up: the server's allowed_batch_sizes (default: {','.join(map(str, BATCH_SIZES))})",
-    )
-    export.add_argument(
-        "--explain", action="store_true", help="add the signature `explain`: which parts of the input decided"
-    )
-    export.add_argument(
-        "--weights-as",
-        choices=WEIGHTS,
-        default="float32",
-        help="how to store them; the cost is measured (default: %(default)s; see export/LARGE.md)",
-    )
-    export.add_argument(
-        "--bfloat16",
-        action="store_true",
-        help="for servers with --mixed_precision=bfloat16: measure the cost (see export/FAST.md)",
-    )
-    export.add_argument("--as-is", action="store_true", help="write the layers unchanged, without graph optimisation")
-    export.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="measure the cost on its held-out rows (default: golden samples)"
-    )
-    export.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
-    export.add_argument("--dry-run", action="store_true", help="check everything, publish nothing")
+    add = export.add_argument
+    add("run", type=Path, nargs="?", metavar="RUN", help="the folder that `train --out` wrote")
+    add("--name", required=True, help="the model's name, which clients ask for")
+    _add_store(export)
+    add("--version", type=positive, metavar="N", help="default: the next free number")
+    default = ",".join(map(str, BATCH_SIZES))
+    said = f"sizes to warm up: the server's allowed_batch_sizes (default: {default})"
+    add("--batch-sizes", type=sizes, metavar="N,N", default=BATCH_SIZES, help=said)
+    add("--explain", action="store_true", help="add the signature `explain`: which parts of the input decided")
+    said = "how to store them; the cost is measured (default: %(default)s; see export/LARGE.md)"
+    add("--weights-as", choices=WEIGHTS, default="float32", help=said)
+    said = "for servers with --mixed_precision=bfloat16: measure the cost (see export/FAST.md)"
+    add("--bfloat16", action="store_true", help=said)
+    add("--as-is", action="store_true", help="write the layers unchanged, without graph optimisation")
+    said = "measure the cost on its held-out rows (default: golden samples)"
+    add("--data", type=Path, metavar="FOLDER", help=said)
+    add("--sign-key", type=Path, metavar="PEM", help="sign the version with this private key (EC)")
+    add("--dry-run", action="store_true", help="check everything, publish nothing")
     add_arguments(export)
     _add_server_version(export)
-    add_json(export)
 
     check = add_command(commands, "check", _check, "run the gate on any SavedModel of the contract")
     check.add_argument("folder", type=Path, help="the folder of a version")
-    check.add_argument(
-        "--public-key",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PEM",
-        help="require a signature by this key; may be repeated",
-    )
+    said = "require a signature by this key; may be repeated"
+    check.add_argument("--public-key", type=Path, action="append", default=[], metavar="PEM", help=said)
     _add_server_version(check)
-    add_json(check)
 
     listing = add_command(commands, "list", _list, "list the models and versions in a store")
-    listing.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
+    _add_store(listing)
     listing.add_argument("--name", help="this model only")
-    add_json(listing)
 
     pruning = add_command(commands, "prune", _prune, "remove old versions, never one that a models.config names")
-    pruning.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
-    pruning.add_argument("--name", required=True, help="the model's name")
-    pruning.add_argument(
-        "--config",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="FILE",
-        help="models.config of servers that use this store; repeat it for every environment",
-    )
-    pruning.add_argument("--keep", type=count, default=3, metavar="N", help="newest to keep (default: %(default)s)")
-    pruning.add_argument("--version", type=positive, action="append", default=[], metavar="N", help="only these")
-    pruning.add_argument("--dry-run", action="store_true", help="show what would be removed, remove nothing")
-    add_json(pruning)
+    add = pruning.add_argument
+    _add_store(pruning)
+    add("--name", required=True, help="the model's name")
+    said = "models.config of servers that use this store; repeat it for every environment"
+    add("--config", type=Path, action="append", required=True, metavar="FILE", help=said)
+    add("--keep", type=count, default=3, metavar="N", help="newest to keep (default: %(default)s)")
+    add("--version", type=positive, action="append", default=[], metavar="N", help="only these")
+    add("--dry-run", action="store_true", help="show what would be removed, remove nothing")
+
+    for command in (data, export, check, listing, pruning):
+        add_json(command)
     return parser
 
 
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, default=Path("models"), help="root of all models (default: %(default)s)")
+
+
 def _add_server_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--server-version",
-        metavar="X.Y",
-        type=release,
-        default=SERVER_VERSION,
-        help="the server's TensorFlow release (default: $DUOSERVE_SERVER_VERSION, now %(default)s)",
-    )
+    said = "the server's TensorFlow release (default: $DUOSERVE_SERVER_VERSION, now %(default)s)"
+    parser.add_argument("--server-version", metavar="X.Y", type=release, default=SERVER_VERSION, help=said)
 
 
 def _data(options: argparse.Namespace) -> int:
     from export.dataset.emoji import make_emoji_dataset
 
     folder = make_emoji_dataset(options.folder, progress=False if options.json else None)
-    if options.json:
-        say(json.dumps({"data": str(folder)}))
-    else:
-        say(f"Demo data in {folder}: emoji by OpenMoji, CC BY-SA 4.0")
+    _say(options, {"data": str(folder)}, f"Demo data in {folder}: emoji by OpenMoji, CC BY-SA 4.0")
     return 0
 
 
@@ -198,8 +167,7 @@ def _export(options: argparse.Namespace) -> int:
     from export.publish.store import ModelStore
     from export.training.train import TrainedModel
 
-    with contextlib.ExitStack() as stack:
-        root = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else options.store
+    with tempfile.TemporaryDirectory() if options.dry_run else contextlib.nullcontext(options.store) as root:
         store = ModelStore(root, options.name)
         store.check_target(options.version)  # before the work, not after it
         if options.sign_key is not None:
@@ -214,9 +182,7 @@ def _export(options: argparse.Namespace) -> int:
             for what, note in () if options.json else prepared.notes:
                 say(f"  {what:<8} {note}")
         measured_on = options.data if own is None else options.data or own.samples
-        rows: Sequence[Row] = ()
-        if not exact and measured_on is not None:
-            rows = held_out_rows(measured_on, trained.facts)
+        rows = () if exact or measured_on is None else held_out_rows(measured_on, trained.facts)
         published = export_version(
             trained.model,
             explained(trained.spec) if options.explain else trained.spec,
@@ -231,17 +197,14 @@ def _export(options: argparse.Namespace) -> int:
             held_out=rows,
             facts=trained.facts,
             sign_key=options.sign_key,
-            progress=_silent if options.json else _print_check,
+            progress=_progress(options),
         )
-    outcome: dict[str, object] = {"digest": published.spec.digest, "dry_run": options.dry_run}
+    outcome: dict[str, Any] = {"digest": published.spec.digest, "dry_run": options.dry_run}
+    said = "All checks passed; a dry run publishes nothing"
     if not options.dry_run:
         outcome |= {"version": published.spec.version, "path": str(published.path)}
-    if options.json:
-        say(json.dumps(outcome))
-    elif options.dry_run:
-        say("All checks passed; a dry run publishes nothing")
-    else:
-        say(f"Published version {published.spec.version} of {options.name}: {published.path}")
+        said = f"Published version {published.spec.version} of {options.name}: {published.path}"
+    _say(options, outcome, said)
     return 0
 
 
@@ -252,25 +215,20 @@ def _check(options: argparse.Namespace) -> int:
         options.folder,
         server_version=options.server_version,
         public_keys=options.public_key,
-        progress=_silent if options.json else _print_check,
+        progress=_progress(options),
     )
     passed = all(result.passed for result in results)
-    if options.json:
-        checks = [{"name": each.name, "passed": each.passed, "findings": each.findings} for each in results]
-        say(json.dumps({"path": str(options.folder), "passed": passed, "checks": checks}, ensure_ascii=False))
-    else:
-        say("All checks passed" if passed else "Checks failed: do not serve this version")
+    checks = [{"name": each.name, "passed": each.passed, "findings": each.findings} for each in results]
+    record = {"path": str(options.folder), "passed": passed, "checks": checks}
+    _say(options, record, "All checks passed" if passed else "Checks failed: do not serve this version")
     return 0 if passed else 1
 
 
 def _list(options: argparse.Namespace) -> int:
-    from export.publish.listing import list_versions, table
+    from export.publish.card import list_versions, table
 
     rows = list_versions(options.store, options.name)
-    if options.json:
-        say(json.dumps(rows, ensure_ascii=False))
-    else:
-        say(table(rows) if rows else f"No versions in {options.store}")
+    _say(options, rows, table(rows) if rows else f"No versions in {options.store}")
     return 0
 
 
@@ -296,11 +254,14 @@ def _prune(options: argparse.Namespace) -> int:
     return 0
 
 
-def _silent(result: CheckResult) -> None:
-    """No progress, for scripts."""
+def _say(options: argparse.Namespace, record: object, text: str) -> None:
+    say(json.dumps(record, ensure_ascii=False) if options.json else text)
 
 
-def _print_check(result: CheckResult) -> None:
-    say(f"  {'ok  ' if result.passed else 'FAIL'}  {result.name:<11} {result.seconds:5.1f} s  {result.note}")
-    for finding in result.findings:
-        say(f"        {finding}")
+def _progress(options: argparse.Namespace) -> Callable[[CheckResult], None]:
+    def shown(result: CheckResult) -> None:
+        say(f"  {'ok  ' if result.passed else 'FAIL'}  {result.name:<11} {result.seconds:5.1f} s  {result.note}")
+        for finding in result.findings:
+            say(f"        {finding}")
+
+    return (lambda result: None) if options.json else shown

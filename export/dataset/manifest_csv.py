@@ -87,13 +87,19 @@ def read_manifest(
         reasons = [*_reasons(fields, medium), *targets.reasons(fields)]
         problems.extend(Problem(line, reason) for reason in reasons)
         if not reasons:
-            rows.append(_row(line, fields, medium, targets))
-    checked = _check_files(rows, medium, root.resolve(), background, progress)
-    problems += [Problem(row.line, each.reason) for row, each in zip(rows, checked, strict=True) if each.reason]
+            split, group = fields.get("split", ""), normal_name(fields.get("group", ""))
+            said = {"label": "", **targets.read(fields)}
+            rows.append(Row(line, Path(fields[medium]), fields["text"], split=split, group=group, **said))
     problems += _divided(rows)
-    one_colour = [row for row, each in zip(rows, checked, strict=True) if each.is_one_colour and medium == IMAGE]
-    rows = [dataclasses.replace(row, group=row.group or each.digest) for row, each in zip(rows, checked, strict=True)]
-    return Manifest(medium, targets, rows, [each.digest for each in checked], problems, one_colour)
+    checked = _check_files(rows, medium, root.resolve(), background, progress)
+    found = Manifest(medium, targets, [], [each.digest for each in checked], problems, [])
+    for row, each in zip(rows, checked, strict=True):
+        found.rows.append(dataclasses.replace(row, group=row.group or each.digest))
+        if each.reason:
+            problems.append(Problem(row.line, each.reason))
+        if each.is_one_colour and medium == IMAGE:
+            found.one_colour.append(row)
+    return found
 
 
 def _read_fields(path: Path, problems: list[Problem]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -113,12 +119,6 @@ def _read_fields(path: Path, problems: list[Problem]) -> tuple[list[str], list[t
     except csv.Error as error:
         problems.append(Problem(reader.line_num, f"not CSV: {error}; nothing after it was read"))
     return header, lines
-
-
-def _row(line: int, fields: dict[str, str], medium: str, targets: Targets) -> Row:
-    split, group = fields.get("split", ""), normal_name(fields.get("group", ""))
-    said = {"label": "", **targets.read(fields)}
-    return Row(line, Path(fields[medium]), fields["text"], split=split, group=group, **said)
 
 
 def _read_lines(path: Path, problems: list[Problem]) -> Iterator[str]:
@@ -163,18 +163,9 @@ def _check_files(
     rows: Sequence[Row], medium: str, root: Path, background: Background, progress: bool | None
 ) -> list[_Checked]:
     """Checks every image or recording."""
+    kind = {"audio": AudioSpec()} if medium == AUDIO else {"background": background}
     # Any size will do: only decoding matters.
-    spec = PreprocessingSpec(
-        image_height=32,
-        image_width=32,
-        token_length=1,
-        tokenizer=b"unused",
-        labels=("unused",),
-        version=1,
-        audio=AudioSpec() if medium == AUDIO else None,
-        background=background if medium == IMAGE else None,
-    )
-    preprocessor = Preprocessor(spec)
+    preprocessor = Preprocessor(PreprocessingSpec(32, 32, 1, b"unused", ("unused",), 1, **kind))
 
     def check(row: Row) -> _Checked:
         name = f"{medium} {str(row.image)!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 __all__ = ["hold_out"]
@@ -20,15 +20,10 @@ def hold_out(rows: Iterable[tuple[str, str]], fraction: float, *, salt: str = ""
         fraction: Share of every class to hold out, at least 0 and below 1.
         salt: Another salt, another split.
     """
-    sizes: defaultdict[str, int] = defaultdict(int)
-    class_of: dict[str, str] = {}
-    groups = []
-    for label, group in rows:
-        class_of.setdefault(group, label)
-        sizes[group] += 1
-        groups.append(group)
+    rows = list(rows)
+    sizes = Counter(group for _, group in rows)
     by_class: defaultdict[str, list[str]] = defaultdict(list)
-    for group, label in class_of.items():
+    for group, label in {group: label for label, group in reversed(rows)}.items():
         by_class[label].append(group)
     held_out = set()
     for members in by_class.values():
@@ -38,4 +33,4 @@ def hold_out(rows: Iterable[tuple[str, str]], fraction: float, *, salt: str = ""
             if sizes[group] <= room:
                 held_out.add(group)
                 room -= sizes[group]
-    return [group in held_out for group in groups]
+    return [group in held_out for _, group in rows]

@@ -41,12 +41,12 @@ class File:
 
 def big_endian(octets: tf.Tensor) -> tf.Tensor:
     """int32 scalar of up to 4 bytes; negative from 2^31 on."""
-    return tf.reduce_sum(octets * [256**place for place in reversed(range(octets.shape[0]))])
+    return little_endian(octets[::-1])
 
 
 def little_endian(octets: tf.Tensor) -> tf.Tensor:
-    """int32 scalar of up to 4 bytes; negative from 2^31 on."""
-    return tf.reduce_sum(octets * [256**place for place in range(octets.shape[0])])
+    """int32 scalar of up to 4 bytes, or array of shape (n,) of one of shape (n, up to 4); negative from 2^31 on."""
+    return tf.reduce_sum(octets * [256**place for place in range(octets.shape[-1])], axis=-1)
 
 
 def size_errors(height: tf.Tensor, width: tf.Tensor) -> Mapping[str, tf.Tensor]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from duoserve.preprocessing.exif import EXIF_PREFIX
 from duoserve.preprocessing.image_headers import MAX_PARTS, Refused
-from export.graph.exif import orientation, upright
+from export.graph.exif import upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 
 __all__ = ["decode_jpeg"]
@@ -51,11 +51,8 @@ def decode_jpeg(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
     branch = sum(tf.cast(shorter >= 2 * ratio * longer, tf.int32) for ratio in _RATIOS[1:])
     with tf.control_dependencies([check(errors)]):
         pixels = tf.switch_case(branch, [_decoded(data, ratio) for ratio in _RATIOS])
-    exif = file.read(exif_at, 4)
-    turn = tf.cond(
-        exif_at > 0, lambda: orientation(file.slice(exif_at + 4, big_endian(exif[2:]) - 2)), lambda: tf.constant(1)
-    )
-    return upright(pixels, turn)
+    exif_size = tf.where(exif_at > 0, big_endian(file.read(exif_at + 2, 2)) - 2, 0)
+    return upright(pixels, file.slice(exif_at + 4, exif_size))
 
 
 def _decoded(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:

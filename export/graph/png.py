@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
-from export.graph.exif import orientation, upright
+from export.graph.exif import upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 from export.graph.transparency import flatten
 
@@ -44,8 +44,7 @@ def decode_png(data: tf.Tensor, background: Background | None) -> tf.Tensor:
             pixels = opaque()
         else:
             pixels = tf.cond(has_alpha, lambda: flatten(_with_alpha(data, depth=header[8]), background), opaque)
-    turn = tf.cond(exif_at > 0, lambda: orientation(file.slice(exif_at, exif_size)), lambda: tf.constant(1))
-    return upright(pixels, turn)
+    return upright(pixels, file.slice(exif_at, exif_size))
 
 
 def _with_alpha(data: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:

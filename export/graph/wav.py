@@ -6,7 +6,7 @@ odd length; half of the recordings that the client accepts would fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -19,6 +19,7 @@ from duoserve.preprocessing.wav import (
     SAMPLE_RATES,
     UNKNOWN_SIZE,
 )
+from export.graph.image_headers import check
 
 _FORMAT = int.from_bytes(b"fmt ", "little")
 _DATA = int.from_bytes(b"data", "little")
@@ -53,16 +54,15 @@ class Wav:
         left = length - start
         size = tf.where(size >= UNKNOWN_SIZE, tf.minimum(size, left), size)
         low, high = SAMPLE_RATES
-        with tf.control_dependencies(
-            [
-                _require(is_wav & (start >= 0) & (layout_size >= 16), "to be a whole WAV, format before samples"),
-                _require(tf.reduce_any(same), "to be a WAV of 8, 16, 24 or 32-bit integers or 32 or 64-bit floats"),
-                _require((rate >= low) & (rate <= high), f"of {low} to {high} samples a second"),
-                _require((channels >= 1) & (channels <= MOST_CHANNELS), f"of 1 to {MOST_CHANNELS} channels"),
-                _require(block == channels * bits // 8, "with as many bytes a frame as its channels have"),
-                _require((size <= left) & (size >= block), "to be a whole WAV, with samples"),
-            ]
-        ):
+        errors = {
+            "to be a whole WAV, format before samples": ~is_wav | (start < 0) | (layout_size < 16),
+            "to be a WAV of 8, 16, 24 or 32-bit integers or 32 or 64-bit floats": ~tf.reduce_any(same),
+            f"of {low} to {high} samples a second": (rate < low) | (rate > high),
+            f"of 1 to {MOST_CHANNELS} channels": (channels < 1) | (channels > MOST_CHANNELS),
+            "with as many bytes a frame as its channels have": block != channels * bits // 8,
+            "to be a whole WAV, with samples": (size > left) | (size < block),
+        }
+        with tf.control_dependencies([_check(errors)]):
             self.sample_rate = tf.identity(rate)
             self.frames = size // tf.maximum(block, 1)
         self._data, self._start, self._block, self._channels = data, start, block, channels
@@ -84,7 +84,7 @@ class Wav:
         channels = tf.cast(self._channels, tf.int32)
         numbers = tf.reshape(numbers, tf.stack([-1, channels]))
         finite = tf.reduce_all(tf.abs(numbers) <= LARGEST_SAMPLE)  # false for NaN
-        with tf.control_dependencies([_require(finite, f"of finite numbers up to {LARGEST_SAMPLE:.0f}")]):
+        with tf.control_dependencies([_check({f"of finite numbers up to {LARGEST_SAMPLE:.0f}": ~finite})]):
             return tf.reduce_sum(numbers, axis=1) / tf.cast(channels, tf.float64)
 
 
@@ -102,32 +102,23 @@ def _numbers(data: tf.Tensor) -> tuple[Number, tf.Tensor]:
     return number, length
 
 
-def _chunks(number: Number, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Start and size of the format chunk and of the samples; -1 as start where there are none."""
-    none = tf.constant(-1, tf.int64)
+def _chunks(number: Number, length: tf.Tensor) -> list[tf.Tensor]:
+    """Start and size of the format chunk and of the samples; -1 where there are none."""
 
-    def goes_on(
-        at: tf.Tensor, layout: tf.Tensor, layout_size: tf.Tensor, start: tf.Tensor, size: tf.Tensor
-    ) -> tf.Tensor:
-        return (start < 0) & (at + 8 <= length)
+    def more(at: tf.Tensor, _: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        return (samples[0] < 0) & (at + 8 <= length)
 
-    def step(
-        at: tf.Tensor, layout: tf.Tensor, layout_size: tf.Tensor, start: tf.Tensor, size: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
+    def step(at: tf.Tensor, layout: tf.Tensor, samples: tf.Tensor) -> tuple[tf.Tensor, ...]:
         name, size = number(at, 4), number(at + 4, 4)
-        at += 8
-        layout, layout_size = (
-            tf.where(name == _FORMAT, at, layout),
-            tf.where(name == _FORMAT, size, layout_size),
-        )
-        end = at + size
+        here = tf.stack([at + 8, size])
+        end = at + 8 + size
         is_unpadded = tf.reduce_any(number(end, 4) == [int.from_bytes(known, "little") for known in CHUNKS])
         end += tf.where(is_unpadded, tf.zeros_like(size), size % 2)
-        return end, layout, layout_size, tf.where(name == _DATA, at, none), size
+        return end, tf.where(name == _FORMAT, here, layout), tf.where(name == _DATA, here, samples)
 
-    state = (tf.constant(12, tf.int64), none, none, none, none)
-    _, layout, layout_size, start, size = tf.while_loop(goes_on, step, state)
-    return layout, layout_size, start, size
+    none = tf.constant([-1, -1], tf.int64)
+    _, layout, samples = tf.while_loop(more, step, (tf.constant(12, tf.int64), none, none))
+    return [*tf.unstack(layout), *tf.unstack(samples)]
 
 
 def _decode(data: tf.Tensor, coding: str) -> tf.Tensor:
@@ -144,5 +135,5 @@ def _decode(data: tf.Tensor, coding: str) -> tf.Tensor:
     return numbers / float(1 << (bits - 1))
 
 
-def _require(condition: tf.Tensor, what: str) -> tf.Operation:
-    return tf.debugging.Assert(condition, [f"Expected audio_bytes {what}. Received: another file"])
+def _check(errors: Mapping[str, tf.Tensor]) -> tf.Operation:
+    return check({f"Expected audio_bytes {what}. Received: another file": error for what, error in errors.items()})

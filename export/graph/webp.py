@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
-from export.graph.exif import orientation, upright
+from export.graph.exif import upright
 from export.graph.image_headers import File, check, little_endian, size_errors
 from export.graph.transparency import flatten
 
@@ -34,8 +34,8 @@ def decode_webp(data: tf.Tensor, background: Background | None) -> tf.Tensor:
     colours = decoded[:, :, :3]
     if background is not None:
         colours = tf.cond(tf.shape(decoded)[2] == 4, lambda: flatten(decoded, background), lambda: colours)
-    turn = tf.cond(flags & _HAS_EXIF > 0, lambda: orientation(_exif(file)), lambda: tf.constant(1))
-    return upright(colours, turn)
+    exif = tf.cond(flags & _HAS_EXIF > 0, lambda: _exif(file), lambda: tf.constant(b""))
+    return upright(colours, exif)
 
 
 def _size(head: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -52,7 +52,6 @@ def _size(head: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _exif(file: File) -> tf.Tensor:
     """The content of the first chunk EXIF; empty where there is none."""
-
     end = little_endian(file.read(4, 4)) + 8
     end = tf.where((end >= 8) & (end < file.size), end, file.size)
 

@@ -13,10 +13,10 @@ from typing import Any
 import keras
 
 from export.optimise.calls import Calls
-from export.optimise.constants import Constants
+from export.optimise.constants import Constants, Reading
 from export.optimise.rules import RULES
 
-__all__ = ["Constants", "Optimised", "optimise"]
+__all__ = ["Constants", "Optimised", "Reading", "optimise"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ and a graph is one protobuf message of at most 2 GB: so this is for small models
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import keras
-import numpy.typing as npt
 import tensorflow as tf
 
-__all__ = ["MOST_BYTES", "Constants"]
+__all__ = ["MOST_BYTES", "Constants", "Reading"]
 
 MOST_BYTES: Final = 32 << 20
 """Upper limit for all weights together. A server holds constants about nine times while it loads a version:
@@ -33,25 +33,28 @@ class Constants:
         """Whether the weights are few enough."""
         return bool(sum(each.value.dtype.size * math.prod(each.shape) for each in model.variables) <= MOST_BYTES)
 
-    def reading(self) -> keras.StatelessScope:
+    def reading(self) -> Reading:
         """A context manager: inside, the model computes from constants. Enter it once, in a graph."""
-        return _Reading(self._values)
+        return Reading({key: functools.partial(tf.constant, value) for key, value in self._values.items()})
 
 
-class _Reading(keras.StatelessScope):  # type: ignore[misc]
-    """Makes each constant once, in the graph where the scope was opened, so a loop inside reuses them."""
+class Reading(keras.StatelessScope):  # type: ignore[misc]
+    """A context manager: inside, layers get tensors in place of variables, by their ids.
 
-    def __init__(self, values: Mapping[int, npt.NDArray[Any]]) -> None:
+    Each is made once, in the graph where the scope was opened, so a loop inside reuses it.
+    """
+
+    def __init__(self, makers: Mapping[int, Callable[[], tf.Tensor]]) -> None:
         super().__init__()
-        self._values = values
+        self._makers = makers
         self._graph = tf.compat.v1.get_default_graph()
         self._made: dict[int, tf.Tensor] = {}
 
     def get_current_value(self, variable: keras.Variable) -> Any:
         key = id(variable)
-        if key not in self._values:
+        if key not in self._makers:
             return super().get_current_value(variable)
         if key not in self._made:
             with self._graph.as_default():
-                self._made[key] = tf.constant(self._values[key])
+                self._made[key] = self._makers[key]()
         return self._made[key]

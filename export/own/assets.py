@@ -6,41 +6,41 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from duoserve.contract import Answer, ContractError, OneClass, Scores, normal_name
+from duoserve.contract import Answer, ContractError, Scores, normal_name
 from export.dataset.data import HeldOut, load_held_out
 from export.dataset.rows import DataError, Row
 from export.dataset.targets import TARGETS, ScoreTargets, targets
-from export.own.reasons import reason, said
+from export.own.reasons import Reasons, misfit, said
 from export.own.settings import OwnModel
 
 __all__ = ["check_samples", "make_answer", "read_labels", "read_samples"]
 
 _SHOWN: Final = 5
 
+# Each of these functions raises MisfitError if what it reads does not fit.
 
-def read_labels(own: OwnModel, reasons: list[str]) -> tuple[str, ...] | None:
-    """The names of the output's columns, in their order, or None with the reasons."""
+
+def read_labels(own: OwnModel) -> tuple[str, ...]:
+    """The names of the output's columns, in their order."""
     expected = "--labels to be a file with a class (tag, score) a line, or JSON"
     if own.labels is None:
-        reasons.append(reason(expected, "none", "write the names of the output's columns in their order"))
-        return None
+        raise misfit(expected, "none", "write the names of the output's columns in their order")
     try:
         text = own.labels.read_text(encoding="utf-8-sig")
         labels = _from_json(json.loads(text)) if own.labels.suffix == ".json" else text.strip("\n").split("\n")
     except (OSError, ValueError) as error:
         fix = 'as JSON, a list of names, or an object of names and columns: {"cat": 0, "dog": 1}'
-        reasons.append(reason(expected, f"{own.labels}: {said(error)}", fix))
-        return None
+        raise misfit(expected, f"{own.labels}: {said(error)}", fix) from error
     labels = [normal_name(label) for label in labels]
-    before = len(reasons)
-    if empty := [number for number, label in enumerate(labels, 1) if not label]:
-        reasons.append(
-            reason("a name for every label", f"none at number {empty[0]} in {own.labels}", "name or remove it")
-        )
+    reasons = Reasons()
+    if "" in labels:
+        received = f"none at number {labels.index('') + 1} in {own.labels}"
+        reasons.add("a name for every label", received, "name or remove it")
     if repeated := sorted({label for label in labels if label and labels.count(label) > 1}):
         fix = "a client can't tell them apart: give each another name"
-        reasons.append(reason("distinct labels", f"{', '.join(repeated)} more than once", fix))
-    return tuple(labels) if len(reasons) == before else None
+        reasons.add("distinct labels", f"{', '.join(repeated)} more than once", fix)
+    reasons.refuse()
+    return tuple(labels)
 
 
 def _from_json(content: object) -> list[str]:
@@ -59,45 +59,42 @@ def _from_json(content: object) -> list[str]:
     return content
 
 
-def read_samples(own: OwnModel, reasons: list[str]) -> HeldOut:
-    """The held-out rows and their kind of answer, or none with the reasons."""
-    nothing = HeldOut(own.answer or OneClass.kind, ())
+def read_samples(own: OwnModel) -> HeldOut:
+    """The held-out rows and their kind of answer."""
     expected = "--samples to be a folder with held-out rows, images and manifest.csv of image,text,label"
     if own.samples is None:
         fix = "a dozen rows outside the training data show whether a version answers correctly"
-        reasons.append(reason(expected, "none", fix))
-        return nothing
+        raise misfit(expected, "none", fix)
     try:
         return load_held_out(own.samples, answer=own.answer)
     except DataError as error:
-        listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
         more = f" and {len(error.problems) - _SHOWN} more" if len(error.problems) > _SHOWN else ""
-        reasons.append(reason(expected, listed + more, f"correct {own.samples / 'manifest.csv'}"))
+        raise misfit(expected, _listed(error) + more, f"correct {own.samples / 'manifest.csv'}") from error
     except OSError as error:
-        reasons.append(reason(expected, said(error), "check the path"))
-    return nothing
+        raise misfit(expected, said(error), "check the path") from error
 
 
-def check_samples(
-    own: OwnModel, rows: Sequence[Row], answer: Answer, labels: tuple[str, ...], reasons: list[str]
-) -> None:
-    """Adds a reason if the rows have labels or scores that the model does not have."""
+def check_samples(own: OwnModel, rows: Sequence[Row], answer: Answer, labels: tuple[str, ...]) -> None:
+    """Refuses rows with labels or scores that the model does not have."""
     try:
         targets(rows, answer, labels)
     except DataError as error:
-        listed = "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
         fix = "write the labels exactly as in --labels"
-        reasons.append(reason(f"the labels of {own.samples} to be among the model's", listed, fix))
+        raise misfit(f"the labels of {own.samples} to be among the model's", _listed(error), fix) from error
 
 
-def make_answer(kind: str, labels: tuple[str, ...], reasons: list[str]) -> tuple[Answer, tuple[str, ...]] | None:
-    """The answer of the contract and the names of its columns, without units; None with the reason."""
+def make_answer(kind: str, labels: tuple[str, ...]) -> tuple[Answer, tuple[str, ...]]:
+    """The answer of the contract and the names of its columns, without units."""
     found = TARGETS[kind](labels if kind == Scores.kind else ("label",))
     names = tuple(name for name, _ in found.named.values()) if isinstance(found, ScoreTargets) else labels
     try:
         answer = found.made(names)
         answer.check(names)
     except ContractError as error:
-        reasons.append(reason("labels that fit the answer", said(error), "correct --labels, or give another --answer"))
-        return None
+        fix = "correct --labels, or give another --answer"
+        raise misfit("labels that fit the answer", said(error), fix) from error
     return answer, names
+
+
+def _listed(error: DataError) -> str:
+    return "; ".join(map(str, error.problems[:_SHOWN])) or said(error)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from export.own.graph import functional
-from export.own.reasons import reason
+from export.own.graph import Tensor, functional
+from export.own.reasons import misfit
 from export.own.settings import OwnModel
 
 __all__ = ["Input", "find_calling", "shown"]
 
-Tensor = Any  # keras.KerasTensor: keras has no types to check against
 Shape = tuple[int | None, ...]
 Call = Callable[..., Any]
 """Takes symbolic tensors in the order of the inputs; returns the model's output."""
@@ -37,17 +36,19 @@ class Input:
 
 def shown(shape: Shape) -> str:
     """A shape in the words of the contract."""
-    dims = [
-        "batch" if not number and dim is None else "any" if dim is None else str(dim)
-        for number, dim in enumerate(shape)
-    ]
+    names = ["batch", *["any"] * len(shape)]
+    dims = [name if dim is None else str(dim) for name, dim in zip(names, shape, strict=False)]
     return f"shape ({', '.join(dims)}{',' if len(dims) == 1 else ''})"
 
 
-def find_calling(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[list[Input], Call] | None:
-    """The inputs and how to call the model with them, or None with the reasons."""
+def find_calling(model: keras.Model, own: OwnModel) -> tuple[list[Input], Call]:
+    """The inputs and how to call the model with them.
+
+    Raises:
+        MisfitError: It is Python code, and nothing shows what it takes.
+    """
     graph = functional(model)
-    return _of_graph(model, graph) if graph is not None else _of_code(model, own, reasons)
+    return _of_code(model, own) if graph is None else _of_graph(model, graph)
 
 
 def _of_graph(model: keras.Model, graph: keras.Model) -> tuple[list[Input], Call]:
@@ -65,18 +66,15 @@ def _of_graph(model: keras.Model, graph: keras.Model) -> tuple[list[Input], Call
     return inputs, call
 
 
-def _of_code(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[list[Input], Call] | None:
+def _of_code(model: keras.Model, own: OwnModel) -> tuple[list[Input], Call]:
     """Detects the inputs of a subclass from the shapes that it was built with, or from its arguments."""
     parameters = inspect.signature(model.call).parameters
     training = {"training": False} if "training" in parameters else {}
     built = (model.get_build_config() or {}).get("input_shape")
     if isinstance(built, dict):
-        names = list(built)
-        inputs = [Input(str(name), (None, *shape[1:])) for name, shape in built.items()]
-        return inputs, lambda *given: model(dict(zip(names, given, strict=True)), **training)
+        return _of_shapes(built), lambda *given: model(dict(zip(built, given, strict=True)), **training)
     if isinstance(built, (list, tuple)) and built and all(isinstance(each, (list, tuple)) for each in built):
-        inputs = [Input(str(number), (None, *shape[1:])) for number, shape in enumerate(built)]
-        return inputs, lambda *given: model(list(given), **training)
+        return _of_shapes(dict(enumerate(built))), lambda *given: model(list(given), **training)
     arguments = [
         name
         for name, one in parameters.items()
@@ -87,12 +85,13 @@ def _of_code(model: keras.Model, own: OwnModel, reasons: list[str]) -> tuple[lis
     if own.image_input and own.text_input:
         keys = [own.image_input, own.text_input]
         return [Input(key) for key in keys], lambda *given: model(dict(zip(keys, given, strict=True)), **training)
-    reasons.append(
-        reason(
-            "to know how the model is called",
-            f"Python code that takes one argument, {arguments[0]!r}, and that was never called",
-            "call it once before it is returned or saved, or give --image-input and --text-input, the keys"
-            " of the dict that it takes",
-        )
+    raise misfit(
+        "to know how the model is called",
+        f"Python code that takes one argument, {arguments[0]!r}, and that was never called",
+        "call it once before it is returned or saved, or give --image-input and --text-input, the keys"
+        " of the dict that it takes",
     )
-    return None
+
+
+def _of_shapes(shapes: Mapping[Any, Shape]) -> list[Input]:
+    return [Input(str(name), (None, *shape[1:])) for name, shape in shapes.items()]

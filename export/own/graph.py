@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
-__all__ = ["Place", "consumers", "functional", "producer"]
+__all__ = ["Place", "Tensor", "consumers", "functional", "producer"]
 
-Tensor = Any  # keras.KerasTensor: keras has no types to check against
+Tensor = Any
+"""keras.KerasTensor: Keras has no types to check against."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,28 +16,22 @@ from typing import Any
 import h5py
 import keras
 
-from export.own.reasons import reason, said
+from export.own.reasons import Reasons, misfit, said
 from export.own.settings import OwnModel, is_function
 
 __all__ = ["load"]
 
 
-def load(own: OwnModel, reasons: list[str]) -> keras.Model | None:
-    """The model, or None with the reasons."""
-    before = len(reasons)
+def load(own: OwnModel) -> keras.Model:
+    """The model, with its weights. Raises MisfitError if it can't be loaded."""
     with _importable(own.folder):
-        objects = _custom_objects(own, reasons)
-        if len(reasons) > before:
-            return None
-        model = _call(own, reasons) if is_function(own.model) else _read(own, objects, reasons)
-    if model is None:
-        return None
+        objects = _custom_objects(own)
+        model = _call(own) if is_function(own.model) else _read(own, objects)
     if not isinstance(model, keras.Model):
-        reasons.append(reason("a keras.Model", f"{_kind(model)} from {own.model}", "return the model itself"))
-        return None
+        raise misfit("a keras.Model", f"{_kind(model)} from {own.model}", "return the model itself")
     if own.weights is not None:
-        _load_weights(model, own.weights, reasons)
-    return model if len(reasons) == before else None
+        _load_weights(model, own.weights)
+    return model
 
 
 @contextlib.contextmanager
@@ -51,62 +45,47 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _import(name: str, reasons: list[str]) -> ModuleType | None:
+def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:  # the module's code may raise anything
-        reasons.append(
-            reason(
-                f"the module {name} to import",
-                f"{_kind(error)}: {said(error)}",
-                "run it in the module's folder, and install what the module imports",
-            )
-        )
-        return None
+        fix = "run it in the module's folder, and install what the module imports"
+        raise misfit(f"the module {name} to import", f"{_kind(error)}: {said(error)}", fix) from error
 
 
-def _custom_objects(own: OwnModel, reasons: list[str]) -> dict[str, Any]:
+def _custom_objects(own: OwnModel) -> dict[str, Any]:
     """The classes and functions that the modules define, by name. Registered ones register themselves."""
-    found: dict[str, Any] = {}
-    for name in own.custom_objects:
-        module = _import(name, reasons)
-        found |= {
-            key: value
-            for key, value in (vars(module) if module else {}).items()
-            if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == name
-        }
-    return found
+    reasons = Reasons()
+    modules = [reasons.attempt(_import, name) for name in own.custom_objects]
+    reasons.refuse()
+    return {
+        name: value
+        for module in filter(None, modules)
+        for name, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
+    }
 
 
-def _call(own: OwnModel, reasons: list[str]) -> Any:
+def _call(own: OwnModel) -> Any:
     name, _, path = own.model.partition(":")
-    function: Any = _import(name, reasons)
-    if function is None:
-        return None
+    function: Any = _import(name)
     for part in path.split("."):
         function = getattr(function, part, None)
     if not callable(function):
-        reasons.append(reason(f"a function {path} in {name}", _kind(function), "check the name after the colon"))
-        return None
+        raise misfit(f"a function {path} in {name}", _kind(function), "check the name after the colon")
     try:
         return function(**own.arguments)
     except Exception as error:  # the function's code may raise anything
         fix = "run it in Python to see where it fails; --argument NAME=VALUE passes arguments"
-        reasons.append(reason(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", fix))
-        return None
+        raise misfit(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", fix) from error
 
 
-def _read(own: OwnModel, objects: dict[str, Any], reasons: list[str]) -> Any:
+def _read(own: OwnModel, objects: dict[str, Any]) -> Any:
     path = Path(own.model)
     if own.arguments:
-        reasons.append(
-            reason("arguments for a function only", f"arguments, and the model {path}", "leave the arguments out")
-        )
-        return None
-    fix = _why_not_a_file(path)
-    if fix:
-        reasons.append(reason("--model to be a .keras file or module:function", path, fix))
-        return None
+        raise misfit("arguments for a function only", f"arguments, and the model {path}", "leave the arguments out")
+    if fix := _why_not_a_file(path):
+        raise misfit("--model to be a .keras file or module:function", path, fix)
     try:
         return keras.saving.load_model(path, custom_objects=objects, compile=False)
     except Exception as error:  # KeyError, TypeError, zipfile's, h5py's …
@@ -122,8 +101,7 @@ def _read(own: OwnModel, objects: dict[str, Any], reasons: list[str]) -> Any:
             fix = f"a Lambda layer is code, and code in a file is not run: {rebuild}"
         elif "locate" in text or "Unknown layer" in text:
             fix = "name the module that defines it with --custom-objects"
-        reasons.append(reason(f"{path} to load", text, fix))
-        return None
+        raise misfit(f"{path} to load", text, fix) from error
 
 
 def _saved_by(path: Path) -> str:
@@ -153,15 +131,14 @@ def _why_not_a_file(path: Path) -> str | None:
     return None
 
 
-def _load_weights(model: keras.Model, path: Path, reasons: list[str]) -> None:
+def _load_weights(model: keras.Model, path: Path) -> None:
     if not path.is_file():
-        reasons.append(reason("--weights to be a file", path, "check the path: the file does not exist"))
-        return
+        raise misfit("--weights to be a file", path, "check the path: the file does not exist")
     try:
         model.load_weights(path)
     except Exception as error:
         fix = "build the model with the same layers as when the weights were saved"
-        reasons.append(reason(f"the weights in {path} to fit the model", said(error), fix))
+        raise misfit(f"the weights in {path} to fit the model", said(error), fix) from error
 
 
 def _kind(value: Any) -> str:

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
+from duoserve.contract import ContractError
 from export.errors import ExportError
+
+__all__ = ["MisfitError", "Reasons", "misfit", "said"]
 
 _NODES: Final = re.compile(r"\{\{function_node.*?\}\}|\[\[\{\{node.*?\}\}\]\]|\[Op:.*?\]|Graph execution error:")
 
-__all__ = ["MisfitError", "reason", "said"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class MisfitError(ExportError):
     """Your own model does not fit the contract. `findings` has every reason, one line each."""
 
-    def __init__(self, reasons: Iterable[str]) -> None:
-        self.findings = tuple(reasons)
-        head = f"Expected the model to fit the contract. Received {len(self.findings)} reason(s) why it does not:"
-        super().__init__("\n".join([head, *(f"  - {each}" for each in self.findings)]))
+    def __init__(self, *reasons: str) -> None:
+        self.findings = reasons
+        head = f"Expected the model to fit the contract. Received {len(reasons)} reason(s) why it does not:"
+        super().__init__("\n".join([head, *(f"  - {each}" for each in reasons)]))
 
 
-def reason(expected: str, received: object, fix: str) -> str:
-    """One line."""
-    return f"Expected {expected}. Received: {received}. To fix: {fix}"
+class Reasons:
+    """Collects the reasons of several steps, so that one run reports all of them."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def attempt(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """The result of a step; None if it raises MisfitError or ContractError, whose reasons are kept."""
+        try:
+            return step(*args, **kwargs)
+        except MisfitError as error:
+            self._found += error.findings
+        except ContractError as error:
+            self._found.append(str(error))
+        return None
+
+    def add(self, expected: str, received: object, fix: str) -> None:
+        """Adds one reason."""
+        self._found += misfit(expected, received, fix).findings
+
+    def refuse(self) -> None:
+        """Raises MisfitError if there is a reason."""
+        if self._found:
+            raise MisfitError(*self._found)
+
+
+def misfit(expected: str, received: object, fix: str) -> MisfitError:
+    """The error for one reason."""
+    return MisfitError(f"Expected {expected}. Received: {received}. To fix: {fix}")
 
 
 def said(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 
-from export.own.graph import Place, consumers
+from export.own.graph import Place, Tensor, consumers
 
 __all__ = ["FLOATS", "IMAGE_DTYPES", "find_scaling", "scale"]
 
@@ -20,25 +20,24 @@ FLOATS: Final = ("float16", "bfloat16", "float32", "float64")
 IMAGE_DTYPES: Final = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", *FLOATS)
 """Dtypes that hold 0 to 255."""
 
-Tensor = Any  # keras.KerasTensor: keras has no types to check against
-
 
 def scale(image: Tensor, name: str) -> Tensor:
     """uint8 pixels, RGB, as float32 of one of `SCALES`."""
     pixels = keras.ops.cast(image, "float32")
-    layers = keras.layers
-    if name == "0..1":
-        return layers.Rescaling(1 / 255, dtype="float32")(pixels)
-    if name == "tf":
-        return layers.Rescaling(1 / 127.5, offset=-1, dtype="float32")(pixels)
-    if name == "torch":
-        factors = [1 / (255 * deviation) for deviation in _DEVIATION]
-        offsets = [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)]
-        return layers.Rescaling(factors, offset=offsets, dtype="float32")(pixels)
+    if name == "0..255":
+        return pixels
     if name == "caffe":
-        offsets = [-mean for mean in _CAFFE_MEAN]
-        return layers.Rescaling(1.0, offset=offsets, dtype="float32")(keras.ops.flip(pixels, axis=-1))
-    return pixels
+        pixels = keras.ops.flip(pixels, axis=-1)
+    factors, offsets = {
+        "0..1": (1 / 255, 0.0),
+        "tf": (1 / 127.5, -1),
+        "torch": (
+            [1 / (255 * deviation) for deviation in _DEVIATION],
+            [-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)],
+        ),
+        "caffe": (1.0, [-mean for mean in _CAFFE_MEAN]),
+    }[name]
+    return keras.layers.Rescaling(factors, offset=offsets, dtype="float32")(pixels)
 
 
 def find_scaling(place: Place) -> str | None:

@@ -56,15 +56,6 @@ def _size(text: str) -> tuple[int, int]:
     return positive(height), positive(width if separator else height)
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise argparse.ArgumentTypeError(f"expected one of {', '.join(choices)}, received {text!r}")
-        return text
-
-    return read
-
-
 def _option(option: Callable[[str], Any], metavar: str, said: str, default: Any = None, **metadata: Any) -> Any:
     """A field that is an option of the command line, and an entry of the settings file.
 
@@ -83,33 +74,30 @@ def _option(option: Callable[[str], Any], metavar: str, said: str, default: Any 
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _choice(kind: Any, said: str) -> Any:
+    """An option that takes one of the texts of a Literal."""
+    choices = get_args(kind)
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(choices)}, received {text!r}")
+        return text
+
+    return _option(read, "|".join(choices), said)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class OwnModel:
     """A Keras model that was not made by `export.training.train`, with its settings.
 
-    Settings that are None are detected from the model where possible.
+    The text of each option explains its field; what is None is detected from the model where possible.
 
     Attributes:
         model: A file (`.keras`, or a whole model in `.h5`), or "module:function" that returns a model.
-        arguments: Keyword arguments of the function.
-        weights: A file for `model.load_weights`.
         custom_objects: Modules to import first; their layers, models and functions are known to the file.
-        tokenizer: See `export.own.tokenizer_files.read_file`.
-        pad_id: The id that fills a row of tokens after the text; None takes the tokenizer's own.
-        answer: The kind of answer; None: detected from the samples and the output.
-        labels: A file with a class, tag or score a line, or JSON, in the order of the output's columns. For yes or no,
-            "no" comes first; a score may have a unit, as in "price [EUR]".
-        samples: A folder with `manifest.csv`, as for training: held-out rows, of which some become golden samples.
-        image_input: Name of the input that takes the image.
-        text_input: Name of the input that takes the token ids.
-        output: Name of the output that has the answer.
-        output_is: PROBABILITIES, or LOGITS, which get a softmax or sigmoid, as the answer needs it.
-        image_scale: One of SCALES.
+        tokenizer: See `export.own.tokenizers.read_file`.
+        labels: For yes or no, "no" comes first; a score may have a unit, as in "price [EUR]".
         image_size: Height and width in pixels.
-        background: Red, green and blue under transparent pixels; None takes white.
-        token_length: Length of a row of tokens.
-        optional: Which of "image" and "text" may be missing, because the model was trained for it.
-        embed: The layer whose output the signature `embed` returns; None: no such signature.
         folder: The folder of modules, beside the current folder.
     """
 
@@ -121,9 +109,7 @@ class OwnModel:
     )
     tokenizer: Path | None = _option(Path, "FILE", "a SentencePiece model, tokenizer.json, vocab.txt or vocab.json")
     pad_id: int | None = _option(count, "N", "id that pads tokens after the text; default: the tokenizer's", least=0)
-    answer: Kind | None = _option(
-        _one_of(*get_args(Kind)), "|".join(get_args(Kind)), "kind of answer; default: detected from samples and output"
-    )
+    answer: Kind | None = _choice(Kind, "kind of answer; default: detected from samples and output")
     labels: Path | None = _option(
         Path, "FILE", "a class (tag, score) a line, or JSON, in the order of the output's columns"
     )
@@ -131,14 +117,8 @@ class OwnModel:
     image_input: str | None = _option(str, "NAME", "default: the input of shape (batch, height, width, 3)")
     text_input: str | None = _option(str, "NAME", "default: the input of shape (batch, length)")
     output: str | None = _option(str, "NAME", "output with the answer; default: the only one")
-    output_is: Output | None = _option(
-        _one_of(*get_args(Output)),
-        "|".join(get_args(Output)),
-        "logits get a softmax or sigmoid; default: from the last layer",
-    )
-    image_scale: Scale | None = _option(
-        _one_of(*SCALES), "|".join(SCALES), "how the model takes pixels; default: 0..255 if its layers scale them"
-    )
+    output_is: Output | None = _choice(Output, "logits get a softmax or sigmoid; default: from the last layer")
+    image_scale: Scale | None = _choice(Scale, "how the model takes pixels; default: 0..255 if its layers scale them")
     image_size: tuple[int, int] | None = _option(_size, "HxW", "default: the model's", read=_size)
     background: tuple[int, int, int] | None = _option(
         colour, "R,G,B", "colour under transparent pixels; default: 255,255,255, white", read=colour

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 __all__ = ["bert", "byte_level"]
 
@@ -32,99 +35,67 @@ def bert(vocabulary: Mapping[str, int], settings: Mapping[str, Any]) -> tuple[Re
     strip = settings.get("strip_accents")
     if strip is None:
         strip = lower and ("do_lower_case" in settings or not any(map(_has_accents, plain)))
-    added = [each for each in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if each in vocabulary]
-    record = _record(
-        vocabulary,
-        added,
-        normalizer={
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": settings.get("tokenize_chinese_chars", True),
-            "strip_accents": strip,
-            "lowercase": lower,
-        },
-        pre_tokenizer={"type": "BertPreTokenizer"},
-        post_processor=_around("BertProcessing", vocabulary, "[CLS]", "[SEP]"),
-        model={
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-        },
+    tokenizer = Tokenizer(models.WordPiece(dict(vocabulary), unk_token="[UNK]"))  # noqa: S106  no password
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True), strip_accents=strip, lowercase=lower
     )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(*_around(vocabulary, "[CLS]", "[SEP]"))
     said = "lower case" if lower else "upper and lower case"
     source = "from tokenizer_config.json" if "do_lower_case" in settings else "from its pieces"
-    return record, f"wordpiece, {said}, {'without' if strip else 'with'} accents, {source}"
+    note = f"wordpiece, {said}, {'without' if strip else 'with'} accents, {source}"
+    return _record(tokenizer, vocabulary, "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), note
 
 
-def byte_level(vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]]) -> tuple[Record, str]:
+def byte_level(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> tuple[Record, str]:
     """The one of CLIP, RoBERTa or GPT-2, by the pieces: "</w>" ends words, "<s>" and "</s>" enclose a text, or neither.
 
     Raises:
-        ValueError: It is none of the three.
+        ValueError: It is none of the three, or the merges do not fit the pieces.
     """
-    model: Record = {
-        "type": "BPE",
-        "merges": [list(pair) for pair in merges],
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": "",
-        "end_of_word_suffix": "",
-        "fuse_unk": False,
-        "byte_fallback": False,
-    }
-    bytes_alone = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    options = {"trim_offsets": True, "add_prefix_space": False}
-    if {"<|startoftext|>", "<|endoftext|>"} <= vocabulary.keys() and any(p.endswith("</w>") for p in vocabulary):
-        start, end = "<|startoftext|>", "<|endoftext|>"
+    end = "<|endoftext|>"
+    is_clip = {"<|startoftext|>", end} <= vocabulary.keys() and any(p.endswith("</w>") for p in vocabulary)
+    affixes = {"continuing_subword_prefix": "", "end_of_word_suffix": "</w>" if is_clip else ""}
+    try:
+        tokenizer = Tokenizer(models.BPE(dict(vocabulary), [*merges], unk_token=end if is_clip else None, **affixes))
+    except Exception as error:  # the library raises Exception itself
+        raise ValueError(f"a merges.txt that does not fit its vocab.json: {error}") from error
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if is_clip:
         words = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-        split = {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": True}
-        spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
-        record = _record(
-            vocabulary,
-            [start, end],
-            normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, spaces, {"type": "Lowercase"}]},
-            pre_tokenizer={"type": "Sequence", "pretokenizers": [split, {**bytes_alone, "use_regex": False}]},
-            post_processor=_around("RobertaProcessing", vocabulary, start, end) | {**options, "trim_offsets": False},
-            model=model | {"unk_token": end, "end_of_word_suffix": "</w>"},
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
         )
-        return record, "bpe, as CLIP's"
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(words), "removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        around = _around(vocabulary, "<|startoftext|>", end)
+        tokenizer.post_processor = processors.RobertaProcessing(*around, trim_offsets=False, add_prefix_space=False)
+        return _record(tokenizer, vocabulary, "<|startoftext|>", end), "bpe, as CLIP's"
     if {"<s>", "</s>"} <= vocabulary.keys():
-        added = [each for each in ("<s>", "<pad>", "</s>", "<unk>", "<mask>") if each in vocabulary]
-        around = _around("RobertaProcessing", vocabulary, "<s>", "</s>") | options
-        return _record(
-            vocabulary, added, normalizer=None, pre_tokenizer=bytes_alone, post_processor=around, model=model
-        ), "bpe, as RoBERTa's"
-    if "<|endoftext|>" in vocabulary:
-        record = _record(
-            vocabulary,
-            ["<|endoftext|>"],
-            normalizer=None,
-            pre_tokenizer=bytes_alone,
-            post_processor={**bytes_alone, "add_prefix_space": True, "trim_offsets": False},
-            model=model,
-        )
-        return record, "bpe, as GPT-2's"
+        around = _around(vocabulary, "<s>", "</s>")
+        tokenizer.post_processor = processors.RobertaProcessing(*around, add_prefix_space=False)
+        return _record(tokenizer, vocabulary, "<s>", "<pad>", "</s>", "<unk>", "<mask>"), "bpe, as RoBERTa's"
+    if end in vocabulary:
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        return _record(tokenizer, vocabulary, end), "bpe, as GPT-2's"
     raise ValueError("a vocab.json that is not CLIP's, RoBERTa's or GPT-2's (use the model's tokenizer.json)")
 
 
-def _record(vocabulary: Mapping[str, int], added: Iterable[str], *, model: Record, **parts: Any) -> Record:
-    looks = {"single_word": False, "rstrip": False, "normalized": False, "special": True}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": vocabulary[each], "content": each, "lstrip": each == "<mask>", **looks} for each in added
-        ],
-        "decoder": None,
-        **parts,
-        "model": {**model, "vocab": dict(vocabulary)},
-    }
+def _record(tokenizer: Tokenizer, vocabulary: Mapping[str, int], *special: str) -> Record:
+    tokenizer.add_special_tokens(
+        [AddedToken(each, lstrip=each == "<mask>", normalized=False) for each in special if each in vocabulary]
+    )
+    record: Record = json.loads(tokenizer.to_str())
+    return record
 
 
-def _around(kind: str, vocabulary: Mapping[str, int], first: str, last: str) -> Record:
-    return {"type": kind, "sep": [last, vocabulary[last]], "cls": [first, vocabulary[first]]}
+def _around(vocabulary: Mapping[str, int], first: str, last: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    """The ids at both ends of a text, as the library's processors take them: the last one first."""
+    return (last, vocabulary[last]), (first, vocabulary[first])
 
 
 def _has_accents(piece: str) -> bool:

@@ -1,11 +1,10 @@
-"""The model card: how a version was made, as JSON for people and scripts."""
+"""The model card: how a version was made, as JSON for people and scripts; and the list of a store's versions."""
 
 from __future__ import annotations
 
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +13,11 @@ import keras
 import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec, signatures
+from export.errors import StoreError
+from export.publish.store import ModelStore
+from export.table import aligned
 
-__all__ = ["CARD_PATH", "make_card", "read_card"]
+__all__ = ["CARD_PATH", "list_versions", "make_card", "read_card", "table"]
 
 CARD_PATH: Final = "assets.extra/card.json"
 """Relative to the version's folder."""
@@ -27,20 +29,14 @@ def make_card(
     spec: PreprocessingSpec,
     server_version: str,
     parameters: int,
-    weights: Mapping[str, Any],
-    graph: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    weights: dict[str, Any],
+    graph: dict[str, Any],
+    facts: dict[str, Any],
 ) -> str:
-    """JSON with software versions, the contract and the training's report.
+    """JSON with software versions, the contract, and what is known about the model.
 
-    Args:
-        name: The model's name.
-        spec: The spec of this version.
-        server_version: The TensorFlow of the server that it is meant for.
-        parameters: Number of weights.
-        weights: How they are stored: `type`, and its cost, if any.
-        graph: Which optimisation rules were applied, and where the weights are.
-        facts: From the training: metrics, data digest, seed, preset … Must be JSON.
+    That is the server's TensorFlow, the number of `parameters`, the type and cost of its `weights`, how the `graph` was
+    optimised, and `facts` about its training.
     """
     card = {
         "format": 1,
@@ -53,9 +49,9 @@ def make_card(
         "python": platform.python_version(),
         "git_commit": _git_commit(),
         "parameters": parameters,
-        "weights": dict(weights),
-        "graph": dict(graph),
-        "training": dict(facts),
+        "weights": weights,
+        "graph": graph,
+        "training": facts,
         "contract": {
             "digest": spec.digest,
             "answer": spec.answer.record(),
@@ -82,6 +78,32 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
+def list_versions(root: Path, name: str | None = None) -> list[dict[str, Any]]:
+    """A record for each version, by model name and number: size, date, origin and quality.
+
+    Raises:
+        StoreError: `root` is not a readable folder, or has no model of that name.
+    """
+    try:
+        names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise StoreError(f"Expected {root} to be a folder with models. Received: {error}") from error
+    if name is not None and name not in names:
+        raise StoreError(f"Expected a model named {name} in {root}. Received: {', '.join(names) or 'no models'}")
+    stores = [ModelStore(root, each) for each in names if name in (None, each)]
+    return [_record(store, version) for store in stores for version in store.versions()]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The records as a table."""
+    cells = [("MODEL", "VERSION", "CREATED", "SIZE", "ACCURACY", "DIGEST")]
+    for row in rows:
+        accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
+        size, digest = f"{row['bytes'] / 1e6:.1f} MB", (row["digest"] or "-")[:12]
+        cells.append((row["name"], str(row["version"]), row["created"] or "-", size, accuracy, digest))
+    return aligned(cells)
+
+
 def _git_commit() -> str | None:
     """The commit of the exporting code, with "+" if it has changes; None outside a checkout."""
     try:
@@ -96,3 +118,17 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
+
+
+def _record(store: ModelStore, version: int) -> dict[str, Any]:
+    path = store.path_of(version)
+    card = read_card(path)
+    return {
+        "name": store.name,
+        "version": version,
+        "path": str(path),
+        "created": card.get("created"),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "accuracy": card.get("training", {}).get("metrics", {}).get("accuracy"),
+        "digest": card.get("contract", {}).get("digest"),
+    }

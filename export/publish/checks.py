@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from duoserve import contract
@@ -20,6 +20,7 @@ from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import encode_pairs
 from export.errors import ExportError
+from export.measures import Array
 from export.publish.cost import Cost
 from export.publish.occlusion import relevances
 from export.publish.ops import forbidden_ops
@@ -33,7 +34,6 @@ TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's; of scores, as a share of the
 largest score of the golden samples."""
 
-Array = npt.NDArray[Any]
 
 Reference = Callable[[Array, Array], Array]
 """The Keras model: (image, tokens) -> its answer, float32 array of shape (batch, columns)."""
@@ -44,36 +44,28 @@ Check = tuple[str, Callable[["Subject"], Iterator[str]], bool]
 
 @dataclasses.dataclass(slots=True)
 class Subject:
-    """A version's folder, and what earlier checks have read from it."""
+    """A version's folder. Checks that later ones depend on add its model, its spec and its golden samples."""
 
     folder: Path
     server_version: str
     reference: Reference | None
-    public_keys: tuple[Path, ...] = ()
-    model: SessionModel | None = None
-    spec: PreprocessingSpec | None = None
-    samples: tuple[GoldenSample, ...] = ()
-
-    @property
-    def loaded(self) -> SessionModel:
-        assert self.model is not None
-        return self.model
-
-    @property
-    def described(self) -> PreprocessingSpec:
-        assert self.spec is not None
-        return self.spec
+    public_keys: Sequence[Path]
+    closing: contextlib.ExitStack
+    model: SessionModel = dataclasses.field(init=False)
+    spec: PreprocessingSpec = dataclasses.field(init=False)
+    samples: tuple[GoldenSample, ...] = dataclasses.field(init=False)
+    golden: tuple[Array, Array] = dataclasses.field(init=False)
+    """Images and tokens of the samples, prepared by the client."""
 
     def ask(self, image: Array, tokens: Array) -> Array:
         """The answer of `serving_default`."""
-        feeds = {"image": image, "tokens": tokens}
-        return self.loaded.run(contract.SERVING_DEFAULT, feeds)[self.described.answer.output]
+        return self.model.run(contract.SERVING_DEFAULT, {"image": image, "tokens": tokens})[self.spec.answer.output]
 
     @property
     def tolerance(self) -> Array:
         """The tolerance of each column of the answer."""
         expected = np.array([sample.values for sample in self.samples], np.float32)
-        return TOLERANCE * self.described.answer.scale(expected)
+        return TOLERANCE * self.spec.answer.scale(expected)
 
 
 # A check yields its findings and, last, a note on what it checked.
@@ -90,34 +82,33 @@ def _signature(subject: Subject) -> Iterator[str]:
 
 
 def _loads(subject: Subject) -> Iterator[str]:
-    subject.model = SessionModel(subject.folder)
+    subject.model = subject.closing.enter_context(SessionModel(subject.folder))
     yield "by the v1 Session loader, as TensorFlow Serving does"
 
 
 def _not_newer(subject: Subject) -> Iterator[str]:
-    written = subject.loaded.meta_graph.meta_info_def.tensorflow_version
+    written = subject.model.meta_graph.meta_info_def.tensorflow_version
     if finding := too_new(written, subject.server_version):
         yield finding
     yield f"written by {written} for a server of {subject.server_version}"
 
 
 def _ops(subject: Subject) -> Iterator[str]:
-    yield from forbidden_ops(subject.loaded.meta_graph, subject.loaded.meta_graph.signature_def)
+    yield from forbidden_ops(subject.model.meta_graph, subject.model.meta_graph.signature_def)
     yield "only operations of the stock CPU server; no files, no Python, no cuDNN"
 
 
 def _contract(subject: Subject) -> Iterator[str]:
-    answer = subject.loaded.run(contract.DESCRIBE, {"key": np.array([b"", b""], object)})["spec"]
+    answer = subject.model.run(contract.DESCRIBE, {"key": np.array([b"", b""], object)})["spec"]
     subject.spec = PreprocessingSpec.from_json(answer[0])
     if answer.shape != (2,) or answer[1] != answer[0]:
         yield f"describe: expected one spec for each of 2 rows. Received: shape {answer.shape}"
-    if subject.folder.name.isdigit() and int(subject.folder.name) != subject.spec.version:
-        yield (
-            f"describe: expected version {subject.folder.name}, the name of the folder."
-            f" Received: {subject.spec.version}"
-        )
-    for signature in contract.signatures(subject.spec).values():
-        found = subject.loaded.meta_graph.signature_def[signature.name]
+    number = subject.folder.name
+    if number.isdigit() and int(number) != subject.spec.version:
+        yield f"describe: expected version {number}, the name of the folder. Received: {subject.spec.version}"
+    signatures = contract.signatures(subject.spec)
+    for signature in signatures.values():
+        found = subject.model.meta_graph.signature_def[signature.name]
         for kind, wanted, received in (
             ("input", signature.inputs, found.inputs),
             ("output", signature.outputs, found.outputs),
@@ -130,18 +121,17 @@ def _contract(subject: Subject) -> Iterator[str]:
                         f"{signature.name}, {kind} {key!r}: expected {expected.get(key, 'none')}."
                         f" Received: {actual.get(key, 'none')}"
                     )
-    yield f"{len(contract.signatures(subject.spec))} signatures; digest {subject.spec.digest[:12]}"
+    yield f"{len(signatures)} signatures; digest {subject.spec.digest[:12]}"
 
 
 def _golden(subject: Subject) -> Iterator[str]:
     subject.samples = load_samples((subject.folder / GOLDEN_PATH).read_bytes())
     expected = np.array([sample.values for sample in subject.samples], np.float32)
-    image, tokens = _encode(subject)
+    image, tokens = subject.golden = _encode(subject, _pairs(subject))
     for position, sample in enumerate(subject.samples):
         if tuple(tokens[position]) != sample.tokens:
             yield f"sample {position}: expected the token ids {sample.tokens}. Received: {tuple(tokens[position])}"
-    received = subject.ask(image, tokens)
-    yield from _differences(subject, "serving_default", expected, received)
+    yield from _differences(subject, "serving_default", expected, subject.ask(image, tokens))
     yield f"{len(subject.samples)} samples give the answers recorded at export, within {TOLERANCE}"
 
 
@@ -149,7 +139,7 @@ def _keras(subject: Subject) -> Iterator[str]:
     if subject.reference is None:
         yield "skipped: the Keras model is not available; the golden samples have its answers"
         return
-    image, tokens = _odd_rows(*_encode(subject), subject.described.pad_id)
+    image, tokens = _odd_rows(*subject.golden, subject.spec.pad_id)
     records = read_warmup(subject.folder / WARMUP_PATH)
     warm = {each.inputs["tokens"].tensor_shape.dim[0].size for each in records if "tokens" in each.inputs}
     sizes = sorted(warm | {3})
@@ -171,14 +161,14 @@ def _odd_rows(image: Array, tokens: Array, pad_id: int) -> tuple[Array, Array]:
 
 
 def _embed(subject: Subject) -> Iterator[str]:
-    length = subject.described.embedding_length
+    length = subject.spec.embedding_length
     if not length:
         yield "skipped: the version has no such signature"
         return
-    image, tokens = _encode(subject)
+    image, tokens = subject.golden
     expected = np.array([sample.embedding for sample in subject.samples], np.float32)
-    received = subject.loaded.run(contract.EMBED, {"image": image, "tokens": tokens})["embedding"]
-    alone = subject.loaded.run(contract.EMBED, {"image": image[:1], "tokens": tokens[:1]})["embedding"]
+    received = subject.model.run(contract.EMBED, {"image": image, "tokens": tokens})["embedding"]
+    alone = subject.model.run(contract.EMBED, {"image": image[:1], "tokens": tokens[:1]})["embedding"]
     yield from _off("embed", "vectors", expected, received, TOLERANCE)
     yield from _off("embed of one row alone", "vectors", expected[:1], alone, TOLERANCE)
     lengths = np.linalg.norm(received, axis=1)
@@ -188,13 +178,13 @@ def _embed(subject: Subject) -> Iterator[str]:
 
 
 def _explain(subject: Subject) -> Iterator[str]:
-    if subject.described.explain_grid is None:
+    if subject.spec.explain_grid is None:
         yield "skipped: the version has no such signature"
         return
-    preprocessor = Preprocessor(subject.described)
-    image, tokens = (rows[[0, -1]] for rows in _encode(subject))
+    preprocessor = Preprocessor(subject.spec)
+    image, tokens = (rows[[0, -1]] for rows in subject.golden)
     feeds = {"image": image, "tokens": tokens, "class_id": np.full(2, -1, np.int32)}
-    received = subject.loaded.run(contract.EXPLAIN, feeds)
+    received = subject.model.run(contract.EXPLAIN, feeds)
     expected = [relevances(subject.ask, preprocessor, *row) for row in zip(image, tokens, strict=True)]
     for name in expected[0]:
         wanted = np.stack([each[name] for each in expected])
@@ -204,26 +194,24 @@ def _explain(subject: Subject) -> Iterator[str]:
 
 
 def _parity(subject: Subject) -> Iterator[str]:
-    spec = subject.described
+    spec, answer = subject.spec, subject.spec.answer
     if not spec.serving_bytes:
         yield f"skipped: no such signature, as the graph has no equivalent of its {spec.tokenizer_kind} tokenizer"
         return
     odd = [each for data, text in probes(spec) for each in ((data, text), *without_one(spec, data, text))]
-    pairs = [*((sample.encoded, sample.text) for sample in subject.samples), *odd]
-    image, tokens = _encode(subject, pairs)
-    by_tensors = subject.ask(image, tokens)
+    pairs = [*_pairs(subject), *odd]
     raw = {
         spec.bytes_input: np.array([data for data, _ in pairs], object),
         "text": np.array([text.encode("utf-8") for _, text in pairs], object),
     }
-    by_bytes = subject.loaded.run(contract.SERVING_BYTES, raw)
-    yield from _differences(subject, "serving_bytes", by_tensors, by_bytes[spec.answer.output])
-    if spec.answer.decided is not None:
-        texts = by_bytes[spec.answer.decided]
-        for position, (row, text) in enumerate(zip(by_bytes[spec.answer.output], texts, strict=True)):
-            expected, received = spec.answer.decision(row, spec.labels), text.decode("utf-8")
+    by_tensors = subject.ask(*_encode(subject, pairs))
+    by_bytes = subject.model.run(contract.SERVING_BYTES, raw)
+    yield from _differences(subject, "serving_bytes", by_tensors, by_bytes[answer.output])
+    if answer.decided is not None:
+        for position, (row, text) in enumerate(zip(by_bytes[answer.output], by_bytes[answer.decided], strict=True)):
+            expected, received = answer.decision(row, spec.labels), text.decode("utf-8")
             if received != expected:
-                what = f"{spec.answer.decided} {expected!r}"
+                what = f"{answer.decided} {expected!r}"
                 yield f"serving_bytes, sample {position}: expected {what}. Received: {received!r}"
     yield f"in-graph and client preprocessing agree on {len(pairs)} rows, unusual ones included"
 
@@ -233,13 +221,12 @@ def _warmup(subject: Subject) -> Iterator[str]:
     seen = set()
     for position, request in enumerate(requests):
         feeds = {key: tf.make_ndarray(proto) for key, proto in request.inputs.items()}
-        batch = max(array.shape[0] for array in feeds.values())
-        seen.add((request.model_spec.signature_name, batch))
+        seen.add((request.model_spec.signature_name, max(array.shape[0] for array in feeds.values())))
         try:
-            subject.loaded.run(request.model_spec.signature_name, feeds)
+            subject.model.run(request.model_spec.signature_name, feeds)
         except ExportError as error:
             yield f"record {position}: {error}"
-    names = contract.signatures(subject.described).keys()
+    names = contract.signatures(subject.spec).keys()
     sizes = {rows for _, rows in seen}
     for name, rows in sorted({(each, rows) for each in names for rows in warmed_up(each, sizes)} - seen):
         yield f"expected a record for each signature at each batch size. Received: none for {name} of {rows} row(s)"
@@ -273,15 +260,16 @@ CHECKS: Final[tuple[Check, ...]] = (
 SIGNED: Final[Check] = ("signature", _signature, False)
 
 
-def _encode(subject: Subject, pairs: Iterable[tuple[bytes, str]] | None = None) -> tuple[Array, Array]:
-    """Images and tokens of the pairs, prepared by the client; by default of the golden samples."""
-    if pairs is None:
-        pairs = ((sample.encoded, sample.text) for sample in subject.samples)
-    return encode_pairs(pairs, Preprocessor(subject.described))
+def _pairs(subject: Subject) -> list[tuple[bytes, str]]:
+    return [(sample.encoded, sample.text) for sample in subject.samples]
+
+
+def _encode(subject: Subject, pairs: Iterable[tuple[bytes, str]]) -> tuple[Array, Array]:
+    return encode_pairs(pairs, Preprocessor(subject.spec))
 
 
 def _differences(subject: Subject, what: str, expected: Array, received: Array) -> Iterator[str]:
-    answer, labels = subject.described.answer, subject.described.labels
+    answer, labels = subject.spec.answer, subject.spec.labels
     yield from _off(what, answer.output, expected, received, subject.tolerance)
     if expected.shape == received.shape and np.isfinite(received).all():
         for row, (wanted, found) in enumerate(zip(expected, received, strict=True)):

@@ -5,21 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from duoserve.contract import Answer, PreprocessingSpec
+from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Row, encode, encode_pairs, load_dataset, load_held_out
 from export.errors import ExportError
-from export.measures import FIGURES, RANKED_BY, as_text, quality
+from export.measures import FIGURES, RANKED_BY, Array, as_text, quality
 
 __all__ = ["LIMITS", "Cost", "Limit", "held_out_rows", "measure_cost"]
 
-Array = npt.NDArray[Any]
 Run = Callable[[Array, Array], Array]
 """(image, tokens) -> the answer, float32 array of shape (batch, columns)."""
 
@@ -40,27 +37,25 @@ class Limit:
     quality: float
 
 
-LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
-    {
-        "float16": Limit(difference=0.02, quality=0.005),
-        "int8": Limit(difference=0.25, quality=0.01),
-        "bfloat16": Limit(difference=0.1, quality=0.005),
-    }
-)
+LIMITS: Final[Mapping[str, Limit]] = {
+    "float16": Limit(difference=0.02, quality=0.005),
+    "int8": Limit(difference=0.25, quality=0.01),
+    "bfloat16": Limit(difference=0.1, quality=0.005),
+}
 """Limits by type of the weights; "bfloat16" is for computing on a server with `--mixed_precision=bfloat16`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """The measured cost, compared with the Keras model with its own weights.
+    """The measured cost of a number type, compared with the Keras model with its own weights.
 
     Attributes:
-        kind: Type of the weights.
+        kind: A key of LIMITS.
         rows: Number of rows that both answered.
-        difference: Largest difference of a probability; of a score, in standard deviations of the Keras model's.
+        difference: The largest; see `Limit.difference`.
         agreement: Share of the rows with the same decision from both: the class, or all tags; None for scores.
         figure: The figure of `quality`, one of `export.measures`.
-        quality: With these weights; None if the right answers are not known.
+        quality: With this type; None if the right answers are not known.
         keras_quality: The same of the Keras model.
     """
 
@@ -75,9 +70,8 @@ class Cost:
     @property
     def facts(self) -> dict[str, Any]:
         """For the card."""
-        found = dataclasses.asdict(self)
-        qualities = {self.figure: found["quality"], f"keras_{self.figure}": found["keras_quality"]}
-        return {name: found[name] for name in ("rows", "difference", "agreement")} | qualities
+        measured = {"rows": self.rows, "difference": self.difference, "agreement": self.agreement}
+        return {**measured, self.figure: self.quality, f"keras_{self.figure}": self.keras_quality}
 
     def findings(self) -> Iterator[str]:
         """The figures over their limits."""
@@ -110,11 +104,7 @@ class Cost:
 
 
 def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:
-    """The rows of a folder that a model has not seen.
-
-    Args:
-        folder: Has `manifest.csv`, as for training.
-        facts: Facts of the training; if they identify the data, the folder must hold the same data.
+    """The rows of a folder with `manifest.csv` that a model, with these facts of its training, has not seen.
 
     Raises:
         DataError: Invalid rows.
@@ -129,20 +119,16 @@ def held_out_rows(folder: Path, facts: Mapping[str, Any]) -> tuple[Row, ...]:
 
 
 def measure_cost(
-    kind: str,
-    spec: PreprocessingSpec,
-    rows: Sequence[Row] | Sequence[tuple[bytes, str]],
-    model: Run,
-    packed: Run,
+    kind: str, spec: PreprocessingSpec, rows: Sequence[Row] | Sequence[tuple[bytes, str]], model: Run, packed: Run
 ) -> Cost:
-    """Compares the model with its own weights and with the packed ones.
+    """Compares a model with its own weights and with another number type (`packed`).
 
     Args:
-        kind: Type of the packed weights.
+        kind: The type, a key of LIMITS.
         spec: The spec of both.
         rows: Rows of a data set, or encoded images and texts without known answers; at least one.
         model: With its own weights.
-        packed: With the packed ones.
+        packed: With the other type.
 
     Raises:
         DataError: A row's image has changed since it was checked, or its label is not one of the model's.
@@ -150,35 +136,28 @@ def measure_cost(
     preprocessor = Preprocessor(spec)
     expected, received, known = [], [], list[Array]()
     for start in range(0, len(rows), _AT_ONCE):
-        image, tokens, targets = _inputs(rows[start : start + _AT_ONCE], preprocessor)
+        part: Any = rows[start : start + _AT_ONCE]
+        if isinstance(part[0], Row):
+            arrays = encode(part, preprocessor, progress=False)
+            image, tokens = arrays.images, arrays.tokens
+            known.append(arrays.targets)
+        else:
+            image, tokens = encode_pairs(part, preprocessor)
         expected.append(model(image, tokens))
         received.append(packed(image, tokens))
-        if targets is not None:
-            known.append(targets)
+    answer = spec.answer
     wanted, found = np.concatenate(expected), np.concatenate(received)
-    right: dict[str, float] = {}
-    if known:
-        truth = np.concatenate(known)
-        right = {"quality": quality(spec.answer, found, truth), "keras_quality": quality(spec.answer, wanted, truth)}
-    decisions = [[spec.answer.decision(row, spec.labels) for row in answers] for answers in (wanted, found)]
+    truth = np.concatenate(known) if known else None
+    decisions = [[answer.decision(row, spec.labels) for row in answers] for answers in (wanted, found)]
     agreed = float(np.mean([one == other for one, other in zip(*decisions, strict=True)]))
+    # Differences of probabilities are absolute, those of scores in standard deviations.
+    unit = 1.0 if answer.decided else np.maximum(wanted.std(axis=0), 1e-6 * np.abs(wanted).max(axis=0) + 1e-30)
     return Cost(
         kind,
         rows=len(wanted),
-        difference=float((np.abs(wanted - found) / _unit(spec.answer, wanted)).max()),
-        agreement=None if spec.answer.decided is None else agreed,
-        figure=RANKED_BY[spec.answer.kind],
-        **right,
+        difference=float((np.abs(wanted - found) / unit).max()),
+        agreement=agreed if answer.decided else None,
+        figure=RANKED_BY[answer.kind],
+        quality=None if truth is None else quality(answer, found, truth),
+        keras_quality=None if truth is None else quality(answer, wanted, truth),
     )
-
-
-def _unit(answer: Answer, wanted: Array) -> Any:
-    """The unit of differences: 1 for probabilities, the standard deviation over the rows for scores."""
-    return 1.0 if answer.decided else np.maximum(wanted.std(axis=0), 1e-6 * np.abs(wanted).max(axis=0) + 1e-30)
-
-
-def _inputs(part: Any, preprocessor: Preprocessor) -> tuple[Array, Array, Array | None]:
-    if isinstance(part[0], Row):
-        arrays = encode(part, preprocessor, progress=False)
-        return arrays.images, arrays.tokens, arrays.targets
-    return (*encode_pairs(part, preprocessor), None)

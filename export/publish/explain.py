@@ -1,8 +1,7 @@
 """Explains answers in the graph: each part of the input is left out in turn, and the model runs again.
 
-Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014): it needs
-only a model's answers, and no further operations. How much each
-of the two inputs counts is their Shapley value (Shapley, "A Value for n-Person Games", 1953).
+Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014) needs only a model's
+answers. How much each of the two inputs counts is their Shapley value (Shapley, "A Value for n-Person Games", 1953).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from export.defaults import EXPLAIN_GRID
 __all__ = ["Explain", "explain_fn", "explained"]
 
 Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""`(image, tokens)` to the answer, float32 of shape (batch, columns)."""
 Explain = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 _AT_ONCE: Final = 32
@@ -41,10 +41,6 @@ def explain_fn(predict: Predict, spec: PreprocessingSpec) -> Explain:
     A patch of an image is painted in the image's mean colour, a part of a clip made silent, and a word's
     tokens removed, with the following ones moved up. A whole input becomes a missing one if the model was
     trained for that; otherwise the image is painted over, and the text replaced by one without words.
-
-    Args:
-        predict: Returns the answer, float32 of shape (batch, columns).
-        spec: Of the version, with `explain_grid`.
     """
     assert spec.explain_grid is not None
     rows, columns = spec.explain_grid

@@ -7,6 +7,7 @@ check DIR` runs them on any SavedModel of the contract, published or not.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -25,14 +26,7 @@ __all__ = ["TOLERANCE", "Array", "CheckResult", "Reference", "check", "refuse_un
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check.
-
-    Attributes:
-        name: Name of the check.
-        findings: What was expected and received, one line each. Empty if it passed.
-        seconds: How long it took.
-        note: What was checked, as text.
-    """
+    """The result of one check: what was expected and received, one finding a line, or a note on what was checked."""
 
     name: str
     findings: tuple[str, ...]
@@ -41,7 +35,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it has no findings."""
+        """Whether there are no findings."""
         return not self.findings
 
 
@@ -54,13 +48,11 @@ def check(
     public_keys: Sequence[Path] = (),
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> list[CheckResult]:
-    """Runs every check on a version's folder.
-
-    A check that depends on a failed one (the model does not load, say) is skipped.
+    """Runs every check on a version's folder, except those that depend on a failed one.
 
     Args:
         folder: A SavedModel with its `assets.extra/`.
-        server_version: The TensorFlow of the server that it is meant for.
+        server_version: The TensorFlow of its server.
         reference: The Keras model that it was made from, if available, with the weights as stored.
         costs: The measured costs of smaller number types, of weights or of the server's computation.
         public_keys: PEM files; if there are any, one of them must have signed the version.
@@ -73,14 +65,10 @@ def check(
     if not folder.is_dir():
         raise ExportError(f"Expected the folder of a version. Received: {folder}, not a folder")
     minor_release(server_version)
-    subject = Subject(folder, server_version, reference, tuple(public_keys))
     results = []
-    try:
-        for name, function, fatal in (
-            *CHECKS,
-            *map(cost_check, costs),
-            *([SIGNED] if public_keys else []),
-        ):
+    with contextlib.ExitStack() as closing:
+        subject = Subject(folder, server_version, reference, public_keys, closing)
+        for name, function, fatal in (*CHECKS, *map(cost_check, costs), *([SIGNED] if public_keys else [])):
             begin = time.monotonic()
             try:
                 *findings, note = function(subject)
@@ -90,9 +78,6 @@ def check(
             progress(results[-1])
             if findings and fatal:
                 break
-    finally:
-        if subject.model is not None:
-            subject.model.__exit__(None, None, None)
     return results
 
 

@@ -6,25 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from duoserve.contract import IMAGE
 from duoserve.preprocessing.preprocessor import Preprocessor
+from export.measures import Array
 
 __all__ = ["relevances"]
 
-Array = npt.NDArray[Any]
 Answers = Callable[[Array, Array], Array]
+"""Images and tokens to answers, each with a batch dimension."""
 
 
 def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, tokens: Array) -> Mapping[str, Array]:
     """The outputs of `explain` for the most probable class (the first score) of one row, without their batch dimension.
 
-    Args:
-        answers: Maps images and tokens to answers, each with a batch dimension.
-        preprocessor: Of the version.
-        image: uint8 array of shape (height, width, 3).
-        tokens: int32 array of shape (token_length,).
+    Takes a uint8 array of shape (height, width, 3), and an int32 array of shape (token_length,).
     """
     spec = preprocessor.spec
     assert spec.explain_grid is not None

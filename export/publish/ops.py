@@ -9,7 +9,7 @@ from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import kernels
 
-__all__ = ["forbidden_ops", "ops_of"]
+__all__ = ["forbidden_ops", "reachable"]
 
 _RUNS_PYTHON: Final = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc"}
 
@@ -41,32 +41,23 @@ def forbidden_ops(meta_graph: meta_graph_pb2.MetaGraphDef, signatures: Iterable[
     Returns:
         One line for each operation: its name, where it was found, and why it is refused.
     """
-    graph = _Graph(meta_graph)
-    findings = []
-    starts = (
-        [*meta_graph.collection_def["saved_model_main_op"].node_list.value]
-        if ("saved_model_main_op" in meta_graph.collection_def)
-        else []
-    )
-    if "__saved_model_init_op" in meta_graph.signature_def:
-        starts += [info.name for info in meta_graph.signature_def["__saved_model_init_op"].outputs.values()]
-    roots = [
-        (name, [info.name for info in meta_graph.signature_def[name].outputs.values()], frozenset[str]())
-        for name in signatures
-        if name in meta_graph.signature_def
+    main = meta_graph.collection_def.get("saved_model_main_op")
+    starts = [] if main is None else list(main.node_list.value)
+    roots = [(name, _outputs(meta_graph, name), set[str]()) for name in signatures]
+    roots.append(("the start", starts + _outputs(meta_graph, "__saved_model_init_op"), _WHEN_STARTING))
+    roots.append(("the restoring", [meta_graph.saver_def.restore_op_name], _WHEN_RESTORING))
+    return [
+        f"{op}, in {place}: {reason}"
+        for place, names, allowed in roots
+        for op in sorted(reachable(meta_graph, names) - allowed)
+        if (reason := _reason(op))
     ]
-    roots.append(("the start", starts, frozenset(_WHEN_STARTING)))
-    roots.append(("the restoring", [meta_graph.saver_def.restore_op_name], frozenset(_WHEN_RESTORING)))
-    for place, names, allowed in roots:
-        for op in sorted(graph.reachable(names) - allowed):
-            reason = _reason(op)
-            findings += [f"{op}, in {place}: {reason}"] if reason else []
-    return findings
 
 
-def ops_of(meta_graph: meta_graph_pb2.MetaGraphDef, signature: str) -> set[str]:
-    """The operations that have to run for the outputs of a signature."""
-    return _Graph(meta_graph).reachable(info.name for info in meta_graph.signature_def[signature].outputs.values())
+def _outputs(meta_graph: meta_graph_pb2.MetaGraphDef, signature: str) -> list[str]:
+    if signature not in meta_graph.signature_def:
+        return []
+    return [info.name for info in meta_graph.signature_def[signature].outputs.values()]
 
 
 def _reason(op: str) -> str | None:
@@ -86,39 +77,27 @@ def _reason(op: str) -> str | None:
     return None
 
 
-class _Graph:
-    """The nodes and functions of a MetaGraphDef, to be walked from outputs to inputs."""
-
-    def __init__(self, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
-        self._nodes = {node.name: node for node in meta_graph.graph_def.node}
-        self._functions = {each.signature.name: each for each in meta_graph.graph_def.library.function}
-
-    def reachable(self, tensors: Iterable[str]) -> set[str]:
-        """Names of the operations that have to run for these tensors, in functions too."""
-        seen: set[str] = set()
-        entered: set[str] = set()
-        ops: set[str] = set()
-        stack = [_node_name(name) for name in tensors if name]
-        while stack:
-            name = stack.pop()
-            node = self._nodes.get(name)
-            if name in seen or node is None:
-                continue
-            seen.add(name)
-            stack += [_node_name(each) for each in node.input]
-            self._visit(node, ops, entered)
-        return ops
-
-    def _visit(self, node: node_def_pb2.NodeDef, ops: set[str], entered: set[str]) -> None:
-        pending = [node]
-        while pending:
-            each = pending.pop()
-            if each.op not in self._functions:
-                ops.add(each.op)
-            for name in (each.op, *_called(each.attr.values())):
-                if name in self._functions and name not in entered:
-                    entered.add(name)
-                    pending += self._functions[name].node_def
+def reachable(meta_graph: meta_graph_pb2.MetaGraphDef, tensors: Iterable[str]) -> set[str]:
+    """Names of the operations that have to run for these tensors, in functions too."""
+    nodes = {node.name: node for node in meta_graph.graph_def.node}
+    functions = {each.signature.name: each for each in meta_graph.graph_def.library.function}
+    reached: dict[str, node_def_pb2.NodeDef] = {}
+    ahead = list(map(_node_name, tensors))
+    while ahead:
+        name = ahead.pop()
+        if name in nodes and name not in reached:
+            reached[name] = nodes[name]
+            ahead += map(_node_name, nodes[name].input)
+    pending, entered, ops = list(reached.values()), set[str](), set[str]()
+    while pending:
+        node = pending.pop()
+        if node.op not in functions:
+            ops.add(node.op)
+        called = ({node.op, *_called(node.attr.values())} & functions.keys()) - entered
+        entered |= called
+        for name in called:
+            pending += functions[name].node_def
+    return ops
 
 
 def _called(attributes: Iterable[attr_value_pb2.AttrValue]) -> Iterator[str]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import itertools
 import struct
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+import soundfile
 from PIL import Image
 
 from duoserve.contract import IMAGE, TEXT, PreprocessingSpec
 from duoserve.preprocessing.tokenizers.kinds import load_tokenizer
-from duoserve.preprocessing.wav import CODINGS, GUID_TAIL
 
-__all__ = ["odd_texts", "probes", "wav_file", "without_one"]
+__all__ = ["odd_texts", "probes", "without_one"]
 
 _TEXTS: Final = ("犬と猫", "ＦＵＬＬ ｗｉｄｔｈ ①", "tab\tand bell\x07", "🐈\u200d⬛ e\u0301", "word " * 200)
 _ORIENTATION: Final = 0x0112
@@ -65,12 +63,15 @@ def _images(spec: PreprocessingSpec) -> list[bytes]:
 
 
 def _recordings() -> list[bytes]:
+    data = _record(8000, 1, 1.1, "PCM_U8")
+    chunk = b"LIST\3\0\0\0odd\0"
+    size = struct.pack("<I", len(data) + len(chunk) - 8)
     return [
-        wav_file(_sound(16_000, 1, 0.7), 16_000, "int16"),
-        wav_file(_sound(44_100, 2, 4.0), 44_100, "float32", extensible=True),
-        wav_file(_sound(8000, 1, 1.1), 8000, "uint8", before=[(b"LIST", b"odd")]),
-        wav_file(_sound(48_000, 3, 0.4), 48_000, "int24"),
-        wav_file(_sound(22_050, 1, 0.0), 22_050, "int16"),
+        _record(16_000, 1, 0.7, "PCM_16"),
+        _record(44_100, 2, 4.0, "FLOAT", container="WAVEX"),
+        data[:4] + size + data[8:36] + chunk + data[36:],  # the samples' chunk begins at 36
+        _record(48_000, 3, 0.4, "PCM_24"),
+        _record(22_050, 1, 0.0, "PCM_16"),
     ]
 
 
@@ -80,60 +81,15 @@ def without_one(spec: PreprocessingSpec, image: bytes, text: str) -> list[tuple[
     return [lacking[name] for name in spec.optional]
 
 
-def wav_file(
-    samples: npt.NDArray[np.float64],
-    sample_rate: int,
-    coding: str,
-    *,
-    extensible: bool = False,
-    before: Sequence[tuple[bytes, bytes]] = (),
-    size: int | None = None,
-) -> bytes:
-    """A WAV of any kind that the client reads.
-
-    Args:
-        samples: float64 array of shape (frames, channels), -1 to 1.
-        sample_rate: Samples a second.
-        coding: One of `duoserve.preprocessing.wav.CODINGS`.
-        extensible: Whether its header is a WAVE_FORMAT_EXTENSIBLE.
-        before: Names and contents of chunks before the samples.
-        size: The size of the samples in its header, as a writer into a pipe would set it, without padding.
-    """
-    tag, bits = next(key for key, value in CODINGS.items() if value == coding)
-    numbers = (
-        samples
-        if tag == 3
-        else np.clip(np.rint(samples * 2.0 ** (bits - 1)), -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
-    )
-    if coding == "int24":
-        data = numbers.astype("<i4").reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
-    else:
-        data = (numbers + 128 if bits == 8 else numbers).astype(np.dtype(coding).newbyteorder("<")).tobytes()
-    channels = samples.shape[1]
-    block = channels * bits // 8
-    layout = struct.pack(
-        "<HHIIHH", 0xFFFE if extensible else tag, channels, sample_rate, sample_rate * block, block, bits
-    )
-    if extensible:
-        layout += struct.pack("<HHIH", 22, bits, 0, tag) + GUID_TAIL
-    chunks = [(b"fmt ", layout), *before]
-    if size is None:
-        chunks.append((b"data", data))
-    body = b"".join(
-        name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2) for name, content in chunks
-    )
-    if size is not None:
-        body += b"data" + struct.pack("<I", size) + data
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
-
-
-def _sound(sample_rate: int, channels: int, seconds: float) -> npt.NDArray[np.float64]:
-    """Rising tones over noise, with energy in every band. At least one sample."""
+def _record(sample_rate: int, channels: int, seconds: float, coding: str, *, container: str = "WAV") -> bytes:
+    """A WAV of rising tones over noise, with energy in every band. At least one sample."""
     frames = max(1, round(sample_rate * seconds))
     time = np.arange(frames)[:, None] / sample_rate
     tones = np.sin(2 * np.pi * (200 + 900 * time) * (1 + np.arange(channels)) * time)
     noise = np.random.default_rng(channels).standard_normal((frames, channels))
-    return 0.3 * tones + 0.05 * noise
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.3 * tones + 0.05 * noise, sample_rate, coding, format=container)
+    return buffer.getvalue()
 
 
 def _encode(width: int, height: int, kind: str, *, mode: str = "RGB", orientation: int = 1, **options: object) -> bytes:

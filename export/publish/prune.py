@@ -21,13 +21,7 @@ __all__ = ["Verdict", "judge", "named_versions", "prune"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether to remove a version.
-
-    Attributes:
-        version: Its number.
-        remove: Whether to remove it.
-        reason: Why it is kept or removed.
-    """
+    """Whether to remove a version, by its number, and why."""
 
     version: int
     remove: bool
@@ -35,18 +29,12 @@ class Verdict:
 
 
 def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) -> set[int]:
-    """The versions that a server with one of these configs would serve.
-
-    Args:
-        configs: Texts of models.config files.
-        model: The model's name.
-        versions: Those in the store.
+    """The versions, of those in the store, that a server with one of these models.config files would serve.
 
     Raises:
         StoreError: One can't be parsed, or none of them has the model.
     """
-    found: set[int] = set()
-    known = False
+    found, known = set[int](), False
     for text in configs:
         try:
             parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
@@ -63,8 +51,7 @@ def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) 
             elif policy.HasField("all"):
                 found.update(versions)
             else:
-                newest = sorted(versions)[-(policy.latest.num_versions or 1) :]
-                found.update(newest)
+                found.update(sorted(versions)[-(policy.latest.num_versions or 1) :])
     if not known:
         raise StoreError(
             f"Expected model {model!r} in a models.config. Received: none that has it; is it the right file?"
@@ -73,11 +60,11 @@ def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) 
 
 
 def judge(versions: Sequence[int], named: set[int], *, keep: int, only: Sequence[int] = ()) -> list[Verdict]:
-    """Whether to remove each version, oldest first.
+    """Whether to remove each version in the store, oldest first.
 
     Args:
-        versions: The versions in the store.
-        named: The versions that a config names.
+        versions: Those in the store.
+        named: Those that a config names.
         keep: Number of the newest versions to keep in any case.
         only: Remove these and no others, however new.
 
@@ -93,12 +80,7 @@ def judge(versions: Sequence[int], named: set[int], *, keep: int, only: Sequence
 
 
 def prune(store: ModelStore, verdicts: Sequence[Verdict], named_now: Callable[[], set[int]]) -> list[int]:
-    """Deletes the versions to remove; returns them.
-
-    Args:
-        store: The model's versions.
-        verdicts: From `judge`.
-        named_now: The versions that the configs name at this moment.
+    """Deletes the versions to remove; returns them. `named_now` gives the versions that the configs name by then.
 
     Raises:
         StoreError: The store can't be changed. Versions that were not returned are still there.

@@ -7,7 +7,7 @@ renamed to its number.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,9 @@ from export.dataset.data import Row, encode_pairs
 from export.defaults import BATCH_SIZES
 from export.errors import ExportError
 from export.keras_settings import keras_settings
-from export.publish.answers import Answer, Served, answer_fn, serve
+from export.publish.answers import ANSWER, EMBEDDING, Answer, Served, answer_fn, serve
 from export.publish.card import CARD_PATH, make_card
 from export.publish.cost import Cost, measure_cost
-from export.publish.embedding import ANSWER, EMBEDDING
 from export.publish.gate import Array, CheckResult, Reference, check, refuse_unless_passed
 from export.publish.probes import without_one
 from export.publish.session import SessionModel
@@ -44,13 +43,7 @@ Run = Callable[[Array, Array], dict[str, Array]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """A version that passed the gate and is in the store.
-
-    Attributes:
-        path: Its folder.
-        spec: The spec for its clients.
-        checks: The results of the gate.
-    """
+    """A version in the store: its folder, the spec for its clients, and the results of the gate."""
 
     path: Path
     spec: PreprocessingSpec
@@ -71,42 +64,40 @@ def export_version(
     as_is: bool = False,
     bfloat16: bool = False,
     held_out: Sequence[Row] = (),
-    facts: Mapping[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
     sign_key: Path | None = None,
     progress: Callable[[CheckResult], Any] = lambda result: None,
 ) -> Published:
-    """Writes a Keras model as the next version, runs the gate and publishes it.
+    """Writes a Keras model as the next version, runs the gate and publishes it; nothing after an error.
 
     Args:
         model: Inputs `image` and `tokens`, output the answer. If it has features for `embed`
-            (`export.publish.embedding`), the version gets the signature `embed`.
-        spec: Its preprocessing; `spec.version` is replaced by the number that the store gives,
-            `spec.embedding_length` by the model's. With `spec.explain_grid` it gets `explain`.
-        samples: Encoded images (WAV files, where the model takes audio) and texts that become the
-            golden samples; a dozen held-out ones are enough.
-            Where an input is optional, the first one becomes a sample without it too.
+            (`export.publish.answers.embedding_length`), the version gets the signature `embed`.
+        spec: Its preprocessing; `spec.version` and `spec.embedding_length` are replaced. With `spec.explain_grid`
+            the version gets `explain`.
+        samples: Encoded images (WAV files, where the model takes audio) and texts that become the golden samples;
+            a dozen held-out ones are enough. The first becomes a sample without each optional input too.
         store: The store to publish to.
         version: The number; None: the next one.
         batch_sizes: For the warmup records: the server's `allowed_batch_sizes`.
         server_version: The TensorFlow of the server it is meant for.
-        weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8". The card has
-            the cost of the latter, and the gate refuses more than `export.publish.cost.LIMITS`.
+        weights: How they are stored: "float32", or in fewer bytes as "float16" or "int8".
         as_is: Whether to write the model's layers unchanged, without the rules of `export.optimise`.
-        bfloat16: Whether it is for servers with `--mixed_precision=bfloat16`: the card then has the cost,
-            and the gate refuses more than `export.publish.cost.LIMITS`.
+        bfloat16: Whether it is for servers with `--mixed_precision=bfloat16`. The card has the cost of this and of
+            smaller weights, and the gate refuses more than `export.publish.cost.LIMITS`.
         held_out: Rows to measure these costs on; without any, they are measured on the samples.
         facts: Facts about the training for the card: metrics, data digest, seed …
         sign_key: PEM file with an elliptic curve private key, to sign the version with.
         progress: Called with each result of the gate.
 
     Raises:
-        SigningError: The key can't be used; nothing is published.
+        SigningError: The key can't be used.
         ExportError: The model does not fit the contract, there are no samples, its weights can't be
             stored in this type, or TensorFlow is newer than the server's.
         ReleaseError: An invalid server version.
         DataError: A held-out row has changed since it was checked.
-        GateError: A check failed; nothing is published.
-        StoreError: The store can't take the version; nothing is published.
+        GateError: A check failed.
+        StoreError: The store can't take the version.
     """
     if not samples:
         raise ExportError("Expected at least one sample, an encoded image and a text. Received: none")
@@ -126,7 +117,8 @@ def export_version(
         _write_graph(served, spec, staging.path)
         if bfloat16:
             costs.append(_cost_of_bfloat16(staging.path, spec, rows, _alone(reference)))
-        _write_text(staging.path / GOLDEN_PATH, dump_samples(golden, spec.answer))
+        (staging.path / GOLDEN_PATH).parent.mkdir(exist_ok=True)
+        (staging.path / GOLDEN_PATH).write_text(dump_samples(golden, spec.answer), encoding="utf-8")
         write_warmup(staging.path / WARMUP_PATH, name=store.name, spec=spec, samples=golden, batch_sizes=batch_sizes)
         card = make_card(
             name=store.name,
@@ -137,14 +129,10 @@ def export_version(
             graph=served.facts | ({"bfloat16": costs[-1].facts} if bfloat16 else {}),
             facts=facts or {},
         )
-        _write_text(staging.path / CARD_PATH, card)
+        (staging.path / CARD_PATH).write_text(card, encoding="utf-8")
         write_manifest(staging.path)
         checks = check(
-            staging.path,
-            server_version=server_version,
-            reference=_alone(reference),
-            costs=costs,
-            progress=progress,
+            staging.path, server_version=server_version, reference=_alone(reference), costs=costs, progress=progress
         )
         refuse_unless_passed(checks, f"version {staging.version} of {store.name}")
         if sign_key is not None:
@@ -209,8 +197,3 @@ def _write_graph(served: Served, spec: PreprocessingSpec, folder: Path) -> None:
     except tf.errors.OpError as error:
         # If a write fails, TensorFlow's message has the operating system's reason.
         raise OSError(f"the SavedModel could not be written: {error.message}") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

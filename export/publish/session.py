@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
@@ -25,15 +24,11 @@ __all__ = ["SessionModel", "start_runtime"]
 
 
 class SessionModel:
-    """A SavedModel in its own Session. A context manager.
+    """A SavedModel in its own `session`, with the `meta_graph` that was loaded. A context manager.
 
     Args:
         folder: The SavedModel.
-        bfloat16: Whether convolutions and matrix products compute in bfloat16, as on a server with
-            `--mixed_precision=bfloat16`.
-
-    Attributes:
-        meta_graph: The MetaGraphDef that was loaded.
+        bfloat16: Whether to compute as a server with `--mixed_precision=bfloat16`.
 
     Raises:
         ExportError: The folder holds no SavedModel with the tag "serve", or one that can't be loaded.
@@ -45,47 +40,26 @@ class SessionModel:
             config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
                 rewriter_config_pb2.RewriterConfig.ON
             )
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+        self.session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            with self._session.graph.as_default(), _quiet():
-                self.meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
+            with self.session.graph.as_default(), _quiet():
+                self.meta_graph = tf.compat.v1.saved_model.load(self.session, ["serve"], str(folder))
         except Exception as error:  # OSError, RuntimeError, KeyError, tf.errors.OpError …
-            self._session.close()
+            self.session.close()
             raise ExportError(f"Expected {folder} to load in a Session. Received: {_first_line(error)}") from error
 
     def __enter__(self) -> SessionModel:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._session.close()
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
 
-    @property
-    def session(self) -> tf.compat.v1.Session:
-        """The Session itself."""
-        return self._session
-
-    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """Runs one signature; arrays by output name.
+    def run(self, signature: str, inputs: Mapping[str, Any], *options: Any) -> dict[str, npt.NDArray[Any]]:
+        """Runs one signature; arrays by output name. Takes further arguments of `Session.run` too.
 
         Raises:
             ExportError: No such signature, wrong inputs, or a failure of the graph.
         """
-        return self._run(signature, inputs)
-
-    def computes_in(self, dtype: tf.DType, signature: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether the optimised graph that TensorFlow runs for a signature has an operation of a dtype.
-
-        Raises:
-            ExportError: As `run`.
-        """
-        metadata = tf.compat.v1.RunMetadata()
-        self._run(signature, inputs, tf.compat.v1.RunOptions(output_partition_graphs=True), metadata)
-        nodes = (node for graph in metadata.partition_graphs for node in graph.node)
-        return any(value.type == dtype.as_datatype_enum for node in nodes for value in node.attr.values())
-
-    def _run(self, signature: str, inputs: Mapping[str, Any], *options: Any) -> dict[str, npt.NDArray[Any]]:
         found = self.meta_graph.signature_def.get(signature)
         if found is None:
             known = ", ".join(self.meta_graph.signature_def)
@@ -95,9 +69,16 @@ class SessionModel:
         fetches = {key: info.name for key, info in found.outputs.items()}
         feeds = {found.inputs[key].name: value for key, value in inputs.items()}
         try:
-            return self._session.run(fetches, feeds, *options)  # type: ignore[no-any-return]
+            return self.session.run(fetches, feeds, *options)  # type: ignore[no-any-return]
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ExportError(f"{signature}: expected it to run. Received: {_first_line(error)}") from error
+
+    def computes_in(self, dtype: tf.DType, signature: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the optimised graph that TensorFlow runs for a signature has an operation of a dtype."""
+        metadata = tf.compat.v1.RunMetadata()
+        self.run(signature, inputs, tf.compat.v1.RunOptions(output_partition_graphs=True), metadata)
+        nodes = (node for graph in metadata.partition_graphs for node in graph.node)
+        return any(value.type == dtype.as_datatype_enum for node in nodes for value in node.attr.values())
 
 
 def start_runtime() -> None:
@@ -108,9 +89,8 @@ def start_runtime() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides two messages that no setting turns off: that the v1 loader is deprecated in Python (the
-    server's equivalent is not), and the C++ runtime's greeting on the first Session. Failures are
-    raised, not printed."""
+    """Hides two messages that no setting turns off: that the v1 loader is deprecated in Python (the server's equivalent
+    is not), and the C++ runtime's greeting on the first Session."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")

@@ -17,9 +17,7 @@ from duoserve import contract
 from export.graph.audio import AudioDecoder
 from export.graph.images import ImageDecoder
 from export.graph.text import GraphTokenizer
-from export.publish.answers import Served, tensor_spec
-from export.publish.decisions import decided
-from export.publish.embedding import ANSWER, EMBEDDING
+from export.publish.answers import ANSWER, EMBEDDING, Served, tensor_spec
 from export.publish.explain import explain_fn
 
 __all__ = ["build_archive"]
@@ -30,34 +28,22 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
 
     Uses `ExportArchive`, because a Keras 3 model from `tf.saved_model.save` loads in Python
     but not in a Session, which TensorFlow Serving uses.
-
-    Args:
-        served: The computation.
-        spec: The spec of the version.
     """
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
         return served.answer(image, tokens)[ANSWER]
 
     described = spec.to_json()
-
-    def serving_default(image: tf.Tensor, tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {spec.answer.output: predict(image, tokens)}
-
-    def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"spec": tf.fill(tf.shape(key), described)}
-
     functions: dict[str, Callable[..., Any]] = {
-        contract.SERVING_DEFAULT: serving_default,
-        contract.DESCRIBE: describe,
+        contract.SERVING_DEFAULT: lambda image, tokens: {spec.answer.output: predict(image, tokens)},
+        contract.DESCRIBE: lambda key: {"spec": tf.fill(tf.shape(key), described)},
+        contract.EMBED: lambda image, tokens: {"embedding": served.answer(image, tokens)[EMBEDDING]},
     }
     tracked: list[Any] = [served.model]
     if spec.serving_bytes:
         tokenize = GraphTokenizer(spec)
         tracked.append(tokenize.resources)
         functions[contract.SERVING_BYTES] = _bytes_fn(predict, spec, tokenize)
-    if spec.embedding_length:
-        functions[contract.EMBED] = lambda image, tokens: {"embedding": served.answer(image, tokens)[EMBEDDING]}
     if spec.explain_grid is not None:
         functions[contract.EXPLAIN] = explain_fn(predict, spec)
     archive = keras.export.ExportArchive()
@@ -68,21 +54,22 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
     archive.track(resources)
     for name, signature in contract.signatures(spec).items():
         inputs = [tensor_spec(each) for each in signature.inputs]
-        archive.add_endpoint(name, _of_shapes(functions[name], inputs), input_signature=inputs)
+        archive.add_endpoint(name, _of_shapes(name, functions[name], inputs), input_signature=inputs)
     return archive
 
 
-def _of_shapes(function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> Callable[..., Any]:
+def _of_shapes(name: str, function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> Callable[..., Any]:
     """The function, with an error for tensors of another shape.
 
     TensorFlow Serving does not compare shapes. Without this it answers images of a wrong size, and a
     convolution of a tensor with too few dimensions ends the process of the server.
     """
 
-    @functools.wraps(function)  # the graph's functions have its name
+    @functools.wraps(function)
     def checked(*tensors: tf.Tensor) -> Any:
         return function(*[tf.ensure_shape(each, spec.shape) for each, spec in zip(tensors, inputs, strict=True)])
 
+    checked.__name__ = name  # for the functions of the graph
     return checked
 
 
@@ -103,6 +90,17 @@ def _bytes_fn(
 
     def serving_bytes(encoded: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
         values = predict(*prepare(encoded, text))
-        return {spec.answer.output: values, **decided(spec, values)}
+        return {spec.answer.output: values, **_decided(spec, values)}
 
     return serving_bytes
+
+
+def _decided(spec: contract.PreprocessingSpec, values: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The decision as a text for each row, by name of the output. Twin of `Answer.decision`."""
+    if spec.answer.decided is None:
+        return {}
+    if not isinstance(spec.answer, contract.Tags):
+        return {spec.answer.decided: tf.gather(tf.constant(spec.labels), tf.argmax(values, axis=-1))}
+    ended = tf.constant([label + contract.BAR for label in spec.labels])
+    joined = tf.strings.reduce_join(tf.where(values >= tf.constant(spec.answer.thresholds), ended, ""), axis=-1)
+    return {spec.answer.decided: tf.strings.regex_replace(joined, f"\\{contract.BAR}$", "")}

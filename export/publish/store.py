@@ -9,6 +9,7 @@ killed writer can be recognised and removed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import os
@@ -16,7 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from export.errors import StoreError
 from export.publish.folders import sync
@@ -31,12 +32,7 @@ _LARGEST_VERSION: Final = 2**63 - 1
 
 
 class ModelStore:
-    """The versions of one model under a root folder.
-
-    Args:
-        root: Folder of all models. It is created with the first version.
-        name: The model's name, which clients use too.
-    """
+    """The versions of one model, by its name, under the root folder of all models."""
 
     def __init__(self, root: str | os.PathLike[str], name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
@@ -67,19 +63,14 @@ class ModelStore:
     def remove(self, version: int, still: Callable[[int], bool] = lambda version: True) -> bool:
         """Deletes a version; returns whether it did.
 
-        It is hidden from servers first, in one step, so none sees half of it.
-
-        Args:
-            version: Its number.
-            still: Called when it is hidden; False restores it.
+        It is hidden from servers first, in one step, so none sees half of it; `still` is called then, and False
+        restores it.
 
         Raises:
             StoreError: There is no such version, or it can't be removed.
         """
-        path, leaving, removed = (
-            self.path_of(version),
-            *(self.path / f"{name}{version}" for name in (_LEAVING, _REMOVED)),
-        )
+        path = self.path_of(version)
+        leaving, removed = self.path / f"{_LEAVING}{version}", self.path / f"{_REMOVED}{version}"
         with _explained(self.path, "lose a version"):
             with self._guard():
                 self._settle()
@@ -107,13 +98,10 @@ class ModelStore:
 
     @contextlib.contextmanager
     def writing(self, version: int | None = None) -> Iterator[Staging]:
-        """Reserves a version number and returns a staging folder for it; publishes nothing by itself.
+        """Reserves a version number and returns a staging folder for it, which is removed in the end.
 
-        In any case the staging folder is removed in the end, and the new version exists only if
-        `Staging.publish` returned.
-
-        Args:
-            version: The number; None: the one after the largest that exists or is being written.
+        The new version exists only if `Staging.publish` returned. The number defaults to the one after the largest
+        that exists or is being written.
 
         Raises:
             StoreError: The version exists or is being written, the folder can't be written, or
@@ -121,8 +109,7 @@ class ModelStore:
         """
         with _explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            number, lock = self._take(version)
-        staging = Staging(self, number)
+            staging, lock = self._take(version)
         try:
             with _explained(self.path):
                 yield staging
@@ -130,19 +117,15 @@ class ModelStore:
             with self._guard():
                 shutil.rmtree(staging.path, ignore_errors=True)
                 _lock_path(staging.path).unlink(missing_ok=True)
-                os.close(lock)
+                lock.close()
 
     def check_target(self, version: int | None = None) -> None:
-        """Reserves a version as `writing` will, and releases it, to find failures before any work.
-
-        Raises:
-            StoreError: As `writing`.
-        """
+        """Reserves a version as `writing` will, and releases it, to find failures before any work."""
         with self.writing(version):
             pass
 
-    def _take(self, version: int | None) -> tuple[int, int]:
-        """Creates the staging folder; returns the version and the descriptor of its lock."""
+    def _take(self, version: int | None) -> tuple[Staging, IO[str]]:
+        """Creates the staging folder, and its lock."""
         with self._guard():
             self._sweep()
             taken = {*self.versions(), *self._staged()}
@@ -156,62 +139,48 @@ class ModelStore:
                     f" (versions are never overwritten; the next free one is {max(taken) + 1})"
                 )
             path = self.path / f"{_STAGING}{number}"
-            lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o644)
+            lock = _lock_path(path).open("a")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.mkdir()
             except OSError:
                 _lock_path(path).unlink(missing_ok=True)
-                os.close(lock)
+                lock.close()
                 raise
-            return number, lock
+            return Staging(self, number, path), lock
 
-    def _staged(self) -> list[int]:
-        names = [entry.name.removeprefix(_STAGING) for entry in self.path.glob(f"{_STAGING}*")]
-        return [int(name) for name in names if name.isdigit()]
-
-    def _locked(self) -> list[int]:
-        names = [entry.name[len(_STAGING) : -len(".lock")] for entry in self.path.glob(f"{_STAGING}*.lock")]
-        return [int(name) for name in names if name.isdigit()]
+    def _staged(self, suffix: str = "") -> set[int]:
+        """The numbers of staging folders, or with the suffix ".lock" of their locks."""
+        names = [entry.name.removeprefix(_STAGING) for entry in self.path.glob(f"{_STAGING}*{suffix}")]
+        return {int(name.removesuffix(suffix)) for name in names if name.removesuffix(suffix).isdigit()}
 
     def _sweep(self) -> None:
         """Removes the remains of killed writers: staging folders without a lock."""
-        for number in {*self._staged(), *self._locked()}:
+        for number in self._staged() | self._staged(".lock"):
             path = self.path / f"{_STAGING}{number}"
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(_lock_path(path), os.O_RDWR)
+            with contextlib.suppress(FileNotFoundError), _lock_path(path).open("r+") as lock:
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                finally:
-                    os.close(descriptor)
             shutil.rmtree(path, ignore_errors=True)
             _lock_path(path).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
         """One writer at a time while names are created or removed."""
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with (self.path / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(descriptor)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Staging:
-    """A version that is being written.
+    """A version that is being written into the folder `path`."""
 
-    Attributes:
-        version: Its future number.
-        path: The folder to write into.
-    """
-
-    def __init__(self, store: ModelStore, version: int) -> None:
-        self._store = store
-        self.version = version
-        self.path = store.path / f"{_STAGING}{version}"
+    store: ModelStore
+    version: int
+    path: Path
 
     def publish(self) -> Path:
         """Syncs every file to the disk and renames the folder to its version.
@@ -219,26 +188,20 @@ class Staging:
         Raises:
             StoreError: A folder of that name appeared meanwhile, or the disk failed.
         """
-        with _explained(self._store.path):
-            _sync(self.path)
-            target = self._store.path_of(self.version)
-            with self._store._guard():
+        with _explained(self.store.path):
+            for path in [*self.path.rglob("*"), self.path]:
+                sync(path)
+            target = self.store.path_of(self.version)
+            with self.store._guard():
                 if target.exists():  # made by another tool; a rename would replace an empty folder
                     raise StoreError(f"Expected {target} to be free. Received: a folder that appeared meanwhile")
                 self.path.rename(target)
-            sync(self._store.path)
+            sync(self.store.path)
             return target
 
 
 def _lock_path(staging: Path) -> Path:
     return staging.with_name(staging.name + ".lock")
-
-
-def _sync(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            sync(Path(parent) / name)
-        sync(Path(parent))
 
 
 _REASONS: Final = {

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -21,7 +20,6 @@ from duoserve import contract
 from duoserve.artifact.samples import GoldenSample
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import encode_pairs
-from export.defaults import BATCH_SIZES
 from export.errors import ExportError
 
 __all__ = ["WARMUP_PATH", "read_warmup", "warmed_up", "write_warmup"]
@@ -32,21 +30,19 @@ WARMUP_PATH: Final = "assets.extra/tf_serving_warmup_requests"
 _MOST_RECORDS: Final = 1000
 """TensorFlow Serving refuses a file with more (`WarmupConsts::kMaxNumRecords`)."""
 
-Inputs = dict[str, npt.NDArray[Any]]
-
 
 def _requests(
-    spec: contract.PreprocessingSpec, samples: Sequence[GoldenSample], sizes: Sequence[int]
-) -> Iterator[tuple[str, Inputs]]:
-    """For each batch size, the requests to warm up: name of the signature, and arrays by input name."""
+    name: str, spec: contract.PreprocessingSpec, samples: Sequence[GoldenSample], sizes: Sequence[int]
+) -> Iterator[predict_pb2.PredictRequest]:
+    """For each batch size, the requests to warm up."""
     samples = samples[: max(sizes)]
     image, tokens = encode_pairs(((sample.encoded, sample.text) for sample in samples), Preprocessor(spec))
     encoded = np.array([sample.encoded for sample in samples], object)
     text = np.array([sample.text.encode("utf-8") for sample in samples], object)
     for rows in sizes:
         chosen = np.resize(np.arange(len(samples)), rows)
-        tensors: Inputs = {"image": image[chosen], "tokens": tokens[chosen]}
-        inputs = {
+        tensors = {"image": image[chosen], "tokens": tokens[chosen]}
+        inputs: dict[str, dict[str, Any]] = {
             contract.SERVING_DEFAULT: tensors,
             contract.SERVING_BYTES: {spec.bytes_input: encoded[chosen], "text": text[chosen]},
             contract.DESCRIBE: {"key": np.array([b""] * rows, object)},
@@ -55,7 +51,11 @@ def _requests(
         }
         for signature in contract.signatures(spec):
             if rows in warmed_up(signature, sizes):
-                yield signature, inputs[signature]
+                # Without a version: the server fills in the one that it loads.
+                request = predict_pb2.PredictRequest(model_spec={"name": name, "signature_name": signature})
+                for key, array in inputs[signature].items():
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(array))
+                yield request
 
 
 def warmed_up(signature: str, batch_sizes: Iterable[int]) -> list[int]:
@@ -70,26 +70,25 @@ def write_warmup(
     name: str,
     spec: contract.PreprocessingSpec,
     samples: Sequence[GoldenSample],
-    batch_sizes: Sequence[int] = BATCH_SIZES,
-) -> int:
-    """Writes the records of one version; returns how many.
+    batch_sizes: Sequence[int],
+) -> None:
+    """Writes the records of one version.
 
     Raises:
         ExportError: A batch size below 1, none at all, or more records than the server reads.
     """
     if not batch_sizes or min(batch_sizes) < 1:
         raise ExportError(f"Expected batch sizes of at least 1, one or more. Received: {list(batch_sizes)}")
-    requests = list(_requests(spec, samples, sorted(set(batch_sizes))))
+    requests = list(_requests(name, spec, samples, sorted(set(batch_sizes))))
     if len(requests) > _MOST_RECORDS:
         raise ExportError(
             f"Expected at most {_MOST_RECORDS} warmup records, one for each signature and batch size."
             f" Received: {len(requests)}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests:
-            writer.write(_record(name, signature, inputs).SerializeToString())
-    return len(requests)
+        for request in requests:
+            log = prediction_log_pb2.PredictionLog(predict_log={"request": request})
+            writer.write(log.SerializeToString())
 
 
 def read_warmup(path: Path) -> list[predict_pb2.PredictRequest]:
@@ -108,13 +107,3 @@ def read_warmup(path: Path) -> list[predict_pb2.PredictRequest]:
     except tf.errors.OpError as error:
         raise ExportError(f"Expected {path.name} to be a whole TFRecord file. Received: {error.message}") from error
     return requests
-
-
-def _record(name: str, signature: str, inputs: Inputs) -> prediction_log_pb2.PredictionLog:
-    request = predict_pb2.PredictRequest()
-    # Without a version: the server fills in the one that it loads.
-    request.model_spec.name = name
-    request.model_spec.signature_name = signature
-    for key, array in inputs.items():
-        request.inputs[key].CopyFrom(tf.make_tensor_proto(array))
-    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))

@@ -10,35 +10,30 @@ Vectors (biases, statistics) and small matrices stay float32: they are a thousan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from export.defaults import WEIGHTS
 from export.errors import ExportError
+from export.measures import Array
+from export.optimise import Reading
 
 __all__ = ["PackedWeights"]
 
-Array = npt.NDArray[Any]
 _LEAST: Final = 1024
 """Elements of the smallest matrix that is packed."""
 
 
 class PackedWeights:
-    """The matrices of a model in another type. The model itself is not changed.
-
-    Args:
-        model: Its float32 weights are packed, those of other types are not.
-        kind: "float16" or "int8".
+    """The float32 matrices of a model as "float16" or "int8". The model itself is not changed.
 
     Attributes:
-        kind: The type.
-        parameters: Number of packed weights.
-        stored: Bytes of all stored weights, including scales.
+        facts: For the card: the number of packed weights, and the bytes of all stored ones, including scales.
 
     Raises:
         ExportError: Another type, no weights to pack, or weights that the type can't hold.
@@ -55,7 +50,6 @@ class PackedWeights:
                 f"Expected a model with float32 matrices of {_LEAST} elements or more, to store them as {kind}."
                 " Received: none"
             )
-        self.kind = kind
         self._packed = {id(each): _pack(each, kind, layers.get(id(each))) for each in chosen}
         self._embeddings = [
             (layer, self._packed[id(layer._embeddings)])
@@ -64,18 +58,23 @@ class PackedWeights:
             and not layer.lora_enabled
             and id(getattr(layer, "_embeddings", None)) in self._packed
         ]
-        self.parameters = sum(int(np.prod(each.shape)) for each in chosen)
         others = sum(int(np.prod(each.shape)) * 4 for each in model.variables if id(each) not in self._packed)
-        self.stored = others + sum(each.stored for each in self._packed.values())
+        self.facts = {
+            "packed_parameters": sum(int(np.prod(each.shape)) for each in chosen),
+            "bytes": others + sum(each.stored for each in self._packed.values()),
+        }
 
-    @property
-    def facts(self) -> dict[str, int]:
-        """For the card."""
-        return {"packed_parameters": self.parameters, "bytes": self.stored}
-
-    def reading(self) -> keras.StatelessScope:
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
         """A context manager: inside, the model computes from the packed weights. Enter it once, in a graph."""
-        return _Unpacking(self._packed, self._embeddings)
+        for layer, packed in self._embeddings:
+            layer.call = _looking_up(packed, layer.compute_dtype)
+        try:
+            with Reading({key: each.unpack for key, each in self._packed.items()}):
+                yield
+        finally:
+            for layer, _ in self._embeddings:
+                del layer.call
 
 
 class _Packed:
@@ -87,8 +86,10 @@ class _Packed:
         self._scale = None if scale is None else tf.Variable(scale, trainable=False)
 
     def unpack(self) -> tf.Tensor:
-        values = tf.cast(self._values, tf.float32)
-        return values if self._scale is None else values * self._scale
+        """float32, made after the preceding operations, so that a call never holds all layers' weights at once."""
+        with tf.control_dependencies(tf.compat.v1.get_default_graph().get_operations()[-1:]):
+            values = tf.cast(self._values, tf.float32)
+            return values if self._scale is None else values * self._scale
 
     def look_up(self, rows: tf.Tensor) -> tf.Tensor:
         """Some rows of the result of `unpack`."""
@@ -121,41 +122,6 @@ def _channels(values: Array, layer: keras.Layer | None) -> set[int]:
     if type(layer).__name__.startswith("DepthwiseConv"):
         return {last - 1, last}
     return {last}
-
-
-class _Unpacking(keras.StatelessScope):  # type: ignore[misc]
-    """A context manager: inside, a layer that reads a packed variable gets float32.
-
-    The conversion has a control dependency on the preceding operations, so that a call never holds
-    the float32 weights of all layers at once. It runs in the graph where the scope was opened, so
-    that a loop over tokens does not repeat it for each token.
-    """
-
-    def __init__(self, packed: Mapping[int, _Packed], embeddings: list[tuple[keras.Layer, _Packed]]) -> None:
-        super().__init__()
-        self._packed = packed
-        self._embeddings = embeddings
-        self._graph = tf.compat.v1.get_default_graph()
-        self._made: dict[int, tf.Tensor] = {}
-
-    def __enter__(self) -> _Unpacking:
-        for layer, packed in self._embeddings:
-            layer.call = _looking_up(packed, layer.compute_dtype)
-        return super().__enter__()  # type: ignore[no-any-return]
-
-    def __exit__(self, *arguments: Any) -> None:
-        super().__exit__(*arguments)
-        for layer, _ in self._embeddings:
-            del layer.call
-
-    def get_current_value(self, variable: keras.Variable) -> Any:
-        packed = self._packed.get(id(variable))
-        if packed is None:
-            return super().get_current_value(variable)
-        if id(variable) not in self._made:
-            with self._graph.as_default(), tf.control_dependencies(self._graph.get_operations()[-1:]):
-                self._made[id(variable)] = packed.unpack()
-        return self._made[id(variable)]
 
 
 def _looking_up(packed: _Packed, dtype: str) -> Callable[[tf.Tensor], tf.Tensor]:

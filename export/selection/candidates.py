@@ -89,28 +89,23 @@ def prepare(
     budget: Budget,
     progress: bool | None,
 ) -> Prepared | None:
-    """Trains or loads a candidate, and writes its SavedModel if it has none.
+    """Trains or loads a candidate, and writes its SavedModel if it has none; None if it does not fit the budget.
 
-    Args:
-        candidate: Which one.
-        dataset: The training data.
-        scratch: An existing folder for SavedModels.
-        runs: Folder for trained models; one with the same settings isn't trained again.
-        seed: Seed of the training.
-        epochs: Epochs of the training; None: the preset's.
-        budget: The time budget of trainings.
-        progress: Whether to draw progress bars; None draws them on a terminal only.
-
-    Returns:
-        None if the training does not fit the budget.
+    The SavedModel goes into the folder `scratch`, a trained model into `runs`, if given: one with the same settings
+    isn't trained again. The other arguments are those of `train`.
 
     Raises:
         ExportError: A run that can't be read, or a model that does not fit the contract.
     """
+
+    def described(folder: Path, parameters: int | None, facts: dict[str, Any]) -> Prepared:
+        digest = facts.get("data_digest")
+        same = None if digest is None else digest == dataset.digest
+        return Prepared(candidate.name, folder, parameters, facts, same)
+
     if candidate.path is not None and not (candidate.path / RUN_FILE).is_file():
         card = read_card(candidate.path)
-        facts = card.get("training", {})
-        return Prepared(candidate.name, candidate.path, card.get("parameters"), facts, _same(facts, dataset))
+        return described(candidate.path, card.get("parameters"), card.get("training", {}))
     if candidate.path is not None:
         trained = TrainedModel.load(candidate.path)
     else:
@@ -127,7 +122,7 @@ def prepare(
                 trained.save(target)
     folder = scratch / f"{len(list(scratch.iterdir()))}"
     build_archive(serve(trained.model, trained.spec), trained.spec).write_out(str(folder), verbose=False)
-    return Prepared(candidate.name, folder, trained.model.count_params(), trained.facts, _same(trained.facts, dataset))
+    return described(folder, trained.model.count_params(), trained.facts)
 
 
 def _kept(
@@ -146,8 +141,3 @@ def _kept(
     }
     facts = {"answer": OneClass.kind, **kept.facts}  # older runs had no other kind
     return kept if all(facts.get(key) == value for key, value in wanted.items()) else None
-
-
-def _same(facts: dict[str, Any], dataset: Dataset) -> bool | None:
-    digest = facts.get("data_digest")
-    return None if digest is None else digest == dataset.digest

@@ -19,7 +19,7 @@ from export.keras_settings import keras_settings
 from export.measures import RANKED_BY, measure
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, Prepared, prepare
-from export.selection.judging import Judge
+from export.selection.judging import Judged
 from export.selection.served import BATCH, Answers, ServedModel
 from export.selection.statistics import Bin, Interval
 from export.training.presets import BASELINES
@@ -35,7 +35,6 @@ class Measured:
     """The measurements of one candidate.
 
     Attributes:
-        name: The candidate's.
         quality: The comparison's figure on the held-out rows.
         gain: How much higher it is than the baseline's on the same rows; None for the baseline itself.
         without: The figure without an optional input, by its name.
@@ -115,10 +114,10 @@ def compare(
     progress: bool | None = None,
     report: Callable[[str], Any] = lambda line: None,
 ) -> Comparison:
-    """Trains or loads every candidate and measures each in a separate process.
+    """Trains or loads every candidate and measures each, on the held-out rows, in a separate process.
 
     Args:
-        dataset: The candidates are measured on its held-out rows.
+        dataset: The data.
         candidates: From `parse_candidates`, at least one.
         runs: Folder for trained models, so that they are not trained again.
         seed: Seed of the trainings.
@@ -183,19 +182,22 @@ def _compared(
     speeds: Sequence[dict[Any, Any]],
     left_out: tuple[str, ...],
 ) -> Comparison:
-    judge = Judge(dataset.answer, [each.targets for each in answers], [row.group for row in rows])
-    values = [each.values for each in answers]
+    groups = [row.group for row in rows]
+    judged = [Judged(dataset.answer, each.values, each.targets, groups) for each in answers]
     singles = [position for position, each in enumerate(prepared) if each.facts.get("fusion") in BASELINES]
-    yardstick = max(singles, key=lambda position: judge.figure(position, values[position]), default=0)
+    yardstick = max(singles, key=lambda position: judged[position].figure(), default=0)
     models = []
     for position, (each, answer, speed) in enumerate(zip(prepared, answers, speeds, strict=True)):
-        error, bins = judge.calibration(position, answer.values)
+        one = judged[position]
+        error, bins = one.calibration()
         models.append(
             Measured(
                 name=each.name,
-                quality=judge.interval(position, answer.values),
-                gain=None if position == yardstick else judge.gain(values, position, yardstick),
-                without={name: judge.interval(position, found) for name, found in answer.without.items()},
+                quality=one.interval(),
+                gain=None if position == yardstick else one.gain(judged[yardstick]),
+                without={
+                    name: dataclasses.replace(one, values=found).interval() for name, found in answer.without.items()
+                },
                 loss=measure(dataset.answer, answer.spec.labels, answer.values, answer.targets)["loss"],
                 calibration_error=error,
                 bins=bins,
@@ -209,7 +211,7 @@ def _compared(
             )
         )
     best = max(range(len(models)), key=lambda position: models[position].quality.value)
-    near = [judge.gain(values, best, position).within_an_error for position in range(len(models))]
+    near = [judged[best].gain(each).within_an_error for each in judged]
     choice = choose(near, [model.latency[1]["p50"] for model in models])
     return Comparison(
         figure=RANKED_BY[dataset.answer.kind],
@@ -223,15 +225,11 @@ def _compared(
 
 
 def choose(near: Sequence[bool], milliseconds: Sequence[float]) -> int:
-    """The position of the fastest among those within one standard error of the best.
+    """The position of the fastest among those that are `near`: within one standard error of the best.
 
     The rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees" (1984).
     "Not significantly worse" would be too weak: with few rows even nine points are not significant,
     and a faster but worse model would win.
-
-    Args:
-        near: For each model, whether it is within one standard error.
-        milliseconds: Time of a call of each model.
     """
     return min((position for position, here in enumerate(near) if here), key=lambda position: milliseconds[position])
 

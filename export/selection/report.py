@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from export.measures import FIGURES, as_text
@@ -51,7 +52,7 @@ def _line(model: Measured, optional: list[str], figure: str) -> list[str]:
     return [
         model.name,
         _interval(figure, model.quality),
-        "-" if model.gain is None else _points(figure, model.gain),
+        "-" if model.gain is None else _interval(figure, model.gain, _points),
         *(as_text(figure, model.without[name].value) if name in model.without else "-" for name in optional),
         "-" if model.calibration_error is None else f"{model.calibration_error:.3f}",
         f"{model.loss:.3f}",
@@ -64,14 +65,13 @@ def _line(model: Measured, optional: list[str], figure: str) -> list[str]:
     ]
 
 
-def _interval(figure: str, interval: Interval) -> str:
-    value, low, high = (as_text(figure, each) for each in interval)
-    return f"{value} ({low} to {high})"
+def _points(figure: str, difference: float) -> str:
+    """Of shares in percentage points, of others unchanged."""
+    return f"{difference * 100:+.1f}" if figure == "accuracy" else f"{difference:+.3f}"
 
 
-def _points(figure: str, interval: Interval) -> str:
-    """Differences of shares in percentage points, others unchanged."""
-    value, low, high = (f"{each * 100:+.1f}" if figure == "accuracy" else f"{each:+.3f}" for each in interval)
+def _interval(figure: str, interval: Interval, shown: Callable[[str, float], str] = as_text) -> str:
+    value, low, high = (shown(figure, each) for each in interval)
     return f"{value} ({low} to {high})"
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 from export.dataset.data import Dataset
@@ -26,12 +25,10 @@ from export.training.train import train
 
 __all__ = ["Setting", "grid", "search", "table"]
 
-KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = MappingProxyType(
-    {
-        "learning_rate": lambda usual: (usual, usual / 2),
-        "dropout": lambda usual: (usual, min(usual + 0.15, 0.8)),
-    }
-)
+KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = {
+    "learning_rate": lambda usual: (usual, usual / 2),
+    "dropout": lambda usual: (usual, min(usual + 0.15, 0.8)),
+}
 """Fields of `Preset` to try, and their values; the preset's own comes first."""
 
 _RUNGS: Final = (1 / 4, 1 / 2)
@@ -81,9 +78,7 @@ def search(
     progress: bool | None = None,
     report: Callable[[str], Any] = lambda line: None,
 ) -> TrainedModel:
-    """Finds the best of the settings and trains it on all training rows.
-
-    The facts have what was tried under `search`.
+    """Finds the best of the settings and trains it on all training rows. The facts have what was tried under `search`.
 
     Args:
         dataset: Its training rows give the validation rows too.

@@ -7,30 +7,28 @@ time, so that the models can take turns and other load on the machine affects th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 
 from duoserve.contract import DESCRIBE, SERVING_DEFAULT, PreprocessingSpec
 from export.dataset.data import Arrays, Row
 from export.errors import ExportError
+from export.measures import Array
 
 __all__ = ["BATCH", "Answers", "ServedModel"]
 
 BATCH: Final = 32
 """Rows of a call with many rows."""
-
-Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,9 +63,7 @@ class ServedModel:
     def __enter__(self) -> ServedModel:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.shutdown(cancel_futures=True)
 
     def answers(self, rows: Sequence[Row]) -> Answers:
@@ -129,7 +125,9 @@ def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
 
 
 def _latencies(batch_size: int, seconds: float) -> list[float]:
-    call = _caller(batch_size)
+    positions = np.arange(batch_size) % len(_loaded["tokens"])  # repeats the first rows if there are fewer
+    inputs = {name: np.ascontiguousarray(_loaded[name][positions]) for name in ("image", "tokens")}
+    call = functools.partial(_loaded["model"].run, SERVING_DEFAULT, inputs)
     call()
     found: list[float] = []
     end = time.perf_counter() + seconds
@@ -146,13 +144,6 @@ def _throughput(seconds: float) -> float:
     with ThreadPoolExecutor(callers) as pool:
         calls = sum(pool.map(lambda _: len(_latencies(BATCH, seconds)) + 1, range(callers)))
     return calls * BATCH / (time.perf_counter() - begin)
-
-
-def _caller(batch_size: int) -> Callable[[], Any]:
-    """One call with this number of rows, repeating the first ones if there are fewer."""
-    positions = np.arange(batch_size) % len(_loaded["tokens"])
-    inputs = {name: np.ascontiguousarray(_loaded[name][positions]) for name in ("image", "tokens")}
-    return lambda: _loaded["model"].run(SERVING_DEFAULT, inputs)
 
 
 def _ask(arrays: Arrays) -> Array:

@@ -5,14 +5,14 @@ count for less than independent rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from export.measures import Array
 
 __all__ = ["Bin", "Interval", "bootstrap", "calibration", "gain", "proportion", "resampled"]
 
-Array = npt.NDArray[Any]
 
 _Z: Final = 1.959964  # of the normal distribution, two-sided 95 %
 _DRAWS: Final = 10_000
@@ -42,13 +42,9 @@ class Bin(NamedTuple):
 
 
 def proportion(right: Array, groups: Sequence[str]) -> Interval:
-    """The share that is right, with Wilson's interval.
+    """The share that is right, with Wilson's interval for the effective number of rows, from the variance over groups.
 
-    It uses the effective number of rows, which follows from the variance over groups.
-
-    Args:
-        right: bool array of shape (rows,), at least one row.
-        groups: The group of each row.
+    Takes a bool array of shape (rows,), at least one row, and the group of each row.
     """
     rows = len(right)
     share = float(np.mean(right))
@@ -65,7 +61,7 @@ def proportion(right: Array, groups: Sequence[str]) -> Interval:
     return Interval(share, max(0.0, float(centre - reach)), min(1.0, float(centre + reach)))
 
 
-def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence[str]], *, seed: int = 0) -> Interval:
+def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence[str]]) -> Interval:
     """How much more often `one` is right than `other`, on the same rows: a paired bootstrap.
 
     Every draw takes runs at random, then groups at random, so the interval covers the chance in
@@ -75,7 +71,6 @@ def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence
         one: A bool array of shape (rows,) for each run.
         other: The same rows in the same runs.
         groups: The group of each row, for each run. A group of several runs counts as one group.
-        seed: Seed of the draws.
     """
     codes, count = _codes([group for run in groups for group in run])
     ends = np.cumsum([len(run) for run in groups])[:-1]
@@ -84,7 +79,7 @@ def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence
     for run, (ours, theirs, code) in enumerate(zip(one, other, np.split(codes, ends), strict=True)):
         differences[run] = np.bincount(code, ours.astype(float) - theirs, count)
         rows[run] = np.bincount(code, minlength=count)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     runs = draw.multinomial(len(one), np.full(len(one), 1 / len(one)), _DRAWS)
     members = draw.multinomial(count, np.full(count, 1 / count), _DRAWS)
     # A run without any drawn group has no value; the other runs replace it.
@@ -94,17 +89,11 @@ def gain(one: Sequence[Array], other: Sequence[Array], groups: Sequence[Sequence
     return Interval(float(differences.sum() / rows.sum()), float(low), float(high))
 
 
-def bootstrap(figure: Callable[[Array], float], groups: Sequence[str], *, seed: int = 0) -> Interval:
-    """A figure other than a share of rows, with the interval of a bootstrap over groups.
-
-    Args:
-        figure: Computes it from positions of rows, which may repeat.
-        groups: The group of each row.
-        seed: Seed of the draws.
-    """
+def bootstrap(figure: Callable[[Array], float], groups: Sequence[str]) -> Interval:
+    """A figure, computed from positions of rows, which may repeat, with the interval of a bootstrap over groups."""
     codes, count = _codes(groups)
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     found = [
         figure(np.concatenate([members[group] for group in draw.integers(count, size=count)]))
         for _ in range(_FIGURE_DRAWS)
@@ -131,9 +120,7 @@ def resampled(values: Sequence[float], share: float) -> Interval:
 
 
 def _student(freedom: int) -> float:
-    """The two-sided 95 % quantile of Student's distribution: with t = sqrt(freedom) * tan(x) its density is
-    cos(x) ** (freedom - 1).
-    """
+    """The two-sided 95 % quantile: with t = sqrt(freedom) * tan(x) the density is cos(x) ** (freedom - 1)."""
     angles = np.linspace(0, np.pi / 2, 200_001)
     density = np.cos(angles) ** (freedom - 1)
     below = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
@@ -144,11 +131,8 @@ def calibration(probabilities: Array, classes: Array) -> tuple[float, list[Bin]]
     """Expected calibration error, and its bins.
 
     The error is the distance between the mean probability of the answers and the share that is right,
-    averaged over the rows, in ten bins of equal width.
-
-    Args:
-        probabilities: float array of shape (rows, classes).
-        classes: The true class of each row.
+    averaged over the rows, in ten bins of equal width. Takes a float array of shape (rows, classes), and the true
+    class of each row.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == classes

@@ -44,10 +44,8 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, path: Path | None, training: Mapping[str, Any], *, steps: int, every: float) -> None:
         super().__init__()
-        self._path = path
         self._training = _flat({"format": _FORMAT, **json.loads(json.dumps(training))})
-        self._steps = steps
-        self._every = every
+        self._path, self._steps, self._every = path, steps, every
         self._arrays: list[np.ndarray[Any, Any]] | None = None
         self.step = 0
         self.history: dict[str, list[float]] = {}
@@ -63,13 +61,11 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                 self.step, self.history, found = record["step"], record["history"], record["training"]
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise ExportError(f"Expected {path} to be a whole checkpoint. Received: {error!r}") from error
-        different = sorted(
-            key for key in found.keys() | self._training.keys() if found.get(key) != self._training.get(key)
-        )
-        if different:
-            received = "; ".join(f"{key} {found.get(key)!r}, now {self._training.get(key)!r}" for key in different)
+        pairs = {key: (found.get(key), self._training.get(key)) for key in sorted({*found, *self._training})}
+        if different := [f"{key} {then!r}, now {now!r}" for key, (then, now) in pairs.items() if then != now]:
             raise ExportError(
-                f"Expected {path} to be of this training (another FILE starts a new one). Received: {received}"
+                f"Expected {path} to be of this training (another FILE starts a new one)."
+                f" Received: {'; '.join(different)}"
             )
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

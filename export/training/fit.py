@@ -1,32 +1,115 @@
-"""The fit loop: what is minimised, on which batches, with which optimizer."""
+"""The fit loop: what is minimised, on which batches, with which optimizer, on which devices."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tqdm import tqdm
 
 from duoserve.contract import PreprocessingSpec
 from export.dataset.batches import Batches, segmentations
-from export.dataset.data import Arrays
-from export.dataset.pipeline import pipeline
-from export.dataset.streaming import StreamedImages
+from export.dataset.data import Arrays, StreamedImages
+from export.errors import ExportError
 from export.training.checkpoint import Checkpoint
 from export.training.heads import Head
-from export.training.model import IMAGE_FEATURES, TEXT_FEATURES
-from export.training.presets import BASELINES, Preset
-from export.training.progress import ProgressBar
-from export.training.running import Running
+from export.training.model import IMAGE_FEATURES, TEXT_FEATURES, build_model
+from export.training.presets import BASELINES, Preset, Running
 
-__all__ = ["computing_in", "fit"]
+__all__ = ["Plan", "fit", "strategy"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """A model without training, and how to train it.
+
+    Attributes:
+        preset: Sizes, epochs, rates and regularisation.
+        fusion: One of FUSIONS; or of BASELINES, which have one branch only, without branch losses.
+        seed: Decides the order of rows and how they are varied.
+        spec: The model's preprocessing.
+        vocabulary: One more than the largest token id.
+        head: The model's head, with its loss.
+        run: How it runs.
+    """
+
+    preset: Preset
+    fusion: str
+    seed: int
+    spec: PreprocessingSpec
+    vocabulary: int
+    head: Head
+    run: Running
+
+    def build(self) -> keras.Model:
+        """The model."""
+        return build_model(self.preset, self.spec, fusion=self.fusion, vocabulary=self.vocabulary, head=self.head)
+
+
+def strategy(devices: int) -> tf.distribute.Strategy:
+    """One device, or this number of replicas: GPUs if there are enough, otherwise parts of the CPU.
+
+    Raises:
+        ExportError: More than one, but TensorFlow has already started in this process.
+    """
+    if devices == 1:
+        return tf.distribute.get_strategy()
+    if len(tf.config.list_physical_devices("GPU")) >= devices:
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(devices)])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) != devices:
+            raise ExportError(
+                f"Expected to divide the CPU into {devices} devices before TensorFlow runs. Received: {error}"
+            ) from error
+    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
+
+
+def fit(
+    plan: Plan,
+    replicas: tf.distribute.Strategy,
+    arrays: Arrays,
+    texts: Sequence[str],
+    training: Mapping[str, Any],
+    progress: bool | None,
+) -> tuple[keras.Model, dict[str, list[float]]]:
+    """The trained model, in float32 on one device; and the loss, and any accuracy, of every epoch.
+
+    Args:
+        plan: The model.
+        replicas: From `strategy`, for the plan's devices.
+        arrays: The training rows.
+        texts: Their texts, in the same order.
+        training: Identifies this training: the checkpoint of another one is refused.
+        progress: Whether to draw a progress bar; None draws one on a terminal only.
+
+    Raises:
+        ExportError: The checkpoint is damaged or of another training.
+        DataError: A streamed image has changed since it was checked.
+    """
+    precision, devices = plan.run.precision, plan.run.devices
+    with replicas.scope(), _computing_in(precision):
+        model = plan.build()
+        for layer in model._flatten_layers() if devices > 1 else ():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True  # the mean of the whole batch, not of a replica's share of it
+        history = _fit(plan, model, arrays, texts, training, progress)
+    if precision == "float32" and devices == 1:
+        return model, history
+    weights, model = model.get_weights(), plan.build()
+    model.set_weights(weights)
+    return model, history
 
 
 @contextlib.contextmanager
-def computing_in(precision: str) -> Iterator[None]:
-    """A context manager: layers made inside compute in this precision, and keep their weights in float32."""
+def _computing_in(precision: str) -> Iterator[None]:
+    """Layers made inside compute in this precision, and keep their weights in float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
     try:
@@ -35,78 +118,52 @@ def computing_in(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def fit(
+def _fit(
+    plan: Plan,
     model: keras.Model,
     arrays: Arrays,
     texts: Sequence[str],
-    spec: PreprocessingSpec,
-    *,
-    preset: Preset,
-    fusion: str,
-    head: Head,
-    seed: int,
-    progress: bool | None,
-    run: Running,
     training: Mapping[str, Any],
+    progress: bool | None,
 ) -> dict[str, list[float]]:
-    """Trains a model of `build_model` in place; returns the loss, and any accuracy, of every epoch.
-
-    Call it under the strategy and the precision that the model was built with.
-
-    Args:
-        model: Without training.
-        arrays: The training rows.
-        texts: Their texts, in the same order.
-        spec: The model's preprocessing.
-        preset: Epochs, rates and regularisation.
-        fusion: The model's fusion; a baseline has one branch only, without branch losses.
-        head: The model's head, with its loss.
-        seed: Decides the order of rows and how they are varied.
-        progress: Whether to draw a progress bar; None draws one on a terminal only.
-        run: How it runs.
-        training: Identifies this training: the checkpoint of another one is refused.
-
-    Raises:
-        ExportError: The checkpoint is damaged or of another training.
-        DataError: A streamed image has changed since it was checked.
-    """
-    trainer = _with_branch_losses(model, preset, fusion, head)
-    outputs = tuple(trainer.output)
+    preset, head, run = plan.preset, plan.head, plan.run
+    trainer = _with_branch_losses(plan, model)
     batches = Batches(
         arrays,
-        outputs=outputs,
+        outputs=tuple(trainer.output),
         batch_size=preset.batch_size,
         shift=round(preset.shift * preset.image_size),
-        segmentations=segmentations(texts, spec, preset.segmentations),
-        seed=seed,
+        segmentations=segmentations(texts, plan.spec, preset.segmentations),
+        seed=plan.seed,
         least=run.devices,  # a replica without a row would divide by zero
     )
     steps = len(batches)
-    _compile(trainer, preset, head, steps=preset.epochs * steps, accumulate=run.accumulate)
+    total = preset.epochs * steps
+    _compile(plan, trainer, total)
     checkpoint = Checkpoint(run.checkpoint, training, steps=steps, every=run.checkpoint_every)
     done = checkpoint.step
-    if 0 < done < preset.epochs * steps:
+    if 0 < done < total:
         # Keras creates these variables in the first step, which is too late to restore their values.
         trainer.optimizer.build(trainer.trainable_variables)
-        trainer.test_on_batch(*batches.batch(0, 0))
-    bar = ProgressBar(progress, epochs=preset.epochs, steps=preset.epochs * steps, done=done)
+        trainer.test_on_batch(*batches.batch(0))
+    disable = None if progress is None else not progress
     try:
-        with bar:
+        with tqdm(total=total, initial=done, desc="Training", unit="step", disable=disable) as bar:
             for first, last in _parts(done, steps, preset.epochs):
                 trainer.fit(
-                    pipeline(batches, first=first, last=last, outputs=outputs),
+                    batches.pipeline(first, last),
                     initial_epoch=first // steps,
                     epochs=-(-last // steps),
                     steps_per_epoch=min(steps, last - first),
                     verbose=0,
-                    callbacks=[checkpoint, bar],
+                    callbacks=[checkpoint, _ProgressBar(bar, preset.epochs)],
                 )
     except tf.errors.OpError as error:
         images: Any = arrays.images
         if isinstance(images, StreamedImages) and images.problem is not None:
             raise images.problem from error
         raise
-    if done == preset.epochs * steps:
+    if done == total:
         checkpoint.finish(trainer)
     else:
         checkpoint.write()
@@ -117,14 +174,31 @@ def fit(
     }
 
 
-def _with_branch_losses(model: keras.Model, preset: Preset, fusion: str, head: Head) -> keras.Model:
+class _ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]
+    """Moves one bar over all steps, with the epoch and the loss."""
+
+    def __init__(self, bar: Any, epochs: int) -> None:
+        super().__init__()
+        self._bar, self._epochs = bar, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._bar.set_description(f"Training, epoch {epoch + 1} of {self._epochs}", refresh=False)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._bar.set_postfix(loss=f"{(logs or {}).get('loss', float('nan')):.3f}")
+
+
+def _with_branch_losses(plan: Plan, model: keras.Model) -> keras.Model:
     """The same model with every output that gets a loss, by name."""
-    outputs = {head.name: model.output}
-    if preset.branch_loss and fusion not in BASELINES:
+    outputs = {plan.head.name: model.output}
+    if plan.preset.branch_loss and plan.fusion not in BASELINES:
         # Fused alone, the branch that learns faster (the text, which it memorises) leaves the other nothing
         # to learn. A separate loss keeps each branch learning; its head is discarded afterwards.
         for name in (IMAGE_FEATURES, TEXT_FEATURES):
-            outputs[f"{name}_alone"] = head.build(model.get_layer(name).output, f"{name}_alone")
+            outputs[f"{name}_alone"] = plan.head.build(model.get_layer(name).output, f"{name}_alone")
     return keras.Model(model.input, outputs)
 
 
@@ -137,7 +211,8 @@ def _parts(done: int, steps: int, epochs: int) -> Iterator[tuple[int, int]]:
         yield done, epochs * steps
 
 
-def _compile(trainer: keras.Model, preset: Preset, head: Head, *, steps: int, accumulate: int) -> None:
+def _compile(plan: Plan, trainer: keras.Model, steps: int) -> None:
+    preset, head, accumulate = plan.preset, plan.head, plan.run.accumulate
     rate: Any = preset.learning_rate
     if preset.decay:
         rate = keras.optimizers.schedules.CosineDecay(rate, steps // accumulate)

@@ -48,10 +48,7 @@ def head(answer: Answer, targets: Targets) -> Head:
 
 
 def _classes(targets: Targets) -> Head:
-    def build(features: Tensor, name: str) -> Tensor:
-        return layers.Dense(targets.shape[1], activation="softmax", dtype="float32", name=name)(features)
-
-    return Head(OneClass.output, build, _cross_entropy, ("accuracy",))
+    return Head(OneClass.output, _dense(targets, "softmax"), _cross_entropy, ("accuracy",))
 
 
 def _yes_no(targets: Targets) -> Head:
@@ -67,11 +64,14 @@ def _yes_no(targets: Targets) -> Head:
 
 def _tags(targets: Targets) -> Head:
     """A sigmoid for each. Labels are not smoothed: that would lift the probabilities of all rare tags."""
+    return Head(Tags.output, _dense(targets, "sigmoid"), lambda smoothing: keras.losses.BinaryCrossentropy())
 
+
+def _dense(targets: Targets, activation: str) -> Callable[[Tensor, str], Tensor]:
     def build(features: Tensor, name: str) -> Tensor:
-        return layers.Dense(targets.shape[1], activation="sigmoid", dtype="float32", name=name)(features)
+        return layers.Dense(targets.shape[1], activation=activation, dtype="float32", name=name)(features)
 
-    return Head(Tags.output, build, lambda smoothing: keras.losses.BinaryCrossentropy())
+    return build
 
 
 def _scores(targets: Targets) -> Head:

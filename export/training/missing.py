@@ -83,15 +83,13 @@ class MissingInputs(layers.Layer):  # type: ignore[misc]
         share = self.rate / len(self.optional)
         if IMAGE in self.optional:
             missing = ops.all(image == 0, axis=(1, 2, 3))
-            if draw is not None:
-                missing = ops.logical_or(missing, draw < share)
+            missing = missing if draw is None else ops.logical_or(missing, draw < share)
             # Zeros are enough: attention over regions has a bias that it can learn for them.
             regions = _replaced(regions, missing, 0.0)
             seen = _replaced(seen, missing, self.no_image)
         if TEXT in self.optional:
             missing = ops.all(tokens == 0, axis=1)
-            if draw is not None:
-                missing = ops.logical_or(missing, draw >= 1 - share)
+            missing = missing if draw is None else ops.logical_or(missing, draw >= 1 - share)
             read = _replaced(read, missing, self.no_text)
         return regions, seen, read
 

@@ -1,12 +1,15 @@
-"""Names and sizes of the models that can be trained. Pure data: `--help` reads it without TensorFlow."""
+"""The models that can be trained, and how a training runs. Pure data: `--help` reads it without TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["BASELINES", "FUSIONS", "PRESETS", "Preset"]
+from export.errors import ExportError
+
+__all__ = ["BASELINES", "FUSIONS", "PRECISIONS", "PRESETS", "Preset", "Running"]
 
 FUSIONS: Final = ("concat", "weighted_sum", "attention")
 """How the two inputs are joined. `export.training.fusion` has one function for each."""
@@ -120,3 +123,37 @@ PRESETS: Final = MappingProxyType(
     }
 )
 """By name."""
+
+PRECISIONS: Final = ("float32", "bfloat16", "float16")
+"""The precision of the layers' computation. Weights, output and losses are float32 in each."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Running:
+    """How a training runs.
+
+    Attributes:
+        precision: One of PRECISIONS. float16 scales its loss, as in Keras.
+        accumulate: Batches whose gradients are added up before the weights change.
+        devices: Replicas that share each batch: GPUs if there are enough, otherwise parts of the CPU.
+        stream: Decode the images again in every epoch, instead of keeping them all in memory.
+        checkpoint: A file with the state of the training; an existing one is resumed.
+        checkpoint_every: Seconds between two writes of it.
+
+    Raises:
+        ExportError: A value out of range.
+    """
+
+    precision: str = "float32"
+    accumulate: int = 1
+    devices: int = 1
+    stream: bool = False
+    checkpoint: Path | None = None
+    checkpoint_every: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ExportError(f"Expected precision to be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
+        for name in ("accumulate", "devices"):
+            if getattr(self, name) < 1:
+                raise ExportError(f"Expected {name} to be at least 1. Received: {getattr(self, name)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -45,7 +46,7 @@ class TrainedModel:
     facts: dict[str, Any]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `model.keras`, `run.json` and `samples/`. Replaces an existing run.
+        """Writes `model.keras`, `run.json` and `samples/`, in place of an existing run.
 
         Raises:
             ExportError: The folder holds something that is not a run.
@@ -114,8 +115,5 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return hashlib.sha256(data).hexdigest()

@@ -21,11 +21,8 @@ __all__ = ["LARGEST_VOCABULARY", "PAD_ID", "SMALLEST_VOCABULARY", "TokenizerErro
 PAD_ID: Final = 0
 """The id that pads tokens after the text."""
 
+SMALLEST_VOCABULARY: Final = 300  # 256 bytes, padding, "unknown" and a few characters
 LARGEST_VOCABULARY: Final = 10_000
-"""Upper limit of the vocabulary, and the size of the reference model's embedding."""
-
-SMALLEST_VOCABULARY: Final = 300
-"""256 bytes, padding, "unknown" and a few characters."""
 
 
 class TokenizerError(ValueError):
@@ -33,13 +30,10 @@ class TokenizerError(ValueError):
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int = LARGEST_VOCABULARY) -> bytes:
-    """Trains a SentencePiece unigram model.
-
-    The same texts in the same order give the same bytes.
+    """Trains a SentencePiece unigram model. The same texts in the same order give the same bytes.
 
     Args:
-        texts: The training texts, and only these: a tokenizer that saw the held-out texts
-            would leak them.
+        texts: The training texts, and only these: a tokenizer that saw the held-out ones would leak them.
         vocabulary: Upper limit of the vocabulary. Few texts get fewer pieces.
 
     Returns:
@@ -53,8 +47,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = LARGEST_VOCABULAR
             f"Expected vocabulary between {SMALLEST_VOCABULARY} and {LARGEST_VOCABULARY}. Received: {vocabulary}"
         )
     # The trainer reads one text a line and stops at a NUL.
-    lines = [" ".join(text.replace("\0", " ").split()) for text in texts]
-    lines = [line for line in lines if line]
+    lines = list(filter(None, (" ".join(text.replace("\0", " ").split()) for text in texts)))
     if not lines:
         raise TokenizerError("Expected training texts with visible characters. Received: none")
     model = io.BytesIO()

@@ -19,20 +19,16 @@ import tensorflow as tf
 from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.clips import golden_recording, spectrogram_size
-from export.dataset.data import Arrays, Dataset, Row, encode, in_turn
-from export.dataset.streaming import stream
+from export.dataset.data import Arrays, Dataset, Row, encode, in_turn, stream
 from export.defaults import BACKGROUND
 from export.errors import ExportError
 from export.keras_settings import keras_settings
 from export.measures import fitted, measure
-from export.training.devices import share_statistics, strategy
-from export.training.fit import computing_in, fit
+from export.training.fit import Plan, fit, strategy
 from export.training.heads import head as head_of
 from export.training.missing import check_optional, without
-from export.training.model import build_model
-from export.training.presets import BASELINES, PRESETS, Preset
+from export.training.presets import BASELINES, PRESETS, Preset, Running
 from export.training.run import TrainedModel
-from export.training.running import Running
 from export.training.tokenizer import PAD_ID, train_tokenizer
 
 __all__ = ["TrainedModel", "train"]
@@ -100,13 +96,6 @@ def train(
     else:
         arrays = encode(rows, preprocessor, progress=progress, description="Preparing training rows")
     tests = encode(held_out, preprocessor, progress=progress, description="Preparing held-out rows")
-    texts = [row.text for row in rows]
-
-    head = head_of(spec.answer, arrays.targets)
-
-    def build() -> keras.Model:
-        return build_model(preset, spec, fusion=fusion, vocabulary=preprocessor.vocabulary_size, head=head)
-
     settings = {
         "preset": preset.name,
         "fusion": fusion,
@@ -118,27 +107,9 @@ def train(
         "background": list(spec.background) if spec.background else None,
         "running": {"precision": run.precision, "accumulate": run.accumulate, "devices": run.devices},
     }
-    with replicas.scope(), computing_in(run.precision):
-        model = build()
-        if run.devices > 1:
-            share_statistics(model)
-        history = fit(
-            model,
-            arrays,
-            texts,
-            spec,
-            preset=preset,
-            fusion=fusion,
-            head=head,
-            seed=seed,
-            progress=progress,
-            run=run,
-            training=settings,
-        )
-    if run.precision != "float32" or run.devices > 1:
-        # Served in float32 on one device, however it was trained.
-        weights, model = model.get_weights(), build()
-        model.set_weights(weights)
+    head = head_of(spec.answer, arrays.targets)
+    plan = Plan(preset, fusion, seed, spec, preprocessor.vocabulary_size, head, run)
+    model, history = fit(plan, replicas, arrays, [row.text for row in rows], settings, progress)
     values = _ask(model, tests)
     metrics = measure(spec.answer, spec.labels, values, tests.targets)
     if not np.isfinite(metrics["loss"]):

@@ -19,16 +19,16 @@ from serving.check.manifests.load import LoadError, load, parse
 from serving.check.manifests.objects import IGNORE, Manifests
 from serving.check.manifests.servers import servers
 from serving.check.rules import api
-from serving.check.rules.cluster import network, references, routes, services
+from serving.check.rules.cluster import network, references, services
 from serving.check.rules.operations import contents, monitoring, rollout
-from serving.check.rules.server import batching, commands, flags, lifecycle, models
+from serving.check.rules.server import commands, configs, flags, lifecycle
 from serving.check.rules.workloads import deployments, images, resources, scaling, security, store
 
 __all__ = ["RULES", "Finding", "LoadError", "Manifests", "Rule", "check", "load", "parse"]
 
 _RULES = (
-    *(references, services, network, routes),
-    *(scaling, deployments, lifecycle, flags, models),
+    *(references, services, network),
+    *(scaling, deployments, lifecycle, flags, configs),
     *(contents, monitoring, store, commands, rollout),
     *(security, images, resources),
 )
@@ -38,7 +38,7 @@ def check(
     manifests: Manifests,
     *,
     for_apply: bool = False,
-    warmed_up: Iterable[int] = batching.WARMED_UP,
+    warmed_up: Iterable[int] = configs.WARMED_UP,
     client_batch: int | None = None,
     kubernetes: str | None = None,
     ignore: Collection[str] = (),
@@ -58,7 +58,7 @@ def check(
     found = [*api.check(manifests, kubernetes or schemas.newest())]
     for rules in _RULES:
         found += rules.check(manifests)
-    found += batching.check(manifests, tuple(warmed_up), client_batch)
+    found += configs.check_batching(manifests, tuple(warmed_up), client_batch)
     found += images.check_placeholders(manifests) if for_apply else ()
     for each in manifests.objects:
         for name, reason in each.annotations.items():  # those that silence no rule

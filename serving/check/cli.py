@@ -16,7 +16,7 @@ from serving.check import RULES, Finding, Manifests, catalog, check
 from serving.check.manifests import schemas
 from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, read
-from serving.check.rules.server import batching, models
+from serving.check.rules.server import configs
 from serving.check.rules.workloads import images
 
 __all__ = ["main"]
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--warmup-sizes",
         type=_sizes,
-        default=batching.WARMED_UP,
+        default=configs.WARMED_UP,
         metavar="N,N",
         help="batch sizes that exports warm up",
     )
@@ -128,10 +128,10 @@ def _findings(options: argparse.Namespace, manifests: Manifests) -> list[Finding
         with_ignored=True,
     )
     for path in options.models:
-        found += models.check_file(local_file(str(path), read(path), "line"))
+        found += configs.check_models_file(local_file(str(path), read(path), "line"))
     for path in options.batching:
         file = local_file(str(path), read(path), "line")
-        found += batching.check_file(file, options.warmup_sizes, options.client_batch, None)
+        found += configs.check_batching_file(file, options.warmup_sizes, options.client_batch, None)
     return [finding for finding in found if finding.rule not in options.ignore]
 
 

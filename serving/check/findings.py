@@ -12,7 +12,11 @@ import yaml
 from serving.check.manifests.objects import Object
 from serving.check.manifests.values import dig
 
-__all__ = ["RULES", "Finding", "Place", "Row", "Rule", "finding", "refused"]
+__all__ = ["RULES", "Finding", "Place", "Row", "Rule", "broken", "finding", "refused"]
+
+
+_MOST = 10
+"""Entries of a set that a finding shows."""
 
 
 class Place(Protocol):
@@ -126,8 +130,16 @@ def finding(rule: str, place: Place, field: str, received: object, **values: Any
 def _shown(value: object) -> str:
     """A value as YAML has it; a set is sorted."""
     if isinstance(value, Set):
-        return ", ".join(sorted(map(str, value))) or "none"
+        entries = sorted(map(str, value))
+        return ", ".join([*entries[:_MOST], *["…"] * (len(entries) > _MOST)]) or "none"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def broken(place: Place, field: str, rows: Iterable[tuple[str, object, object]], **values: Any) -> Iterator[Finding]:
+    """Findings for the rows of a table that are true: a rule, whether it is broken, and what is there."""
+    for rule, wrong, received in rows:
+        if wrong:
+            yield finding(rule, place, field, received, **values)
 
 
 Row = tuple[str, str, Collection[object]]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from serving.local.flags import parse
 
@@ -19,17 +20,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; return the exit code."""
     flags = parse(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.basicConfig(
-        level=flags.log_level.upper(),
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    form = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
+    logging.basicConfig(level=flags.log_level.upper(), format=form, stream=sys.stderr)
     _raise_file_limit()
     # SIGTERM is caught before TensorFlow is imported, which takes seconds.
     stop = threading.Event()
-    if not flags.stock_sigterm:
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+    def on_signal(*_: object) -> None:
+        if not stop.is_set():
+            stop.set()
+
+    for number in (signal.SIGINT,) if flags.stock_sigterm else (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
 
     # TensorFlow is imported only now: --help answers at once.
     import tensorflow as tf
@@ -42,32 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     log = logging.getLogger("serving.local")
     try:
-        server = Server(flags)
-        stopper = threading.Thread(target=_stop_when, args=(stop, server.stop, flags.drain_seconds), daemon=True)
-        stopper.start()
+        server = Server(flags, stop)
         server.start()
     except ServingError as error:
         log.error("Failed to start server. Error: %s", error)
         return START_FAILED
     if not stop.is_set():
         log.info("Running gRPC ModelServer at %s:%d ...", flags.host, flags.port)
-    stopper.join()
+    # Not in this thread: the signal's handler runs here, and `set` needs a lock that `wait` holds for a moment.
+    waiting = threading.Thread(target=stop.wait, daemon=True)
+    waiting.start()
+    waiting.join()
+    server.stop(flags.drain_seconds)
     return 0
 
 
 def _raise_file_limit() -> None:
     """Allow as many open files, and so connections, as the system permits: the usual limit is 1,024."""
-    if sys.platform != "win32":
-        import resource
-
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _stop_when(asked: threading.Event, stop: Callable[[float], None], drain_seconds: float) -> None:
-    asked.wait()
-    stop(drain_seconds)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -15,22 +15,12 @@ _BY_NUMBER = {code.value[0]: code for code in Code}
 
 
 class ServingError(Exception):
-    """A status other than OK.
-
-    Attributes:
-        code: The gRPC status code; the same numbers as TensorFlow's.
-        message: The text that the stock server sends in this situation.
-    """
+    """A status other than OK: a `code`, with TensorFlow's numbers, and the `message` that the stock server sends."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-
-    @property
-    def number(self) -> int:
-        """The status code as a number, for protos that carry one."""
-        return int(self.code.value[0])
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"

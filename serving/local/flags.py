@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-__all__ = ["STOCK_FLAGS", "Flags", "parse", "parser", "without_effect"]
+__all__ = ["STOCK_FLAGS", "Flags", "parse", "without_effect"]
 
 T = TypeVar("T")
 
@@ -36,12 +35,10 @@ start fails (the stock server's code), 1 for a fault while serving.
 """
 
 
-def _flag(
-    default: T, text: str, *, effect: bool = True, own: bool = False, choices: tuple[str, ...] | None = None
-) -> T:
+def _flag(default: T, text: str, *, effect: bool = True, own: bool = False, choices: Sequence[str] | None = None) -> T:
     metadata = {"help": text, "effect": effect, "own": own, "choices": choices}
-    field: Any = dataclasses.field(default=default, metadata=metadata)
-    return field  # type: ignore[no-any-return]
+    field: T = dataclasses.field(default=default, metadata=metadata)
+    return field
 
 
 def _inert(default: T, text: str) -> T:
@@ -128,11 +125,8 @@ class Flags:
     log_level: str = _flag("info", "lowest level to log", own=True, choices=("debug", "info", "warning", "error"))
 
 
-def _fields() -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(Flags)
-
-
-STOCK_FLAGS: Final[Mapping[str, Any]] = {field.name: field.default for field in _fields() if not field.metadata["own"]}
+_FIELDS: Final = dataclasses.fields(Flags)
+STOCK_FLAGS: Final[Mapping[str, Any]] = {field.name: field.default for field in _FIELDS if not field.metadata["own"]}
 """Every flag of the stock server with its default, whose type is the flag's."""
 
 
@@ -142,52 +136,42 @@ def _bool(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"Expected true or false. Received {text!r}")
 
 
-def _help(field: dataclasses.Field[Any]) -> str:
-    default = field.default
-    if isinstance(default, bool):  # before the rest: 0 == False
+def _options(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """What argparse wants to know about a flag."""
+    kind, default, choices = type(field.default), field.default, field.metadata["choices"]
+    options = {
+        "default": default,
+        "type": kind,
+        "choices": choices,
+        "metavar": None if choices else kind.__name__.upper(),
+    }
+    if kind is bool:
         default = str(default).lower()
-    elif default == "":
-        default = '""'
+        options |= {"nargs": "?", "const": True, "type": _bool}
     inert = "" if field.metadata["effect"] else " [accepted, no effect here]"
-    return f"{field.metadata['help']} (default {default}){inert}".replace("%", "%%")
+    shown = '""' if default == "" else default
+    return options | {"help": f"{field.metadata['help']} (default {shown}){inert}".replace("%", "%%")}
 
 
-def parser(prog: str) -> argparse.ArgumentParser:
-    """The argument parser: flags may be written with one dash or two, as TensorFlow's may."""
-    made = argparse.ArgumentParser(
-        prog=prog,
+def parse(arguments: Sequence[str]) -> Flags:
+    """The flags of a command line; ends the process with code 2 and a message when it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.local",
         description="An embedded TensorFlow Serving: the stock server's flags, protocol and answers, in Python.",
-        epilog=textwrap.dedent(_EPILOG),
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    stock = made.add_argument_group("flags of tensorflow_model_server")
-    own = made.add_argument_group("flags of the embedded server only")
-    for field in _fields():
-        group = own if field.metadata["own"] else stock
-        name, kind = f"--{field.name}", type(field.default)
-        if kind is bool:
-            group.add_argument(
-                name, nargs="?", const=True, type=_bool, default=field.default, metavar="BOOL", help=_help(field)
-            )
-        else:
-            choices = field.metadata["choices"]
-            metavar = None if choices else kind.__name__.upper()
-            group.add_argument(
-                name, type=kind, default=field.default, metavar=metavar, choices=choices, help=_help(field)
-            )
-    return made
-
-
-def parse(arguments: Sequence[str], prog: str = "python -m serving.local") -> Flags:
-    """The flags of a command line; ends the process with code 2 and a message when it is wrong."""
-    made = parser(prog)
-    flags = Flags(**vars(made.parse_args(arguments)))
+    stock = parser.add_argument_group("flags of tensorflow_model_server")
+    own = parser.add_argument_group("flags of the embedded server only")
+    for field in _FIELDS:
+        (own if field.metadata["own"] else stock).add_argument(f"--{field.name}", **_options(field))
+    flags = Flags(**vars(parser.parse_args(arguments)))
     for name in ("port", "rest_api_port"):
         if not 0 <= getattr(flags, name) <= 65535:  # gRPC would take it modulo 65536
-            made.error(f"argument --{name}: expected a port from 0 to 65535, received {getattr(flags, name)}")
+            parser.error(f"argument --{name}: expected a port from 0 to 65535, received {getattr(flags, name)}")
     if flags.rest_api_port and flags.enable_serialization_as_tensor_content:
-        made.error(
+        parser.error(
             "argument --enable_serialization_as_tensor_content: expected --rest_api_port=0 with it, received "
             f"{flags.rest_api_port}: the stock server's REST API crashes on replies with strings and garbles numbers"
         )
@@ -196,8 +180,5 @@ def parse(arguments: Sequence[str], prog: str = "python -m serving.local") -> Fl
 
 def without_effect(flags: Flags) -> list[str]:
     """Names of the flags that were changed from their default and do nothing here."""
-    return [
-        field.name
-        for field in _fields()
-        if not field.metadata["effect"] and getattr(flags, field.name) != field.default
-    ]
+    inert = (field for field in _FIELDS if not field.metadata["effect"])
+    return [field.name for field in inert if getattr(flags, field.name) != field.default]

@@ -14,29 +14,20 @@ from typing import Final
 BIG_MESSAGE: Final = 32 << 20
 """From this message size on, returning memory is worth the few milliseconds it takes."""
 
-_DELAY_SECONDS: Final = 1.0
-
-_lock = threading.Lock()
-_planned = False
+_idle = threading.Semaphore(1)
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 
 
 def give_back_soon() -> None:
     """Free unused memory a little later, as the caller still holds some of it."""
-    global _planned
-    with _lock:
-        if _planned:
-            return
-        _planned = True
-    timer = threading.Timer(_DELAY_SECONDS, _give_back)
-    timer.daemon = True
-    timer.start()
+    if _idle.acquire(blocking=False):
+        timer = threading.Timer(1.0, _give_back)
+        timer.daemon = True
+        timer.start()
 
 
 def _give_back() -> None:
-    global _planned
-    with _lock:
-        _planned = False
+    _idle.release()
     gc.collect()
     if _trim is not None:
         _trim(0)

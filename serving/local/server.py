@@ -14,20 +14,19 @@ import grpc
 from serving.local import settings
 from serving.local.calls import warmup
 from serving.local.calls.service import Service
-from serving.local.errors import Code, ServingError, from_exception
+from serving.local.errors import Code, ServingError
 from serving.local.flags import Flags, without_effect
-from serving.local.machine import cores
 from serving.local.metrics import Metrics
 from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
 from serving.local.rest.api import Api
 from serving.local.rest.front import RestFront
-from serving.local.rpc.handlers import CallLimiter, UnknownMethods, handlers, listen
+from serving.local.rpc.handlers import CallLimiter, UnknownMethods, handlers
 from serving.local.rpc.health import Health
 from serving.local.versions.core import ServerCore
 from serving.local.versions.manager import Manager, Retry
 from serving.local.versions.source import StoragePathSource
-from serving.local.versions.states import ServableId, StateBus
+from serving.local.versions.states import ServableId, StateMonitor
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,31 +34,35 @@ _LOG = logging.getLogger(__name__)
 class Server:
     """The embedded server. `start` blocks until the models serve and the ports are open.
 
+    Args:
+        flags: The command line.
+        stopping: Set, it ends the wait for models.
+
     Raises:
         ServingError: A file that the flags name can't be used.
     """
 
-    def __init__(self, flags: Flags) -> None:
+    def __init__(self, flags: Flags, stopping: threading.Event | None = None) -> None:
         self._flags = flags
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._tags = flags.saved_model_tags.split(",")
         self._session_config = settings.session_config(flags)
         self._batching = settings.batching(flags)
         self._credentials = settings.credentials(flags)
         self._first_config = settings.model_config(flags)
         self.metrics = Metrics()
-        bus = StateBus()
+        states = StateMonitor()
         manager: Manager[Servable] = Manager(
             self._load,
-            bus,
+            states,
             load_threads=flags.num_load_threads,
-            initial_load_threads=4 * cores(),
+            initial_load_threads=4 * settings.cores(),
             retry=Retry(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6),
         )
         self._core = ServerCore(
             manager,
             StoragePathSource(manager.aspire, flags.file_system_poll_wait_seconds),
-            bus,
+            states,
             labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         )
         self.service = Service(
@@ -74,7 +77,7 @@ class Server:
         self._started = False
 
     def _build_grpc(self) -> grpc.Server:
-        threads = settings.grpc_threads(self._flags)
+        threads = self._flags.grpc_max_threads if self._flags.grpc_max_threads > 0 else 4 * settings.cores()
         # One thread of the stock server always waits for the next call, so it answers one call fewer.
         limiter = CallLimiter(max(1, threads - 1))
         offered = handlers(self.service, limiter)
@@ -86,44 +89,29 @@ class Server:
         return grpc.server(pool, handlers=offered, options=settings.channel_arguments(self._flags))
 
     def _build_rest(self) -> RestFront | None:
-        flags = self._flags
-        path = settings.metrics_path(flags)
+        flags, metrics_path = self._flags, settings.metrics_path(self._flags)
         if not flags.rest_api_port:
             return None
         return RestFront(
-            Api(self.service, self.metrics, flags.rest_api_timeout_in_ms / 1000),
-            self.metrics,
+            Api(self.service, flags.rest_api_timeout_in_ms / 1000),
             threads=flags.rest_api_num_threads,
-            metrics_path=path,
+            metrics_path=metrics_path,
             cors=flags.rest_api_enable_cors_support,
         )
 
     def _load(self, servable_id: ServableId, path: pathlib.Path) -> Servable:
-        servable = Servable(savedmodel.load(path, self._tags, self._session_config))
+        servable = Servable(*savedmodel.load(path, self._tags, self._session_config))
         try:
             batching = settings.batching_of(self._flags, self._batching, path)
             if batching is not None:
                 servable.batch(batching, servable_id.name, self.metrics)
             if self._flags.enable_model_warmup:
-                self._warm_up(servable, servable_id, path)
+                iterations = self._flags.num_request_iterations_for_warmup
+                warmup.warm_up(servable, servable_id, path, self.metrics, iterations=iterations)
         except BaseException:
             servable.close()
             raise
         return servable
-
-    def _warm_up(self, servable: Servable, servable_id: ServableId, path: pathlib.Path) -> None:
-        started, status = time.monotonic(), Code.OK
-        try:
-            records = warmup.warm_up(
-                servable, servable_id, path, iterations=self._flags.num_request_iterations_for_warmup
-            )
-            self.metrics.warmup_records.add(str(path), by=records)
-        except Exception as error:
-            status = from_exception(error).code
-            raise
-        finally:
-            micros = (time.monotonic() - started) * 1e6
-            self.metrics.warmup_latency.observe(str(path), status.name, value=micros)
 
     def start(self) -> None:
         """Take the addresses, load the models, then answer.
@@ -141,9 +129,10 @@ class Server:
         self._core.start(self._first_config, self._stopping.is_set, wait=flags.wait_for_base_path)
         if self._stopping.is_set():
             return
-        for address in self._addresses():
-            if not listen(self._grpc, address, self._credentials):
-                raise settings.busy(address)
+        if flags.port:
+            self._listen(f"{flags.host}:{flags.port}")
+        if flags.grpc_socket_path:
+            self._listen(f"unix:{flags.grpc_socket_path}")
         if self._rest is not None:
             try:
                 self._rest.bind(flags.host, flags.rest_api_port)
@@ -159,10 +148,12 @@ class Server:
         if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
             threading.Thread(target=self._poll_config, name="config-poller", daemon=True).start()
 
-    def _addresses(self) -> list[str]:
-        """Where gRPC listens."""
-        tcp = [f"{self._flags.host}:{self._flags.port}"] if self._flags.port else []
-        return tcp + ([f"unix:{self._flags.grpc_socket_path}"] if self._flags.grpc_socket_path else [])
+    def _listen(self, address: str) -> None:
+        """Take an address for gRPC."""
+        try:
+            self._grpc.add_secure_port(address, self._credentials)
+        except RuntimeError as error:
+            raise settings.busy(address) from error
 
     def _poll_config(self) -> None:
         while not self._stopping.wait(self._flags.model_config_file_poll_wait_seconds):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import logging
+import os
 import pathlib
 import socket
 from typing import TypeVar
@@ -17,18 +19,20 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.local.configs_pb2 import BatchingParameters, MonitoringConfig, SSLConfig
 from serving.local.errors import Code, ServingError, invalid_argument
 from serving.local.flags import Flags
-from serving.local.machine import cores
 from serving.local.model.batching_parameters import Batching
 from serving.local.rest.front import DEFAULT_METRICS_PATH
 from serving.models_config import protos
 
 _LOG = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 2**31 - 1
-PER_MODEL_BATCHING = "batching_params.pbtxt"
 BFLOAT16 = "bfloat16"
 
 M = TypeVar("M", bound=message.Message)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(path: str | pathlib.Path, into: M) -> M:
@@ -44,17 +48,14 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
     if flags.tensorflow_session_config_file:
         _read(flags.tensorflow_session_config_file, config)
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
-    if intra > 0 and inter > 0 and flags.tensorflow_session_parallelism > 0:
+    both = flags.tensorflow_session_parallelism
+    if intra > 0 and inter > 0 and both > 0:
         raise invalid_argument(
-            "Either configure server_options.tensorflow_session_parallelism or "
-            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
-            "separately. You cannot configure all."
+            "Expected --tensorflow_session_parallelism, or the intra-op and inter-op ones. Received all"
         )
-    if intra > 0 or inter > 0:
-        config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = intra, inter
-    else:
-        config.intra_op_parallelism_threads = flags.tensorflow_session_parallelism
-        config.inter_op_parallelism_threads = flags.tensorflow_session_parallelism
+    separate = intra > 0 or inter > 0
+    config.intra_op_parallelism_threads = intra if separate else both
+    config.inter_op_parallelism_threads = inter if separate else both
     config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
     if flags.mixed_precision == BFLOAT16:
         rewriting = config.graph_options.rewrite_options
@@ -87,15 +88,12 @@ def batching(flags: Flags) -> Batching | None:
     """The batching of all models; None without batching."""
     if not flags.enable_batching:
         if flags.batching_parameters_file:
-            raise invalid_argument(
-                "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-            )
+            raise invalid_argument("Expected --enable_batching with --batching_parameters_file. Received false")
         return None
-    parameters = BatchingParameters()
     if flags.batching_parameters_file:
-        _read(flags.batching_parameters_file, parameters)
+        parameters = _read(flags.batching_parameters_file, BatchingParameters())
     else:
-        parameters.thread_pool_name.value = "model_server_batch_threads"
+        parameters = BatchingParameters(thread_pool_name={"value": "model_server_batch_threads"})
     return Batching.from_proto(parameters, cores())
 
 
@@ -103,14 +101,15 @@ def batching_of(flags: Flags, shared: Batching | None, export_dir: pathlib.Path)
     """The batching of one version: that of all models, or by its own file and none without one."""
     if shared is None or not flags.enable_per_model_batching_parameters:
         return shared
-    path = export_dir / PER_MODEL_BATCHING
+    path = export_dir / "batching_params.pbtxt"
     if not path.exists():
         return None
-    parameters = _read(path, BatchingParameters())
     # All versions share the threads: those of the file are ignored, as by the stock server.
-    parameters.num_batch_threads.value = shared.threads
-    parameters.thread_pool_name.value = shared.pool
-    return Batching.from_proto(parameters, cores())
+    return dataclasses.replace(
+        Batching.from_proto(_read(path, BatchingParameters()), cores()),
+        num_batch_threads=shared.num_batch_threads,
+        thread_pool_name=shared.thread_pool_name,
+    )
 
 
 def metrics_path(flags: Flags) -> str:
@@ -142,15 +141,10 @@ def busy(address: str) -> ServingError:
     return ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")
 
 
-def grpc_threads(flags: Flags) -> int:
-    return flags.grpc_max_threads if flags.grpc_max_threads > 0 else 4 * cores()
-
-
 def channel_arguments(flags: Flags) -> list[tuple[str, int | str]]:
     """Options of the gRPC server."""
     options: list[tuple[str, int | str]] = [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        (f"grpc.max_{way}_message_length", 2**31 - 1) for way in ("receive", "send")
     ]
     for part in filter(None, flags.grpc_channel_arguments.split(",")):
         key, separator, value = part.partition("=")
@@ -158,14 +152,13 @@ def channel_arguments(flags: Flags) -> list[tuple[str, int | str]]:
             raise invalid_argument(f"Expected key=value in --grpc_channel_arguments. Received {part!r}")
         options.append((key, int(value) if value.lstrip("-").isdigit() else value))
     # Two servers on one port would share its connections without a warning.
-    options.append(("grpc.so_reuseport", 0))
-    return options
+    return [*options, ("grpc.so_reuseport", 0)]
 
 
-def credentials(flags: Flags) -> grpc.ServerCredentials | None:
-    """TLS from the SSL config file; None for plain text."""
+def credentials(flags: Flags) -> grpc.ServerCredentials:
+    """TLS from the SSL config file; plain text without one."""
     if not flags.ssl_config_file:
-        return None
+        return grpc.insecure_server_credentials()
     ssl = _read(flags.ssl_config_file, SSLConfig())
     if not ssl.server_key or not ssl.server_cert:
         raise invalid_argument(f"Expected server_key and server_cert, in PEM, in {flags.ssl_config_file}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,12 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class ServerDiedError(RuntimeError):
-    """The server exited before it served.
-
-    Attributes:
-        code: Its exit code.
-        log: Its output.
-    """
+    """The server exited with a `code` before it served; `log` is its output."""
 
     def __init__(self, code: int, log: str) -> None:
         super().__init__(f"Expected the server to start. Received exit code {code}:\n{log[-3000:]}")
@@ -44,15 +39,11 @@ def free_port() -> int:
     Drawn at random below the range of outgoing connections (from 32768 on Linux): the system would
     give a port of its choice to the next program that asks.
     """
-    # Not `random`'s state: Hypothesis seeds that alike in every worker, and they would all draw the same ports.
-    draw = random.SystemRandom()
     while True:
-        port = draw.randrange(20000, 32768)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        # Not from `random`: Hypothesis seeds that alike in every worker, and they would all draw the same ports.
+        port = 20000 + secrets.randbelow(12768)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
             return port
 
 
@@ -60,8 +51,7 @@ class LocalServer:
     """`python -m serving.local` in a separate process; a context manager.
 
     Args:
-        flags: As on the command line. `--port`, and `--rest_api_port` when `rest` is set,
-            are added if they are missing.
+        flags: As on the command line; `--port`, and `--rest_api_port` when `rest` is set, are added if missing.
         rest: Also open the REST port.
         wait: Return only when the ports are open. Off, call `wait_until_ready` yourself.
         timeout: Longest time to wait for that, in seconds.
@@ -142,26 +132,24 @@ class LocalServer:
 
     def stop(self, *, kill: bool = False, timeout: float = 60.0) -> int:
         """End it with SIGTERM, or SIGKILL when `kill` is set or it takes too long; its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-            try:
-                self.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         self._log.close()
-        return int(self.process.returncode)
+        return self.process.wait()
 
     def __enter__(self) -> LocalServer:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         with contextlib.suppress(OSError):
             pathlib.Path(self._log.name).unlink()
 
 
 def _accepts(port: int) -> bool:
-    with contextlib.closing(socket.socket()) as probe:
+    with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -12,7 +12,7 @@ from duoserve.contract import Answer, Scores, Tags
 from export.dataset.data import load_held_out
 from export.own.answer import predictor
 from export.publish.cost import LIMITS, measure_cost
-from export.selection.judging import Judge
+from export.selection.judging import Judged
 from export.training.run import TrainedModel
 
 
@@ -44,13 +44,13 @@ def test_candidates_are_judged_with_intervals(answer: Answer) -> None:
     targets = draw.integers(0, 2, (60, 3)).astype(np.float32)
     groups = [f"group {row // 2}" for row in range(60)]
     good, poor = (np.clip(targets + draw.normal(0, noise, (60, 3)), 0, 1) for noise in (0.3, 0.8))
-    judge = Judge(answer, [targets, targets], groups)
-    better, other = judge.interval(0, good), judge.interval(1, poor)
+    one, two = (Judged(answer, values, targets, groups) for values in (good, poor))
+    better, other = one.interval(), two.interval()
     assert other.low < other.value < other.high < better.low < better.value < better.high <= 1
-    gain = judge.gain([good, poor], 0, 1)
+    gain = one.gain(two)
     assert gain.low > 0 and gain.value == pytest.approx(better.value - other.value)
-    assert judge.gain([good, good], 0, 1).within_an_error
-    error, bins = judge.calibration(1, poor)
+    assert one.gain(one).within_an_error
+    error, bins = two.calibration()
     if isinstance(answer, Tags):
         assert error is not None and 0 < error < 1 and sum(each.rows for each in bins) == 180
     else:

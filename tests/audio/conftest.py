@@ -14,11 +14,11 @@ from duoserve import AudioSpec, Client
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.audio import encode_wav
 from export.publish.explain import explained
-from export.publish.probes import wav_file
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
+from tests.audio.wav_files import wav_file
 from tests.export.conftest import TEXTS, build_model
 from tests.shared import made_once
 

@@ -16,8 +16,8 @@ from duoserve.preprocessing.audio import encode_wav
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.wav import CODINGS
 from export.graph.audio import AudioDecoder
-from export.publish.probes import wav_file
 from tests.audio.conftest import melody, packed
+from tests.audio.wav_files import wav_file
 
 RATES = st.sampled_from([8000, 11_025, 16_000, 22_050, 44_100, 48_000]) | st.integers(4000, 192_000)
 

@@ -18,8 +18,8 @@ from duoserve.preprocessing.audio import encode_wav
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.recordings import MOST_SAMPLES, decode_audio, inspect_audio
 from duoserve.preprocessing.wav import CODINGS, inspect_wav
-from export.publish.probes import wav_file
 from tests.audio.conftest import melody, packed, wav
+from tests.audio.wav_files import wav_file
 
 STEPS = {"uint8": 2**-7, "int16": 2**-15, "int24": 2**-23, "int32": 2**-31, "float32": 2**-24, "float64": 0.0}
 

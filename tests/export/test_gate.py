@@ -18,7 +18,7 @@ from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from export.errors import ExportError, GateError
 from export.publish import answers, gate
-from export.publish.embedding import ANSWER
+from export.publish.answers import ANSWER
 from export.publish.gate import check
 from export.publish.ops import forbidden_ops
 from export.publish.savedmodel import Published

@@ -20,7 +20,7 @@ from export.errors import ExportError
 from export.optimise import Optimised, optimise
 from export.optimise.lstm import block_lstm
 from export.publish.card import read_card
-from export.publish.ops import ops_of
+from export.publish.ops import reachable
 from export.publish.savedmodel import Published
 from export.publish.session import SessionModel
 
@@ -251,7 +251,9 @@ def test_a_model_of_code_stays_as_it_is() -> None:
 
 def _ops(folder: Path, signature: str) -> set[str]:
     with SessionModel(folder) as model:
-        return ops_of(model.meta_graph, signature)
+        return reachable(
+            model.meta_graph, [info.name for info in model.meta_graph.signature_def[signature].outputs.values()]
+        )
 
 
 def test_the_published_version_runs_them_and_says_so(published: Published) -> None:

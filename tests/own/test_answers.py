@@ -121,5 +121,5 @@ def test_what_does_not_fit_is_reported_with_its_fix(
 
 def test_labels_are_the_same_however_they_were_typed(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text(unicodedata.normalize("NFD", "grün\nrot\n"), encoding="utf-8")
-    found = read_labels(OwnModel("any.keras", labels=tmp_path / "labels.txt"), [])
+    found = read_labels(OwnModel("any.keras", labels=tmp_path / "labels.txt"))
     assert found == (unicodedata.normalize("NFC", "grün"), "rot")

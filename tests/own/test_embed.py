@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from export.own.prepare import MisfitError, Prepared
-from export.publish.answers import answer_fn
-from export.publish.embedding import embedding_length
+from export.publish.answers import answer_fn, embedding_length
 from tests.own import zoo
 from tests.own.test_fitting import CASES, floats, rows
 

@@ -18,7 +18,7 @@ from duoserve.cli import main as duoserve
 from export.cli import main
 from export.own.prepare import MisfitError, prepare
 from export.own.settings import OwnModel
-from export.own.tokenizer_files import read_file
+from export.own.tokenizers import read_file
 from serving.local.testing import LocalServer
 from tests.own import zoo
 from tests.training.conftest import COLOURS, SHAPES

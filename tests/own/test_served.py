@@ -83,7 +83,7 @@ def test_a_dry_run_checks_all_and_publishes_nothing(home: Path, capsys: pytest.C
     assert sorted(home.rglob("*")) == there
 
 
-@pytest.mark.parametrize("more", [["--explain", "--embed", "_both (2)"], ["--as-is"], ["--weights-as", "int8"]])
+@pytest.mark.parametrize("more", [["--embed", "_both (2)"], ["--as-is", "--weights-as", "int8"]])
 def test_names_that_tensorflow_refuses_are_exported(
     home: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from serving.local.errors import Code, ServingError, invalid_argument
 from serving.local.versions.manager import Manager, Retry
-from serving.local.versions.source import Watched, choose, poll_base_path, versions_on_disk
-from serving.local.versions.states import ServableId, State, StateBus, StateMonitor, VersionStatus
+from serving.local.versions.source import choose, versions_on_disk
+from serving.local.versions.states import Change, ServableId, State, StateMonitor
 
 PATH = pathlib.Path("/nowhere")
 
@@ -35,8 +37,8 @@ class World:
         self.bad: set[int] = set()
         self.tries: list[int] = []
         self.gates: dict[int, threading.Event] = {}
-        self.bus = StateBus()
-        self.manager: Manager[Fake] = Manager(self._load, self.bus, retry=retry)
+        self.states = StateMonitor()
+        self.manager: Manager[Fake] = Manager(self._load, self.states, retry=retry)
         self.manager.end_of_first_load()
 
     def _load(self, servable_id: ServableId, _: pathlib.Path) -> Fake:
@@ -51,8 +53,12 @@ class World:
         self.manager.aspire("m", dict.fromkeys(versions, PATH))
 
     def state(self, version: int) -> State | None:
-        status = self.bus.lasting.status(ServableId("m", version))
+        status = self.states.versions("m").get(version)
         return status and status.state
+
+    def serving(self) -> list[int]:
+        versions = self.states.versions("m").items()
+        return sorted(version for version, status in versions if status.state is State.AVAILABLE)
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 10
@@ -64,8 +70,8 @@ class World:
         self.until(lambda: self.state(version) is state)
 
     def answers(self, version: int | None = None) -> int:
-        with self.manager.handle("m", version) as handle:
-            return handle.id.version
+        with self.manager.hold("m", version) as (servable_id, _):
+            return servable_id.version
 
 
 @pytest.fixture
@@ -92,12 +98,13 @@ def test_the_new_version_serves_before_the_old_one_goes(world: World) -> None:
 def test_a_replaced_version_is_never_available_beside_the_new_one(world: World) -> None:
     seen: list[dict[int, State]] = []
 
-    class Watching(StateMonitor):
-        def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
-            super().publish(*changes)
-            seen.append({version: status.state for version, status in self.versions("m").items()})
+    publish = world.states.publish
 
-    world.bus.lasting = Watching()
+    def watched(*changes: Change) -> None:
+        publish(*changes)
+        seen.append({version: status.state for version, status in world.states.versions("m").items()})
+
+    world.states.publish = watched
     for versions in ([1], [2], [3], [2]):
         world.aspire(*versions)
         world.until_state(versions[0], State.AVAILABLE)
@@ -112,8 +119,8 @@ def test_a_version_that_fails_leaves_the_old_one_serving(world: World) -> None:
     world.bad.add(2)
     world.aspire(2)
     world.until_state(2, State.END)
-    status = world.bus.lasting.status(ServableId("m", 2))
-    assert status and status.error and status.error.code is Code.INVALID_ARGUMENT
+    status = world.states.versions("m")[2]
+    assert status.error and status.error.code is Code.INVALID_ARGUMENT
     time.sleep(0.3)
     assert world.answers() == 1
 
@@ -121,19 +128,19 @@ def test_a_version_that_fails_leaves_the_old_one_serving(world: World) -> None:
 def test_a_call_keeps_its_version_in_memory_until_it_ends(world: World) -> None:
     world.aspire(1)
     world.until_state(1, State.AVAILABLE)
-    with world.manager.handle("m", 1) as handle:
+    with world.manager.hold("m", 1) as (_, servable):
         world.aspire(2)
         world.until_state(1, State.UNLOADING)
         assert world.answers() == 2
-        assert not handle.servable.closed.wait(0.3)
-    assert handle.servable.closed.wait(5)
+        assert not servable.closed.wait(0.3)
+    assert servable.closed.wait(5)
     world.until_state(1, State.END)
 
 
 def test_a_version_that_is_unloading_takes_no_new_calls(world: World) -> None:
     world.aspire(1)
     world.until_state(1, State.AVAILABLE)
-    with world.manager.handle("m", 1):
+    with world.manager.hold("m", 1):
         world.aspire(2)
         world.until_state(1, State.UNLOADING)
         with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(m, 1\)"):
@@ -172,20 +179,26 @@ def test_a_version_that_is_no_longer_aspired_is_not_retried(world: World) -> Non
 def test_a_version_that_comes_back_is_loaded_again(world: World) -> None:
     for versions in ([1], [1, 2], [2], [1, 2], [1]):
         world.aspire(*versions)
-        world.until(lambda versions=versions: [each.version for each in world.manager.serving()] == versions)
+        world.until(lambda versions=versions: world.serving() == versions)
     assert world.tries == [1, 2, 1]
 
 
 def test_the_newest_version_loads_first(world: World) -> None:
     world.aspire(1, 3, 2)
-    world.until(lambda: len(world.manager.serving()) == 3)
+    world.until(lambda: len(world.serving()) == 3)
     assert world.tries == [3, 2, 1]
+
+
+def model(base_path: pathlib.Path, policy: str = "") -> config_pb2.ModelConfig:
+    text = f'name: "m" base_path: "{base_path}" model_version_policy {{ {policy} }}'
+    return text_format.Parse(text, config_pb2.ModelConfig())
 
 
 def test_only_folders_that_are_numbers_are_versions(tmp_path: pathlib.Path) -> None:
     for name in ("1", "00000123", "v2", ".tmp-3", "0.1", "4x", "-5", "9" * 30):
         (tmp_path / name).mkdir()
-    assert {number: path.name for number, path in versions_on_disk(tmp_path).items()} == {1: "1", 123: "00000123"}
+    found = versions_on_disk(model(tmp_path))
+    assert {number: path.name for number, path in found.items()} == {1: "1", 123: "00000123"}
 
 
 @pytest.mark.parametrize(
@@ -198,18 +211,12 @@ def test_only_folders_that_are_numbers_are_versions(tmp_path: pathlib.Path) -> N
         ("specific { versions: 1 versions: 9 }", [1]),
     ],
 )
-def test_the_version_policy_chooses(policy: str, chosen: list[int]) -> None:
-    from google.protobuf import text_format
-    from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
-
-    kind = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
-    found = dict.fromkeys((1, 2, 3), PATH)
-    assert sorted(choose(found, text_format.Parse(policy, kind()), "m")) == chosen
+def test_the_version_policy_chooses(tmp_path: pathlib.Path, policy: str, chosen: list[int]) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / str(number)).mkdir()
+    assert sorted(choose(model(tmp_path, policy))) == chosen
 
 
 def test_a_base_path_that_is_gone_is_an_error_and_not_an_empty_one(tmp_path: pathlib.Path) -> None:
-    from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
-
-    policy = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy()
     with pytest.raises(ServingError, match=r"Could not find base path .* for servable m"):
-        poll_base_path(Watched("m", tmp_path / "gone", policy))
+        versions_on_disk(model(tmp_path / "gone"))

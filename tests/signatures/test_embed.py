@@ -19,7 +19,7 @@ from duoserve.artifact.samples import GOLDEN_PATH, load_samples
 from duoserve.contract import EMBED, SERVING_DEFAULT
 from export.errors import ExportError, GateError
 from export.publish import answers
-from export.publish.embedding import embedding_length
+from export.publish.answers import embedding_length
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.model import build_model

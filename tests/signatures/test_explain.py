@@ -17,8 +17,7 @@ from duoserve import AudioSpec, Client, PreprocessingSpec, Preprocessor, Request
 from duoserve.contract import DESCRIBE, EXPLAIN
 from export.errors import GateError
 from export.publish import signatures
-from export.publish.answers import answer_fn
-from export.publish.embedding import ANSWER
+from export.publish.answers import ANSWER, answer_fn
 from export.publish.explain import explain_fn, explained
 from export.publish.occlusion import relevances
 from export.publish.savedmodel import Published, export_version

@@ -18,7 +18,7 @@ import numpy as np
 
 from export.dataset.data import load_dataset
 from export.training import checkpoint as _checkpoint
-from export.training.running import Running
+from export.training.presets import Running
 from export.training.train import train
 from tests.training.conftest import SMALL
 

@@ -17,8 +17,7 @@ from export.cli import main
 from export.dataset.data import DataError, Dataset, load_dataset
 from export.errors import ExportError
 from export.training import checkpoint as _checkpoint
-from export.training.presets import PRESETS
-from export.training.running import Running
+from export.training.presets import PRESETS, Running
 from export.training.train import TrainedModel, train
 from tests import forked
 from tests.training.conftest import SMALL, make_squares

@@ -1,10 +1,7 @@
 """A thin gRPC client for image + text models on TensorFlow Serving.
 
-from duoserve import Client
-
 with Client("localhost:8500", model="pairs", label="stable") as client:
-    answer = client.predict("photo.jpg", "a red heart")
-    print(answer.label, answer.probability, answer.version)
+    print(client.predict("photo.jpg", "a red heart").label)
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip, encode_wav
 
 _MOST_IN_FLIGHT = 10_000  # open loop: with more, the generator itself would be measured
-Progress = Callable[[float, int, int], None]
+Progress = Callable[[float, str], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class _Load:
         share = 0.0
         while share < 1:
             share = min(max((time.perf_counter() - self.start) / (self.end - self.start), 0.0), 1.0)
-            progress(share, len(self.latencies), sum(self.errors.values()))
+            progress(share, f"{len(self.latencies)} calls, {sum(self.errors.values())} errors")
             await asyncio.sleep(0.2 if share < 1 else 0)
 
 
@@ -119,11 +119,13 @@ async def run(client: AsyncClient, options: argparse.Namespace, progress: Progre
     first = await client.predict(data, text)
     sent: str = first.sent
     if options.prepared:
-        sent, call = "tensors, prepared once", await _prepared_call(client, data, text)
-    else:
+        preprocessor, sent = await client.preprocessor(), "tensors, prepared once"
+        image, tokens = preprocessor.image(data)[None], preprocessor.tokens(text)[None]
 
-        async def call() -> int:
-            return (await client.predict(data, text)).version
+    async def call() -> int:
+        if options.prepared:
+            return (await client.predict_tensors(image, tokens, preprocessor)).version
+        return (await client.predict(data, text)).version
 
     load = _Load(call, options.warmup, options.duration)
     tasks = [load.closed_loop() for _ in range(concurrency)] if rate is None else [load.open_loop(rate)]
@@ -167,16 +169,6 @@ async def _input(client: AsyncClient, image: str | None, audio: str | None) -> b
                 raise InvalidInput(f"Expected {name} to be a readable file. Received: {error}") from error
             return Clip(data) if audio else data
     return _noise() if (await client.describe()).audio else await asyncio.to_thread(_photo)
-
-
-async def _prepared_call(client: AsyncClient, data: bytes | Clip, text: str) -> Callable[[], Awaitable[int]]:
-    preprocessor = await client.preprocessor()
-    image, tokens = preprocessor.image(data)[None], preprocessor.tokens(text)[None]
-
-    async def call() -> int:
-        return (await client.predict_tensors(image, tokens, preprocessor)).version
-
-    return call
 
 
 def _noise() -> Clip:

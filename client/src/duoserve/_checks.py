@@ -8,9 +8,7 @@ from typing import Any, Final
 
 from duoserve.errors import InvalidInput
 
-Target = int | str | None
-"""The version or label that a call asks for; None: the latest version."""
-
+Target = int | str | None  # the version or label that a call asks for; None: the latest version
 Metadata = tuple[tuple[str, str], ...]
 
 _KEY: Final = re.compile(r"[0-9a-z_.-]+(?<!-bin)")

@@ -22,8 +22,6 @@ from duoserve.options import TLS
 if TYPE_CHECKING:
     from PIL import Image
 
-    from duoserve.score import Report
-
 __all__ = ["main"]
 
 _PREFIX = "duoserve: "
@@ -218,7 +216,7 @@ def _score(options: argparse.Namespace) -> _Shown:
     described = _client_options(options)
     identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
     with Client(**described, max_batch_size=options.rows) as client:
-        progress = None if options.json else _show_rows
+        progress = None if options.json else _show_progress
         report = Scoring(
             client, options.table, options.out, identity, options.concurrency, options.rows, options.patience, progress
         ).run()
@@ -228,22 +226,13 @@ def _score(options: argparse.Namespace) -> _Shown:
     return _Shown({**dataclasses.asdict(report), "out": str(options.out)}, (f"{total}; in {options.out}", *errors))
 
 
-def _show_rows(share: float, report: Report) -> None:
-    if report.rows % 32 == 0 or share >= 1:
-        _show_progress(share, f"{report.rows} rows, {report.failed} failed")
-
-
 def _run_bench(options: argparse.Namespace) -> _Shown:
     async def run() -> _bench.Report:
         async with AsyncClient(**_client_options(options)) as client:
-            return await _bench.run(client, options, None if options.json else _show_calls)
+            return await _bench.run(client, options, None if options.json else _show_progress)
 
     report = asyncio.run(run())
     return _Shown(dataclasses.asdict(report), report.lines(), 0 if report.calls else 1)
-
-
-def _show_calls(share: float, calls: int, errors: int) -> None:
-    _show_progress(share, f"{calls} calls, {errors} errors")
 
 
 def _show_progress(share: float, what: str) -> None:

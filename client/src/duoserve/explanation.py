@@ -1,7 +1,6 @@
 """The result of `explain`, and how it is drawn: a heat map over the image, and coloured words.
 
-Orange speaks for the class, blue against it: its probability is higher without that part. The same holds
-for a tag and its probability, and for a score and its value.
+Orange speaks for the class (tag, score), blue against it: its value is higher without that part.
 """
 
 from __future__ import annotations
@@ -45,10 +44,7 @@ class Word(NamedTuple):
 
 
 class InputRelevance(NamedTuple):
-    """How much each input adds to the explained value: their Shapley values.
-
-    They add up to the difference between the value with both inputs and that with neither.
-    """
+    """How much each input adds to the explained value: their Shapley values, which add up to what both add."""
 
     image: float
     text: float

@@ -1,9 +1,6 @@
 """Prometheus metrics by served version and label. Needs `pip install duoserve[prometheus]`.
 
-The stock server counts neither by version nor by label; its clients can.
-
-    metrics = PrometheusMetrics()
-    client = Client(…, observers=[metrics])     # one object serves any number of clients
+client = Client(…, observers=[PrometheusMetrics()])  # one object serves any number of clients
 """
 
 from __future__ import annotations

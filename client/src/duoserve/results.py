@@ -18,8 +18,7 @@ __all__ = ["BatchResult", "Embedding", "EmbeddingBatch", "Pair", "Prediction", "
 T = TypeVar("T")
 S = TypeVar("S", bound="Outcomes[Any]")
 
-Sent = Literal["tensors", "bytes"]
-"""How the input was sent: preprocessed here, or raw, for the graph to preprocess."""
+Sent = Literal["tensors", "bytes"]  # preprocessed here, or raw, for the graph to preprocess
 
 
 class Pair(NamedTuple):
@@ -169,15 +168,11 @@ class Embedding:
 
 
 class Outcomes(Sequence[T]):
-    """The answers of a batch, in the order of its rows.
-
-    Reading a row that failed raises its error; `errors` and `outcomes` show all without raising.
+    """The answers of a batch, in the order of its rows. Reading a row that failed raises its error.
 
     Attributes:
         outcomes: For each row its answer or its error.
     """
-
-    __slots__ = ("outcomes",)
 
     def __init__(self, outcomes: Sequence[T | DuoserveError]) -> None:
         self.outcomes = tuple(outcomes)
@@ -209,13 +204,9 @@ class Outcomes(Sequence[T]):
 class BatchResult(Outcomes[Prediction]):
     """The answers of `predict_batch`."""
 
-    __slots__ = ()
-
 
 class EmbeddingBatch(Outcomes[Embedding]):
     """The vectors of `embed_batch`, all of one version."""
-
-    __slots__ = ()
 
     @property
     def vectors(self) -> npt.NDArray[np.float32]:

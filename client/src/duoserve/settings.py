@@ -32,11 +32,7 @@ class SettingsFileError(ValueError):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises:
-        SettingsFileError: It can't be read.
-    """
+    """The content of a TOML file. Raises SettingsFileError if it can't be read."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -41,9 +41,8 @@ def local_file(name: str, content: str | None, path: str = "") -> ConfigFile:
 
 def mount_of(container: Container, path: str) -> dict[str, Any] | None:
     """The mount that a path is in: the deepest one."""
-    folders = {text(mount, "mountPath").rstrip("/"): mount for mount in container.mounts}
-    above = [folder for folder in folders if folder and f"{path}/".startswith(f"{folder}/")]
-    return folders[max(above, key=len)] if above else None
+    above = [folder for folder in container.folders if folder and f"{path}/".startswith(f"{folder}/")]
+    return container.folders[max(above, key=len)] if above else None
 
 
 def location_in_volume(mount: dict[str, Any], path: str) -> str | None:

@@ -150,9 +150,9 @@ class Container:
         return items(self.data, "volumeMounts")
 
     @property
-    def folders(self) -> set[str]:
-        """Where its volumes are mounted."""
-        return {text(mount, "mountPath").rstrip("/") for mount in self.mounts}
+    def folders(self) -> dict[str, dict[str, Any]]:
+        """Its mounts by their path."""
+        return {text(mount, "mountPath").rstrip("/"): mount for mount in self.mounts}
 
     @property
     def security(self) -> dict[str, Any]:
@@ -275,10 +275,8 @@ class Manifests:
         """The object is neither here nor declared to be kept elsewhere."""
         return self.find(kind, name, namespace) is None and not self.external(kind, name)
 
-    def names(self, kind: str, namespace: str, most: int = 10) -> str:
-        """The names of a kind in a namespace, for messages."""
-        names = sorted(found.name for found in self.of(kind, namespace=namespace))
-        return ", ".join([*names[:most], *["…"] * (len(names) > most)]) or "none"
+    def names(self, kind: str, namespace: str) -> set[str]:
+        return {found.name for found in self.of(kind, namespace=namespace)}
 
     def pods_of(self, namespace: str) -> list[Pod]:
         return self._pods.get((namespace,), [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import json
@@ -25,21 +24,8 @@ _SIGNED = {"priority", "value"}
 """The only numbers below 0 that Kubernetes has: priorities of pods."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Refusal:
-    """One thing that a schema refuses.
-
-    Attributes:
-        field: Where, as "spec.replicas".
-        expected: What the schema has there.
-        received: What is there.
-        fix: How to fix it.
-    """
-
-    field: str
-    expected: str
-    received: str
-    fix: str = "Correct the value."
+Refusal = tuple[str, str, str, str]
+"""What a schema refuses: the field, as "spec.replicas"; what is expected there; what is there; how to fix it."""
 
 
 def newest() -> str:
@@ -125,19 +111,19 @@ def _refusal(error: Any) -> Refusal:
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
     field, value = field or "object", error.instance
     if error.validator in ("range", "once"):
-        return Refusal(field, error.message, str(value))
+        return field, error.message, str(value), "Correct the value."
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = sorted(value.keys() - known.keys())
         near = difflib.get_close_matches(unknown[0], known, 1)
         fix = f"Write {near[0]}." if near else "Remove it, or correct its indentation."
-        return Refusal(field, "fields of its API only", ", ".join(unknown), fix)
+        return field, "fields of its API only", ", ".join(unknown), fix
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in value]
-        return Refusal(field, f"the field {missing[0]}", f"only {', '.join(sorted(value)) or 'none'}", "Add it.")
+        return field, f"the field {missing[0]}", f"only {', '.join(sorted(value)) or 'none'}", "Add it."
     types = error.validator_value if error.validator == "type" else ["string", "number"]
     wanted = [_ARTICLES.get(name, name) for name in ([types] if isinstance(types, str) else types) if name != "null"]
     number = isinstance(value, str) and value.lstrip("-").isdecimal() and "integer" in types
     word = not isinstance(value, (str, dict, list)) and "string" in types
     fix = "Remove the quotes." if number else "Put it in quotes." if word else "Correct the value."
-    return Refusal(field, " or ".join(wanted), f"{value!r:.80}", fix)
+    return field, " or ".join(wanted), f"{value!r:.80}", fix

@@ -11,7 +11,7 @@ from serving.check.manifests import programs
 from serving.check.manifests.files import ConfigFile, local_file, mounted
 from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.programs import COMMANDS, python_module, script
-from serving.check.manifests.values import integer, strings
+from serving.check.manifests.values import integer, strings, text
 from serving.local.flags import STOCK_FLAGS
 from serving.models_config import modelfile
 
@@ -62,7 +62,7 @@ class Server(Container):
     @property
     def unchanged_image(self) -> bool:
         """The image is the stock one, which has no models in it."""
-        return _is_unchanged(self)
+        return _UNCHANGED_IMAGE.fullmatch(text(self.data, "image")) is not None
 
     def number(self, flag: str) -> int | None:
         """The integer of a flag, its default without it; None when it is invalid."""
@@ -134,7 +134,8 @@ def _server(container: Container) -> Server | None:
     flags = {}
     if entrypoint == "stock":
         # In somebody else's image the model has another name.
-        name = container.variable("MODEL_NAME") or ("model" if _is_unchanged(container) else "")
+        unchanged = _UNCHANGED_IMAGE.fullmatch(text(container.data, "image"))
+        name = container.variable("MODEL_NAME") or ("model" if unchanged else "")
         base = container.variable("MODEL_BASE_PATH") or "/models"
         flags = {"port": "8500", "rest_api_port": "8501", "model_name": name, "model_base_path": f"{base}/{name}"}
     for argument in written:
@@ -159,7 +160,9 @@ def _command_line(container: Container) -> tuple[Entrypoint, list[str]] | None:
         if entrypoint:
             return entrypoint, after
         return ("none", words) if _known_flags(words) >= 2 else None
-    ours = _is_our_image(container)
+    ours = _name(_image(container)).startswith("duoserve") or any(
+        name.startswith("DUOSERVE_") for name in container.env
+    )
     numbers = {integer(port, "containerPort") for port in container.ports}
     named = "MODEL_NAME" in container.env or _STOCK_IMAGE.search(str(container.data.get("name", "")))
     by_name = bool(named and numbers & {8500, 8501})
@@ -170,13 +173,9 @@ def _command_line(container: Container) -> tuple[Entrypoint, list[str]] | None:
 
 def _program(words: list[str]) -> tuple[Entrypoint | None, list[str]]:
     """The server's program among the first words of a command (after `exec`, say), and the words after it."""
-    names = [word.rpartition("/")[2] for word in words[:6]]
+    names = [_name(word) for word in words[:6]]
     at = next((at for at, name in enumerate(names) if name in _PROGRAMS), None)
     return (None, []) if at is None or names[0] in _OTHERS else (_PROGRAMS[names[at]], words[at + 1 :])
-
-
-def _is_unchanged(container: Container) -> bool:
-    return _UNCHANGED_IMAGE.fullmatch(str(container.data.get("image", ""))) is not None
 
 
 def _known_flags(words: list[str]) -> int:
@@ -184,12 +183,11 @@ def _known_flags(words: list[str]) -> int:
 
 
 def _image(container: Container) -> str:
-    return str(container.data.get("image", "")).partition("@")[0]
+    return text(container.data, "image").partition("@")[0]
 
 
-def _is_our_image(container: Container) -> bool:
-    own = any(name.startswith("DUOSERVE_") for name in container.env)
-    return own or _image(container).rpartition("/")[2].startswith("duoserve")
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def opaque_server(container: Container) -> str:
@@ -197,14 +195,14 @@ def opaque_server(container: Container) -> str:
     if any(server.path == container.path for server in servers(container.pod)):
         return ""
     file = script(container)
-    content, image = file.text or "" if file else "", _image(container).rpartition("/")[2]
+    content, image = file.text or "" if file else "", _image(container)
     named = [words for words in programs.commands(content) if any(program in " ".join(words) for program in _PROGRAMS)]
-    starts = not named or any(words[0].rpartition("/")[2] not in _OTHERS for words in named)
+    starts = not named or any(_name(words[0]) not in _OTHERS for words in named)
     if starts and any(program in content for program in _PROGRAMS):
         return f"a script in which no server was found: {content!r:.200}"
-    if image.startswith("duoserve-serving") and not container.arguments:
+    if _name(image).startswith("duoserve-serving") and not container.arguments:
         return "no args, so those of the image"
-    if _STOCK_IMAGE.search(_image(container)) and container.command and container.pod.is_service:
+    if _STOCK_IMAGE.search(image) and container.command and container.pod.is_service:
         return f"another program in the server's image: {strings(container.data.get('command'))}"
     return ""
 
@@ -215,4 +213,4 @@ def is_ours(place: Pod | Container) -> bool:
         named = place.labels.get("app.kubernetes.io/name") == "duoserve" or "duoserve.dev/track" in place.labels
         return named or any(is_ours(container) for container in place.containers())
     serves = any(server.path == place.path for server in servers(place.pod))
-    return serves or python_module(place)[0] in COMMANDS or _image(place).rpartition("/")[2].startswith("duoserve")
+    return serves or python_module(place)[0] in COMMANDS or _name(_image(place)).startswith("duoserve")

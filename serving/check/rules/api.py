@@ -24,9 +24,8 @@ def check(manifests: Manifests, version: str) -> Iterator[Finding]:
             continue  # a custom resource: its schema is in the cluster
         if (found.api_version, found.kind) not in schemas.kinds(version):
             yield _unknown(found, version)
-        for refusal in schemas.refusals(found.data, version):
-            values = {"expected": refusal.expected, "version": version, "fix": refusal.fix}
-            yield finding("schema", found, refusal.field, refusal.received, **values)
+        for field, expected, received, fix in schemas.refusals(found.data, version):
+            yield finding("schema", found, field, received, expected=expected, version=version, fix=fix)
         yield from _size(found)
         modes, group = found.spec.get("accessModes"), dig(found.data, "roleRef.apiGroup")
         if found.kind == "PersistentVolumeClaim" and not modes:

@@ -7,23 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.local.deadline import Deadline
+from serving.local.calls.version_call import VersionCall
 from serving.local.errors import Code, ServingError, failed_precondition, invalid_argument
-from serving.local.model.servable import DEFAULT_SIGNATURE, Runner, SignatureDef
+from serving.local.model.servable import DEFAULT_SIGNATURE, SignatureDef
 from serving.local.tensors import Array, TensorError, fill_proto, to_array
 
-METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
+METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 
 
-def predict(
-    servable: Runner,
-    version: int,
-    request: predict_pb2.PredictRequest,
-    deadline: Deadline,
-    *,
-    as_content: bool,
-    check_method: bool = False,
-) -> predict_pb2.PredictResponse:
+def predict(call: VersionCall, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
     """Answer one request on one version.
 
     Raises:
@@ -31,24 +23,21 @@ def predict(
         tf.errors.OpError: From the graph.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    signature = servable.signatures.get(name)
+    signature = call.servable.signatures.get(name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{name}" not found.')
-    if check_method and signature.method_name not in METHODS:
-        expected = ", ".join(METHODS)
+    if call.check_method and signature.method_name not in METHODS:
         raise ServingError(
             Code.INTERNAL,
-            f"Expected prediction signature method_name to be one of {{{expected}}}. Was: {signature.method_name}",
+            f"Expected prediction signature method_name to be one of {METHODS}. Was: {signature.method_name}",
         )
     feeds = _feeds(signature, request.inputs)
     aliases = _aliases(signature, request.output_filter)
-    arrays = servable.run(feeds, [signature.outputs[alias].name for alias in aliases], deadline)
+    arrays = call.run(feeds, [signature.outputs[alias].name for alias in aliases])
     response = predict_pb2.PredictResponse()
-    response.model_spec.name = request.model_spec.name
-    response.model_spec.version.value = version
-    response.model_spec.signature_name = name
+    call.fill_spec(response.model_spec, name)
     for alias, array in zip(aliases, arrays, strict=True):
-        fill_proto(array, response.outputs[alias], as_content=as_content)
+        fill_proto(array, response.outputs[alias], as_content=call.as_content)
     return response
 
 
@@ -57,8 +46,9 @@ def _joined(names: Iterable[str]) -> str:
 
 
 def _feeds(signature: SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, Array]:
-    wanted, sent, defaults = signature.inputs, set(inputs), signature.defaults
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
+    wanted, defaults = signature.inputs, signature.defaults
+    if len(inputs) > len(wanted) or (len(inputs) < len(wanted) and not defaults):
+        sent = set(inputs)
         raise invalid_argument(
             f"input size does not match signature: {len(sent)}!={len(wanted)} len({_joined(sent)}) != "
             f"len({_joined(wanted)}). Sent extra: {_joined(sent - set(wanted))}. "
@@ -67,18 +57,14 @@ def _feeds(signature: SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto]
     feeds = {}
     for alias in sorted(wanted):
         name = wanted[alias].name
-        if alias in inputs:
-            proto = inputs[alias]
-        elif alias in defaults:
-            proto = defaults[alias]
-        else:
+        if alias not in inputs and alias not in defaults:
             raise invalid_argument(
                 f"Signature input alias: {alias}(feed name: {name}) not found in request and no default value "
-                f"provided. Inputs expected to be in the request {_joined(sent)}, or default input alias set: "
+                f"provided. Inputs expected to be in the request {_joined(inputs)}, or default input alias set: "
                 f"{','.join(sorted(defaults))}"
             )
         try:
-            feeds[name] = to_array(proto)
+            feeds[name] = to_array(inputs[alias] if alias in inputs else defaults[alias])
         except (TensorError, MemoryError) as error:
             raise invalid_argument(f"tensor parsing error: {alias}") from error
     return feeds
@@ -86,14 +72,13 @@ def _feeds(signature: SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto]
 
 def _aliases(signature: SignatureDef, output_filter: Sequence[str]) -> list[str]:
     """The outputs to fetch, all when none is named."""
-    seen: list[str] = []
-    for alias in output_filter:
+    aliases = list(output_filter)
+    for alias in aliases:
         if alias not in signature.outputs:
             raise invalid_argument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
                 f"{_joined(signature.outputs)}."
             )
-        if alias in seen:
+        if aliases.count(alias) > 1:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
-        seen.append(alias)
-    return seen or sorted(signature.outputs)
+    return aliases or sorted(signature.outputs)

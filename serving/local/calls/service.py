@@ -1,67 +1,56 @@
-"""The work of each call, for both APIs: one method for each, protos in and out."""
+"""The calls of both APIs: protos in and out."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    model_pb2,
-    predict_pb2,
-    regression_pb2,
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    SignatureDefMap,
 )
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.local.calls import examples, predict
-from serving.local.deadline import Deadline
+from serving.local.calls.version_call import VersionCall
 from serving.local.errors import invalid_argument, not_found
 from serving.local.metrics import Metrics
-from serving.local.model.servable import Servable, SignatureDef
-from serving.local.tensors import Array
+from serving.local.model.servable import Servable
 from serving.local.versions.core import ServerCore
-from serving.local.versions.manager import Handle
-from serving.local.versions.states import ServableId, VersionStatus
 
 METADATA_FIELD: Final = "signature_def"
+INFERENCE: Final[dict[str, tuple[Any, Callable[[VersionCall, Any], Any]]]] = {
+    "Predict": (PredictRequest, predict.predict),
+    "Classify": (ClassificationRequest, examples.classify),
+    "Regress": (RegressionRequest, examples.regress),
+    "MultiInference": (MultiInferenceRequest, examples.multi_inference),
+}
+"""The calls that run a model: the type of the request, and what answers it."""
 
 
-class _Observed:
-    """A version whose runs are timed for the metrics."""
-
-    def __init__(self, handle: Handle[Servable], metrics: Metrics, api: str) -> None:
-        self.signatures: Mapping[str, SignatureDef] = handle.servable.signatures
-        self._servable = handle.servable
-        self._metrics = metrics
-        self._model = handle.id.name
-        self._api = api
-
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
-        started = time.monotonic()
-        arrays = self._servable.run(feeds, fetches, deadline)
-        micros = (time.monotonic() - started) * 1e6
-        self._metrics.runtime_latency.observe(self._model, self._api, "TF1", value=micros)
-        if self._api != "Predict":
-            examples = len(next(iter(feeds.values())))
-            self._metrics.example_counts.observe(self._model, value=examples)
-            self._metrics.example_count_total.add(self._model, by=examples)
-        return arrays
+def spec_of(request: Any) -> ModelSpec:
+    """The model that a request asks for: that of the first task when there are several."""
+    if isinstance(request, MultiInferenceRequest):
+        return request.tasks[0].model_spec if request.tasks else ModelSpec()
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    return request.model_spec
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
     """The calls of PredictionService and ModelService. Each raises ServingError or tf.errors.OpError.
 
-    Attributes:
-        core: The models.
-        metrics: Where runs are counted and timed.
-        as_content: Reply with tensor_content.
-        check_method: Check a signature's method_name first.
+    `as_content` and `check_method` are passed to each `VersionCall`.
     """
 
     core: ServerCore[Servable]
@@ -69,106 +58,52 @@ class Service:
     as_content: bool = False
     check_method: bool = False
 
-    def predict(self, request: predict_pb2.PredictRequest, deadline: Deadline) -> predict_pb2.PredictResponse:
-        _require_spec(request)
-        with self.core.servable(request.model_spec) as found:
-            return predict.predict(
-                _Observed(found, self.metrics, "Predict"),
-                found.id.version,
-                request,
-                deadline,
-                as_content=self.as_content,
-                check_method=self.check_method,
-            )
+    def infer(self, api: str, request: Any, seconds: float | None) -> Any:
+        """Run a model: one of the calls of `INFERENCE`, for which the caller waits so many seconds."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with self.core.servable(spec_of(request)) as (found, servable):
+            call = VersionCall(found, servable, api, deadline, self.as_content, self.check_method, self.metrics)
+            return INFERENCE[api][1](call, request)
 
-    def classify(
-        self, request: classification_pb2.ClassificationRequest, deadline: Deadline
-    ) -> classification_pb2.ClassificationResponse:
-        _require_spec(request)
-        with self.core.servable(request.model_spec) as found:
-            servable = _Observed(found, self.metrics, "Classify")
-            return examples.classify(servable, found.id.version, request, deadline, check_method=self.check_method)
-
-    def regress(
-        self, request: regression_pb2.RegressionRequest, deadline: Deadline
-    ) -> regression_pb2.RegressionResponse:
-        _require_spec(request)
-        with self.core.servable(request.model_spec) as found:
-            servable = _Observed(found, self.metrics, "Regress")
-            return examples.regress(servable, found.id.version, request, deadline, check_method=self.check_method)
-
-    def multi_inference(
-        self, request: inference_pb2.MultiInferenceRequest, deadline: Deadline
-    ) -> inference_pb2.MultiInferenceResponse:
-        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
-        with self.core.servable(spec) as found:
-            return examples.multi_inference(
-                _Observed(found, self.metrics, "MultiInference"),
-                found.id.version,
-                request,
-                deadline,
-                check_method=self.check_method,
-            )
-
-    def metadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        _require_spec(request)
+    def metadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+        spec = spec_of(request)
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
             if field != METADATA_FIELD:
                 raise invalid_argument(f"Metadata field {field} is not supported")
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        with self.core.servable(request.model_spec) as found:
-            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=found.servable.signatures)
+        response = GetModelMetadataResponse()
+        with self.core.servable(spec) as (found, servable):
+            signatures = SignatureDefMap(signature_def=servable.signatures)
             response.metadata[METADATA_FIELD].Pack(signatures)
-            response.model_spec.name = found.id.name
-            response.model_spec.version.value = found.id.version
+            response.model_spec.name = found.name
+            response.model_spec.version.value = found.version
         return response
 
-    def status(
-        self, request: get_model_status_pb2.GetModelStatusRequest
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        _require_spec(request)
-        spec = request.model_spec
+    def status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+        spec = spec_of(request)
+        statuses = self.core.states.versions(spec.name)
         if spec.HasField("version"):
-            status = self.core.states.status(ServableId(spec.name, spec.version.value))
-            if status is None:
-                raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
-            statuses = {spec.version.value: status}
-        else:
-            statuses = self.core.states.versions(spec.name)
-            if not statuses:
-                raise not_found(f"Could not find any versions of model {spec.name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
+            version = spec.version.value
+            if version not in statuses:
+                raise not_found(f"Could not find version {version} of model {spec.name}")
+            statuses = {version: statuses[version]}
+        if not statuses:
+            raise not_found(f"Could not find any versions of model {spec.name}")
+        response = GetModelStatusResponse()
         for version, status in statuses.items():
-            _fill_status(response.model_version_status.add(), version, status)
+            added = response.model_version_status.add(version=version, state=status.state.value)
+            added.status.SetInParent()
+            if status.error is not None:
+                added.status.error_code = status.error.code.value[0]
+                added.status.error_message = status.error.message
         return response
 
-    def reload(
-        self, request: model_management_pb2.ReloadConfigRequest, give_up: Callable[[], bool]
-    ) -> model_management_pb2.ReloadConfigResponse:
+    def reload(self, request: ReloadConfigRequest, give_up: Callable[[], bool]) -> ReloadConfigResponse:
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
                 "supported"
             )
         self.core.reload(request.config, give_up)
-        response = model_management_pb2.ReloadConfigResponse()
-        response.status.SetInParent()
-        return response
-
-
-def _require_spec(request: object) -> None:
-    if not request.HasField("model_spec"):  # type: ignore[attr-defined]
-        raise invalid_argument("Missing ModelSpec")
-
-
-def _fill_status(proto: get_model_status_pb2.ModelVersionStatus, version: int, status: VersionStatus) -> None:
-    proto.version = version
-    proto.state = status.state.value
-    proto.status.SetInParent()
-    if status.error is not None:
-        proto.status.error_code = status.error.number
-        proto.status.error_message = status.error.message
+        return ReloadConfigResponse(status={})

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-from serving.local.deadline import Deadline
 from serving.local.errors import Code, ServingError, failed_precondition, from_exception, invalid_argument
 from serving.local.metrics import Metrics
 from serving.local.model.batching_parameters import Batching
 from serving.local.tensors import Array
 
-Run = Callable[[Mapping[str, Array], Sequence[str], Deadline], list[Array]]
+# Tensors to feed and fetch by name, and the caller's deadline in monotonic time.
+Run = Callable[[Mapping[str, Array], Sequence[str], "float | None"], list[Array]]
 Key = tuple[frozenset[str], frozenset[str]]
 
 
@@ -33,37 +34,25 @@ Key = tuple[frozenset[str], frozenset[str]]
 class _Call:
     """One caller's request while it waits."""
 
-    number: int
     feeds: Mapping[str, Array]
-    rows: int
-    deadline: Deadline
+    deadline: float | None
     enqueued: float = dataclasses.field(default_factory=time.monotonic)
     pieces: list[tuple[int, list[Array]]] = dataclasses.field(default_factory=list)
     failure: tuple[Code, str] | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """Rows of a call that are in one batch: all of them, unless large calls are split."""
 
     call: _Call
     start: int
     stop: int
 
-    def rows_of(self, name: str) -> Array:
-        array = self.call.feeds[name]
-        return array if self.stop - self.start == len(array) else array[self.start : self.stop]
-
 
 class Batcher:
-    """The batch queues of one version. `run` is what runs a batch.
+    """The batch queues of one version: one for the tensor names fed and fetched by each of the `signatures`.
 
-    Args:
-        run: Runs feeds and fetches at once, by tensor names.
-        signatures: (tensor names fed, tensor names fetched) of each signature.
-        batching: The parameters.
-        model: The name that metrics carry.
-        metrics: Where batches are counted.
+    `run` runs a batch at once; `model` is the name that the metrics carry.
     """
 
     def __init__(
@@ -112,12 +101,12 @@ class Batcher:
             in_tensors=[slips],
             captured_tensors=[],
             f=function,
-            num_batch_threads=batching.threads,
+            num_batch_threads=batching.num_batch_threads,
             max_batch_size=batching.max_batch_size,
-            batch_timeout_micros=batching.timeout_micros,
+            batch_timeout_micros=batching.batch_timeout_micros,
             max_enqueued_batches=batching.max_enqueued_batches,
-            allowed_batch_sizes=[batching.max_execution_size] if batching.split else [],
-            enable_large_batch_splitting=batching.split,
+            allowed_batch_sizes=[batching.max_execution_batch_size] if batching.enable_large_batch_splitting else [],
+            enable_large_batch_splitting=batching.enable_large_batch_splitting,
             # One scheduler, and so one set of threads, for all queues of the session.
             shared_name="scheduler",
             batching_queue=str(number),
@@ -125,23 +114,20 @@ class Batcher:
         )[0]
         return slips._as_tf_output(), output._as_tf_output(), fetches
 
-    def takes(self, feeds: Iterable[str], fetches: Iterable[str]) -> bool:
-        """Whether exactly these tensors make up a signature; other calls bypass the queues."""
-        return (frozenset(feeds), frozenset(fetches)) in self._queues
-
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: Deadline) -> list[Array]:
-        """Wait for a batch and for its run.
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: float | None) -> list[Array]:
+        """Wait for a batch and for its run. What is not exactly a signature bypasses the queues.
 
         Raises:
             ServingError: INVALID_ARGUMENT for rows that can't be batched, UNAVAILABLE when the
                 queue is full, or whatever the run of the whole batch raised.
         """
-        rows = batch_rows(feeds)
-        entry, exit_, order = self._queues[frozenset(feeds), frozenset(fetches)]
-        call = _Call(next(self._numbers), feeds, rows, deadline)
-        slips = np.empty((rows, 2), np.int64)
-        slips[:, 0], slips[:, 1] = call.number, np.arange(rows)
-        self._calls[call.number] = call
+        queue = self._queues.get((frozenset(feeds), frozenset(fetches)))
+        if queue is None:
+            return self._run(feeds, fetches, deadline)
+        entry, exit_, order = queue
+        call, number = _Call(feeds, deadline), next(self._numbers)
+        slips = np.array([(number, row) for row in range(_rows(feeds))], np.int64)
+        self._calls[number] = call
         try:
             self._session._call_tf_sessionrun(self._options, {entry: slips}, [exit_], [], None)
         except tf.errors.OpError as error:
@@ -149,17 +135,23 @@ class Batcher:
             failure = from_exception(error)
             raise ServingError(failure.code, failure.message.partition("\n")[0]) from error
         finally:
-            del self._calls[call.number]
+            del self._calls[number]
         if call.failure is not None:
             # A new error for this caller. A stored one would hold, by its traceback,
             # the call and its tensors until the next garbage collection.
             raise ServingError(*call.failure)
-        arrays = dict(zip(order, _joined(call), strict=True))
+        pieces = [arrays for _, arrays in sorted(call.pieces, key=operator.itemgetter(0))]
+        outputs = pieces[0] if len(pieces) == 1 else map(np.concatenate, zip(*pieces, strict=True))
+        arrays = dict(zip(order, outputs, strict=True))
         return [arrays[name] for name in fetches]
 
     def _process(self, slips: Array, fetches: tuple[str, ...]) -> None:
         """Run one batch in a thread of the scheduler. Results and errors go to the calls; nothing is raised."""
-        parts = self._parts(slips)
+        parts = []
+        rows = dict.fromkeys(map(tuple, slips.tolist()))  # BatchFunction pads with repeated rows; we do it ourselves
+        for number, of_call in itertools.groupby(rows, key=operator.itemgetter(0)):
+            indices = [index for _, index in of_call]
+            parts.append(_Part(self._calls[number], indices[0], indices[-1] + 1))
         try:
             outputs = self._run_batch(parts, fetches)
         except Exception as error:
@@ -173,48 +165,33 @@ class Batcher:
             part.call.pieces.append((part.start, [array[at:stop] for array in outputs]))
             at = stop
 
-    def _parts(self, slips: Array) -> list[_Part]:
-        """The calls in a batch, in order. Repeated rows are padding by BatchFunction, which we do ourselves."""
-        breaks = np.flatnonzero((np.diff(slips[:, 0]) != 0) | (np.diff(slips[:, 1]) != 1)) + 1
-        starts, stops = [0, *breaks.tolist()], [*breaks.tolist(), len(slips)]
-        parts, seen = [], set()
-        for begin, end in zip(starts, stops, strict=True):
-            number, first = slips[begin].tolist()
-            call = self._calls.get(number)
-            if (number, first) not in seen and call is not None:
-                seen.add((number, first))
-                parts.append(_Part(call, first, first + end - begin))
-        return parts
-
     def _run_batch(self, parts: Sequence[_Part], fetches: tuple[str, ...]) -> list[Array]:
         now = time.monotonic()
         for part in parts:
-            self._metrics.queuing_latency.observe(self._batching.pool, value=(now - part.call.enqueued) * 1e6)
-        ends = [part.call.deadline.at for part in parts]
-        if all(end is not None and end <= now for end in ends):
-            raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+            waited = (now - part.call.enqueued) * 1e6
+            self._metrics.queuing_latency.observe(self._batching.thread_pool_name, value=waited)
+        ends = [part.call.deadline for part in parts]
         latest = None if None in ends else max(end for end in ends if end is not None)
+        if latest is not None and latest <= now:
+            raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         rows = sum(part.stop - part.start for part in parts)
         padding = self._batching.rounded(rows) - rows
         feeds = {name: self._merged(name, parts, padding) for name in parts[0].call.feeds}
         self._metrics.wrapped_runs.add()
         self._metrics.batch_sizes.add(self._model, str(rows + padding))
         self._metrics.padding.observe(self._model, str(rows + padding), value=padding)
-        outputs = self._run(feeds, fetches, Deadline(latest))
-        for array in outputs:
-            if array.ndim == 0:
-                raise failed_precondition("Batched output tensor has 0 dimensions")
-            if len(array) != rows + padding:
-                raise failed_precondition(
-                    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the "
-                    "input tensors"
-                )
+        outputs = self._run(feeds, fetches, latest)
+        if any(array.shape[:1] != (rows + padding,) for array in outputs):
+            raise failed_precondition(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
+                "tensors"
+            )
         return outputs
 
     def _merged(self, name: str, parts: Sequence[_Part], padding: int) -> Array:
-        arrays = [part.rows_of(name) for part in parts]
-        if any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
-            if not self._batching.pad_variable_length:
+        arrays = [call.feeds[name][start:stop] for call, start, stop in parts]
+        if len({array.shape[1:] for array in arrays}) > 1:
+            if not self._batching.pad_variable_length_inputs:
                 raise failed_precondition(
                     f"Tensors with name '{name}' from different tasks have different shapes and padding is turned "
                     "off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have "
@@ -232,45 +209,29 @@ class Batcher:
         pywrap_tf_session.TF_DeleteBuffer(self._options)
 
 
-def batch_rows(feeds: Mapping[str, Array]) -> int:
-    """The number of rows that all inputs share.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT when there are none, or not the same everywhere.
-    """
+def _rows(feeds: Mapping[str, Array]) -> int:
+    """The number of rows that all inputs share."""
     if not feeds:
         raise invalid_argument("Batching Run() must have at least one input tensor")
-    for array in feeds.values():
-        if array.ndim == 0:
-            raise invalid_argument("Batching Run() input tensors must have at least one dimension")
-    rows = {len(array) for array in feeds.values()}
-    if len(rows) > 1:
+    if any(array.ndim == 0 for array in feeds.values()):
+        raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+    rows, *others = {len(array) for array in feeds.values()}
+    if others:
         raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
-    if rows == {0}:
+    if not rows:
         # The stock server takes it, never answers, and spoils the next call's batch.
         raise invalid_argument("Expected a batch of 1 row or more, as requests are batched. Received 0 rows")
-    return rows.pop()
+    return rows
 
 
 def _padded(arrays: list[Array]) -> list[Array]:
     """All arrays padded to the largest sizes (except the first dimension), with each array's first element."""
-    ranks = {array.ndim for array in arrays}
-    if len(ranks) > 1:
-        raise invalid_argument(f"Expected inputs of one rank in a batch, to pad them. Received ranks {sorted(ranks)}")
-    largest = np.max([array.shape[1:] for array in arrays], axis=0).tolist()
-    grown = []
-    for array in arrays:
-        if not array.size:
-            raise invalid_argument("Got empty tensor in batch of non-empty tensors.")
-        full = np.full((len(array), *largest), array.flat[0], dtype=array.dtype)
-        full[tuple(slice(size) for size in array.shape)] = array
-        grown.append(full)
-    return grown
-
-
-def _joined(call: _Call) -> list[Array]:
-    """The outputs of a call, from its pieces."""
-    pieces = [arrays for _, arrays in sorted(call.pieces, key=lambda piece: piece[0])]
-    if len(pieces) == 1:
-        return pieces[0]
-    return [np.concatenate(column) for column in zip(*pieces, strict=True)]
+    if len({array.ndim for array in arrays}) > 1:
+        raise invalid_argument("Expected inputs of one rank in a batch, to pad them. Received several")
+    if not all(array.size for array in arrays):
+        raise invalid_argument("Got empty tensor in batch of non-empty tensors.")
+    largest = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
+    widths = (
+        [(0, 0), *((0, most - size) for most, size in zip(largest, each.shape[1:], strict=True))] for each in arrays
+    )
+    return [np.pad(each, width, constant_values=each.flat[0]) for each, width in zip(arrays, widths, strict=True)]

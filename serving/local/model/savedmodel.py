@@ -7,39 +7,29 @@ where it fails. A load that fails there must fail here, at the same step.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import copy
 import logging
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the TF Text ops, which the stock server links
-from google.protobuf import message, text_format
+from google.protobuf import empty_pb2, message, text_format
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from duoserve.artifact.releases import ReleaseError, minor_release
 from serving.local.errors import Code, ServingError, invalid_argument, not_found
+
+Signatures: TypeAlias = "Mapping[str, meta_graph_pb2.SignatureDef]"
 
 _LOG = logging.getLogger(__name__)
 _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Bundle:
-    """A meta graph in a Session: variables restored, initialised."""
-
-    meta_graph: meta_graph_pb2.MetaGraphDef
-    graph: Any
-    session: Any
-
-    def close(self) -> None:
-        self.session.close()
-
-
-def load(export_dir: pathlib.Path, tags: Sequence[str], config: config_pb2.ConfigProto) -> Bundle:
-    """Read, import, restore and initialise the meta graph with these tags.
+def load(export_dir: pathlib.Path, tags: Sequence[str], config: config_pb2.ConfigProto) -> tuple[Any, Signatures]:
+    """A Session with the meta graph that has these tags, restored and initialised; and its signatures.
 
     Raises:
         ServingError: With the stock server's code and message.
@@ -56,90 +46,59 @@ def load(export_dir: pathlib.Path, tags: Sequence[str], config: config_pb2.Confi
         try:
             tf.import_graph_def(meta_graph.graph_def, name="")
         except ValueError as error:
-            # Python wraps what C++ reports, most often an op that is not registered.
-            cause = error.__cause__
-            code = Code.NOT_FOUND if "not registered" in str(error) or "No op named" in str(error) else None
-            if code is None and isinstance(cause, tf.errors.OpError):
-                raise cause from error
-            raise ServingError(code or Code.INVALID_ARGUMENT, str(error)) from error
+            code = Code.NOT_FOUND if "not registered" in str(error) else Code.INVALID_ARGUMENT
+            raise ServingError(code, str(error)) from error
     session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         assets = _asset_feeds(meta_graph, export_dir)
-        _restore(session, meta_graph, export_dir, assets)
-        _initialise(session, meta_graph, assets)
+        prefix, saver = export_dir / "variables" / "variables", meta_graph.saver_def
+        if meta_graph.HasField("saver_def") and prefix.with_suffix(".index").exists():
+            session.run(saver.restore_op_name, {saver.filename_tensor_name: str(prefix), **assets})
+        elif meta_graph.HasField("saver_def"):
+            # As the stock server: not an error, a model may have none. Then every call fails.
+            _LOG.warning("No variables restored for %s: there is no variables/variables.index", export_dir)
+        if op := _init_op(meta_graph):
+            session.run(op, assets)
         # Nothing adds to the graph any more, so Session.run need not look.
         graph.finalize()
     except BaseException:
         session.close()
         raise
-    return Bundle(meta_graph, graph, session)
+    # Copies: a part of a message keeps the whole in memory, here the graph and its constants.
+    return session, {name: copy.deepcopy(signature) for name, signature in meta_graph.signature_def.items()}
 
 
 def _read(export_dir: pathlib.Path) -> saved_model_pb2.SavedModel:
     binary, text = export_dir / "saved_model.pb", export_dir / "saved_model.pbtxt"
-    model = saved_model_pb2.SavedModel()
     try:
         if binary.exists():
             data = binary.read_bytes()
-            try:
-                model.ParseFromString(data)
-            except message.DecodeError as error:
-                raise _unreadable(binary, data) from error
-            return model
+            return saved_model_pb2.SavedModel.FromString(data)
         if text.exists():
-            text_format.Parse(text.read_text(encoding="utf-8"), model)
-            return model
+            return text_format.Parse(text.read_text(encoding="utf-8"), saved_model_pb2.SavedModel())
+    except message.DecodeError as error:
+        raise _unreadable(binary, data) from error
     except text_format.ParseError as error:
         raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
     except OSError as error:
         raise ServingError(Code.UNAVAILABLE, f"{export_dir}: {error.strerror or error}") from error
-    raise not_found(
-        f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {export_dir}. Check that the "
-        "directory exists and that you have the right permissions for accessing it."
-    )
+    raise not_found(f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {export_dir}")
 
 
 def _unreadable(path: pathlib.Path, data: bytes) -> ServingError:
-    """Truncated or corrupt? The C++ reader distinguishes them: it either runs out of bytes or does not."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        wire_type = key & 7
-        if key >> 3 == 0 or wire_type not in (0, 1, 2, 5):
-            return ServingError(Code.DATA_LOSS, f"Can't parse {path} as binary proto")
-        if wire_type == 0:
-            _, at = _varint(data, at)
-        elif wire_type == 2:
-            length, at = _varint(data, at)
-            at += length
-        else:
-            at += 8 if wire_type == 1 else 4
-    if at > len(data):
+    """Cut off or corrupt, as the C++ reader distinguishes them: it either runs out of bytes or does not."""
+    try:
+        empty_pb2.Empty.FromString(data)  # reads the outermost fields only
+    except message.DecodeError:
         return ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested")
     return ServingError(Code.DATA_LOSS, f"Can't parse {path} as binary proto")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A varint and where it ends; past the end of `data` when it is cut off."""
-    value = shift = 0
-    while at < len(data) and shift < 70:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    return value, len(data) + 1
 
 
 def _find_meta_graph(model: saved_model_pb2.SavedModel, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef:
     for meta_graph in model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == set(tags):
             return meta_graph
-    raise not_found(
-        f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available tag-sets "
-        "in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
-    )
+    raise not_found(f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}")
 
 
 def _asset_feeds(meta_graph: meta_graph_pb2.MetaGraphDef, export_dir: pathlib.Path) -> dict[str, str]:
@@ -150,26 +109,6 @@ def _asset_feeds(meta_graph: meta_graph_pb2.MetaGraphDef, export_dir: pathlib.Pa
             packed.Unpack(asset)
             files.append(asset)
     return {asset.tensor_info.name: str(export_dir / "assets" / asset.filename) for asset in files}
-
-
-def _restore(
-    session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, export_dir: pathlib.Path, assets: dict[str, str]
-) -> None:
-    if not meta_graph.HasField("saver_def"):
-        return
-    prefix = export_dir / "variables" / "variables"
-    if not prefix.with_suffix(".index").exists():
-        # As the stock server: not an error, a model may have none. Then every call fails.
-        _LOG.warning("No variables restored for %s: there is no variables/variables.index", export_dir)
-        return
-    saver = meta_graph.saver_def
-    session.run(saver.restore_op_name, {saver.filename_tensor_name: str(prefix), **assets})
-
-
-def _initialise(session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, assets: dict[str, str]) -> None:
-    op = _init_op(meta_graph)
-    if op:
-        session.run(op, assets)
 
 
 def _init_op(meta_graph: meta_graph_pb2.MetaGraphDef) -> str:

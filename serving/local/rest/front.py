@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import errno
 import logging
-import re
 import socket
 import threading
 import time
@@ -18,7 +17,6 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
-from serving.local.metrics import Metrics
 from serving.local.rest import replies
 from serving.local.rest.api import Api
 
@@ -26,13 +24,9 @@ _LOG = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 1 << 31
 MAX_UNZIPPED_BYTES: Final = 1 << 28
-ERROR_SECONDS: Final = 5.0
-"""Time between two log lines about connections."""
-
+ERROR_SECONDS: Final = 5.0  # between two log lines about connections
 DEFAULT_METRICS_PATH: Final = "/monitoring/prometheus/metrics"
-_PAGE: Final = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
-_URI: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?#]|%[0-9A-Fa-f]{2})*")
-"""A path with a query, by the rules of libevent, the stock server's HTTP library."""
+_NOT_FOUND: Final = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 
 
 def _unzip(body: bytes) -> bytes:
@@ -58,43 +52,30 @@ class _Handler(tornado.web.RequestHandler):
     def data_received(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
 
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-
     async def _answer(self) -> None:
         front, uri = self._front, self.request.uri or ""
-        if not _URI.fullmatch(uri):
-            self._page(400, "Bad Request")
-            return
-        if front.metrics_path and self.request.path == front.metrics_path:
-            self.set_header("Content-Type", "text/plain")
-            if uri != front.metrics_path:
-                self.set_status(400)
-                self.finish(f"Unexpected path: {uri}. Should be {front.metrics_path}")
-                return
-            self.finish(front.metrics.page())
+        if front.metrics_path and uri == front.metrics_path:
+            self._finish(200, "text/plain", front.api.metrics.page())
             return
         if not uri.lower().startswith("/v1/"):
-            self._page(404, "Not Found")
+            self._finish(404, "text/html", _NOT_FOUND)
             return
         if front.cors:
             self.set_header("Access-Control-Allow-Origin", "*")
             self.set_header("Access-Control-Allow-Methods", "POST, GET")
             self.set_header("Access-Control-Allow-Headers", "Content-Type")
         if self.request.method == "OPTIONS":
-            self.set_status(200 if re.search("https?://", self.request.headers.get("Origin", "")) else 400)
+            origin = self.request.headers.get("Origin", "")
+            self.set_status(200 if origin.startswith(("http://", "https://")) else 400)
             self.finish()
             return
-        loop = asyncio.get_running_loop()
-        status, body = await loop.run_in_executor(front.pool, self._handle)
-        self.set_status(status, reason=None if status != 499 else "Client Closed Request")
-        self.set_header("Content-Type", "application/json")
-        self.finish(body.encode("utf-8", "surrogateescape"))
+        status, body = await asyncio.get_running_loop().run_in_executor(front.pool, self._handle)
+        self._finish(status, "application/json", body)
 
-    def _page(self, status: int, reason: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/html")
-        self.finish(_PAGE.format(status, reason))
+    def _finish(self, status: int, kind: str, body: str) -> None:
+        self.set_status(status, reason="Client Closed Request" if status == 499 else None)
+        self.set_header("Content-Type", kind)
+        self.finish(body.encode("utf-8", "surrogateescape"))
 
     def _handle(self) -> tuple[int, str]:
         """In a thread of the pool."""
@@ -113,17 +94,8 @@ class _Handler(tornado.web.RequestHandler):
 class RestFront:
     """A Tornado server in a background thread."""
 
-    def __init__(
-        self,
-        api: Api,
-        metrics: Metrics,
-        *,
-        threads: int,
-        metrics_path: str = "",
-        cors: bool = False,
-    ) -> None:
+    def __init__(self, api: Api, *, threads: int, metrics_path: str = "", cors: bool = False) -> None:
         self.api = api
-        self.metrics = metrics
         self.metrics_path = metrics_path
         self.cors = cors
         self.pool = concurrent.futures.ThreadPoolExecutor(max(1, threads), "rest")
@@ -157,13 +129,6 @@ class RestFront:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(self._on_error)
-        self._loop.run_until_complete(self._listen())
-        self._loop.run_forever()
-        with contextlib.suppress(Exception):
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    async def _listen(self) -> None:
         application = tornado.web.Application([(r".*", _Handler, {"front": self})], log_function=lambda _: None)
         self._server = tornado.httpserver.HTTPServer(
             application,
@@ -172,13 +137,11 @@ class RestFront:
             idle_connection_timeout=600.0,
         )
         self._server.add_sockets(self._sockets)
+        self._loop.run_forever()
+        self._loop.close()
 
     def stop(self, drain_seconds: float) -> None:
         """Take no more connections, wait for the calls in flight, end."""
-        if not self._thread.is_alive():
-            for each in self._sockets:
-                each.close()
-            return
         closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
         with contextlib.suppress(concurrent.futures.TimeoutError):
             closing.result(drain_seconds)

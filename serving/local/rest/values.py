@@ -3,92 +3,66 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Final
 
+import numpy as np
 from tensorflow.core.framework import types_pb2
 
 from serving.local.errors import Code, ServingError, invalid_argument
 from serving.local.rest import json_text
-from serving.local.tensors import type_name
+from serving.local.tensors import NUMPY, WIRE, Array, object_array, type_name
 
-# dtype -> field, smallest and largest value.
-_INTEGERS: Final[dict[int, tuple[str, int, int]]] = {
-    **dict.fromkeys(
-        (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8),
-        ("int_val", -(2**31), 2**31 - 1),
-    ),
-    types_pb2.DT_INT64: ("int64_val", -(2**63), 2**63 - 1),
-    types_pb2.DT_UINT32: ("uint32_val", 0, 2**32 - 1),
-    types_pb2.DT_UINT64: ("uint64_val", 0, 2**64 - 1),
+# As in the stock server, and neither 16-bit types other than int16 nor complex ones.
+_NUMBERS: Final = {
+    types_pb2.DataType.Value(f"DT_{name}")
+    for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT32", "UINT64", "FLOAT", "DOUBLE")
 }
-_FLOATS: Final = {types_pb2.DT_FLOAT: "float_val", types_pb2.DT_DOUBLE: "double_val"}
-
-
-def is_b64(value: Any) -> bool:
-    """Whether a value is bytes, written as {"b64": "..."}."""
-    return isinstance(value, dict) and len(json_text.members(value)) == 1 and isinstance(value.get("b64"), str)
+_TYPES: Final[dict[str, set[type]]] = {"i": {int}, "u": {int}, "f": {int, float}, "b": {bool}}
 
 
 def is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not is_b64(value)
+    """Whether a value is an object with members, and not bytes, written as {"b64": "..."}."""
+    return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
 
 
-def decode_b64(value: Any) -> bytes:
-    """The bytes of a {"b64": "..."} object; white space and missing padding are allowed."""
-    if not is_b64(value):
-        raise invalid_argument(f"JSON Value: {json_text.dump(value)} not formatted correctly for base64 data")
+def bytes_of(value: Any) -> bytes:
+    """The bytes of a string or of a {"b64": "..."} object, in which white space and missing padding are allowed."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if not isinstance(value, dict) or is_object(value):
+        raise invalid_argument(f"JSON Value: {json_text.dump(value)} is not a string or formatted as base64 data")
     text = "".join(value["b64"].split())
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4) if "=" not in text else text, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise invalid_argument("Unable to base64 decode") from error
 
 
-def checked(value: Any, dtype: int) -> Any:
-    """One element, as the field of its dtype takes it."""
-    if dtype == types_pb2.DT_STRING and isinstance(value, dict):
-        return decode_b64(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+def flat_array(values: list[Any], dtype: int) -> Array:
+    """JSON values as a flat array of a DataType; strings as an object array of bytes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT for a value that does not fit, UNIMPLEMENTED for a dtype that JSON can't carry.
+    """
     if dtype == types_pb2.DT_STRING:
-        fits = isinstance(value, str)
-    elif dtype == types_pb2.DT_BOOL:
-        fits = isinstance(value, bool)
-    elif dtype in _INTEGERS:
-        _, low, high = _INTEGERS[dtype]
-        fits = number and isinstance(value, int) and low <= value <= high
-    elif dtype in _FLOATS:
-        fits = number
+        return object_array([bytes_of(value) for value in values], (len(values),))
+    if dtype not in _NUMBERS:
+        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value to type: {type_name(dtype)}")
+    types = _TYPES[WIRE[dtype].kind]
+    if set(map(type, values)) <= types:
+        try:
+            with np.errstate(over="ignore"):  # Of floats, to infinity; integers wrap around below 32 bits. As stock.
+                return np.array(values, WIRE[dtype]).astype(NUMPY[dtype])
+        except OverflowError:
+            limits = np.iinfo(WIRE[dtype])
+            bad = next(value for value in values if not limits.min <= value <= limits.max)
     else:
-        message = f"Conversion of JSON Value: {json_text.dump(value)} to type: {type_name(dtype)}"
-        raise ServingError(Code.UNIMPLEMENTED, message)
-    if not fits:
-        raise invalid_argument(
-            f"JSON Value: {json_text.dump(value)} Type: {json_text.type_name(value)} is not of expected type: "
-            f"{type_name(dtype)}"
-        )
-    return value.encode("utf-8", "surrogateescape") if dtype == types_pb2.DT_STRING else value
-
-
-def all_plain(values: list[Any], dtype: int) -> bool:
-    """Whether a list of numbers needs no check of each, as in images."""
-    if dtype in _INTEGERS:
-        _, low, high = _INTEGERS[dtype]
-        return set(map(type, values)) == {int} and low <= min(values) and max(values) <= high
-    return dtype in _FLOATS and set(map(type, values)) <= {int, float}
-
-
-def field(dtype: int) -> str:
-    """The field of a TensorProto that holds values of a dtype."""
-    if dtype in _INTEGERS:
-        return _INTEGERS[dtype][0]
-    return _FLOATS.get(dtype) or ("bool_val" if dtype == types_pb2.DT_BOOL else "string_val")
+        bad = next(value for value in values if type(value) not in types)
+    raise invalid_argument(f"JSON Value: {json_text.dump(bad)} is not of expected type: {type_name(dtype)}")
 
 
 def signature_name(body: dict[str, Any]) -> str:
     name = body.get("signature_name", "")
     if not isinstance(name, str):
-        raise invalid_argument(
-            f"JSON Value: {json_text.dump(body)} not formatted correctly. 'signature_name' key must be a string value."
-        )
+        raise invalid_argument(f"Expected a string as 'signature_name'. Received {json_text.dump(name)}")
     return json_text.readable(name)

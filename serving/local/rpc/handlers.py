@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import message
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 from serving.local import memory
-from serving.local.calls.service import Service
-from serving.local.deadline import Deadline
+from serving.local.calls.service import INFERENCE, Service, spec_of
 from serving.local.errors import Code, ServingError, from_exception, status_of
 
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
+Call: TypeAlias = "Callable[[bytes, grpc.ServicerContext], message.Message]"
 
 
 class CallLimiter:
@@ -51,10 +45,6 @@ class CallLimiter:
             self._calls -= 1
 
 
-def _deadline(context: grpc.ServicerContext) -> Deadline:
-    return Deadline.after(context.time_remaining())
-
-
 def parse(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
@@ -62,7 +52,7 @@ def parse(kind: type[M], data: bytes) -> M:
         raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received other bytes") from error
 
 
-def answer(limiter: CallLimiter, call: Callable[[bytes, grpc.ServicerContext], message.Message]) -> Any:
+def answer(limiter: CallLimiter, call: Call) -> Any:
     """A handler: bytes in, bytes out, errors as statuses."""
 
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
@@ -82,60 +72,38 @@ def answer(limiter: CallLimiter, call: Callable[[bytes, grpc.ServicerContext], m
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _inference(
-    service: Service, kind: type[M], api: str, run: Callable[[M, Deadline], message.Message]
-) -> Callable[[bytes, grpc.ServicerContext], message.Message]:
+def _inference(service: Service, api: str) -> Call:
     """A call of PredictionService that runs a model, counted and timed."""
-    metrics = service.metrics
 
-    def call(data: bytes, context: grpc.ServicerContext) -> message.Message:
+    def call(data: bytes, context: grpc.ServicerContext) -> Any:
         started = time.monotonic()
-        request = parse(kind, data)
-        model = _model_of(request)
-        code = Code.OK
+        request = parse(INFERENCE[api][0], data)
+        model, code = "", Code.OK
         try:
-            return run(request, _deadline(context))
+            model = spec_of(request).name
+            return service.infer(api, request, context.time_remaining())
         except Exception as error:
             code = from_exception(error).code
             raise
         finally:
-            metrics.request_count.add(model, code.name)
-            if code is Code.OK:
-                micros = (time.monotonic() - started) * 1e6
-                metrics.request_latency.observe(model, api, "GRPC", value=micros)
+            service.metrics.count_call(model, api, "GRPC", code.name, started)
 
     return call
 
 
-def _model_of(request: Any) -> str:
-    if isinstance(request, inference_pb2.MultiInferenceRequest):
-        return request.tasks[0].model_spec.name if request.tasks else ""
-    return str(request.model_spec.name)
-
-
 def handlers(service: Service, limiter: CallLimiter) -> list[Handler]:
     """The handlers of the two services of TensorFlow Serving."""
-    inference = {
-        "Predict": _inference(service, predict_pb2.PredictRequest, "Predict", service.predict),
-        "Classify": _inference(service, classification_pb2.ClassificationRequest, "Classify", service.classify),
-        "Regress": _inference(service, regression_pb2.RegressionRequest, "Regress", service.regress),
-        "MultiInference": _inference(
-            service, inference_pb2.MultiInferenceRequest, "MultiInference", service.multi_inference
+
+    prediction: dict[str, Call] = {
+        **{api: _inference(service, api) for api in INFERENCE},
+        "GetModelMetadata": lambda data, _: service.metadata(parse(GetModelMetadataRequest, data)),
+    }
+    model: dict[str, Call] = {
+        "GetModelStatus": lambda data, _: service.status(parse(GetModelStatusRequest, data)),
+        "HandleReloadConfigRequest": lambda data, context: service.reload(
+            parse(ReloadConfigRequest, data), lambda: not context.is_active()
         ),
     }
-
-    def metadata(data: bytes, _: grpc.ServicerContext) -> Any:
-        return service.metadata(parse(get_model_metadata_pb2.GetModelMetadataRequest, data))
-
-    def status(data: bytes, _: grpc.ServicerContext) -> Any:
-        return service.status(parse(get_model_status_pb2.GetModelStatusRequest, data))
-
-    def reload(data: bytes, context: grpc.ServicerContext) -> Any:
-        request = parse(model_management_pb2.ReloadConfigRequest, data)
-        return service.reload(request, lambda: not context.is_active())
-
-    prediction = {**inference, "GetModelMetadata": metadata}
-    model = {"GetModelStatus": status, "HandleReloadConfigRequest": reload}
     return [
         grpc.method_handlers_generic_handler(
             f"tensorflow.serving.{name}", {method: answer(limiter, call) for method, call in calls.items()}
@@ -148,16 +116,4 @@ class UnknownMethods(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Answers calls of unknown methods as the C++ server does: UNIMPLEMENTED, without a message."""
 
     def service(self, _: grpc.HandlerCallDetails) -> Any:
-        def refuse(_: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-            context.abort(Code.UNIMPLEMENTED, "")
-            yield b""
-
-        return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-def listen(front: grpc.Server, address: str, secret: grpc.ServerCredentials | None) -> bool:
-    """Bind an address; False when it is busy or can't be bound."""
-    try:
-        return bool(front.add_secure_port(address, secret) if secret else front.add_insecure_port(address))
-    except RuntimeError:
-        return False
+        return grpc.stream_stream_rpc_method_handler(lambda _, context: context.abort(Code.UNIMPLEMENTED, ""))

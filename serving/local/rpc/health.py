@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import grpc
-from google.protobuf import message
 from grpc_health.v1 import health_pb2
 
 from serving.local.errors import Code, ServingError
@@ -33,20 +32,18 @@ class Health:
             self._draining = True
             watchers = list(self._watchers.items())
         for send, name in watchers:
-            send(self._reply(name))
+            send(self._reply(name).SerializeToString())
 
-    def _reply(self, name: str) -> bytes:
+    def _reply(self, name: str) -> Any:
         kinds = health_pb2.HealthCheckResponse
-        status = kinds.NOT_SERVING if self._draining else kinds.SERVING
-        reply = kinds(status=status if name in HEALTHY else kinds.SERVICE_UNKNOWN)
-        return bytes(reply.SerializeToString())
+        known = kinds.NOT_SERVING if self._draining else kinds.SERVING
+        return kinds(status=known if name in HEALTHY else kinds.SERVICE_UNKNOWN)
 
-    def _check(self, data: bytes, _: grpc.ServicerContext) -> message.Message:
+    def _check(self, data: bytes, _: grpc.ServicerContext) -> Any:
         name = parse(health_pb2.HealthCheckRequest, data).service
         if name not in HEALTHY:
             raise ServingError(Code.NOT_FOUND, "service name unknown")
-        reply: message.Message = health_pb2.HealthCheckResponse.FromString(self._reply(name))
-        return reply
+        return self._reply(name)
 
     def _watch(self, data: bytes, context: grpc.ServicerContext, send_response_callback: Send) -> None:
         name = health_pb2.HealthCheckRequest.FromString(data).service
@@ -67,7 +64,7 @@ class Health:
 
         if not context.add_callback(forget):
             forget()
-        send(self._reply(name))
+        send(self._reply(name).SerializeToString())
 
     # Clients that balance by health watch permanently: each would hold a thread.
     _watch.experimental_non_blocking = True  # type: ignore[attr-defined]

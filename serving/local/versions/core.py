@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import pathlib
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -12,12 +11,10 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from serving.local.errors import Code, ServingError, failed_precondition, invalid_argument
-from serving.local.versions.manager import Closeable, Handle, Manager
-from serving.local.versions.source import StoragePathSource, Watched, poll_base_path
-from serving.local.versions.states import ServableId, State, StateBus, StateMonitor, VersionStatus
+from serving.local.versions.manager import Closeable, Manager
+from serving.local.versions.source import StoragePathSource, versions_on_disk
+from serving.local.versions.states import ServableId, State, StateMonitor, VersionStatus
 from serving.models_config import protos
-
-_LOG = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Closeable)
 
@@ -29,28 +26,21 @@ class ServerCore(Generic[S]):
         self,
         manager: Manager[S],
         source: StoragePathSource,
-        bus: StateBus,
+        states: StateMonitor,
         *,
         labels_for_unavailable: bool = False,
     ) -> None:
         self._manager = manager
         self._source = source
-        self._bus = bus
+        self.states = states
         self._labels_for_unavailable = labels_for_unavailable
         self._reloading = threading.Lock()
         self._labels: dict[str, dict[str, int]] = {}
 
-    @property
-    def states(self) -> StateMonitor:
-        """Every version that was ever managed."""
-        return self._bus.lasting
-
     def start(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool], *, wait: bool) -> None:
-        """Load the first config and wait until each of its models has a version that serves.
+        """Load the first config and wait until each of its models has a version that serves, or `give_up` returns True.
 
         Args:
-            config: The models.
-            give_up: Called regularly; True ends the wait.
             wait: Also wait for base paths that do not exist yet.
 
         Raises:
@@ -60,23 +50,18 @@ class ServerCore(Generic[S]):
         if config.WhichOneof("config") == "custom_model_config":
             raise invalid_argument("ModelServer does not yet support custom model config.")
         models = config.model_config_list
-        _validate(models)
-        if not wait:
-            for model in _watched(models):
-                try:
-                    poll_base_path(model)
-                except OSError as error:
-                    raise invalid_argument(f"Could not read base path {model.base_path}: {error}") from error
         with self._reloading:
             self._labels = self._checked_labels(models)
-            self._source.update(_watched(models))
+            if not wait:
+                for model in models.config:
+                    versions_on_disk(model)
+            names = self._source.update(models.config)
             self._source.start()
-            names = {model.name for model in models.config}
             settled = self.states.wait_until_settled(names, give_up=give_up)
             self._manager.end_of_first_load()
         _raise_unavailable(settled, "servable(s)")
 
-    def reload(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool] = lambda: False) -> None:
+    def reload(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool]) -> None:
         """Apply another list of models: labels first, then versions; waits for new models.
 
         Raises:
@@ -84,27 +69,22 @@ class ServerCore(Generic[S]):
                 unless a new model could not be loaded.
         """
         if config.WhichOneof("config") != "model_config_list":
-            raise failed_precondition(
-                "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
-                "another."
-            )
+            raise failed_precondition("It is only legal to transition from one ModelConfigList to another.")
         models = config.model_config_list
         with self._reloading:
-            _validate(models)
             self._labels = self._checked_labels(models)
-            listener = self._bus.listen()
-            try:
-                before = {model.name for model in self._source.watched}
-                self._source.update(_watched(models))
-                new = {model.name for model in models.config} - before
-                settled = listener.wait_until_settled(new, give_up=give_up)
-            finally:
-                self._bus.forget(listener)
+            before = self.states.changes
+            new = self._source.update(models.config)
+            settled = self.states.wait_until_settled(new, since=before, give_up=give_up)
         if settled is None:
             raise ServingError(Code.CANCELLED, f"The caller left before these models were loaded: {sorted(new)}")
         _raise_unavailable(settled, "model(s)")
 
     def _checked_labels(self, models: config_pb2.ModelConfigList) -> dict[str, dict[str, int]]:
+        try:
+            protos.validate(models)
+        except protos.ConfigError as error:
+            raise invalid_argument(str(error)) from error
         labels: dict[str, dict[str, int]] = {}
         for model in models.config:
             statuses = self.states.versions(model.name)
@@ -120,27 +100,22 @@ class ServerCore(Generic[S]):
                 labels.setdefault(model.name, {})[label] = version
         return labels
 
-    def servable(self, spec: model_pb2.ModelSpec) -> Handle[S]:
-        """The version that a model spec asks for: by number, by label, or the newest.
+    def servable(self, spec: model_pb2.ModelSpec) -> contextlib.AbstractContextManager[tuple[ServableId, S]]:
+        """Hold the version that a model spec asks for: by number, by label, or the newest.
 
         Raises:
             ServingError: INVALID_ARGUMENT for no name or an unknown label, NOT_FOUND when
                 that version does not serve.
         """
-        return self._manager.handle(spec.name, self._wanted(spec))
-
-    def _wanted(self, spec: model_pb2.ModelSpec) -> int | None:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
-        if choice == "version":
-            return int(spec.version.value)
+        version = int(spec.version.value) if choice == "version" else None
         if choice == "version_label":
             version = self._labels.get(spec.name, {}).get(spec.version_label)
             if version is None:
                 raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-            return version
-        return None
+        return self._manager.hold(spec.name, version)
 
     def stop(self, seconds: float) -> None:
         """Unload everything, waiting for calls in flight for at most `seconds`."""
@@ -148,23 +123,11 @@ class ServerCore(Generic[S]):
         self._manager.stop(seconds)
 
 
-def _validate(models: config_pb2.ModelConfigList) -> None:
-    try:
-        protos.validate(models)
-    except protos.ConfigError as error:
-        raise invalid_argument(str(error)) from error
-
-
-def _watched(models: config_pb2.ModelConfigList) -> list[Watched]:
-    return [Watched(model.name, pathlib.Path(model.base_path), model.model_version_policy) for model in models.config]
-
-
 def _raise_unavailable(settled: dict[ServableId, VersionStatus] | None, what: str) -> None:
-    bad = {servable: status for servable, status in (settled or {}).items() if status.state is not State.AVAILABLE}
-    if not bad:
-        return
-    reasons = ""
-    for servable, status in sorted(bad.items()):
-        reason = f" due to error: {status.error}" if status.error else ""
-        reasons += f"{{{servable}{reason}}}, "
-    raise ServingError(Code.UNKNOWN, f"{len(bad)} {what} did not become available: {{{reasons}}}")
+    bad = [(version, status) for version, status in (settled or {}).items() if status.state is not State.AVAILABLE]
+    if bad:
+        reasons = (
+            f"{{{version}{f' due to error: {status.error}' if status.error else ''}}}, "
+            for version, status in sorted(bad)
+        )
+        raise ServingError(Code.UNKNOWN, f"{len(bad)} {what} did not become available: {{{''.join(reasons)}}}")

@@ -7,16 +7,17 @@ one action for each model is taken at a time, as the stock server does every 100
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import enum
 import logging
 import pathlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from serving.local.errors import ServingError, from_exception, not_found
-from serving.local.versions.states import ServableId, State, StateBus, VersionStatus
+from serving.local.versions.states import Change, ServableId, State, StateMonitor, VersionStatus
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ SETTLE_SECONDS = 0.1
 
 
 class Closeable(Protocol):
-    """The parts of a loaded version that the manager needs."""
-
     def close(self) -> None: ...
 
 
@@ -51,20 +50,9 @@ class _Version(Generic[S]):
     calls: int = 0
     unwanted: threading.Event = dataclasses.field(default_factory=threading.Event)
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Handle(Generic[S]):
-    """A context manager: the version is not unloaded before the block ends."""
-
-    id: ServableId
-    servable: S
-    release: Callable[[], None]
-
-    def __enter__(self) -> Handle[S]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    @property
+    def ready(self) -> bool:
+        return self.phase is _Phase.READY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,27 +64,27 @@ class Retry:
 
 
 class Manager(Generic[S]):
-    """All versions of all models, their states, and handles on those that serve."""
+    """All versions of all models, and calls on those that serve."""
 
     def __init__(
         self,
         load: Callable[[ServableId, pathlib.Path], S],
-        bus: StateBus,
+        states: StateMonitor,
         *,
         load_threads: int = 0,
         initial_load_threads: int = 8,
-        retry: Retry | None = None,
+        retry: Retry,
     ) -> None:
         self._load = load
-        self._bus = bus
-        self._retry = retry or Retry()
+        self._states = states
+        self._retry = retry
         self._lock = threading.Condition()
         self._versions: dict[str, dict[int, _Version[S]]] = {}
         self._pending: dict[str, dict[int, pathlib.Path]] = {}
         self._stopping = False
         self._first_load = True
-        self._first_loaders = concurrent.futures.ThreadPoolExecutor(initial_load_threads, "first-load")
-        self._loaders = concurrent.futures.ThreadPoolExecutor(max(1, load_threads), "load")
+        self._load_threads = max(1, load_threads)
+        self._loaders = concurrent.futures.ThreadPoolExecutor(initial_load_threads, "first-load")
         self._unloaders = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="unload")
         self._thread = threading.Thread(target=self._run, name="version-manager", daemon=True)
         self._thread.start()
@@ -104,108 +92,90 @@ class Manager(Generic[S]):
     def aspire(self, name: str, versions: dict[int, pathlib.Path]) -> None:
         """Set which versions of a model should serve; a later call overrides an earlier one."""
         with self._lock:
-            if name not in self._pending and self._is_as_aspired(name, versions):
-                return
-            self._pending[name] = versions
-            self._lock.notify_all()
+            managed = self._versions.get(name, {})
+            unchanged = managed.keys() == versions.keys() and all(version.aspired for version in managed.values())
+            if name in self._pending or not unchanged:
+                self._pending[name] = versions
+                self._lock.notify_all()
 
-    def handle(self, name: str, version: int | None) -> Handle[S]:
-        """Hold a serving version, the newest when none is named.
+    @contextlib.contextmanager
+    def hold(self, name: str, number: int | None) -> Iterator[tuple[ServableId, S]]:
+        """Hold a serving version, the newest when none is named: it is not unloaded before the block ends.
 
         Raises:
             ServingError: NOT_FOUND when no such version is serving.
         """
         with self._lock:
-            found = self._serving(name, version)
-            if found is None or found.servable is None:
-                wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            ready = {v.id.version: v for v in self._versions.get(name, {}).values() if v.ready}
+            version = ready.get(max(ready, default=0) if number is None else number)
+            if version is None or version.servable is None:
+                wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
                 raise not_found(f"Servable not found for request: {wanted}")
-            found.calls += 1
-            return Handle(found.id, found.servable, lambda: self._release(found))
-
-    def _release(self, version: _Version[S]) -> None:
-        with self._lock:
-            version.calls -= 1
-            if version.phase is _Phase.UNLOADING and not version.calls:
-                self._lock.notify_all()
-
-    def serving(self) -> list[ServableId]:
-        """The versions that answer now."""
-        with self._lock:
-            return sorted(v.id for by in self._versions.values() for v in by.values() if v.phase is _Phase.READY)
+            version.calls += 1
+            servable = version.servable
+        try:
+            yield version.id, servable
+        finally:
+            with self._lock:
+                version.calls -= 1
+                if version.phase is _Phase.UNLOADING and not version.calls:
+                    self._lock.notify_all()
 
     def end_of_first_load(self) -> None:
         """From now on changes settle before they are acted on, and versions load one by one."""
         with self._lock:
             self._first_load = False
-        self._first_loaders.shutdown(wait=False)
+            self._loaders.shutdown(wait=False)
+            self._loaders = concurrent.futures.ThreadPoolExecutor(self._load_threads, "load")
 
     def stop(self, seconds: float) -> None:
         """Unload everything; calls in flight are waited for, but no longer than `seconds`."""
         with self._lock:
             self._stopping = True
-            for by_number in self._versions.values():
-                for version in by_number.values():
-                    version.unwanted.set()
+            for version in self._all():
+                version.unwanted.set()
             self._lock.notify_all()
         self._thread.join()
-        for pool in (self._first_loaders, self._loaders):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._loaders.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            ready = [v for by in self._versions.values() for v in by.values() if v.phase is _Phase.READY]
-            unloads = [self._start_unload(version) for version in ready]
+            unloads = [self._start_unload(version) for version in self._all() if version.ready]
         concurrent.futures.wait(unloads, timeout=seconds)
         self._unloaders.shutdown(wait=False)
 
     # The methods below are called with the lock held, unless noted.
 
-    def _is_as_aspired(self, name: str, versions: dict[int, pathlib.Path]) -> bool:
-        managed = self._versions.get(name, {})
-        return managed.keys() == versions.keys() and all(version.aspired for version in managed.values())
-
-    def _serving(self, name: str, number: int | None) -> _Version[S] | None:
-        by_number = self._versions.get(name, {})
-        if number is not None:
-            version = by_number.get(number)
-            return version if version and version.phase is _Phase.READY else None
-        ready = [number for number, version in by_number.items() if version.phase is _Phase.READY]
-        return by_number[max(ready)] if ready else None
+    def _all(self) -> list[_Version[S]]:
+        return [version for by_number in self._versions.values() for version in by_number.values()]
 
     def _run(self) -> None:  # The manager's thread.
         settle = 0.0  # The very first load need not wait for more to come.
         with self._lock:
             while not self._stopping:
-                if not self._pending and not self._has_work():
+                self._flush()
+                if not self._pending and not any(map(self._next_action, self._versions.values())):
                     self._lock.wait()
                     continue
-                self._lock.wait_for(lambda: self._stopping, timeout=settle)
+                if self._lock.wait_for(lambda: self._stopping, timeout=settle):
+                    return
                 settle = SETTLE_SECONDS
-                if not self._stopping:
-                    self._flush()
-                    self._take_pending()
-                    for name in list(self._versions):
-                        self._act(name)
-
-    def _has_work(self) -> bool:
-        self._flush()
-        return any(self._next_action(by_number) is not None for by_number in self._versions.values())
+                self._flush()
+                self._take_pending()
+                for by_number in self._versions.values():
+                    self._act(by_number)
 
     def _flush(self) -> None:
         """Forget versions that are no longer aspired and do not serve."""
-        for name, by_number in list(self._versions.items()):
-            for number, version in list(by_number.items()):
-                if not version.aspired and version.phase in (_Phase.NEW, _Phase.OVER):
-                    if version.phase is _Phase.NEW:
-                        self._bus.publish((version.id, VersionStatus(State.END)))
-                    del by_number[number]
-            if not by_number:
-                del self._versions[name]
+        for version in self._all():
+            if not version.aspired and version.phase in (_Phase.NEW, _Phase.OVER):
+                if version.phase is _Phase.NEW:
+                    self._states.publish((version.id, VersionStatus(State.END)))
+                del self._versions[version.id.name][version.id.version]
 
     def _take_pending(self) -> None:
         for name, wanted in list(self._pending.items()):
             managed = self._versions.setdefault(name, {})
             returning = [version for number, version in managed.items() if number in wanted and not version.aspired]
-            if any(version.phase is not _Phase.READY for version in returning):
+            if any(not version.ready for version in returning):
                 continue  # It is being unloaded: it can be loaded again only after that.
             for version in returning:
                 version.aspired = True
@@ -218,60 +188,51 @@ class Manager(Generic[S]):
             for number, path in sorted(wanted.items()):
                 if number not in managed:
                     managed[number] = _Version(ServableId(name, number), path)
-                    self._bus.publish((managed[number].id, VersionStatus(State.START)))
+                    self._states.publish((managed[number].id, VersionStatus(State.START)))
 
     @staticmethod
     def _next_action(by_number: dict[int, _Version[S]]) -> _Version[S] | None:
         """Availability first: unload what is not aspired once something aspired serves, else load the newest."""
         aspired = [v for v in by_number.values() if v.aspired]
-        leftover = [v for v in by_number.values() if not v.aspired and v.phase is _Phase.READY]
-        if leftover and (not aspired or any(v.phase is _Phase.READY for v in aspired) or len(leftover) > 1):
+        leftover = [v for v in by_number.values() if not v.aspired and v.ready]
+        if leftover and (not aspired or any(v.ready for v in aspired) or len(leftover) > 1):
             return min(leftover, key=lambda v: v.id.version)
         new = [v for v in aspired if v.phase is _Phase.NEW]
         return max(new, key=lambda v: v.id.version) if new else None
 
-    def _act(self, name: str) -> None:
-        while (version := self._next_action(self._versions[name])) is not None:
-            if version.phase is _Phase.READY:
+    def _act(self, by_number: dict[int, _Version[S]]) -> None:
+        while (version := self._next_action(by_number)) is not None:
+            if version.ready:
                 self._start_unload(version)
                 return
             version.phase = _Phase.LOADING
-            pool = self._first_loaders if self._first_load else self._loaders
-            pool.submit(self._load_version, version)
+            self._loaders.submit(self._load_version, version)
             if not self._first_load:
                 return
 
-    def _start_unload(self, version: _Version[S]) -> concurrent.futures.Future[None]:
+    def _start_unload(self, version: _Version[S], *changes: Change) -> concurrent.futures.Future[None]:
+        """Publish these changes and unload the version: no reader sees the one without the other."""
         version.phase = _Phase.UNLOADING
-        self._bus.publish((version.id, VersionStatus(State.UNLOADING)))
+        self._states.publish(*changes, (version.id, VersionStatus(State.UNLOADING)))
         return self._unloaders.submit(self._unload_version, version)
 
     def _finish(self, version: _Version[S], phase: _Phase, status: VersionStatus) -> None:  # Takes the lock.
         with self._lock:
             version.phase = phase
+            name = version.id.name
             # Before anyone can act on the phase, or the states would come out of order.
-            replaced = self._replaced_by(version)
-            if replaced is None:
-                self._bus.publish((version.id, status))
+            following = self._next_action(self._versions[name]) if version.ready and version.aspired else None
+            if following is not None and following.ready and not self._first_load and name not in self._pending:
+                self._start_unload(following, (version.id, status))  # No reader sees both as available.
             else:
-                replaced.phase = _Phase.UNLOADING
-                self._bus.publish((version.id, status), (replaced.id, VersionStatus(State.UNLOADING)))
-                self._unloaders.submit(self._unload_version, replaced)
+                self._states.publish((version.id, status))
             self._lock.notify_all()
 
-    def _replaced_by(self, loaded: _Version[S]) -> _Version[S] | None:
-        """The version to unload in the moment in which another one serves: no reader sees both as available."""
-        name = loaded.id.name
-        if loaded.phase is not _Phase.READY or not loaded.aspired or self._first_load or name in self._pending:
-            return None
-        following = self._next_action(self._versions[name])
-        return following if following is not None and following.phase is _Phase.READY else None
-
     def _load_version(self, version: _Version[S]) -> None:  # A loader's thread, no lock.
-        self._bus.publish((version.id, VersionStatus(State.LOADING)))
+        self._states.publish((version.id, VersionStatus(State.LOADING)))
         error: ServingError | None = None
         for attempt in range(max(0, self._retry.times) + 1):
-            if attempt and (self._wait_for_retry(version) or self._stopping):
+            if attempt and version.unwanted.wait(max(0.0, self._retry.seconds)):
                 break
             try:
                 version.servable = self._load(version.id, version.path)
@@ -283,9 +244,6 @@ class Manager(Generic[S]):
                 self._finish(version, _Phase.READY, VersionStatus(State.AVAILABLE))
                 return
         self._finish(version, _Phase.OVER, VersionStatus(State.END, error))
-
-    def _wait_for_retry(self, version: _Version[S]) -> bool:
-        return version.unwanted.wait(max(0.0, self._retry.seconds))
 
     def _unload_version(self, version: _Version[S]) -> None:  # An unloader's thread, no lock.
         with self._lock:

@@ -39,72 +39,49 @@ class VersionStatus:
     error: ServingError | None = None
 
 
+Change = tuple[ServableId, VersionStatus]
+
+
 class StateMonitor:
-    """Newest status of each version since the monitor was made."""
+    """Newest status of each version. `changes` counts, and so numbers, what was published."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._statuses: dict[str, dict[int, VersionStatus]] = {}
+        # With the number of the change that set it.
+        self._statuses: dict[str, dict[int, tuple[int, VersionStatus]]] = {}
+        self.changes = 0
 
-    def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
+    def publish(self, *changes: Change) -> None:
         """Record changes; a reader sees all of them or none."""
         with self._changed:
+            self.changes += 1
             for servable, status in changes:
-                self._statuses.setdefault(servable.name, {})[servable.version] = status
+                self._statuses.setdefault(servable.name, {})[servable.version] = self.changes, status
             self._changed.notify_all()
 
-    def status(self, servable: ServableId) -> VersionStatus | None:
+    def versions(self, name: str, *, since: int = 0) -> dict[int, VersionStatus]:
+        """The versions of a model that changed after the change `since`, newest first."""
         with self._changed:
-            return self._statuses.get(servable.name, {}).get(servable.version)
-
-    def versions(self, name: str) -> dict[int, VersionStatus]:
-        """All versions of a model, newest first."""
-        with self._changed:
-            return dict(sorted(self._statuses.get(name, {}).items(), reverse=True))
-
-    def _settled(self, name: str) -> ServableId | None:
-        # As the stock server: the first version, from the newest, that is available or over.
-        for version, status in sorted(self._statuses.get(name, {}).items(), reverse=True):
-            if status.state in (State.AVAILABLE, State.END):
-                return ServableId(name, version)
-        return None
+            statuses = sorted(self._statuses.get(name, {}).items(), reverse=True)
+            return {version: status for version, (change, status) in statuses if change > since}
 
     def wait_until_settled(
-        self, names: Collection[str], *, give_up: Callable[[], bool] = lambda: False
+        self, names: Collection[str], *, since: int = 0, give_up: Callable[[], bool]
     ) -> dict[ServableId, VersionStatus] | None:
-        """Wait until each model has a version that is available or over; None if `give_up` returned True first."""
+        """The newest version of each model that became available or ended after the change `since`, once each has one.
+
+        None if `give_up` returned True first.
+        """
         with self._changed:
             while True:
-                settled = [self._settled(name) for name in names]
-                if all(settled):
-                    return {one: self._statuses[one.name][one.version] for one in settled if one}
+                settled = {}
+                for name in names:
+                    for version, status in self.versions(name, since=since).items():
+                        if status.state in (State.AVAILABLE, State.END):
+                            settled[ServableId(name, version)] = status
+                            break
+                if len(settled) == len(names):
+                    return settled
                 if give_up():
                     return None
                 self._changed.wait(timeout=0.2)
-
-
-class StateBus:
-    """Passes each change to the permanent monitor and to temporary ones."""
-
-    def __init__(self) -> None:
-        self.lasting = StateMonitor()
-        self._lock = threading.Lock()
-        self._listeners: list[StateMonitor] = []
-
-    def publish(self, *changes: tuple[ServableId, VersionStatus]) -> None:
-        self.lasting.publish(*changes)
-        with self._lock:
-            listeners = list(self._listeners)
-        for monitor in listeners:
-            monitor.publish(*changes)
-
-    def listen(self) -> StateMonitor:
-        """A temporary monitor without earlier changes; `forget` it afterwards."""
-        monitor = StateMonitor()
-        with self._lock:
-            self._listeners.append(monitor)
-        return monitor
-
-    def forget(self, monitor: StateMonitor) -> None:
-        with self._lock:
-            self._listeners.remove(monitor)

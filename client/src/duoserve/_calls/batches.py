@@ -9,10 +9,11 @@ from typing import Any, Final, Generic, TypeVar
 from duoserve._calls import inputs as _inputs
 from duoserve._calls.effects import Gather, Offload, Steps
 from duoserve._calls.failures import batch_limit
-from duoserve._calls.inputs import Row, SendMode
+from duoserve._calls.inputs import Query, Row, SendMode
 from duoserve._calls.observing import Context
 from duoserve._calls.version_follower import VersionFollower
 from duoserve._checks import Target
+from duoserve.contract import SERVING_DEFAULT
 from duoserve.errors import DuoserveError, InvalidInput, RequestRejected
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import Sent
@@ -42,10 +43,7 @@ class Batches(Generic[T]):
         mode: SendMode,
         after: After[T] | None,
     ) -> Steps[list[T | DuoserveError]]:
-        """An outcome for each pair, in order. Rows that fail are sent to the next target.
-
-        `after` are steps for the rows of each request that were answered.
-        """
+        """An outcome for each pair, in order. Rows that fail go to the next target, answered ones to `after`."""
         if not pairs:
             return []
         expected = yield from self.follower.expected(context, targets[0])
@@ -102,7 +100,7 @@ class _Batch(Generic[T]):
                 image, text = _split_pair(self.pairs[i])
                 row = _inputs.read_row(image, text)
                 sent = _inputs.choose(row, spec, self.mode)
-                if sent == "tensors" and not _inputs.mismatch([row], spec):
+                if sent == "tensors" and not Query([row], SERVING_DEFAULT).mismatch(spec):
                     row.tensors(self.expected)  # a broken image must fail alone, not with its chunk
             except InvalidInput as error:
                 self.outcomes[i] = error

@@ -1,7 +1,6 @@
-"""The effects that the pure core asks a driver to perform.
+"""The effects that the calls, as generators, ask a driver to perform: by blocking, or by awaiting.
 
-The core is written once, as generators: they yield an effect and are sent its result (or
-have its error thrown in). `client.py` performs effects by blocking, `aio.py` by awaiting.
+A generator yields an effect and is sent its result, or has its error thrown in.
 """
 
 from __future__ import annotations

@@ -32,8 +32,12 @@ _TRANSPORT_CODES: Final = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, gr
 def classify(code: grpc.StatusCode, details: str, *, server: str, model: str, version: int | str | None) -> Failure:
     """What a status code and its message mean, for a server of TensorFlow Serving's kind."""
 
+    # Graph errors continue with a stack of node names, and can contain much of the input.
+    line = details.split("\n", 1)[0].strip()
+    received = (line if len(line) <= 300 else line[:300] + "…") or code.name
+
     def make(kind: type[DuoserveError], expected: str, advice: str = "") -> DuoserveError:
-        text = f"Expected {expected}. Received: {_first_line(details) or code.name}{advice}"
+        text = f"Expected {expected}. Received: {received}{advice}"
         return kind(text, server=server, model=model, version=version, code=code.name)
 
     status = grpc.StatusCode
@@ -71,9 +75,3 @@ def batch_limit(error: DuoserveError) -> int | None:
     """The server's max_batch_size, if the error reports that a request exceeded it."""
     found = _BATCH_LIMIT.search(error.message)
     return int(found[1]) if found else None
-
-
-def _first_line(details: str) -> str:
-    # Graph errors continue with a stack of node names, and can contain much of the input.
-    line = details.split("\n", 1)[0].strip()
-    return line if len(line) <= 300 else line[:300] + "…"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy.typing as npt
 
 from duoserve import contract
 from duoserve.contract import AUDIO, IMAGE, TEXT, PreprocessingSpec, TensorSpec
-from duoserve.errors import BadReply, InvalidInput
-from duoserve.preprocessing.audio import Clip, as_clip
+from duoserve.errors import InvalidInput
+from duoserve.preprocessing.audio import Clip
 from duoserve.preprocessing.image_headers import EncodedImage
 from duoserve.preprocessing.images import opened
 from duoserve.preprocessing.preprocessor import Preprocessor
@@ -24,13 +23,12 @@ from duoserve.results import Sent
 SendMode = Literal["auto", "tensors", "bytes"]
 SIGNATURES: Final[dict[Sent, str]] = {"tensors": contract.SERVING_DEFAULT, "bytes": contract.SERVING_BYTES}
 
+# Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's loops
+# are no longer in the CPU's caches.
 FEW: Final = 256
-"""Up to this many numbers, scanning a list is faster than scanning an array: after the wait for a reply numpy's
-loops are no longer in the CPU's caches, and their first use costs ten times as much as the next."""
 
 _UINT8: Final = np.dtype("uint8")
 _INT32: Final = np.dtype("int32")
-_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name parses the name each time
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -76,15 +74,6 @@ class Row:
             if self.source is None and not (self.prepared[2] != preprocessor.spec.pad_id).any():
                 raise InvalidInput("Expected text to have a token, as there is no image. Received: none")
         return self.prepared[1:]
-
-
-def either(image: Any, audio: Any) -> Any:
-    """Whichever was given, audio as a Clip; None when neither was."""
-    if audio is None:
-        return image
-    if image is not None:
-        raise InvalidInput("Expected an image or audio. Received: both")
-    return as_clip(audio)
 
 
 def read_row(image: Any, text: Any) -> Row:
@@ -145,21 +134,25 @@ class Query:
     signature: str  # SERVING_BYTES sends the raw rows; every other signature, tensors
     label: str | None = None  # for EXPLAIN the class, tag or score; None: the most probable one, or the first score
 
-    @property
-    def everywhere(self) -> bool:
-        """Whether every version has the signature."""
-        return self.signature == contract.SERVING_DEFAULT
-
     def mismatch(self, spec: PreprocessingSpec) -> str | None:
         """Why a version of this spec can't answer, as an error message; None if it can."""
         if self.signature == contract.SERVING_BYTES and not spec.serving_bytes:
             return f"Expected tensors, as {_no_bytes(spec)}. Received: bytes"
-        if not self.everywhere and self.signature not in contract.signatures(spec):
+        if self.signature != contract.SERVING_DEFAULT and self.signature not in contract.signatures(spec):
             return f"Expected a version with the signature {self.signature}. Received: one that was exported without"
         if self.label is not None and self.label not in spec.labels:
             known = f"{len(spec.labels)} {spec.answer.columns}"
             return f"Expected label to be one of the version's {known}. Received: {self.label!r:.80}"
-        return mismatch(self.rows, spec)
+        media = {row.medium for row in self.rows} - {None, spec.medium}
+        if media:
+            received = " and ".join(map(str, media))
+            return f"Expected {spec.medium} (and text), which this version takes. Received: {received}"
+        missing = {name for row in self.rows for name in row.missing}.difference(spec.optional)
+        if missing:
+            received = " or no ".join(sorted(spec.medium if name == IMAGE else name for name in missing))
+            both = f"{spec.medium} and text: this version was always trained with both, without modality dropout"
+            return f"Expected {both}. Received: no {received}"
+        return None
 
     def inputs(self, preprocessor: Preprocessor) -> Tensors:
         """The inputs of the request."""
@@ -177,21 +170,6 @@ class Query:
             class_id = -1 if self.label is None else preprocessor.spec.labels.index(self.label)
             tensors["class_id"] = np.full(len(self.rows), class_id, np.int32)
         return tensors
-
-
-def mismatch(rows: Sequence[Row], spec: PreprocessingSpec) -> str | None:
-    """Why a version of this spec can't take these rows, as an error message; None if it can."""
-    media = {row.medium for row in rows} - {None, spec.medium}
-    if media:
-        return f"Expected {spec.medium} (and text), which this version takes. Received: {' and '.join(map(str, media))}"
-    missing = {name for row in rows for name in row.missing}.difference(spec.optional)
-    if missing:
-        names = sorted(spec.medium if name == IMAGE else name for name in missing)
-        return (
-            f"Expected {spec.medium} and text: this version was always trained with both, without modality dropout."
-            f" Received: no {' or no '.join(names)}"
-        )
-    return None
 
 
 def check_tensors(image: Any, tokens: Any, preprocessor: Preprocessor) -> Tensors:
@@ -230,14 +208,3 @@ def _check_tensor(spec: TensorSpec, array: Any) -> None:
         raise InvalidInput(f"Expected {spec.name} to be {spec}. Received: {received}")
     if array.shape[0] == 0:
         raise InvalidInput(f"Expected {spec.name} to have at least one row. Received: none")
-
-
-def check_output(tensors: Mapping[str, npt.NDArray[Any]], expected: TensorSpec) -> npt.NDArray[Any]:
-    """An output of a reply. Raises BadReply if it is missing, or of another dtype or shape."""
-    array = tensors.get(expected.name)
-    if array is None:
-        raise BadReply(f"Expected the reply to hold {expected.name}. Received: {', '.join(tensors) or 'nothing'}")
-    if array.dtype != _dtype(expected.dtype) or array.shape != expected.shape:
-        received = f"{array.dtype.name} array of shape {array.shape}"
-        raise BadReply(f"Expected {expected.name} to be {expected}. Received: {received}")
-    return array

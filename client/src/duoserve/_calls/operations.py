@@ -27,7 +27,7 @@ from duoserve.contract import PreprocessingSpec, SignatureSpec
 from duoserve.errors import DuoserveError, InvalidInput, UnsupportedModel
 from duoserve.explanation import Explanation
 from duoserve.observe import CallRecord
-from duoserve.preprocessing.audio import AudioSource, Clip
+from duoserve.preprocessing.audio import AudioSource, Clip, as_clip
 from duoserve.preprocessing.images import ImageSource
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction, Sent, TensorPrediction
@@ -295,7 +295,9 @@ class Operations:
         return Context(self.observers, record, seconds, check_metadata(metadata) if metadata != () else ())
 
     def _read(self, image: ImageSource | Clip | None, text: str | None, audio: AudioSource | None) -> Steps[Row]:
-        source = _inputs.either(image, audio)
+        if image is not None and audio is not None:
+            raise InvalidInput("Expected an image or audio. Received: both")
+        source = image if audio is None else as_clip(audio)
         if source is None or isinstance(source, (bytes, np.ndarray)):  # nothing to wait for
             return _inputs.read_row(source, text)
         found: Row = yield Offload(lambda: _inputs.read_row(source, text))

@@ -1,8 +1,6 @@
-"""The client without its I/O: every call as steps that a driver performs, sync or async.
-
-This module follows rollouts. Input is prepared for the version that a label is expected to
-name; the reply names the version that answered; if that version prepares its input differently,
-the answer is discarded, the input is prepared again, and that version is asked by its number.
+"""Follows rollouts. Input is prepared for the version that a label is expected to name; the reply names the version
+that answered; if that version prepares its input differently, the answer is discarded, the input is prepared again, and
+that version is asked by its number.
 """
 
 from __future__ import annotations
@@ -22,8 +20,8 @@ from duoserve._calls.effects import Offload, SingleFlight, Sleep, Steps
 from duoserve._calls.inputs import FEW, Query, Row
 from duoserve._calls.observing import Context
 from duoserve._calls.retrying import Rpc
-from duoserve._calls.specs import Specs
 from duoserve._checks import Target
+from duoserve._transport.fork import Lock
 from duoserve._wire import messages as _messages
 from duoserve._wire.messages import Outputs, VersionStatus
 from duoserve._wire.protobuf import CodecError
@@ -38,7 +36,44 @@ _ROUNDS: Final = 8  # of asking again because versions changed; a rollout needs 
 _ROUND_PAUSE: Final = 0.05  # seconds, times the round: replicas poll their config at different times
 _REPLICAS_TRIED: Final = 3  # for a version that one replica named and the next one lacks
 _LARGEST: Final = (1 << 31) - 1  # protobuf's own limit
+_dtype: Final = functools.lru_cache(maxsize=32)(np.dtype)  # comparing with a name parses the name each time
+_KEPT: Final = 16  # versions; a spec holds a tokenizer of some hundred kilobytes
 _DUMMY_ROW: Final = np.array([b""], object)
+
+
+class Specs:
+    """A cache of Preprocessors by version. A published version never changes, so nothing expires.
+
+    Versions that differ only in their number share one Preprocessor, hence one loaded tokenizer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._by_version: dict[int, Preprocessor] = {}
+        self._expected: dict[Target, int] = {}
+
+    def expected(self, target: Target) -> Preprocessor | None:
+        """The Preprocessor of the version that last answered for this label, or of this version."""
+        version = target if isinstance(target, int) else self._expected.get(target)
+        return None if version is None else self._by_version.get(version)
+
+    def add(self, version: int, spec: PreprocessingSpec) -> Preprocessor:
+        """Stores the spec that the server returned for a version."""
+        with self._lock:
+            alike = (
+                one for one in self._by_version.values() if dataclasses.replace(one.spec, version=spec.version) == spec
+            )
+            known = next(alike, None)
+            found = self._by_version[version] = known or Preprocessor(spec)
+            while len(self._by_version) > _KEPT:
+                del self._by_version[next(iter(self._by_version))]
+            return found
+
+    def answered(self, target: Target, version: int) -> None:
+        """Stores which version a label names now."""
+        if self._expected.get(target) != version:
+            with self._lock:
+                self._expected[target] = version
 
 
 @dataclasses.dataclass(eq=False)
@@ -178,7 +213,9 @@ class VersionFollower:
                 if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
                     raise
                 # Not every version has every signature: the label may have moved to one without it.
-                if isinstance(error, errors.UnsupportedModel) and (query.everywhere or error.code is None):
+                if isinstance(error, errors.UnsupportedModel) and (
+                    query.signature == contract.SERVING_DEFAULT or error.code is None
+                ):
                     raise
                 before = preprocessor
                 preprocessor, asked = yield from self.describe(context, target)
@@ -214,10 +251,14 @@ class VersionFollower:
 
     def tensor(self, outputs: Outputs, expected: TensorSpec) -> npt.NDArray[Any]:
         """One output, checked against the contract."""
-        try:
-            return _inputs.check_output(outputs.tensors, expected)
-        except errors.BadReply as error:
-            raise self.locate(error, outputs.version) from None
+        array = outputs.tensors.get(expected.name)
+        if array is not None and array.dtype == _dtype(expected.dtype) and array.shape == expected.shape:
+            return array
+        if array is None:
+            text = f"the reply to hold {expected.name}. Received: {', '.join(outputs.tensors) or 'nothing'}"
+        else:
+            text = f"{expected.name} to be {expected}. Received: {array.dtype.name} array of shape {array.shape}"
+        raise self.locate(errors.BadReply(f"Expected {text}"), outputs.version)
 
     def predict_tensors(
         self, context: Context, target: Target, image: Any, tokens: Any, preprocessor: Preprocessor

@@ -203,10 +203,7 @@ async def _renew(state: _Loop) -> Any:
     if managed.current is not None and state.renewing.locked():
         return managed.current  # another task renews it
     async with state.renewing:
-        plan = None
-        if managed.needs_plan():
-            plan = await asyncio.get_running_loop().run_in_executor(None, managed.make_plan)
-        return managed.renew(plan)
+        return managed.renew(await asyncio.get_running_loop().run_in_executor(None, managed.make_plan))
 
 
 async def _close_elsewhere(state: _Loop, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,8 +1,7 @@
 """The channel of a process and its successors: opened on first use, renewed in the background, closed when drained.
 
-A successor is opened when names have to be resolved again or TLS files changed. It takes
-over once it is connected; until then the old channel stays in use. (gRPC shares connections
-between channels to one address, so a successor costs only a look-up.)
+A successor is opened when names have to be resolved again or TLS files changed, and takes over once it is connected.
+gRPC shares connections between channels to one address, so it costs only a look-up.
 """
 
 from __future__ import annotations
@@ -24,13 +23,9 @@ _abandoned: list[Any] = []
 
 
 class BaseChannel:
-    """A channel, sync or aio, and its callables. A channel of the caller's (not owned) is never closed.
+    """A channel, sync or aio, and its callables. A channel of the caller's (not owned) is never closed."""
 
-    Attributes:
-        library: grpc or grpc.aio.
-    """
-
-    library: ClassVar[Any]
+    library: ClassVar[Any]  # grpc or grpc.aio
 
     def __init__(self, channel: Any, fingerprint: str = "", *, owned: bool = True) -> None:
         self.fingerprint = fingerprint
@@ -95,12 +90,10 @@ class ManagedChannel:
         self.current = self.successor = None
         self.check_at = self.plan_at = 0.0
 
-    def needs_plan(self) -> bool:
-        """Whether `renew` needs a fresh plan (which reads files and resolves names)."""
-        return self.current is None or time.monotonic() >= self.plan_at
-
     def make_plan(self) -> ChannelPlan | None:
-        """A fresh plan; None if none can be made now, but the present channel still works."""
+        """A fresh plan, which reads files and resolves names. None: not due, or impossible while there is a channel."""
+        if self.current is not None and time.monotonic() < self.plan_at:
+            return None
         try:
             return self.plan()
         except DuoserveError:

@@ -132,7 +132,7 @@ class SyncDriver:
         if not self._renewing.acquire(timeout=-1 if current is None else 0):
             return current  # another thread renews it
         try:
-            plan = managed.make_plan() if managed.needs_plan() else None
+            plan = managed.make_plan()
             with self._lock:
                 return managed.renew(plan)
         finally:

@@ -1,9 +1,7 @@
 """numpy arrays to and from the bytes of TensorFlow's TensorProto. No I/O.
 
-Requests are written by hand: a few header bytes and the arrays themselves, joined in one
-copy. Replies are read by hand where they are large (packed floats, tensor_content) and by
-protobuf everywhere else. Like the stock server, both directions accept `tensor_content` and
-the typed `*_val` fields; a short `*_val` is filled up with its last value.
+Requests are written by hand, with one copy of the arrays. Replies are read by hand where they are large (packed floats,
+tensor_content), and by protobuf everywhere else. A short `*_val` is filled up with its last value, as by the server.
 """
 
 from __future__ import annotations
@@ -44,8 +42,6 @@ _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     number: np.dtype(name).newbyteorder("<") for number, name in _NAMES.items() if name not in ("bfloat16", "string")
 }
 _MAX_BYTES: Final = 1 << 31  # protobuf's own limit; a reply of a few bytes must not claim more
-
-_FLOAT: Final = np.dtype("<f4")
 
 
 def dtype_name(number: int) -> str:
@@ -119,8 +115,8 @@ def decode_tensor(data: bytes, start: int = 0, end: int | None = None) -> npt.ND
         if rest:
             raise CodecError(f"Expected float_val of 4 bytes each. Received: {count} and {rest} bytes")
         if count == size:
-            return _copied(data, *floats, _FLOAT, shape)
-        return _fill(np.frombuffer(data, _FLOAT, count, floats[0]), shape, size)
+            return _copied(data, *floats, _DTYPES[1], shape)
+        return _fill(np.frombuffer(data, _DTYPES[1], count, floats[0]), shape, size)
     return _decode_typed(data[start:end])
 
 

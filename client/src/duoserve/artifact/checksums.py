@@ -11,11 +11,9 @@ from typing import Final
 
 __all__ = ["MANIFEST_PATH", "SIGNATURE_PATH", "verify_manifest", "write_manifest"]
 
+# Relative to the version's folder, like the paths inside the file.
 MANIFEST_PATH: Final = "assets.extra/MANIFEST.sha256"
-"""Relative to the version's folder, like the paths inside the file."""
-
-SIGNATURE_PATH: Final = "assets.extra/model.sig"
-"""See `duoserve.artifact.signing`. It covers the checksums, so it is made after them and not listed there."""
+SIGNATURE_PATH: Final = "assets.extra/model.sig"  # it covers the checksums, so it is made after them, not listed there
 
 
 def write_manifest(folder: Path) -> None:

@@ -8,11 +8,8 @@ from typing import Final
 
 __all__ = ["SERVER_VERSION", "STOCK_VERSION", "ReleaseError", "minor_release", "too_new"]
 
-STOCK_VERSION: Final = "2.20.0"
-"""The newest stock image known to exist (November 2026)."""
-
-SERVER_VERSION: Final = os.environ.get("DUOSERVE_SERVER_VERSION") or STOCK_VERSION
-"""TensorFlow of your servers."""
+STOCK_VERSION: Final = "2.20.0"  # the newest stock image known to exist (November 2026)
+SERVER_VERSION: Final = os.environ.get("DUOSERVE_SERVER_VERSION") or STOCK_VERSION  # TensorFlow of your servers
 
 
 class ReleaseError(ValueError):
@@ -20,11 +17,7 @@ class ReleaseError(ValueError):
 
 
 def minor_release(release: str) -> tuple[int, int]:
-    """What counts of a release: minor ones add operations, patches never do.
-
-    Raises:
-        ReleaseError: It does not begin with two numbers.
-    """
+    """What counts of a release: minor ones add operations, patches never do. Raises ReleaseError for another text."""
     found = re.match(r"([0-9]+)\.([0-9]+)(?![^.+-])", release)
     if found is None:
         raise ReleaseError(f"Expected a TensorFlow release such as {STOCK_VERSION}. Received: {release!r}")
@@ -32,11 +25,7 @@ def minor_release(release: str) -> tuple[int, int]:
 
 
 def too_new(written: str, server: str = SERVER_VERSION) -> str | None:
-    """Why a server of a release may fail to load what another one wrote; None if it loads it.
-
-    Raises:
-        ReleaseError: One of them is invalid.
-    """
+    """Why a server of a release may fail to load what another one wrote; None if it loads it."""
     if minor_release(written) <= minor_release(server):
         return None
     return (

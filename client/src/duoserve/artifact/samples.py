@@ -18,9 +18,7 @@ from duoserve.preprocessing.audio import Clip
 
 __all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
 
-GOLDEN_PATH: Final = "assets.extra/golden.json"
-"""The path of the samples, relative to the folder of a version."""
-
+GOLDEN_PATH: Final = "assets.extra/golden.json"  # relative to the folder of a version
 FORMAT: Final = 1
 
 

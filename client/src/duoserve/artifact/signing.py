@@ -32,12 +32,7 @@ def check_private_key(path: Path) -> None:
 def sign_folder(folder: Path, private_key: Path) -> Path:
     """Signs every file of a version's folder except the signature; returns the signature's path.
 
-    Args:
-        folder: The version's folder, complete.
-        private_key: PEM file with an elliptic curve key, unencrypted.
-
-    Raises:
-        SigningError: The key can't be used, or the library is not installed.
+    The private key is a PEM file with an elliptic curve key, unencrypted. Raises SigningError if it can't be used.
     """
     library = _library()
     signature = folder / SIGNATURE_PATH
@@ -58,11 +53,7 @@ def sign_folder(folder: Path, private_key: Path) -> Path:
 
 
 def verify_signature(folder: Path, public_keys: Sequence[Path]) -> list[str]:
-    """The findings about the signature of a version's folder. Empty if one of the keys made it.
-
-    Args:
-        folder: The version's folder.
-        public_keys: PEM files with elliptic curve keys; one match is enough.
+    """The findings about the signature of a version's folder. Empty if one of the keys (PEM files) made it.
 
     Raises:
         SigningError: No key was given, one can't be read, or the library is not installed.

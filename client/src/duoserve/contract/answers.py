@@ -1,8 +1,6 @@
 """The kinds of answer: one class, tags, yes or no, or scores. Pure data, like all of `duoserve.contract`.
 
-Everything that differs between kinds for a client is here. Export has tables by kind:
-`export.dataset.targets`, `export.training.heads`, `export.measures`, `export.own.finishing` and
-`export.publish.decisions`; serving has `serving.rollout.trial.measures`.
+Everything that differs between kinds for a client is here. Export and serving have tables by kind.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import dataclasses
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -32,8 +29,7 @@ __all__ = [
     "score_of_column",
 ]
 
-BAR: Final = "|"
-"""Separates tags that are written as one text."""
+BAR: Final = "|"  # separates tags that are written as one text
 
 _WITH_UNIT: Final = re.compile(r"(.*\S)\s*\[([^\[\]]*)\]")
 
@@ -93,8 +89,7 @@ class OneClass(Answer):
     columns: ClassVar[str] = "classes"
 
 
-ONE_CLASS: Final = OneClass()
-"""The kind of a spec that does not name its kind."""
+ONE_CLASS: Final = OneClass()  # the kind of a spec that does not name its kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,9 +111,6 @@ class Tags(Answer):
 
     Attributes:
         thresholds: For each tag the least probability at which it counts, above 0, at most 1.
-
-    Raises:
-        ContractError: A threshold out of range.
     """
 
     kind: ClassVar[str] = "tags"
@@ -156,9 +148,6 @@ class Scores(Answer):
 
     Attributes:
         units: The unit of each score; empty for a score without one.
-
-    Raises:
-        ContractError: A unit that is not a string.
     """
 
     kind: ClassVar[str] = "scores"
@@ -186,10 +175,7 @@ class Scores(Answer):
         return largest
 
 
-ANSWERS: Final[Mapping[str, type[Answer]]] = MappingProxyType(
-    {each.kind: each for each in (OneClass, Tags, YesNo, Scores)}
-)
-"""By name."""
+ANSWERS: Final[Mapping[str, type[Answer]]] = {each.kind: each for each in (OneClass, Tags, YesNo, Scores)}
 
 
 def answer_from_record(record: Mapping[str, Any]) -> Answer:

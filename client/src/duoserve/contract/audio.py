@@ -26,9 +26,6 @@ class AudioSpec:
         low_hz: Where the lowest band begins.
         high_hz: Where the highest band ends.
         range_db: Cells this far below the loudest cell of the clip, or further, are black.
-
-    Raises:
-        ContractError: A value out of range.
     """
 
     sample_rate: int = 16_000

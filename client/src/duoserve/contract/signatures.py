@@ -23,15 +23,10 @@ SERVING_DEFAULT: Final = "serving_default"
 """Tensors in: preprocessed by the caller. A quarter of the bytes of float32 pixels."""
 
 SERVING_BYTES: Final = "serving_bytes"
-"""Encoded image or clip and raw text in: preprocessed in the graph, for curl, REST, other languages.
-
-A version whose tokenizer has no equivalent in TensorFlow Text lacks it: `PreprocessingSpec.serving_bytes`."""
+"""Encoded image or clip and raw text in: preprocessed in the graph. See `PreprocessingSpec.serving_bytes`."""
 
 DESCRIBE: Final = "describe"
-"""A dummy row in, the version's `PreprocessingSpec` as JSON out.
-
-It takes a dummy row because a batching server refuses a signature without inputs.
-"""
+"""A dummy row in (a batching server refuses a signature without inputs), the `PreprocessingSpec` as JSON out."""
 
 EMBED: Final = "embed"
 """Tensors in, a vector out: the features where both inputs are joined. Of length 1: a dot product is a cosine."""

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from duoserve.contract.answers import ONE_CLASS, Answer, answer_from_record
@@ -17,17 +16,14 @@ from duoserve.contract.tokenizers import SENTENCEPIECE, TOKENIZERS
 
 __all__ = ["AUDIO", "IMAGE", "TEXT", "PreprocessingSpec"]
 
+# The inputs, as a caller names them. A model has two of them: an image or a clip, and text.
 IMAGE: Final = "image"
 AUDIO: Final = "audio"
 TEXT: Final = "text"
-"""The inputs, as a caller names them. A model has two of them: an image or a clip, and text."""
 
-FORMAT: Final = 3
-"""Newest version of the JSON layout. A reader ignores unknown keys and refuses a newer format."""
+FORMAT: Final = 3  # of the JSON layout, the newest. A reader ignores unknown keys and refuses a newer format.
 
-_SINCE: Final[Mapping[str, int]] = MappingProxyType(
-    {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
-)
+_SINCE: Final = {"audio": 2, "optional": 2, "background": 3, "answer": 3, "tokenizer_kind": 3, "serving_bytes": 3}
 """The format that introduced a key. With the key, an older client's error asks for an update."""
 
 _BESIDE_DIGEST: Final = ("version", "embedding_length", "explain_grid", "serving_bytes")

@@ -9,9 +9,7 @@ from duoserve.contract.records import ContractError
 
 __all__ = ["BPE", "SENTENCEPIECE", "TOKENIZERS", "UNIGRAM", "WORDPIECE", "pack_tokenizer", "unpack_tokenizer"]
 
-SENTENCEPIECE: Final = "sentencepiece"
-"""A serialised SentencePiece model, unchanged."""
-
+SENTENCEPIECE: Final = "sentencepiece"  # a serialised SentencePiece model, unchanged
 WORDPIECE: Final = "wordpiece"
 BPE: Final = "bpe"
 UNIGRAM: Final = "unigram"
@@ -28,11 +26,7 @@ def pack_tokenizer(text: str) -> bytes:
 
 
 def unpack_tokenizer(data: bytes) -> str:
-    """What `pack_tokenizer` packed.
-
-    Raises:
-        ContractError: It is not a packed tokenizer.json.
-    """
+    """What `pack_tokenizer` packed. Raises ContractError for anything else."""
     unpacker = zlib.decompressobj()
     try:
         text = unpacker.decompress(data, _LARGEST).decode("utf-8")

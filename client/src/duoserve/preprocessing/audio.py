@@ -65,8 +65,7 @@ AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryvie
 """A path, the bytes of a WAV, FLAC or OGG, a file object, or a Clip."""
 
 _DTYPES: Final = ("uint8", "int16", "int32", "float32", "float64")
-_QUIET: Final = 1e-6
-"""Power of a tone at -60 dB. Clips that stay below it are drawn darker."""
+_QUIET: Final = 1e-6  # power of a tone at -60 dB: clips that stay below it are drawn darker
 
 
 def as_clip(source: AudioSource) -> Clip:

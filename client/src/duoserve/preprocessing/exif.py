@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EXIF_PREFIX", "read_orientation", "upright"]
 
+# The beginning of the segment of a JPEG. Some writers also put it into the chunks of PNG and WebP.
 EXIF_PREFIX: Final = b"Exif\0\0"
-"""The beginning of the segment of a JPEG. Some writers also put it into the chunks of PNG and WebP."""
 
 _TAG: Final = 0x0112
 _SHORT: Final = 3
@@ -24,9 +24,8 @@ _SHORT: Final = 3
 def read_orientation(exif: bytes) -> int:
     """The orientation that an EXIF block asks for, 1 to 8; 1 when it has none, or one that can't be read.
 
-    The rule, which the graph repeats: after up to two prefixes comes a TIFF structure; the first
-    entry of tag 0x0112 in its first directory counts, of type SHORT (3) and count 1. Anything else,
-    and values outside 1 to 8, mean 1.
+    After up to two prefixes comes a TIFF structure; the first entry of tag 0x0112 in its first directory
+    counts, of type SHORT (3) and count 1.
     """
     tiff = exif.removeprefix(EXIF_PREFIX).removeprefix(EXIF_PREFIX)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])

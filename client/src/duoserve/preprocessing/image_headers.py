@@ -17,14 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PARTS", "MAX_PIXELS", "OTHER_FORMATS", "Background", "EncodedImage", "Refused", "decode_ratio"]
 
-Background = tuple[int, int, int]
-"""Red, green and blue, 0-255, under transparent pixels."""
+Background = tuple[int, int, int]  # red, green and blue, 0-255, under transparent pixels
 
-MAX_PIXELS: Final = 89_478_485
-"""More pixels are refused as a decompression bomb. Pillow's own limit: 256 MiB of RGB."""
-
-MAX_PARTS: Final = 20_000
-"""Most segments or chunks of a file: the graph reads each, which takes some microseconds."""
+MAX_PIXELS: Final = 89_478_485  # more are refused as a decompression bomb; Pillow's own limit: 256 MiB of RGB
+MAX_PARTS: Final = 20_000  # segments or chunks of a file: the graph reads each, which takes some microseconds
 
 OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"GIF8", "a GIF"),

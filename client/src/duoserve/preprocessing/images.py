@@ -1,7 +1,4 @@
-"""Images of every kind to upright RGB. Twin: `export/graph/images.py`, with identical pixels.
-
-Of one file, `opened` reads the headers and `as_pil` the pixels; a request sends the file or the pixels.
-"""
+"""Images of every kind to upright RGB. Twin: `export/graph/images.py`, with identical pixels."""
 
 from __future__ import annotations
 

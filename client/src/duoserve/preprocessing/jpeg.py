@@ -22,19 +22,16 @@ __all__ = ["JPEG"]
 
 JPEG: Final = b"\xff\xd8\xff"
 
-_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
-"""Other bytes before a marker are skipped."""
-
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")  # other bytes before a marker are skipped
+# In entropy-coded data 0xff is followed by 0, and restart markers are part of it.
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In entropy-coded data 0xff is followed by 0, and restart markers are part of it."""
 
 _EOI, _SOS, _DRI, _TEM = 0xD9, 0xDA, 0xDD, 0x01
 _APP0, _APP1, _APP14, _COM = 0xE0, 0xE1, 0xEE, 0xFE
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _OTHER_FRAMES: Final = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _SEGMENTS: Final = {_BASELINE, _EXTENDED, _PROGRESSIVE, 0xC4, 0xCC, _SOS, 0xDB, 0xDC, _DRI, *range(0xE0, 0xF0), _COM}
-_SMOOTHED: Final = 10
-"""Coefficients of a block that libjpeg guesses where scans are missing, each release in another way."""
+_SMOOTHED: Final = 10  # coefficients of a block that libjpeg guesses where scans are missing, not always alike
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

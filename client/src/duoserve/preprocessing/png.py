@@ -1,8 +1,7 @@
 """PNG files: read chunk by chunk as libpng does, then decoded by Pillow. Twin: `export/graph/png.py`.
 
-Pillow and libpng, which TensorFlow uses, differ in what they refuse: metadata that Pillow finds too
-large or damaged, checksums that it does not check. So Pillow gets a file with only the chunks that have
-pixels, and the checks are those of libpng.
+Pillow and libpng, which TensorFlow uses, differ in the metadata and checksums that they refuse. So Pillow gets a file
+with only the chunks that have pixels, and the checks are those of libpng.
 """
 
 from __future__ import annotations
@@ -39,11 +38,8 @@ _PASSES: Final = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0,
 
 _NEEDED: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
-_READ_AT_ONCE: Final = 8192
-"""libpng's buffer for compressed data."""
-
-_SMALL: Final = 1 << 16
-"""Up to this many bytes of pixels, decompressing them here is cheaper than checking whether it is necessary."""
+_READ_AT_ONCE: Final = 8192  # libpng's buffer for compressed data
+_SMALL: Final = 1 << 16  # bytes of pixels: decompressing so few here is cheaper than checking whether it is necessary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,10 +77,8 @@ class PngImage(EncodedImage):
         return _open(head, self._recompressed())
 
     def _quickly(self, head: list[bytes]) -> Image.Image:
-        """Lets Pillow decompress. Asked for one more row, it reads up to the checksum, and reads zeros without one.
-
-        Raises an error if the file may be damaged.
-        """
+        """Lets Pillow decompress, and raises if the file may be damaged. Asked for one more row, Pillow reads up to the
+        checksum, and reads zeros without one."""
         width, height = self.width, self.height
         compressed = b"".join([self.data[start:end] for start, end in self.pixels])
         taller = self.header[:4] + struct.pack(">I", height + 1) + self.header[8:]
@@ -96,9 +90,7 @@ class PngImage(EncodedImage):
 
     def _recompressed(self) -> bytes:
         """The rows, before their filters are undone, where libpng would read them; hardly compressed, for Pillow.
-
-        Damage after the last row is an error only in the buffer with the end of that row.
-        """
+        Damage after the last row is an error only in the buffer with the end of that row."""
         pieces = (
             self.data[at : min(at + _READ_AT_ONCE, end)]
             for start, end in self.pixels

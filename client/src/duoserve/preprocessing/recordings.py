@@ -14,12 +14,8 @@ import numpy.typing as npt
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.wav import EncodedAudio, check_format, inspect_wav, scaled, wav_samples
 
-MOST_SAMPLES: Final = 57_600_000
-"""10 minutes of stereo at 48 kHz. More is refused: a model uses the first seconds of a recording."""
-
+MOST_SAMPLES: Final = 57_600_000  # 10 minutes of stereo at 48 kHz: a model uses the first seconds of a recording
 _UNKNOWN_LENGTH: Final = 1 << 62  # libsndfile's SF_COUNT_MAX and above
-
-_HINT: Final = "convert it to WAV, FLAC or OGG"
 
 _OTHER_FORMATS: Final[tuple[tuple[int, bytes | tuple[bytes, ...], str], ...]] = (
     (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "an MP3"),
@@ -124,5 +120,5 @@ def _other(data: bytes) -> str:
         return "no bytes"
     for offset, magic, name in _OTHER_FORMATS:
         if data.startswith(magic, offset):
-            return name if name.endswith("image") else f"{name} ({_HINT})"
+            return name if name.endswith("image") else f"{name} (convert it to WAV, FLAC or OGG)"
     return f"{len(data)} bytes that start with {data[:8]!r}"

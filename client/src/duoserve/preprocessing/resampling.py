@@ -1,7 +1,6 @@
-"""From one sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
+"""From any sample rate to another, by a windowed sinc: the same arithmetic as in the graph.
 
-Any pair of rates works: for each sample of the result the source is read at exactly that time,
-through a low-pass filter below half of the lower rate.
+For each sample of the result the source is read at that time, through a low-pass filter below half of the lower rate.
 """
 
 from __future__ import annotations
@@ -15,12 +14,8 @@ import numpy.typing as npt
 
 __all__ = ["ROLL_OFF", "ZERO_CROSSINGS", "Rates", "resample"]
 
-ZERO_CROSSINGS: Final = 16
-"""Zero crossings of the sinc on each side up to the end of its window: with more, the filter is steeper."""
-
-ROLL_OFF: Final = 0.945
-"""The filter's half-amplitude frequency, as a share of half of the lower rate; the rest is for its slope."""
-
+ZERO_CROSSINGS: Final = 16  # of the sinc on each side up to the end of its window: with more, the filter is steeper
+ROLL_OFF: Final = 0.945  # the filter's half-amplitude frequency, as a share of half of the lower rate
 _BLOCK: Final = 1024  # phases at a time: their weights, for the highest rate, are 5 MB
 
 

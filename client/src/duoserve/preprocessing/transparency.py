@@ -28,10 +28,7 @@ def flatten(image: Image.Image, background: Background | None) -> Image.Image:
 
 
 def blend(colour: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], background: Background) -> npt.NDArray[np.uint8]:
-    """`colour * alpha / 255 + background * (255 - alpha) / 255`, rounded to the nearest.
-
-    Colours are a uint8 array of shape (…, 3), alpha one of shape (…).
-    """
+    """`colour * alpha / 255 + background * (255 - alpha) / 255`, rounded to the nearest; of shapes (…, 3) and (…)."""
     cover = alpha[..., None].astype(np.uint16)
     total = colour * cover + np.array(background, np.uint16) * (255 - cover) + 128  # at most 65,153
     blended: npt.NDArray[np.uint8] = ((total + (total >> 8)) >> 8).astype(np.uint8)

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from duoserve.errors import InvalidInput
 
 MOST_CHANNELS: Final = 8
-SAMPLE_RATES: Final = (4000, 192_000)
-"""Lowest and highest, in Hz."""
+SAMPLE_RATES: Final = (4000, 192_000)  # lowest and highest, in Hz
 
 LARGEST_SAMPLE: Final = float(1 << 31)
 """Of floats, which should be from -1 to 1, but are 16 or 32-bit numbers in some files. The level is relative."""
@@ -28,9 +27,8 @@ CODINGS: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
 )
 """How samples are written, by format tag (1: integers, 3: floats) and bits."""
 
+# What follows the format tag in the sub-format of WAVE_FORMAT_EXTENSIBLE.
 GUID_TAIL: Final = bytes.fromhex("000000001000800000aa00389b71")
-"""What follows the format tag in the sub-format of WAVE_FORMAT_EXTENSIBLE."""
-
 CHUNKS: Final = (b"fmt ", b"data", b"fact", b"LIST")
 """Names that show where a chunk begins. A chunk of odd length is followed by a pad byte, but some writers forget it."""
 

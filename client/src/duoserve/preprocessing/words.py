@@ -1,7 +1,4 @@
-"""The tokens of each word, which `explain` leaves out together in the graph, and the client colours together.
-
-Pure: numbers in, numbers out. The graph follows the same rule, which it gets as tables.
-"""
+"""The tokens of each word, which `explain` leaves out together in the graph, by the same rule as tables."""
 
 from __future__ import annotations
 

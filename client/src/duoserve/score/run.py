@@ -55,7 +55,7 @@ class Scoring:
     concurrency: int  # requests in parallel
     rows: int  # of a request
     patience: float  # seconds for which to retry rows that failed temporarily (a full or unreachable server)
-    progress: Callable[[float, Report], None] | None  # gets the share of the table that was read
+    progress: Callable[[float, str], None] | None  # gets the share of the table that was read, and the counts
 
     def run(self) -> Report:
         """Sends the rows.
@@ -77,8 +77,8 @@ class Scoring:
                     if len(report.errors) < _FIRST_ERRORS:
                         report.errors[report.rows] = record["error"]
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-                if self.progress is not None:
-                    self.progress(share, report)
+                if self.progress is not None and (report.rows % 32 == 0 or share >= 1):
+                    self.progress(share, f"{report.rows} rows, {report.failed} failed")
         _finish(part, self.out)
         report.seconds = time.monotonic() - began
         report.rows_per_second = (report.rows - report.resumed) / max(report.seconds, 1e-9)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 from duoserve.errors import InvalidInput
 
 Row = Mapping[str, Any]
-Rows = Iterator[tuple[Row, float]]
-"""A row by column, and the share of the table that has been read with it."""
+Rows = Iterator[tuple[Row, float]]  # a row by column, and the share of the table that has been read with it
 
 _PARQUET_ROWS: Final = 1024  # in memory at a time
 
@@ -139,14 +138,6 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-_READERS: Final[Mapping[str, Callable[[Path], Rows]]] = {
-    ".csv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
-_WRITERS: Final[Mapping[str, Callable[[Path, Iterable[Row], Mapping[str, type]], None]]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
+_READERS: Final = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+_WRITERS: Final = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
 EXTENSIONS: Final = tuple(_READERS)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.policies import SIDES, Way, governs, lets_through, policies_of, rules_for, takes_peer
 from serving.check.manifests.servers import Server, servers
-from serving.check.manifests.values import items, mapping, strings, text
+from serving.check.manifests.values import integer, items, mapping, matches, strings, text
 
-__all__ = ["check", "pods_source"]
+__all__ = ["check", "lets_through", "pods_source", "rules_for"]
+
+Way = Literal["ingress", "egress"]
+
+_SIDES: dict[Way, str] = {"ingress": "from", "egress": "to"}
+"""The peers of a rule, by its direction."""
 
 _CALLER = "duoserve.dev/client"
 _NAME_LABEL = "kubernetes.io/metadata.name"
@@ -27,8 +31,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     here = {found.namespace for found in manifests.objects} | {found.name for found in manifests.of("Namespace")}
     known = sorted({*_COMMON, *here})
     for policy in manifests.of("NetworkPolicy"):
-        for way, side in SIDES.items():
-            if items(policy.spec, way) and not governs(policy, way):
+        for way, side in _SIDES.items():
+            if items(policy.spec, way) and not _governs(policy, way):
                 types = policy.spec.get("policyTypes")
                 yield finding("policy-types", policy, "spec.policyTypes", types, type=way.capitalize(), way=way)
             yield from _namespaces(policy, f"spec.{way}.{side}", items(policy.spec, way, side), known)
@@ -66,7 +70,7 @@ def _egress(server: Server) -> Iterator[Finding]:
         yield finding("blocked-store", server.object, "NetworkPolicy spec.egress", "no egress at all", store=remote)
     if not remote and out is None:
         yield finding("egress-open", server.object, "metadata.labels", "none that selects its pods")
-    for policy in policies_of(server.pod):
+    for policy in _policies_of(server.pod):
         for rule in items(policy.spec, "egress"):
             if not remote and not items(rule, "to"):
                 yield finding("egress-open", policy, "spec.egress", f"a rule to everywhere: {rule}")
@@ -75,7 +79,7 @@ def _egress(server: Server) -> Iterator[Finding]:
 def _ingress(server: Server) -> Iterator[Finding]:
     if rules_for(server.pod, "ingress") is None:
         yield finding("no-policy", server.object, "metadata.labels", "none")
-    for policy in policies_of(server.pod):
+    for policy in _policies_of(server.pod):
         for rule in items(policy.spec, "ingress"):
             peers = items(rule, "from")
             if not peers or any(_is_everybody(peer) for peer in peers):
@@ -99,7 +103,7 @@ def _closed(manifests: Manifests, server: Server) -> Iterator[Finding]:
         return
     open_ = [rule for rule in let if lets_through(rule, pod, number)]
     if not open_:
-        policy = policies_of(pod, "ingress")[0]
+        policy = _policies_of(pod, "ingress")[0]
         yield finding("port-closed", policy, "spec.ingress", "none", port=number, object=pod.object)
     peers = items({"rules": open_}, "rules", "from")
     labelled = all(_CALLER in mapping(peer, "podSelector.matchLabels") for peer in peers)
@@ -162,5 +166,54 @@ def _passes(way: Way, guarded: Pod, peer: Pod, called: Pod, number: int) -> bool
     """Whether the policies of one end let the other end through."""
     let = rules_for(guarded, way)
     return let is None or any(
-        lets_through(rule, called, number) and takes_peer(rule, way, guarded.namespace, peer) for rule in let
+        lets_through(rule, called, number) and _takes_peer(rule, way, guarded.namespace, peer) for rule in let
     )
+
+
+def _governs(policy: Object, way: Way) -> bool:
+    """Whether a policy restricts this direction; without policyTypes, by the API server's defaults."""
+    types = strings(policy.spec, "policyTypes")
+    return way.capitalize() in types if types else way == "ingress" or bool(items(policy.spec, "egress"))
+
+
+def _policies_of(pod: Pod, way: Way | None = None) -> list[Object]:
+    """The policies that select a pod."""
+    return [
+        policy
+        for policy in pod.manifests.of("NetworkPolicy", namespace=pod.namespace)
+        if matches(policy.spec.get("podSelector"), pod.labels) and (way is None or _governs(policy, way))
+    ]
+
+
+def rules_for(pod: Pod, way: Way) -> list[dict[str, Any]] | None:
+    """The rules that allow traffic for a pod; None if no policy restricts it."""
+    policies = _policies_of(pod, way)
+    return [rule for policy in policies for rule in items(policy.spec, way)] if policies else None
+
+
+def lets_through(rule: dict[str, Any], pod: Pod, number: int, protocol: str = "TCP") -> bool:
+    """Whether a rule allows a port of this pod; a port's name is looked up in the pod."""
+    ports = items(rule, "ports")
+    for port in [port for port in ports if (port.get("protocol") or "TCP") == protocol]:
+        first = pod.port_number(port.get("port"))
+        last = integer(port, "endPort") or first
+        if port.get("port") is None or (first and last and first <= number <= last):
+            return True
+    return not ports
+
+
+def _takes_peer(rule: dict[str, Any], way: Way, home: str, other: Pod) -> bool:
+    """Whether a rule's peers include a pod, given the policy's namespace; an address range may."""
+    peers = items(rule, _SIDES[way])
+    for peer in peers:
+        where = peer.get("namespaceSelector")
+        near = other.namespace == home if where is None else matches(where, _namespace_labels(other))
+        if "ipBlock" in peer or (near and matches(peer.get("podSelector"), other.labels)):
+            return True
+    return not peers
+
+
+def _namespace_labels(pod: Pod) -> dict[str, Any]:
+    """The labels of a pod's namespace, with the one that Kubernetes sets itself."""
+    found = pod.manifests.find("Namespace", pod.namespace)
+    return {**(found.labels if found else {}), "kubernetes.io/metadata.name": pod.namespace}

@@ -9,9 +9,9 @@ from typing import Any
 
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
-from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import items, mapping, matches, strings, text
+from serving.check.rules.cluster.network import lets_through, rules_for
 from serving.check.rules.cluster.references import selects_nothing
 from serving.check.rules.cluster.services import missing_port
 from serving.local.metrics import Metrics
@@ -42,11 +42,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
 
 
 def _page(content: str) -> str:
-    """The path of the metrics page that a monitoring.config switches on.
-
-    Raises:
-        TextProtoError: It is invalid, or switches none on.
-    """
+    """The path of the metrics page that a monitoring.config switches on; TextProtoError without one."""
     found = textproto.parse(content).message("prometheus_config")
     values = [entry.value for entry in found[1].all("enable")] if found else []
     if found and any(isinstance(v, textproto.Scalar) and v.value in ("true", "True", "t", 1) for v in values):

@@ -9,11 +9,10 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.files import ConfigFile, mount_of, mounted
 from serving.check.manifests.objects import Container, Manifests, Object, Pod
-from serving.check.manifests.policies import lets_through, rules_for
 from serving.check.manifests.programs import python_module
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import items, strings, text
-from serving.check.rules.cluster.network import pods_source
+from serving.check.rules.cluster.network import lets_through, pods_source, rules_for
 from serving.check.rules.workloads.scaling import replicas
 
 if sys.version_info >= (3, 11):

@@ -17,17 +17,9 @@ from serving.check.manifests.values import integer, items, mapping, strings
 
 __all__ = ["VARIABLES", "check"]
 
-VARIABLES = (
-    "DUOSERVE_CGROUP",
-    "DUOSERVE_CPUINFO",
-    "DUOSERVE_CPUS",
-    "DUOSERVE_DRAIN_SECONDS",
-    "DUOSERVE_PRECISION",
-    "DUOSERVE_SERVER",
-    "DUOSERVE_TLS_DIR",
-)
+VARIABLES = ("DUOSERVE_CGROUP", "DUOSERVE_CPUINFO", "DUOSERVE_CPUS", "DUOSERVE_DRAIN_SECONDS", "DUOSERVE_PRECISION",
+             "DUOSERVE_SERVER", "DUOSERVE_TLS_DIR")  # fmt: skip
 """The variables of serving/container/entrypoint.sh."""
-
 
 _PROGRAMS = ("tensorflow_model_server", "duoserve-entrypoint", "python", "python3", "duoserve")
 _ANYWHERE = {"0.0.0.0", "::"}  # noqa: S104 -- recognised, not bound

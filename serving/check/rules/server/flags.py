@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from serving.check.findings import Finding, finding
+from serving.check.findings import Finding, broken, finding
 from serving.check.manifests.files import mount_of
 from serving.check.manifests.objects import Manifests
 from serving.check.manifests.servers import Server, flag_name, opaque_server, servers
@@ -101,9 +101,7 @@ def _wanted(server: Server) -> Iterator[Finding]:
         ("flag-port-same", server.grpc_port == server.rest_port, f"{server.grpc_port} for both"),
         ("flag-model", not {"model_config_file", "model_base_path"} & flags.keys(), None),
     ]
-    for rule, broken, received in rows:
-        if broken:
-            yield finding(rule, server, "args", received, port=server.rest_port)
+    yield from broken(server, "args", rows, port=server.rest_port)
 
 
 def _files(server: Server) -> Iterator[Finding]:
@@ -116,7 +114,7 @@ def _files(server: Server) -> Iterator[Finding]:
         known = file.source and not server.pod.manifests.external("ConfigMap", file.source)
         if file.text is None and (known or not (file.source or elsewhere)):
             received = f"{file.name} ({file.object} {file.path})" if file.source else file.name
-            yield finding("flag-file", server, "args", received, flag=flag, mounts=server.folders)
+            yield finding("flag-file", server, "args", received, flag=flag, mounts=server.folders.keys())
         for mount in server.mounts:
             part = mount.get("subPath") or mount.get("subPathExpr")
             if flag == "model_config_file" and part and file.name.startswith(text(mount, "mountPath")):
@@ -163,7 +161,7 @@ def _ports(server: Server) -> Iterator[Finding]:
 
 def _tls(server: Server) -> Iterator[Finding]:
     """The server's certificate: the entrypoint makes the file of the flag from a mounted folder."""
-    mounts, target = server.folders, server.flags.get("ssl_config_file")
+    mounts, target = server.folders.keys(), server.flags.get("ssl_config_file")
     folder = server.variable("DUOSERVE_TLS_DIR")
     if folder is not None and folder.rstrip("/") not in mounts:
         yield finding("tls-folder", server, "env[DUOSERVE_TLS_DIR]", folder, mounts=mounts)

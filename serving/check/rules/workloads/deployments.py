@@ -14,15 +14,9 @@ from serving.check.rules.workloads.scaling import replicas, share
 
 __all__ = ["check"]
 
-_NODE_LABELS = {
-    "kubernetes.io/hostname",
-    "kubernetes.io/os",
-    "kubernetes.io/arch",
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "node.kubernetes.io/instance-type",
-}
 _WIDE = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
+_NODE_LABELS = {"kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch", *_WIDE,
+                "node.kubernetes.io/instance-type"}  # fmt: skip
 _ROWS: tuple[Row, ...] = (
     ("strategy-recreate", "spec.strategy.type", (None, "RollingUpdate")),
     ("paused", "spec.paused", (None, False)),

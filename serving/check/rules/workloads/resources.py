@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from serving.check.findings import Finding, Place, finding
+from serving.check.findings import Finding, Place, broken, finding
 from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, quantity, text
@@ -16,7 +16,6 @@ from serving.check.rules.workloads.scaling import replicas
 __all__ = ["check"]
 
 _MIB = 2.0**20
-_SMALLEST = {"cpu": 0.1, "memory": 400 * _MIB}
 _RESOURCE = re.compile(r"cpu|memory|ephemeral-storage|hugepages-\w+|[\w.-]+/[\w.-]+")
 
 
@@ -39,8 +38,6 @@ def _quantity(place: Place, field: str, value: Any, *, least: float = 0.0) -> It
         expected = "a quantity as 500m or 2 (CPU), 512Mi or 2Gi (memory)"
     elif amount < least:
         expected = "a quantity as 512Mi or 2Gi (m is a thousandth: 512m of memory is half a byte)"
-    elif field.endswith(".cpu") and amount > 1000:
-        expected = "at most 1000 CPUs (m is a thousandth)"
     elif "/" in field and not str(value).isdecimal():
         expected = "a whole number, for a device"
     if expected:
@@ -83,12 +80,11 @@ def _volumes(pod: Pod) -> Iterator[Finding]:
 
 
 def _server(server: Server) -> Iterator[Finding]:
-    for resource, least in _SMALLEST.items():
-        written, limit = mapping(server.data, "resources.limits").get(resource), server.limit(resource)
-        if written is None and resource == "cpu":
-            yield finding("no-cpu-limit", server, "resources.limits.cpu", "none")
-        elif limit is not None and (_MIB if resource == "memory" else 0) <= limit < least:
-            yield finding("limit-small", server, f"resources.limits.{resource}", written)
+    limits = mapping(server.data, "resources.limits")
+    yield from broken(server, "resources.limits.cpu", [("no-cpu-limit", limits.get("cpu") is None, None)])
+    for resource, least in (("cpu", 0.1), ("memory", 400 * _MIB)):
+        if (_MIB if resource == "memory" else 0) <= (server.limit(resource) or least) < least:
+            yield finding("limit-small", server, f"resources.limits.{resource}", limits[resource])
 
 
 def _quotas(manifests: Manifests) -> Iterator[Finding]:

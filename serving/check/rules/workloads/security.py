@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from serving.check.findings import Finding, Row, finding, refused
 from serving.check.manifests.objects import PROBES, Container, Manifests, Pod
 from serving.check.manifests.servers import is_ours, servers
-from serving.check.manifests.values import dig, integer, items, mapping, strings, text
+from serving.check.manifests.values import integer, items, mapping, strings, text
 
 __all__ = ["check"]
 
@@ -63,10 +63,9 @@ def check(manifests: Manifests) -> Iterator[Finding]:
         if pod in ours:
             yield from _own(pod)
     for server in servers(manifests):
-        writable = [text(mount, "mountPath") for mount in server.mounts if mount.get("readOnly") is not True]
-        read_only = dig(server.data, "securityContext.readOnlyRootFilesystem") is True
-        if read_only and "/tmp" not in writable:  # noqa: S108
-            yield finding("no-tmp", server, "volumeMounts", writable or "none")
+        writable = {folder for folder, mount in server.folders.items() if mount.get("readOnly") is not True}
+        if server.security.get("readOnlyRootFilesystem") is True and "/tmp" not in writable:  # noqa: S108
+            yield finding("no-tmp", server, "volumeMounts", writable)
         yield from refused(server.pod, server.pod.spec, [("service-links", "enableServiceLinks", (False,))])
     for namespace in manifests.of("Namespace"):
         level = namespace.labels.get(_LEVEL)
@@ -89,14 +88,14 @@ def _own(pod: Pod) -> Iterator[Finding]:
 def _pod(pod: Pod, why: str) -> Iterator[Finding]:
     yield from refused(pod, pod.spec, _POD, enforced=why)
     for name, volume in pod.volumes.items():
-        for kind in sorted(volume.keys() - _VOLUMES):
+        for kind in sorted(map(str, volume.keys() - _VOLUMES)):
             yield finding("volume-type", pod, f"volumes[{name}]", kind, enforced=why)
     for name, value in pod.annotations.items():
         if str(name).startswith(_APPARMOR) and value == "unconfined":
             yield finding("apparmor", pod.object, f"metadata.annotations[{name}]", value, enforced=why)
     for sysctl in items(pod.spec, "securityContext.sysctls"):
-        if sysctl.get("name") not in _SYSCTLS:
-            yield finding("sysctl", pod, "securityContext.sysctls", sysctl.get("name"), enforced=why)
+        if text(sysctl, "name") not in _SYSCTLS:
+            yield finding("sysctl", pod, "securityContext.sysctls", text(sysctl, "name"), enforced=why)
 
 
 def _container(container: Container, why: str) -> Iterator[Finding]:

@@ -19,14 +19,7 @@ __all__ = ["check"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Export:
-    """One export that a job runs.
-
-    Attributes:
-        container: Where it runs.
-        store: The root of all models; "" when it can't be known.
-        model: The model's name; "" when it can't be known.
-        written: Where its options are written: the container, or a script.
-    """
+    """One export that a job runs, and where its options are written; "" is what can't be known."""
 
     container: Container
     store: str
@@ -36,14 +29,7 @@ class _Export:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Location:
-    """A folder of a container, as its volume has it.
-
-    Attributes:
-        mount: The mount; empty outside of every mount.
-        volume: The pod's volume.
-        claim: The name of its claim; "" for another volume.
-        folder: Where in the volume; None where it can't be known.
-    """
+    """A folder of a container: its mount, the volume, the claim, and the place in it; empty or None where unknown."""
 
     mount: dict[str, Any]
     volume: dict[str, Any]
@@ -106,7 +92,7 @@ def _export(manifests: Manifests, export: _Export) -> Iterator[Finding]:
     location = _locate(container, export.store)
     if not location.claim and (not location.volume or "emptyDir" in location.volume):
         shown = f"the emptyDir {location.volume.get('name')!r}" if location.volume else "no mount"
-        values = {"store": export.store, "written": export.written.object, "mounts": container.folders}
+        values = {"store": export.store, "written": export.written.object, "mounts": container.folders.keys()}
         yield finding("export-store", container, "volumeMounts", shown, **values)
         return
     name = location.mount.get("name")

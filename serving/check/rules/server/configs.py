@@ -1,40 +1,43 @@
-"""models.config: labels, versions, and the path of the store."""
+"""The config files of the server: labels, versions and the store's path; batches that fit warmup, clients and CPUs."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Final
 
-from serving.check.findings import Finding, finding, refused
+from serving.check.findings import Finding, broken, finding, refused
 from serving.check.manifests.files import ConfigFile, mount_of
 from serving.check.manifests.objects import Manifests
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import strings, text
 from serving.models_config import modelfile, textproto
 
-__all__ = ["check", "check_file"]
-
+__all__ = ["WARMED_UP", "check", "check_batching", "check_batching_file", "check_models_file"]
 
 _HASH = re.compile(r"-[bcdfghkmt2456789]{10}")
 _READ_ONCE = ("batching_parameters_file", "monitoring_config_file")
+WARMED_UP: Final = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that an export warms up by default (`python -m export export --batch-sizes`)."""
+
+_WRAPPED = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+_FIELDS = {*_WRAPPED, "thread_pool_name", "allowed_batch_sizes", "pad_variable_length_inputs",
+           "enable_large_batch_splitting", "max_execution_batch_size"}  # fmt: skip
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:
-    seen: set[tuple[str, str]] = set()
     for server in servers(manifests):
         file = server.file("model_config_file")
         if file is not None and file.text is not None:
-            if (str(file.object), file.text) not in seen:
-                yield from check_file(file)
-            seen.add((str(file.object), file.text))
+            yield from check_models_file(file)
             yield from _hashes(server, file)
             yield from refused(file.object, file.object.data, [("models-immutable", "immutable", (None, False))])
         for base, versions in _base_paths(server):
             yield from _store(server, base, versions)
 
 
-def check_file(file: ConfigFile) -> Iterator[Finding]:
+def check_models_file(file: ConfigFile) -> Iterator[Finding]:
     """Mistakes in a models.config."""
     try:
         found = modelfile.parse(file.text or "")
@@ -105,7 +108,7 @@ def _base_paths(server: Server) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Finding]:
-    mounts = {text(mount, "mountPath").rstrip("/"): mount for mount in server.mounts}
+    mounts = server.folders
     above = mount_of(server, base)
     beneath = [path for path in mounts if path.startswith(f"{base}/")]
     missing = [version for version in versions if f"{base}/{version}" not in beneath] if beneath and not above else []
@@ -120,3 +123,45 @@ def _store(server: Server, base: str, versions: tuple[int, ...]) -> Iterator[Fin
         read_only = found is not None and strings(found.spec, "accessModes") == ["ReadOnlyMany"]
         if mount.get("readOnly") is not True and not (read_only or volume.keys() & {"emptyDir", "image"}):
             yield finding("store-writable", server, f"volumeMounts[{name}].readOnly", mount.get("readOnly"))
+
+
+def check_batching(manifests: Manifests, warmed_up: Collection[int], client_batch: int | None) -> Iterator[Finding]:
+    for server in servers(manifests):
+        file = server.file("batching_parameters_file")
+        if server.on("enable_batching") and file is not None and file.text is not None:
+            yield from check_batching_file(file, warmed_up, client_batch, server.limit("cpu"))
+
+
+def check_batching_file(
+    file: ConfigFile, warmed_up: Collection[int], client_batch: int | None, cpus: float | None
+) -> Iterator[Finding]:
+    """Mistakes in a batching.config: against the export's warmup, the client's batches and the CPUs."""
+    try:
+        root = textproto.parse(file.text or "")
+        values = {name: found[1].integer("value", 0) if (found := root.message(name)) else None for name in _WRAPPED}
+        sizes = [textproto.integer(entry) for entry in root.all("allowed_batch_sizes")]
+    except textproto.TextProtoError as error:
+        yield finding("batching-syntax", file, "", error)
+        return
+    for entry in root.fields:
+        if entry.name not in _FIELDS:
+            yield finding("batching-field", file, f":{entry.line}", entry.name)
+    for name, value in values.items():
+        if value is None or value < (0 if name == "batch_timeout_micros" else 1):
+            yield finding("batching-value", file, "", value, name=name)
+    largest, threads, most = values["max_batch_size"], values["num_batch_threads"], max(1, int(cpus or 0))
+    queue, timeout = values["max_enqueued_batches"], values["batch_timeout_micros"]
+    cold = sorted(set(sizes) - set(warmed_up))
+    padded = [entry.value for entry in root.all("pad_variable_length_inputs")][-1:]
+    pads = any(isinstance(v, textproto.Scalar) and str(v.value).lower() in ("true", "t", "1") for v in padded)
+    rows = [
+        ("batching-sizes", sizes and (sizes != sorted(set(sizes)) or largest not in (None, sizes[-1])), sizes),
+        ("batching-warmup", cold or not sizes, cold or "none, so every size"),
+        ("batching-client", client_batch is not None and client_batch > (largest or client_batch), largest),
+        ("batching-threads", cpus is not None and (threads or 0) > most, threads),
+        ("batching-queue", (queue or 0) > 1000, queue),
+        ("batching-timeout", (timeout or 0) > 100_000, timeout),
+        ("batching-padding", pads, True),
+    ]
+    shown = {"largest": largest, "warmed_up": tuple(warmed_up), "client_batch": client_batch, "most": most}
+    yield from broken(file, "", rows, **shown)

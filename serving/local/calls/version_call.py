@@ -1,0 +1,53 @@
+"""One call on one version, observed for the metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+from tensorflow_serving.apis import model_pb2
+
+from serving.local.metrics import Metrics
+from serving.local.model.servable import Servable
+from serving.local.tensors import Array
+from serving.local.versions.states import ServableId
+
+
+@dataclasses.dataclass(slots=True)  # not frozen: one is made for each call, and that takes three times as long
+class VersionCall:
+    """The version that answers, and how.
+
+    Attributes:
+        deadline: When the caller stops waiting, in monotonic time.
+        as_content: Reply with tensor_content.
+        check_method: Check the signature's method_name first.
+        metrics: Where the run is counted and timed; None during warmup.
+    """
+
+    id: ServableId
+    servable: Servable
+    api: str
+    deadline: float | None = None
+    as_content: bool = False
+    check_method: bool = False
+    metrics: Metrics | None = None
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """Feed arrays by tensor name, fetch tensors by name."""
+        started = time.monotonic()
+        arrays = self.servable.run(feeds, fetches, self.deadline)
+        if self.metrics is not None:
+            micros = (time.monotonic() - started) * 1e6
+            self.metrics.runtime_latency.observe(self.id.name, self.api, "TF1", value=micros)
+            if self.api != "Predict":
+                examples = len(next(iter(feeds.values())))
+                self.metrics.example_counts.observe(self.id.name, value=examples)
+                self.metrics.example_count_total.add(self.id.name, by=examples)
+        return arrays
+
+    def fill_spec(self, spec: model_pb2.ModelSpec, signature_name: str) -> None:
+        """Write which version and signature answered."""
+        spec.name = self.id.name
+        spec.version.value = self.id.version
+        spec.signature_name = signature_name
