@@ -89,7 +89,7 @@ class LocalServer:
         self.timeout = timeout
         self._log = tempfile.NamedTemporaryFile(prefix="serving-local-", suffix=".log", delete=False)  # noqa: SIM115
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **(env or {})}
-        self.process = LocalServer.launch(
+        self.process: subprocess.Popen[bytes] = LocalServer.launch(
             [*(command or (sys.executable, "-m", "serving.local")), *added, *flags],
             stdout=self._log,
             stderr=subprocess.STDOUT,
