@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -29,12 +31,22 @@ LocalServer.launch = Forked
 # Nor is a call that waits for a core: 10 s are for users, not for tests beside other work.
 Client.__init__.__kwdefaults__["timeout"] = 60.0
 
-SLOW = ("rollout", "training", "k8s", "own", "export", "playground", "signatures", "answers", "languages", "server")
-"""Folders with files of minutes, which run first: one that starts last would leave the other worker idle."""
+SLOW = {"rollout", "training", "k8s", "own", "export", "playground", "signatures", "answers", "languages", "server"}
+"""Folders with files that take long."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: SLOW.index(item.path.parent.name) if item.path.parent.name in SLOW else len(SLOW))
+    """Files of the slow folders first: one that starts last would leave the other worker idle.
+
+    Their folders take turns: two workers in one folder would wait for the same fixtures (`tests.shared`).
+    """
+    turns: dict[Path, tuple[bool, int]] = {}
+    files = Counter[str]()
+    for path in dict.fromkeys(item.path for item in items):
+        folder = path.parent.name
+        turns[path] = (folder not in SLOW, files[folder])
+        files[folder] += 1
+    items.sort(key=lambda item: turns[item.path])
 
 
 @pytest.fixture(scope="module")

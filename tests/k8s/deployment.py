@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from serving.local.testing import free_port
 from tests.k8s import renders
-from tests.k8s.tools import ROOT
+from tests.k8s.tools import ROOT, listens
 
 
 def flags(store: Path, **changed: str) -> list[str]:
@@ -46,13 +45,14 @@ class Pod:
         wrapper = store / f"server-{host}"
         wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m serving.local --stock_sigterm --host={host} "$@"\n')
         wrapper.chmod(0o755)
-        self.process = subprocess.Popen(
-            [str(ROOT / "serving/container/entrypoint.sh"), *arguments],
-            stdout=self._log.open("wb"),
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env={**os.environ, "DUOSERVE_SERVER": str(wrapper), "DUOSERVE_DRAIN_SECONDS": str(drain)},
-        )
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(ROOT / "serving/container/entrypoint.sh"), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={**os.environ, "DUOSERVE_SERVER": str(wrapper), "DUOSERVE_DRAIN_SECONDS": str(drain)},
+            )
         try:
             self._wait()
         except BaseException:
@@ -63,7 +63,7 @@ class Pod:
         deadline = time.monotonic() + 240
         for address in (self.address, self.rest):
             host, _, port = address.rpartition(":")
-            while socket.socket().connect_ex((host, int(port))):
+            while not listens(host, int(port)):
                 assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.1)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from serving.local.testing import free_port
 from tests.client.conftest import jpeg, spec1, spec3, tokenizers
 from tests.client.fake import FakeServer, Version
 from tests.k8s import renders
-from tests.k8s.tools import tool
+from tests.k8s.tools import listens, tool
 
 __all__ = ["jpeg", "spec1", "spec3", "tokenizers"]
 
@@ -87,8 +86,8 @@ def envoy(config: dict[str, Any], port: int, folder: Path) -> Iterator[None]:
     command = [tool("envoy"), "-c", str(path), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
     process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        deadline = time.monotonic() + 120
+        while not listens("127.0.0.1", port):
             assert process.poll() is None and time.monotonic() < deadline, (folder / "envoy.log").read_text()
             time.sleep(0.05)
         yield

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.capacity import Load, Measured, plan
+from serving.capacity.__main__ import main
 from serving.capacity.patches import batching_config
 from serving.local.testing import LocalServer
 from tests.k8s.tools import ROOT, tool
@@ -188,12 +189,14 @@ def test_the_patches_fit_the_manifests_and_the_doctor(server: LocalServer, store
     assert not [line for line in found.stdout.splitlines() if "batching" in line], found.stdout
 
 
-def test_settings_are_tried_and_plotted(store: Path, tmp_path: Path) -> None:
+def test_settings_are_tried_and_plotted(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = tmp_path / "tune.png"
-    done = capacity("--tune", f"--store={store}", "--cpus=1", "--seconds=4", "--target-ms=5000", f"--out={plot}")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("batch threads 1") == 2 and "no batching" in done.stdout
-    assert done.stdout.count("<- best") == 1 and "replicas at the peak" in done.stdout
+    options = ("--tune", f"--store={store}", "--cpus=1", "--seconds=4", "--target-ms=5000", f"--out={plot}")
+    code = main(["--model=emoji", *options])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    assert said.out.count("batch threads 1") == 2 and "no batching" in said.out
+    assert said.out.count("<- best") == 1 and "replicas at the peak" in said.out
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

@@ -34,6 +34,7 @@ class Container:
     """
 
     def __init__(self, folder: Path, *arguments: str, pid1: bool = True, **env: str) -> None:
+        self._listener: socket.socket | None = None
         if not arguments:
             self._listener = socket.create_server(("127.0.0.1", 0))
             arguments = (f"--port={self._listener.getsockname()[1]}",)
@@ -103,6 +104,10 @@ class Container:
 
     def end(self, within: float = 20.0) -> int:
         self.read_until(None, within)
+        assert self.process.stdout
+        self.process.stdout.close()
+        if self._listener:
+            self._listener.close()
         return self.process.wait(within)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -15,6 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = {"manifests": "requirements.txt", "checkov": "requirements-checkov.txt"}
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether a TCP port takes connections."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def folder(name: str) -> Path:
