@@ -1,7 +1,5 @@
 """Answers Predict at once, with prepared bytes: the upper limit for a gRPC server in Python."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

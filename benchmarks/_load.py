@@ -5,8 +5,6 @@
 It sends the bytes of the file and ignores the content of replies, so that it measures the server.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sys

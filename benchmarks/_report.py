@@ -1,7 +1,5 @@
 """Options, files and tables of the benchmarks."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

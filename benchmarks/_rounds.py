@@ -1,7 +1,5 @@
 """Compares cases fairly: they take turns, round by round, and ratios are taken within a round."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import statistics

@@ -1,7 +1,5 @@
 """Many trainings, one after the other, each saved as it ends, so that a stopped run can be resumed."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import hashlib

@@ -1,7 +1,5 @@
 """Trainings that `export` has no setting for: each replaces one function of `export` while it is active."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,8 +10,6 @@ from keras import layers
 from sentencepiece import SentencePieceTrainer
 
 from export.training.fusion import FUSE, Fusion
-
-__all__ = ["ONE_SCALE", "VARIANTS", "WORDS"]
 
 WORDS: Final = "words"
 """Tokens are whole words; words outside the training texts become the same "unknown"."""

@@ -9,8 +9,6 @@ floor, prepared requests of 32 rows from 8 raw stubs, which decode no image. All
 results/batch_scoring.json.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import pathlib

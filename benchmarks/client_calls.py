@@ -1,7 +1,5 @@
 """Whole calls with prepared tensors, compared with a raw gRPC stub and the official sample."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -1,7 +1,5 @@
 """The parts of the client's work (import, requests, replies, images), each compared with its floor and with peers."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -6,8 +6,6 @@ Cases are interleaved, round by round; ratios are taken within a round and given
 spread. Writes JSON. The exit code is 0 even if an aim is missed; the table shows it.
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 import platform

@@ -10,8 +10,6 @@ python -m benchmarks.embed_explain build/demo/runs/attention build/demo/data
 - time: `explain` against `predict`, one caller.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import statistics
@@ -25,7 +23,8 @@ from PIL import Image, ImageEnhance
 from benchmarks._report import parser, write
 from benchmarks._rounds import interleave, ratio, times
 from duoserve import Client, Explanation
-from export.dataset.data import Row, load_dataset
+from export.dataset.data import load_dataset
+from export.dataset.rows import Row
 from export.publish.explain import explained
 from export.publish.savedmodel import export_version
 from export.publish.store import ModelStore

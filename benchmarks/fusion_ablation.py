@@ -14,8 +14,6 @@ Writes fusion_ablation.json and .png. Every training is saved as it ends, those 
 Exit codes: 0 everything is written, 3 trainings are left after --most.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Mapping

@@ -14,8 +14,6 @@ trained; texts have 6 tokens. Then the embedded server answers 1 and 8 callers w
 results/graph_speed.json after each model; models that are not named keep their results.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

@@ -7,8 +7,6 @@ the default. A few steps of each way to train; then the runs are exported with e
 weights and served, and their calls alternate. Writes results/large_model.json.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -35,7 +33,8 @@ from benchmarks._report import RESULTS, parser, write
 from benchmarks._rounds import spread, times
 from duoserve import Client, Preprocessor
 from duoserve.contract import SERVING_DEFAULT
-from export.dataset.data import Row, encode, load_dataset
+from export.dataset.data import encode, load_dataset
+from export.dataset.rows import Row
 from export.defaults import WEIGHTS
 from export.publish.card import read_card
 from export.publish.cost import held_out_rows

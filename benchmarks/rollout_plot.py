@@ -8,8 +8,6 @@ from a version that the label did not name, and the time of a rollback. Writes
 results/rollout.json and .png beside this file.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import pathlib

@@ -6,8 +6,6 @@ One server: first the loads, each a new version that is called and then replaced
 then the calls, from 8 callers. Writes results/server_memory.json and .png beside this file.
 """
 
-from __future__ import annotations
-
 import shutil
 import statistics
 import tempfile

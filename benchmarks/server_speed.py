@@ -8,8 +8,6 @@ times, which are those of the server process only. Writes
 results/server_speed_NAME.json beside this file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

@@ -5,8 +5,6 @@
 NAME is a file of results/ without its extension. Each row is a record, each column one of its figures.
 """
 
-from __future__ import annotations
-
 import json
 import pathlib
 import sys

@@ -8,8 +8,6 @@ callers are threads of one process for each way, on the same cores as the server
 round by round. Writes results/whole_path.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

@@ -4,8 +4,6 @@ Every step is a command of the repository, printed before it runs. The next run 
 `make clean` removes them.
 """
 
-from __future__ import annotations
-
 import time
 
 from demo.calls import Caller, predict_held_out

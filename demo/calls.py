@@ -10,8 +10,6 @@ from collections import Counter, defaultdict
 from demo.pairs import Pair
 from duoserve import Client, DuoserveError
 
-__all__ = ["Caller", "predict_held_out"]
-
 _LONGEST_WAIT = 60.0
 
 

@@ -6,8 +6,6 @@ A backbone of `keras.applications`, an LSTM, logits; text first, ids as int64, p
 second folder gets `mine.keras`, `mine.weights.h5`, `spm.model`, `labels.txt` and `mine.toml`.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 from pathlib import Path

@@ -1,15 +1,11 @@
 """The held-out rows of a data folder."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import NamedTuple
 
 from duoserve import Clip
 from duoserve.contract import AUDIO, IMAGE
-
-__all__ = ["Pair", "held_out"]
 
 
 class Pair(NamedTuple):

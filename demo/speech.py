@@ -4,8 +4,6 @@ Every step is a command of the repository, printed before it runs. The next run 
 results; `make clean` removes them. Needs espeak-ng on the PATH.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

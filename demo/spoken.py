@@ -7,8 +7,6 @@ Whole families of emoji are held out, as in the demo with images (`export.datase
 that speak them. No test clip has a voice or an emoji from the training data.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import shutil
@@ -30,8 +28,6 @@ from export.dataset.emoji import (
     split_families,
     write_manifest,
 )
-
-__all__ = ["halves", "make_spoken_dataset"]
 
 _RECIPE: Final = 1
 """Increase it when the same espeak-ng would give other files."""

@@ -1,7 +1,5 @@
 """The demos' commands, as a user types them; existing results are not made again."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex

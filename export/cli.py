@@ -26,8 +26,6 @@ from export.training.cli import add_train
 if TYPE_CHECKING:
     from export.publish.gate import CheckResult
 
-__all__ = ["main"]
-
 _EPILOG = """\
 the whole path, on the demo data:
   python -m export data build/data
@@ -46,8 +44,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # What the commands need takes seconds to import, and --help must not.
     from duoserve.artifact.signing import SigningError
-    from export.dataset.data import DataError
     from export.dataset.emoji import EmojiDataError
+    from export.dataset.rows import DataError
     from export.errors import ExportError, StoreError
     from export.training.tokenizer import TokenizerError
 
@@ -165,7 +163,7 @@ def _export(options: argparse.Namespace) -> int:
     from export.publish.explain import explained
     from export.publish.savedmodel import export_version
     from export.publish.store import ModelStore
-    from export.training.train import TrainedModel
+    from export.training.run import TrainedModel
 
     with tempfile.TemporaryDirectory() if options.dry_run else contextlib.nullcontext(options.store) as root:
         store = ModelStore(root, options.name)

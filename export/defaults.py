@@ -1,10 +1,6 @@
 """Assumptions of the command line and the gate about the server. Pure data: `--help` reads it without TensorFlow."""
 
-from __future__ import annotations
-
 from typing import Final
-
-__all__ = ["BACKGROUND", "BATCH_SIZES", "EXPLAIN_GRID", "WEIGHTS"]
 
 BACKGROUND: Final = (255, 255, 255)
 """Red, green and blue under the transparent pixels of images."""

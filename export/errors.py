@@ -1,9 +1,5 @@
 """Errors of exporting. Each has what was expected and what was received."""
 
-from __future__ import annotations
-
-__all__ = ["ExportError", "GateError", "StoreError"]
-
 
 class ExportError(ValueError):
     """The model or its spec does not fit the contract."""

@@ -5,8 +5,6 @@ names. The backend is set in `export/__init__.py`, before Keras is imported; the
 time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator
@@ -17,8 +15,6 @@ import keras
 import tensorflow as tf
 
 from export.errors import ExportError
-
-__all__ = ["keras_settings"]
 
 _NAME_SCOPE: Final = tf.Graph.name_scope
 

@@ -4,8 +4,6 @@ Definitions are those of scikit-learn: average precision without interpolation, 
 R² of a constant score 1 if every answer is right, else 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
-
-__all__ = ["FIGURES", "RANKED_BY", "Array", "as_text", "choose_thresholds", "fitted", "measure", "quality", "shown"]
 
 Array = npt.NDArray[Any]
 

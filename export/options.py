@@ -1,7 +1,5 @@
 """Building blocks of the commands' arguments."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Callable
@@ -9,19 +7,6 @@ from typing import Any
 
 from duoserve.artifact.releases import ReleaseError, minor_release
 from duoserve.contract import ANSWERS, IMAGE, TEXT
-
-__all__ = [
-    "add_answer",
-    "add_command",
-    "add_json",
-    "colour",
-    "count",
-    "duration",
-    "names",
-    "positive",
-    "release",
-    "sizes",
-]
 
 
 def add_command(

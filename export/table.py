@@ -1,10 +1,6 @@
 """Text tables for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-
-__all__ = ["aligned"]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,5 @@
 """`python -m playground`: serves the page, for a running server or for the demo's model."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib
@@ -34,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             if options.server is None:
-                from playground.demo_model import DATA, NAME, serving
+                from demo.steps import DATA, NAME
+                from playground.demo_model import serving
 
                 server = stack.enter_context(serving())
                 options.server, options.rest, options.model = server.address, server.rest_url, NAME

@@ -4,8 +4,6 @@ stable is the demo's first model, which needs both inputs; canary is another one
 answer without either (`--optional image,text`). They have a separate store: the demo's is not changed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
@@ -13,8 +11,6 @@ from typing import Final
 
 from demo.steps import BUILD, DATA, NAME, ROOT, command, free_port_near, title, train
 from serving.local.testing import LocalServer
-
-__all__ = ["DATA", "NAME", "serving"]
 
 HOME: Final = BUILD / "playground"
 _CONFIG: Final = """\

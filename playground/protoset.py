@@ -4,15 +4,11 @@ They are made from the client's own messages, which have upstream's field number
 package: here upstream's package, the service and the names of the dtypes are restored.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from google.protobuf import descriptor_pb2, text_format
 
 from duoserve._wire import wire_pb2 as wire
-
-__all__ = ["DTYPES", "PACKAGE", "protoset"]
 
 PACKAGE: Final = "tensorflow.serving"
 DTYPES: Final = {

@@ -1,7 +1,5 @@
 """The request on the page as Python, curl and grpcurl, to paste into a shell."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import json
@@ -11,9 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from duoserve.contract import SERVING_BYTES, OneClass
-
-__all__ = ["Asked", "curl", "grpcurl", "python"]
-
 
 _NOT_RAW: Final = f"""# This version has no signature {SERVING_BYTES}: the graph can't compute the ids of its tokenizer.
 # The Python client prepares its input.

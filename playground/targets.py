@@ -1,7 +1,5 @@
 """The targets of the page: each is a label or the latest version, with its own client."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import functools
@@ -14,8 +12,6 @@ from PIL import Image
 
 from duoserve import TLS, AsyncClient, Clip, DuoserveError, Explanation, Prediction, PreprocessingSpec
 from duoserve.preprocessing.images import open_image
-
-__all__ = ["LATEST", "Target", "Targets", "error_record"]
 
 LATEST: Final = "latest"
 """The target without a label: the newest version that the server has loaded."""

@@ -1,7 +1,5 @@
 """The page and its few calls, over Tornado. The page loads nothing from elsewhere."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import json
@@ -17,8 +15,6 @@ from duoserve.contract import ONE_CLASS
 from playground import snippets
 from playground.protoset import protoset
 from playground.targets import Target, Targets, error_record
-
-__all__ = ["MAX_BODY_BYTES", "Site", "application"]
 
 MAX_BODY_BYTES: Final = 64 << 20
 _KINDS: Final = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}

@@ -6,8 +6,6 @@ that a load failed or that two replicas disagree. This asks every address of a n
     python -m serving.exporter --target duoserve-headless:8501 --model emoji --label stable
 """
 
-from __future__ import annotations
-
 import argparse
 import concurrent.futures
 import contextlib
@@ -25,8 +23,6 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-
-__all__ = ["Replica", "VersionCollector", "ask", "main", "parser"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from benchmarks.tables import RESULTS, TABLES, main
+from benchmarks._report import RESULTS
+from benchmarks.tables import TABLES, main
 
 FIGURES = RESULTS.with_name("FIGURES.md")
 

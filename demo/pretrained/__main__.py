@@ -3,8 +3,6 @@
 Every step is a command, printed before it runs. The next run reuses the results.
 """
 
-from __future__ import annotations
-
 import time
 
 from demo.calls import predict_held_out

@@ -4,16 +4,12 @@ Tan and Le, "EfficientNet" (2019), without its squeeze-and-excitation and with R
 weights are TensorFlow's of ImageNet, in the names of the PyTorch port.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import keras
 from keras import layers
 
 from demo.pretrained.weights import Array, Named, Weights, assign
-
-__all__ = ["STAGES", "WIDTH", "image_encoder"]
 
 WIDTH: Final = 1280
 # Repeats, kernel, stride of the first, expansion, channels.

@@ -1,7 +1,5 @@
 """What the frozen encoders make of every row, computed once and kept."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +12,8 @@ from PIL import Image
 from tokenizers import BertWordPieceTokenizer
 
 from demo.pretrained.joined import LENGTH, READ, SIZE
-from export.dataset.data import Dataset, Row
-
-__all__ = ["IMAGES", "features"]
+from export.dataset.data import Dataset
+from export.dataset.rows import Row
 
 IMAGES: tuple[bool, ...] = (*(False for _ in READ), True)
 """Whether a vector is one of the image, in the order of `features`."""

@@ -10,16 +10,12 @@ The kernel's width and the image's weight are chosen by cross-validation over gr
 the training rows, and the scale of the scores, of which a softmax makes probabilities, by its loss.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["Head", "fit"]
 
 Array = npt.NDArray[Any]
 

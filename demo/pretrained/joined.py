@@ -1,7 +1,5 @@
 """The model: two frozen encoders and what was learnt on top of them. `export --model demo.pretrained.joined:build`."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import keras
@@ -11,8 +9,6 @@ from demo.pretrained.efficientnet_lite import image_encoder
 from demo.pretrained.head import Head
 from demo.pretrained.minilm import text_encoder
 from demo.pretrained.weights import Weights, assign
-
-__all__ = ["LENGTH", "READ", "SIZE", "assemble", "build", "encoders"]
 
 SIZE: Final = 128
 """Pixels: of the demo's images. ImageNet's 224 cost three times as much, for the same accuracy here."""

@@ -3,16 +3,12 @@
 Wang et al., "MiniLM" (2020); the weights are those of sentence-transformers/all-MiniLM-L6-v2.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import keras
 from keras import layers, ops
 
 from demo.pretrained.weights import Array, Named, Weights, assign
-
-__all__ = ["WIDTH", "text_encoder"]
 
 WIDTH: Final = 384
 _LAYERS, _HEADS, _HIDDEN, _VOCABULARY = 6, 12, 1536, 30522

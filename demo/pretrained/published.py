@@ -5,8 +5,6 @@ MiniLM: the similarities of three sentences in the documentation of sentence-tra
 matplotlib carries is a "military uniform".
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Final

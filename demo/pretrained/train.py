@@ -6,8 +6,6 @@ Into the second folder go `model.weights.h5`, `vocab.txt`, `labels.txt`, `pretra
 `python -m export export --settings` takes, and `accuracy.json`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -4,8 +4,6 @@ A torch pickle is a program: whoever unpickles it runs it. `read_torch` knows te
 of them, and refuses everything else before it is called.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,9 +13,6 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["Array", "Named", "Weights", "WeightsError", "assign", "image_weights", "read_torch", "text_weights"]
-__all__ += ["tokenizer_files"]
 
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array]

@@ -1,7 +1,5 @@
 """Training batches: shuffled, with images shifted a little and texts tokenised in different ways."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -14,8 +12,6 @@ import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec
 from export.dataset.data import Arrays
-
-__all__ = ["Batches", "segmentations"]
 
 Tokens = npt.NDArray[np.int32]
 

@@ -1,7 +1,5 @@
 """Training on clips: the size of their spectrograms, and held-out clips as samples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -12,8 +10,6 @@ from duoserve.contract import AudioSpec, PreprocessingSpec
 from duoserve.preprocessing.audio import Clip, Spectrogram, encode_wav
 from duoserve.preprocessing.recordings import decode_audio, inspect_audio
 from duoserve.preprocessing.resampling import Rates
-
-__all__ = ["golden_recording", "spectrogram_size"]
 
 _MOST_BANDS: Final = 64
 """A 40 ms window resolves no more bands below 1 kHz."""

@@ -33,23 +33,6 @@ from export.dataset.split import hold_out
 from export.dataset.targets import TARGETS, targets
 from export.defaults import BACKGROUND
 
-__all__ = [
-    "SPLITS",
-    "Arrays",
-    "DataError",
-    "Dataset",
-    "HeldOut",
-    "Problem",
-    "Row",
-    "StreamedImages",
-    "encode",
-    "encode_texts",
-    "in_turn",
-    "load_dataset",
-    "load_held_out",
-    "stream",
-]
-
 _IN_MEMORY: Final = 2 << 30
 _CHANGED: Final = "Expected images not to change after they were checked. Received:"
 

@@ -18,8 +18,6 @@ Whole families of emoji are held out, so that no test image or text is a variant
 Emoji that only look similar (the clock faces, the coloured squares) may be on both sides.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import hashlib
@@ -38,11 +36,6 @@ from tqdm import tqdm
 
 from export.dataset.split import hold_out
 from export.publish.folders import writing_folder
-
-__all__ = [
-    "TEST_FRACTION", "Emoji", "EmojiDataError", "make_emoji_dataset", "make_once", "read_emoji", "split_families",
-    "write_manifest",
-]  # fmt: skip
 
 TEST_FRACTION: Final = 0.2
 """Share of every class that is held out, in whole families."""

@@ -1,7 +1,5 @@
 """The manifest of a data folder: its rows, and all problems of the rows and of their files."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import hashlib
@@ -20,8 +18,6 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.rows import DataError, Problem, Row
 from export.dataset.targets import TARGETS, Targets, find_kind
 from export.defaults import BACKGROUND
-
-__all__ = ["DECODERS", "SPLITS", "Manifest", "bar", "read_manifest"]
 
 SPLITS: Final = ("train", "test")
 """The values of the column `split`."""

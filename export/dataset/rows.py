@@ -1,13 +1,9 @@
 """A row of a manifest, and the error that lists the problems of rows."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-
-__all__ = ["DataError", "Problem", "Row"]
 
 _SHOWN: Final = 20
 

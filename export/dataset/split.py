@@ -1,12 +1,8 @@
 """Chooses the rows to hold out where the data does not: by class, never splitting a group."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-
-__all__ = ["hold_out"]
 
 
 def hold_out(rows: Iterable[tuple[str, str]], fraction: float, *, salt: str = "") -> list[bool]:

@@ -1,7 +1,5 @@
 """The answer in a manifest, by kind: its columns, their problems, and the rows as targets."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +11,6 @@ import numpy.typing as npt
 
 from duoserve.contract import BAR, Answer, OneClass, Scores, Tags, YesNo, normal_name, score_of_column
 from export.dataset.rows import DataError, Problem, Row
-
-__all__ = ["TARGETS", "ScoreTargets", "Targets", "find_kind", "targets"]
 
 Array = npt.NDArray[np.float32]
 Fields = Mapping[str, str]

@@ -5,8 +5,6 @@ constants that come from there. Change both together; the gate and
 `tests/export/test_audio_parity.py` compare them.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec
@@ -14,8 +12,6 @@ from duoserve.preprocessing.audio import Spectrogram
 from export.graph.images import Decoder
 from export.graph.resampling import Resampler
 from export.graph.wav import Wav
-
-__all__ = ["AudioDecoder"]
 
 
 class AudioDecoder(Decoder):

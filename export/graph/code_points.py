@@ -4,16 +4,12 @@ TensorFlow's ICU and RE2 use other releases of Unicode than Hugging Face's `toke
 how it maps each character, once for all of Unicode, and the graph looks it up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-
-__all__ = ["CODE_POINTS", "Classes", "Rewriting", "ordering"]
 
 CODE_POINTS: Final = (*range(0xD800), *range(0xE000, 0x110000))
 """The code points that UTF-8 encodes: all except the surrogates."""

@@ -4,14 +4,10 @@ Phones store an image as the sensor saw it and note in EXIF tag 0x0112 how to tu
 decoders ignore that tag.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from duoserve.preprocessing.exif import EXIF_PREFIX
 from export.graph.image_headers import File, little_endian
-
-__all__ = ["orientation", "upright"]
 
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3

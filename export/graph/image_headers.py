@@ -3,15 +3,11 @@
 Files are read by graph operations on a few bytes at a time, as a graph loop pays for each operation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PIXELS, Refused
-
-__all__ = ["File", "big_endian", "check", "little_endian", "require", "size_errors"]
 
 
 class File:

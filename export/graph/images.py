@@ -4,8 +4,6 @@ The pixels are identical, and so are the errors: change both together. The gate 
 `tests/export/test_parity.py` compare them.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from duoserve.contract import IMAGE, PreprocessingSpec
@@ -17,8 +15,6 @@ from export.graph.jpeg import decode_jpeg
 from export.graph.png import decode_png
 from export.graph.resize import resize
 from export.graph.webp import decode_webp
-
-__all__ = ["Decoder", "ImageDecoder"]
 
 
 class Decoder:

@@ -1,7 +1,5 @@
 """JPEG files in the graph: headers read as libjpeg reads them, then decoded. Twin: `duoserve.preprocessing.jpeg`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -10,8 +8,6 @@ from duoserve.preprocessing.exif import EXIF_PREFIX
 from duoserve.preprocessing.image_headers import MAX_PARTS, Refused
 from export.graph.exif import upright
 from export.graph.image_headers import File, big_endian, check, size_errors
-
-__all__ = ["decode_jpeg"]
 
 _RATIOS = (1, 2, 4, 8)
 _WINDOW = 1024

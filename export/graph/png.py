@@ -1,15 +1,11 @@
 """PNG files in the graph: refuses what the client refuses and libpng does not. Twin: `duoserve.preprocessing.png`."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
 from export.graph.exif import upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 from export.graph.transparency import flatten
-
-__all__ = ["decode_png"]
 
 _IDAT, _IEND, _ANIMATED, _TRANSPARENCY, _EXIF = (
     int.from_bytes(name, "big") for name in (b"IDAT", b"IEND", b"acTL", b"tRNS", b"eXIf")

@@ -1,7 +1,5 @@
 """`duoserve.preprocessing.resampling` as graph operations: the same filter, tap by tap."""
 
-from __future__ import annotations
-
 import math
 
 import tensorflow as tf

@@ -5,8 +5,6 @@ one pixel in ten differs by a level, which sometimes changes an answer. So the g
 what Pillow's `Resample.c` does: rows, then columns, each with weights of 22 bits and rounded.
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 _PRECISION_BITS = 22

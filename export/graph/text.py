@@ -4,8 +4,6 @@ The twin of `duoserve.preprocessing.tokenizers`: the ids are identical for any t
 without an equivalent here is refused, with the reason; its versions are published without the signature.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +15,6 @@ from duoserve.contract import SENTENCEPIECE, TEXT, WORDPIECE, PreprocessingSpec,
 from duoserve.preprocessing.tokenizers.kinds import load_tokenizer
 from export.errors import ExportError
 from export.graph.wordpiece import WordPiece
-
-__all__ = ["GraphTokenizer"]
 
 
 class GraphTokenizer:

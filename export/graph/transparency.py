@@ -1,13 +1,8 @@
 """Transparent pixels on the background of the spec, in integers. Twin: `duoserve.preprocessing.transparency`."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import Background
-
-__all__ = ["flatten"]
-
 
 _AT_ONCE = 1 << 20
 """Pixels that are blended in one step, as 16-bit values take several times the memory of the image."""

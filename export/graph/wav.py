@@ -4,8 +4,6 @@
 odd length; half of the recordings that the client accepts would fail.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf

@@ -1,15 +1,11 @@
 """WebP files in the graph. Twin: `duoserve.preprocessing.webp`."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
 from export.graph.exif import upright
 from export.graph.image_headers import File, check, little_endian, size_errors
 from export.graph.transparency import flatten
-
-__all__ = ["decode_webp"]
 
 _EXTENDED, _LOSSLESS, _EXIF = (int.from_bytes(name, "little") for name in (b"VP8X", b"VP8L", b"EXIF"))
 _ANIMATED, _HAS_EXIF = 0x02, 0x08

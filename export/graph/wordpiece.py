@@ -5,8 +5,6 @@ and uses another release of Unicode. Here each character is mapped as by the cli
 (`export.graph.code_points`); only the search for the longest pieces of a word is TensorFlow Text's.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json
@@ -22,8 +20,6 @@ from tokenizers import normalizers, pre_tokenizers
 
 from export.errors import ExportError
 from export.graph.code_points import CODE_POINTS, Classes, Rewriting, ordering
-
-__all__ = ["WordPiece"]
 
 _MOST_MARKED: Final = 64
 """Most added tokens: a text is searched for each of them in turn."""

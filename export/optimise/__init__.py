@@ -3,8 +3,6 @@
 Layers that fit no rule stay unchanged, and so does the given model.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping

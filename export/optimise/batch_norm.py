@@ -1,14 +1,10 @@
 """A batch normalisation folded into the convolution or dense layer before it: one layer, with scaled weights."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import keras
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["fold"]
 
 Array = npt.NDArray[Any]
 

@@ -1,14 +1,10 @@
 """Which operation takes which tensors, in a functional Keras model and its nested models."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-
-__all__ = ["Calls", "takes_one_tensor"]
 
 Operation = Any
 """A layer, or an operation of `keras.ops`: keras has no types to check against."""

@@ -15,8 +15,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["BlockLSTM", "block_lstm"]
-
 _CLIPS_NOTHING: Final = -1.0
 
 _HEAVY: Final = 500_000

@@ -1,7 +1,5 @@
 """The rules: which layers are replaced, by what, and when."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -11,8 +9,6 @@ import keras
 from export.optimise.batch_norm import fold
 from export.optimise.calls import Calls, takes_one_tensor
 from export.optimise.lstm import block_lstm
-
-__all__ = ["RULES", "Exchange", "Rule"]
 
 Exchange = Mapping[Any, Callable[..., Any]]
 """Layers, and their replacements."""

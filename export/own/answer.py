@@ -1,7 +1,5 @@
 """Calls a model with the inputs of the contract, tries it, and adapts its output to the contract."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import keras
@@ -18,8 +16,6 @@ from export.own.scaling import scale
 from export.own.settings import LOGITS, OwnModel
 from export.own.tokenizers import Tokenizer
 from export.publish.answers import EMBEDDING
-
-__all__ = ["Answer", "find_answer", "predictor"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

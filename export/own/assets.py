@@ -1,7 +1,5 @@
 """What a model file does not hold: labels and held-out rows."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Final
@@ -12,8 +10,6 @@ from export.dataset.rows import DataError, Row
 from export.dataset.targets import TARGETS, ScoreTargets, targets
 from export.own.reasons import Reasons, misfit, said
 from export.own.settings import OwnModel
-
-__all__ = ["check_samples", "make_answer", "read_labels", "read_samples"]
 
 _SHOWN: Final = 5
 

@@ -1,7 +1,5 @@
 """The inputs of a model, and how it is called, for graphs of layers and for Python code."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,8 +10,6 @@ import keras
 from export.own.graph import Tensor, functional
 from export.own.reasons import misfit
 from export.own.settings import OwnModel
-
-__all__ = ["Input", "find_calling", "shown"]
 
 Shape = tuple[int | None, ...]
 Call = Callable[..., Any]

@@ -1,8 +1,6 @@
 """Tries a model on images and token ids of every kind, before anything is written, to find what shapes don't show:
 what its output holds. Adds what makes it the answer of the contract."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 
@@ -16,8 +14,6 @@ from export.own.inputs import Inputs
 from export.own.reasons import misfit, said
 from export.own.settings import LOGITS, PROBABILITIES
 from export.own.tokenizers import Tokenizer
-
-__all__ = ["ROUNDING", "Predict", "activation_of", "finish", "try_out", "understood"]
 
 Predict = Callable[[Array, Array], Array]
 """(image, tokens) -> the output, float32 array of shape (batch, classes)."""

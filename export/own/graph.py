@@ -8,8 +8,6 @@ from typing import Any
 
 import keras
 
-__all__ = ["Place", "Tensor", "consumers", "functional", "producer"]
-
 Tensor = Any
 """keras.KerasTensor: Keras has no types to check against."""
 

@@ -1,8 +1,6 @@
 """Finds the image and the text among a model's inputs, whatever their names and order, and the inputs that follow from
 the text: masks of padding, and segment ids."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable
@@ -16,8 +14,6 @@ from export.own.reasons import Reasons, misfit
 from export.own.scaling import FLOATS, IMAGE_DTYPES, find_scaling
 from export.own.settings import SCALES, OwnModel
 from export.own.tokenizers import Tokenizer
-
-__all__ = ["Inputs", "find_inputs"]
 
 _TOKEN_DTYPES: Final = ("int32", "uint32", "int64", "float32", "float64")
 """Dtypes that hold any token id."""

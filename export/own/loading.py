@@ -1,7 +1,5 @@
 """Gets a Keras model from a file or a function, with its custom layers and its weights."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import inspect
@@ -18,8 +16,6 @@ import keras
 
 from export.own.reasons import Reasons, misfit, said
 from export.own.settings import OwnModel, is_function
-
-__all__ = ["load"]
 
 
 def load(own: OwnModel) -> keras.Model:

@@ -1,7 +1,5 @@
 """Finds the answer among a model's outputs, what the model declares about it, and the layer for `embed`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +10,6 @@ from export.own.calling import find_calling, shown
 from export.own.graph import Tensor, functional, producer
 from export.own.reasons import misfit, said
 from export.own.settings import LOGITS, OwnModel
-
-__all__ = ["check_output", "declared_kind", "find_features", "pick_output"]
 
 
 def pick_output(model: keras.Model, outputs: Any, own: OwnModel) -> tuple[str, Tensor]:

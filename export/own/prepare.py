@@ -1,7 +1,5 @@
 """Prepares your own Keras model for `export_version`, or lists every reason why it does not fit."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +12,8 @@ import numpy as np
 from duoserve import contract
 from duoserve.contract import ONE_CLASS, OneClass, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import Row, encode, in_turn
+from export.dataset.data import encode, in_turn
+from export.dataset.rows import Row
 from export.defaults import BACKGROUND
 from export.keras_settings import keras_settings
 from export.measures import Array, fitted, measure, shown
@@ -22,12 +21,10 @@ from export.own.answer import Answer, find_answer, predictor
 from export.own.assets import check_samples, make_answer, read_labels, read_samples
 from export.own.inputs import Inputs, find_inputs
 from export.own.loading import load
-from export.own.reasons import MisfitError, Reasons
+from export.own.reasons import Reasons
 from export.own.settings import OwnModel, is_function
 from export.own.tokenizers import Tokenizer, check_tokenizer, read_tokenizer
 from export.training.run import TrainedModel
-
-__all__ = ["MisfitError", "Prepared", "prepare"]
 
 _GOLDEN: Final = 16
 _MEASURED_AT_ONCE: Final = 32

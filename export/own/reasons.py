@@ -1,15 +1,11 @@
 """The reasons why a model does not fit: what was expected, what was received, and how to fix it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from duoserve.contract import ContractError
 from export.errors import ExportError
-
-__all__ = ["MisfitError", "Reasons", "misfit", "said"]
 
 _NODES: Final = re.compile(r"\{\{function_node.*?\}\}|\[\[\{\{node.*?\}\}\]\]|\[Op:.*?\]|Graph execution error:")
 

@@ -1,15 +1,11 @@
 """How a model takes its pixels: the scaling inside the model, and the scaling before it."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import keras
 import numpy as np
 
 from export.own.graph import Place, Tensor, consumers
-
-__all__ = ["FLOATS", "IMAGE_DTYPES", "find_scaling", "scale"]
 
 _MEAN: Final = (0.485, 0.456, 0.406)
 _DEVIATION: Final = (0.229, 0.224, 0.225)

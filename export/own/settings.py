@@ -1,7 +1,5 @@
 """The settings for your own model, by options or in a TOML file. Pure data, without TensorFlow."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -13,17 +11,6 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from duoserve.settings import SettingsFileError, checked, read_toml
 from export.errors import ExportError
 from export.options import colour, count, names, positive
-
-__all__ = [
-    "LOGITS",
-    "PROBABILITIES",
-    "SCALES",
-    "OwnModel",
-    "add_arguments",
-    "is_function",
-    "own_model",
-    "read_settings",
-]
 
 Scale: TypeAlias = Literal["0..255", "0..1", "tf", "torch", "caffe"]
 SCALES: Final[tuple[str, ...]] = get_args(Scale)

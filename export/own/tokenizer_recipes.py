@@ -1,15 +1,11 @@
 """Builds a `tokenizer.json` from older files: BERT's `vocab.txt`, and `vocab.json` with `merges.txt`."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-
-__all__ = ["bert", "byte_level"]
 
 Record = dict[str, Any]
 

@@ -1,7 +1,5 @@
 """The tokenizer of your own model: its ids in the client, and whether the graph can compute them."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -22,9 +20,6 @@ from export.own.reasons import misfit, said
 from export.own.settings import OwnModel
 from export.own.tokenizer_recipes import bert, byte_level
 from export.publish.probes import odd_texts, probes
-
-__all__ = ["Tokenizer", "check_tokenizer", "read_file", "read_tokenizer"]
-
 
 _NAMES: Final = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _PADS: Final = ("[PAD]", "<pad>", "<|pad|>")

@@ -1,7 +1,5 @@
 """The computation of a version: an optimised Keras model as one function that all signatures share."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Callable
@@ -15,8 +13,6 @@ from export.errors import ExportError
 from export.optimise import Constants, Optimised, optimise
 from export.publish.weights import PackedWeights
 from export.training.fusion import FUSED
-
-__all__ = ["ANSWER", "EMBEDDING", "Answer", "Served", "answer_fn", "embedding_length", "serve", "tensor_spec"]
 
 ANSWER: Final = "answer"
 EMBEDDING: Final = "embedding"

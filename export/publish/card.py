@@ -1,7 +1,5 @@
 """The model card: how a version was made, as JSON for people and scripts; and the list of a store's versions."""
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess
@@ -16,8 +14,6 @@ from duoserve.contract import PreprocessingSpec, signatures
 from export.errors import StoreError
 from export.publish.store import ModelStore
 from export.table import aligned
-
-__all__ = ["CARD_PATH", "list_versions", "make_card", "read_card", "table"]
 
 CARD_PATH: Final = "assets.extra/card.json"
 """Relative to the version's folder."""

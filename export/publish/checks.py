@@ -1,7 +1,5 @@
 """The checks of the gate: each takes a version and yields its findings."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +25,6 @@ from export.publish.ops import forbidden_ops
 from export.publish.probes import probes, without_one
 from export.publish.session import SessionModel
 from export.publish.warmup import WARMUP_PATH, read_warmup, warmed_up
-
-__all__ = ["CHECKS", "SIGNED", "TOLERANCE", "Array", "Reference", "Subject", "cost_check"]
 
 TOLERANCE: Final = 1e-5
 """Largest difference between the SavedModel's probabilities and the Keras model's; of scores, as a share of the

@@ -1,7 +1,5 @@
 """The cost of smaller number types: how far answers are from the Keras model's, and the limits."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +9,10 @@ import numpy as np
 
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import Row, encode, encode_pairs, load_dataset, load_held_out
+from export.dataset.data import encode, encode_pairs, load_dataset, load_held_out
+from export.dataset.rows import Row
 from export.errors import ExportError
 from export.measures import FIGURES, RANKED_BY, Array, as_text, quality
-
-__all__ = ["LIMITS", "Cost", "Limit", "held_out_rows", "measure_cost"]
 
 Run = Callable[[Array, Array], Array]
 """(image, tokens) -> the answer, float32 array of shape (batch, columns)."""

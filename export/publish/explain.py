@@ -4,8 +4,6 @@ Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Netwo
 answers. How much each of the two inputs counts is their Shapley value (Shapley, "A Value for n-Person Games", 1953).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Final
@@ -15,8 +13,6 @@ import tensorflow as tf
 from duoserve.contract import IMAGE, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.defaults import EXPLAIN_GRID
-
-__all__ = ["Explain", "explain_fn", "explained"]
 
 Predict = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """`(image, tokens)` to the answer, float32 of shape (batch, columns)."""

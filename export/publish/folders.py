@@ -1,15 +1,11 @@
 """A folder that appears complete or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-__all__ = ["sync", "writing_folder"]
 
 
 @contextlib.contextmanager

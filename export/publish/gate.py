@@ -5,8 +5,6 @@ the client's preprocessing and with the answers that the Keras model gave. `pyth
 check DIR` runs them on any SavedModel of the contract, published or not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time
@@ -18,10 +16,8 @@ from duoserve.artifact.releases import SERVER_VERSION, minor_release
 from duoserve.contract import ContractError
 from duoserve.errors import InvalidInput
 from export.errors import ExportError, GateError
-from export.publish.checks import CHECKS, SIGNED, TOLERANCE, Array, Reference, Subject, cost_check
+from export.publish.checks import CHECKS, SIGNED, Reference, Subject, cost_check
 from export.publish.cost import Cost
-
-__all__ = ["TOLERANCE", "Array", "CheckResult", "Reference", "check", "refuse_unless_passed"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """The expected outputs of `explain`, computed row by row from a model's answers, for the gate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,8 +8,6 @@ import numpy as np
 from duoserve.contract import IMAGE
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.measures import Array
-
-__all__ = ["relevances"]
 
 Answers = Callable[[Array, Array], Array]
 """Images and tokens to answers, each with a batch dimension."""

@@ -1,15 +1,11 @@
 """The operations that a signature runs, and those that a stock CPU server must not run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tensorflow.core.framework import attr_value_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import kernels
-
-__all__ = ["forbidden_ops", "reachable"]
 
 _RUNS_PYTHON: Final = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc"}
 

@@ -1,7 +1,5 @@
 """Inputs that preprocessing is most likely to get wrong: the gate compares client and graph on them."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import struct
@@ -13,8 +11,6 @@ from PIL import Image
 
 from duoserve.contract import IMAGE, TEXT, PreprocessingSpec
 from duoserve.preprocessing.tokenizers.kinds import load_tokenizer
-
-__all__ = ["odd_texts", "probes", "without_one"]
 
 _TEXTS: Final = ("犬と猫", "ＦＵＬＬ ｗｉｄｔｈ ①", "tab\tand bell\x07", "🐈\u200d⬛ e\u0301", "word " * 200)
 _ORIENTATION: Final = 0x0112

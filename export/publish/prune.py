@@ -4,8 +4,6 @@ The config is parsed with the servers' own proto. It is read again after a versi
 and before it is deleted: if a rollout names it by then, it is restored.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -15,8 +13,6 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from export.errors import StoreError
 from export.publish.store import ModelStore
-
-__all__ = ["Verdict", "judge", "named_versions", "prune"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

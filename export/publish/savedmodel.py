@@ -4,8 +4,6 @@ All this happens in a staging folder that servers ignore; only a version that pa
 renamed to its number.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,21 +19,22 @@ from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.artifact.signing import sign_folder
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import Row, encode_pairs
+from export.dataset.data import encode_pairs
+from export.dataset.rows import Row
 from export.defaults import BATCH_SIZES
 from export.errors import ExportError
 from export.keras_settings import keras_settings
+from export.measures import Array
 from export.publish.answers import ANSWER, EMBEDDING, Answer, Served, answer_fn, serve
 from export.publish.card import CARD_PATH, make_card
+from export.publish.checks import Reference
 from export.publish.cost import Cost, measure_cost
-from export.publish.gate import Array, CheckResult, Reference, check, refuse_unless_passed
+from export.publish.gate import CheckResult, check, refuse_unless_passed
 from export.publish.probes import without_one
 from export.publish.session import SessionModel
 from export.publish.signatures import build_archive
 from export.publish.store import ModelStore
 from export.publish.warmup import WARMUP_PATH, write_warmup
-
-__all__ = ["Published", "export_version"]
 
 Run = Callable[[Array, Array], dict[str, Array]]
 """(image, tokens) -> `probabilities`, and `embedding` where the version has it."""

@@ -20,8 +20,6 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from export.errors import ExportError
 
-__all__ = ["SessionModel", "start_runtime"]
-
 
 class SessionModel:
     """A SavedModel in its own `session`, with the `meta_graph` that was loaded. A context manager.

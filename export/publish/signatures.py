@@ -4,8 +4,6 @@ Names, dtypes and shapes come from `duoserve.contract`, never from Keras, which 
 input `keras_tensor_3` and send token ids as float32.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +17,6 @@ from export.graph.images import ImageDecoder
 from export.graph.text import GraphTokenizer
 from export.publish.answers import ANSWER, EMBEDDING, Served, tensor_spec
 from export.publish.explain import explain_fn
-
-__all__ = ["build_archive"]
 
 
 def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.export.ExportArchive:

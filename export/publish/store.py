@@ -22,8 +22,6 @@ from typing import IO, Final
 from export.errors import StoreError
 from export.publish.folders import sync
 
-__all__ = ["ModelStore"]
-
 _STAGING: Final = ".staging-"
 _LEAVING: Final = ".leaving-"
 _REMOVED: Final = ".removed-"

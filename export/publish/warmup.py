@@ -6,8 +6,6 @@ Every signature is run at every batch size that the batching configuration allow
 runs the model a hundred times for each row, only at the smallest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +19,6 @@ from duoserve.artifact.samples import GoldenSample
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import encode_pairs
 from export.errors import ExportError
-
-__all__ = ["WARMUP_PATH", "read_warmup", "warmed_up", "write_warmup"]
 
 WARMUP_PATH: Final = "assets.extra/tf_serving_warmup_requests"
 """The name that TensorFlow Serving looks for, relative to the version's folder."""

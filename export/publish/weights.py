@@ -8,8 +8,6 @@ afterwards. It needs only reads, casts and products, which every server has, aro
 Vectors (biases, statistics) and small matrices stay float32: they are a thousandth of the bytes.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -22,8 +20,6 @@ from export.defaults import WEIGHTS
 from export.errors import ExportError
 from export.measures import Array
 from export.optimise import Reading
-
-__all__ = ["PackedWeights"]
 
 _LEAST: Final = 1024
 """Elements of the smallest matrix that is packed."""

@@ -1,9 +1,5 @@
 """The time budget of trainings."""
 
-from __future__ import annotations
-
-__all__ = ["Budget"]
-
 
 class Budget:
     """Counts the seconds of trainings; None: no limit."""

@@ -1,7 +1,5 @@
 """The candidates: names of models to train, folders of runs, folders of exported versions."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -18,8 +16,6 @@ from export.selection.budget import Budget
 from export.training.presets import BASELINES, FUSIONS, PRESETS, Preset
 from export.training.run import RUN_FILE, TrainedModel, check_target
 from export.training.train import train
-
-__all__ = ["DEFAULT", "Candidate", "Prepared", "parse_candidates", "prepare"]
 
 DEFAULT: Final = (*BASELINES, *FUSIONS)
 """The default candidates: each input alone, and every fusion."""

@@ -1,7 +1,5 @@
 """The command `compare`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -11,8 +9,6 @@ from typing import Any
 from duoserve.console import say
 from export.options import add_answer, add_command, add_json, duration, positive
 from export.training.presets import BASELINES, FUSIONS, PRESETS
-
-__all__ = ["add_compare"]
 
 _CANDIDATES = """\
 a candidate is

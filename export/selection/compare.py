@@ -1,7 +1,5 @@
 """Compares candidates on the held-out rows, each as it is served: quality, calibration, speed and size."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import statistics
@@ -13,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from export.dataset.data import Dataset, Row
+from export.dataset.data import Dataset
+from export.dataset.rows import Row
 from export.errors import ExportError
 from export.keras_settings import keras_settings
 from export.measures import RANKED_BY, measure
@@ -23,8 +22,6 @@ from export.selection.judging import Judged
 from export.selection.served import BATCH, Answers, ServedModel
 from export.selection.statistics import Bin, Interval
 from export.training.presets import BASELINES
-
-__all__ = ["Comparison", "Measured", "choose", "compare"]
 
 _ROUNDS: Final = 5
 _SLICE: Final = 0.3  # seconds of consecutive calls before the next candidate's turn

@@ -12,8 +12,6 @@ from duoserve.contract import Answer
 from export.measures import RANKED_BY, Array, quality
 from export.selection.statistics import Bin, Interval, bootstrap, calibration, gain, proportion
 
-__all__ = ["Judged"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:

@@ -1,7 +1,5 @@
 """A comparison as a table for the terminal, and as a plot."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable
@@ -12,8 +10,6 @@ from export.selection.compare import Comparison, Measured
 from export.selection.served import BATCH
 from export.selection.statistics import Interval
 from export.table import aligned
-
-__all__ = ["keep", "summary", "table"]
 
 
 def table(comparison: Comparison) -> str:

@@ -5,8 +5,6 @@ rows. Settings are ranked on validation rows, which are taken from the training 
 the held-out rows are not used, so figures on them stay valid.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import time
@@ -22,8 +20,6 @@ from export.table import aligned
 from export.training.presets import Preset
 from export.training.run import TrainedModel
 from export.training.train import train
-
-__all__ = ["Setting", "grid", "search", "table"]
 
 KNOBS: Final[Mapping[str, Callable[[Any], tuple[Any, ...]]]] = {
     "learning_rate": lambda usual: (usual, usual / 2),

@@ -21,11 +21,10 @@ import numpy as np
 import psutil
 
 from duoserve.contract import DESCRIBE, SERVING_DEFAULT, PreprocessingSpec
-from export.dataset.data import Arrays, Row
+from export.dataset.data import Arrays
+from export.dataset.rows import Row
 from export.errors import ExportError
 from export.measures import Array
-
-__all__ = ["BATCH", "Answers", "ServedModel"]
 
 BATCH: Final = 32
 """Rows of a call with many rows."""
@@ -99,7 +98,8 @@ _loaded: dict[str, Any] = {}
 def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
     # Only this process loads TensorFlow.
     from duoserve.preprocessing.preprocessor import Preprocessor
-    from export.dataset.data import DataError, encode
+    from export.dataset.data import encode
+    from export.dataset.rows import DataError
     from export.publish.session import SessionModel, start_runtime
     from export.training.missing import without
 

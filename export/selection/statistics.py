@@ -2,17 +2,12 @@
 count for less than independent rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from export.measures import Array
-
-__all__ = ["Bin", "Interval", "bootstrap", "calibration", "gain", "proportion", "resampled"]
-
 
 _Z: Final = 1.959964  # of the normal distribution, two-sided 95 %
 _DRAWS: Final = 10_000

@@ -5,8 +5,6 @@ gradients, loss scale, state of the random generators, running averages of the m
 Batches need no state: they depend on the seed and the number of the step.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -19,8 +17,6 @@ import keras
 import numpy as np
 
 from export.errors import ExportError
-
-__all__ = ["Checkpoint"]
 
 _FORMAT: Final = 1
 

@@ -1,7 +1,5 @@
 """The command `train`."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -13,8 +11,6 @@ from duoserve.console import say
 from export.defaults import BACKGROUND
 from export.options import add_answer, add_command, add_json, colour, duration, names, positive
 from export.training.presets import FUSIONS, PRECISIONS, PRESETS, Running
-
-__all__ = ["add_train"]
 
 _SEARCH_SECONDS: Final = 600.0
 _FOLDER: Final = (

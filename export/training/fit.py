@@ -1,7 +1,5 @@
 """The fit loop: what is minimised, on which batches, with which optimizer, on which devices."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +17,6 @@ from export.training.checkpoint import Checkpoint
 from export.training.heads import Head
 from export.training.model import IMAGE_FEATURES, TEXT_FEATURES, build_model
 from export.training.presets import BASELINES, Preset, Running
-
-__all__ = ["Plan", "fit", "strategy"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

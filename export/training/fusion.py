@@ -4,16 +4,12 @@ A fusion takes what the branches made of a batch: the image as `regions`, an arr
 (batch, height, width, channels), and as `image`, one vector; the text as one vector.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import keras
 from keras import layers
-
-__all__ = ["FUSE", "FUSED", "Alone", "Fusion", "WeightedSum"]
 
 FUSED: Final = "fused"
 """The layer whose output vector contains both inputs."""

@@ -1,7 +1,5 @@
 """The last layers of a model and their losses, by kind of answer."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -13,8 +11,6 @@ import numpy.typing as npt
 from keras import layers
 
 from duoserve.contract import Answer, OneClass, Scores, Tags, YesNo
-
-__all__ = ["Head", "head"]
 
 Targets = npt.NDArray[Any]
 Tensor = Any  # keras.KerasTensor: keras has no types to check against

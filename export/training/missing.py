@@ -6,8 +6,6 @@ branches themselves still see the real input, so that their statistics (batch no
 all) are not disturbed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,8 +16,6 @@ from keras import layers
 from duoserve.contract import IMAGE, TEXT
 from export.dataset.data import Arrays
 from export.errors import ExportError
-
-__all__ = ["OPTIONAL", "MissingInputs", "check_optional", "without"]
 
 OPTIONAL: Final = (IMAGE, TEXT)
 """The inputs that may be missing, if a model was trained for it; never both in one row."""

@@ -4,8 +4,6 @@ Both read the tokens with an LSTM that skips padding; a text without tokens leav
 initial state, zeros. `use_cudnn=False` everywhere: a cuDNN kernel does not load on a CPU server.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,8 +17,6 @@ from export.training.fusion import FUSE, Alone
 from export.training.heads import Head
 from export.training.missing import MissingInputs
 from export.training.presets import BASELINES, FUSIONS, Preset
-
-__all__ = ["BUILDERS", "IMAGE_FEATURES", "TEXT_FEATURES", "build_model"]
 
 IMAGE_FEATURES: Final = "image_features"
 TEXT_FEATURES: Final = "text_features"

@@ -1,15 +1,11 @@
 """The models that can be trained, and how a training runs. Pure data: `--help` reads it without TensorFlow."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from export.errors import ExportError
-
-__all__ = ["BASELINES", "FUSIONS", "PRECISIONS", "PRESETS", "Preset", "Running"]
 
 FUSIONS: Final = ("concat", "weighted_sum", "attention")
 """How the two inputs are joined. `export.training.fusion` has one function for each."""

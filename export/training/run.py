@@ -20,8 +20,6 @@ from export.errors import ExportError
 from export.keras_settings import keras_settings
 from export.publish.folders import writing_folder
 
-__all__ = ["RUN_FILE", "TrainedModel", "check_target"]
-
 _FORMAT: Final = 1
 _MODEL: Final = "model.keras"
 RUN_FILE: Final = "run.json"

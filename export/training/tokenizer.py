@@ -8,15 +8,11 @@ give the same ids for any text, and so that any text gives useful ones:
 - id 0 is padding and never stands for text, so a mask can distinguish the two.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable
 from typing import Final
 
 import sentencepiece
-
-__all__ = ["LARGEST_VOCABULARY", "PAD_ID", "SMALLEST_VOCABULARY", "TokenizerError", "train_tokenizer"]
 
 PAD_ID: Final = 0
 """The id that pads tokens after the text."""

@@ -5,8 +5,6 @@ the seed, SentencePiece trains in one thread, and TensorFlow's deterministic ope
 That last switch can't be undone: it stays on for the process.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -19,7 +17,8 @@ import tensorflow as tf
 from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.clips import golden_recording, spectrogram_size
-from export.dataset.data import Arrays, Dataset, Row, encode, in_turn, stream
+from export.dataset.data import Arrays, Dataset, encode, in_turn, stream
+from export.dataset.rows import Row
 from export.defaults import BACKGROUND
 from export.errors import ExportError
 from export.keras_settings import keras_settings
@@ -30,8 +29,6 @@ from export.training.missing import check_optional, without
 from export.training.presets import BASELINES, PRESETS, Preset, Running
 from export.training.run import TrainedModel
 from export.training.tokenizer import PAD_ID, train_tokenizer
-
-__all__ = ["TrainedModel", "train"]
 
 _SAMPLES: Final = 16
 

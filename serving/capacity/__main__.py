@@ -1,7 +1,5 @@
 """`python -m serving.capacity`."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import ipaddress

@@ -1,7 +1,5 @@
 """Measures one replica through its gRPC API: one caller, many callers, and requests of many rows."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import dataclasses
 import itertools
@@ -14,8 +12,6 @@ import numpy as np
 
 from duoserve import Client, DuoserveError
 from duoserve.contract import SERVING_DEFAULT
-
-__all__ = ["Level", "Measurement", "Rows", "load", "measure", "saturation"]
 
 CALLERS: Final = (1, 2, 4, 8, 16, 32, 64)
 SIZES: Final = (1, 2, 4, 8, 16, 32)

@@ -1,13 +1,9 @@
 """A plan as files: batching.config, and a kustomize component that patches the deployment and its autoscaler."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 from serving.capacity.plan import Batching, CapacityPlan, batching_lines
-
-__all__ = ["batching_config", "write_patches"]
 
 _DEPLOYMENT = Path(__file__).parents[2] / "k8s/base/server/deployment.yaml"
 _CONTAINER = "/spec/template/spec/containers/0"

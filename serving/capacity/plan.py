@@ -1,13 +1,9 @@
 """Computes a plan from one replica's performance and the load; assumptions are stated where they are used."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
-
-__all__ = ["Batching", "CapacityPlan", "Load", "Measured", "PlanError", "batching_lines", "plan"]
 
 Batching = dict[str, int | list[int]]
 """The entries of a batching.config."""

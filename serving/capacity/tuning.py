@@ -1,7 +1,5 @@
 """Embedded servers with different settings under the same load: throughput against latency."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools
@@ -14,8 +12,6 @@ from serving.capacity.measuring import Level, Progress, Rows, load, saturation
 from serving.capacity.patches import batching_config
 from serving.capacity.plan import Batching
 from serving.local.testing import LocalServer
-
-__all__ = ["Setting", "Tuned", "best", "draw", "settings", "text", "tune"]
 
 _MOST_CALLERS = 32
 

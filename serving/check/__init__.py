@@ -8,8 +8,6 @@
 Needs no cluster and no TensorFlow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 from serving.check.findings import RULES, Finding, Rule, finding

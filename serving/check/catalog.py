@@ -3,15 +3,11 @@
 python -m serving.check.catalog     rewrites the page
 """
 
-from __future__ import annotations
-
 import itertools
 import string
 from pathlib import Path
 
 from serving.check import RULES, Rule
-
-__all__ = ["PAGE", "explained", "listed", "page"]
 
 PAGE = Path(__file__).with_name("RULES.md")
 _HEAD = """\

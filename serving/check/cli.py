@@ -1,7 +1,5 @@
 """The command line of the doctor."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import difflib
@@ -17,8 +15,6 @@ from serving.check.manifests.files import local_file
 from serving.check.manifests.load import LoadError, load, read
 from serving.check.rules.server import configs
 from serving.check.rules.workloads import images
-
-__all__ = ["main"]
 
 _EPILOG = """\
 examples:

@@ -1,7 +1,5 @@
 """Rules and findings: rules.yaml declares a rule once, and a finding names its rule."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -11,9 +9,6 @@ import yaml
 
 from serving.check.manifests.objects import Object
 from serving.check.manifests.values import dig
-
-__all__ = ["RULES", "Finding", "Place", "Row", "Rule", "broken", "finding", "refused"]
-
 
 _MOST = 10  # entries of a set that a finding shows
 

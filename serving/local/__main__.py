@@ -1,7 +1,5 @@
 """`python -m serving.local`: the embedded server, with the flags of `tensorflow_model_server`."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

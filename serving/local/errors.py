@@ -1,7 +1,5 @@
 """The error of every failed call: a status code and a message."""
 
-from __future__ import annotations
-
 import logging
 
 import grpc

@@ -4,14 +4,10 @@
 its metadata the help text and whether the flag changes anything here.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
-
-__all__ = ["STOCK_FLAGS", "Flags", "parse", "without_effect"]
 
 T = TypeVar("T")
 

@@ -4,8 +4,6 @@ Only the garbage collector frees an unloaded graph, which is full of reference c
 library keeps the memory of a huge message for the next one. Both look like leaks but are not.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import threading

@@ -3,8 +3,6 @@
 Its names have colons and its counters no `_total`, which `prometheus_client` will not write.
 """
 
-from __future__ import annotations
-
 import bisect
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """Puts the server together from its flags, runs it, drains it."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import gc
 import logging

@@ -1,7 +1,5 @@
 """Turns the flags, and the files that they name, into values for the parts of the server."""
 
-from __future__ import annotations
-
 import ctypes
 import dataclasses
 import logging

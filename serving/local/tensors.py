@@ -1,7 +1,5 @@
 """TensorProto to numpy and back, by the rules of TensorFlow's `Tensor::FromProto`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any, Final

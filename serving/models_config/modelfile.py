@@ -7,16 +7,12 @@
 Needs no TensorFlow. The result of an edit is parsed again before it is returned.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from serving.models_config import textproto
 from serving.models_config.textproto import Field, Message, TextProtoError
-
-__all__ = ["All", "Latest", "ModelConfig", "Specific", "TextProtoError", "edit", "parse"]
 
 _KNOWN = (
     "name", "base_path", "model_type", "model_platform", "model_version_policy", "version_labels", "logging_config",

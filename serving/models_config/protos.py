@@ -4,16 +4,12 @@ A text proto of `tensorflow.serving.ModelServerConfig`; the checks are the stock
 in its words.
 """
 
-from __future__ import annotations
-
 import pathlib
 import posixpath
 from typing import Final, TypeVar
 
 from google.protobuf import message, text_format
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
-
-__all__ = ["PLATFORM", "ConfigError", "read", "read_text_proto", "single_model", "validate"]
 
 PLATFORM: Final = "tensorflow"
 

@@ -11,8 +11,6 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-__all__ = ["Field", "Message", "Scalar", "TextProtoError", "parse"]
-
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
       | (?P<comment>\#[^\n]*)

@@ -1,7 +1,5 @@
 """The command line: status, plan, canary, promote, rollback, retire, run, history."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json
@@ -18,8 +16,6 @@ from serving.rollout.reporter import ConsoleReporter
 from serving.rollout.rollout import Rollout
 from serving.rollout.settings import read_settings
 from serving.rollout.tables import history_lines, status_json, status_lines
-
-__all__ = ["main"]
 
 _DEFAULT = Path("rollout.toml")
 _OUT_OF_SYNC = 6

@@ -1,7 +1,5 @@
 """One command of the rollout: its config, edits, history and progress."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +14,6 @@ from serving.rollout.storage import Storage
 from serving.rollout.storage.entries import entry
 from serving.rollout.trial.comparison import Input
 from serving.rollout.trial.live_check import CheckReport
-
-__all__ = ["Command", "Outcome"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ version that does not serve. So a label never moves in the edit that names its v
 edit may move a label off a version and unname that version.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
@@ -22,8 +20,6 @@ from serving.models_config import modelfile
 from serving.models_config.modelfile import Specific
 from serving.rollout.errors import Refused, RolloutError
 from serving.rollout.settings import Labels
-
-__all__ = ["Edit", "State", "difference", "read_state"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

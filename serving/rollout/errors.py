@@ -1,11 +1,7 @@
 """The errors of a rollout: one tree, each with its exit code."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
-
-__all__ = ["Away", "Busy", "OutOfSync", "Refused", "RolloutError", "SettingsError", "Stopped"]
 
 
 class RolloutError(Exception):

@@ -1,7 +1,5 @@
 """The version's folder in the store: complete, unchanged, signed, and with a contract that clients can follow."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -16,8 +14,6 @@ from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signa
 from duoserve.contract import ANSWERS, ONE_CLASS, ContractError, PreprocessingSpec, signatures
 from serving.rollout.errors import Refused, SettingsError
 from serving.rollout.settings import Signatures
-
-__all__ = ["Contract", "Package", "contract_of", "incompatible", "open_package"]
 
 _CARD: Final = "assets.extra/card.json"
 _NEEDED: Final = ("saved_model.pb", MANIFEST_PATH, GOLDEN_PATH, _CARD, "assets.extra/tf_serving_warmup_requests")

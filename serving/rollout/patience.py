@@ -1,15 +1,11 @@
 """Repeats calls that fail temporarily."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from serving.rollout.errors import Away
-
-__all__ = ["patiently"]
 
 T = TypeVar("T")
 _FIRST, _LONGEST = 0.05, 1.0

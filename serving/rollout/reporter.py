@@ -1,14 +1,10 @@
 """Progress of a rollout, for people: on stderr, so that stdout has only the result."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Final, TextIO
 
 from duoserve.console import put
-
-__all__ = ["ConsoleReporter", "Reporter"]
 
 _CLEAR: Final = "\r\x1b[K"
 _WIDTH: Final = 20

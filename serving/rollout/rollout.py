@@ -25,8 +25,6 @@ from serving.rollout.storage import open_storage
 from serving.rollout.storage.entries import is_under_way, operator
 from serving.rollout.trial.running import prepare, run_check
 
-__all__ = ["Outcome", "Rollout"]
-
 
 class Rollout:
     """Rolls out one model. A context manager.

@@ -1,7 +1,5 @@
 """The settings file, `rollout.toml`: the model, the replicas, and the limits for a new version."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +7,6 @@ from typing import Any, Literal
 
 from duoserve.settings import SettingsFileError, checked, read_toml
 from serving.rollout.errors import SettingsError
-
-__all__ = ["Labels", "Limits", "Settings", "Signatures", "Tls", "Waits", "read_settings"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ Each `refuse_…` raises Refused, with a reason. Each step does nothing if it is
 by the replicas.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -19,24 +17,6 @@ from serving.rollout.package import Package, contract_of, incompatible
 from serving.rollout.replicas.sync import differences, shown
 from serving.rollout.storage.entries import Displaced, displaced, was_retired
 from serving.rollout.trial.rehearsal import rehearse
-
-__all__ = [
-    "adopt",
-    "confirm",
-    "load",
-    "move_canary",
-    "move_stable",
-    "refuse_beside_another",
-    "refuse_incompatible",
-    "refuse_out_of_sync",
-    "refuse_unavailable",
-    "refuse_without_canary",
-    "restore",
-    "retire",
-    "undoing",
-    "watch",
-    "withdraw",
-]
 
 
 def refuse_beside_another(command: Command, version: int) -> None:

@@ -1,15 +1,11 @@
 """Status and history, for people and for scripts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving.rollout.edits import State
 from serving.rollout.replicas.fleet import ReplicaView
 from serving.rollout.replicas.sync import Difference
-
-__all__ = ["history_lines", "status_json", "status_lines"]
 
 
 def status_json(state: State, views: Sequence[ReplicaView], found: Sequence[Difference]) -> dict[str, Any]:

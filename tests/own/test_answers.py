@@ -13,7 +13,8 @@ import pytest
 from duoserve.contract import OneClass, Scores, Tags, YesNo
 from export.own.answer import predictor
 from export.own.assets import read_labels
-from export.own.prepare import MisfitError, Prepared
+from export.own.prepare import Prepared
+from export.own.reasons import MisfitError
 from export.own.settings import OwnModel
 from tests.answers.conftest import KINDS, make_manifest
 from tests.own import zoo

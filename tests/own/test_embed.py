@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from export.own.prepare import MisfitError, Prepared
+from export.own.prepare import Prepared
+from export.own.reasons import MisfitError
 from export.publish.answers import answer_fn, embedding_length
 from tests.own import zoo
 from tests.own.test_fitting import CASES, floats, rows

@@ -11,7 +11,8 @@ import h5py
 import keras
 import pytest
 
-from export.own.prepare import MisfitError, Prepared
+from export.own.prepare import Prepared
+from export.own.reasons import MisfitError
 from tests.own import zoo
 
 

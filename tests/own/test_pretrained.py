@@ -16,7 +16,8 @@ from keras import layers
 from duoserve import Client, InvalidInput, PreprocessingSpec, Preprocessor, UnsupportedModel
 from duoserve.cli import main as duoserve
 from export.cli import main
-from export.own.prepare import MisfitError, prepare
+from export.own.prepare import prepare
+from export.own.reasons import MisfitError
 from export.own.settings import OwnModel
 from export.own.tokenizers import read_file
 from serving.local.testing import LocalServer

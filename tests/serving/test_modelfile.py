@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.models_config import modelfile, textproto
-from serving.models_config.modelfile import All, Latest, Specific, TextProtoError, edit, parse
+from serving.models_config.modelfile import All, Latest, Specific, edit, parse
+from serving.models_config.textproto import TextProtoError
 from tests.k8s.tools import ROOT
 
 OURS = (ROOT / "serving/config/models.config").read_text()

@@ -13,7 +13,8 @@ from duoserve import AudioSpec, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.wav import inspect_wav
 from export.dataset.clips import golden_recording
-from export.dataset.data import DataError, Dataset, encode, load_dataset, load_held_out
+from export.dataset.data import Dataset, encode, load_dataset, load_held_out
+from export.dataset.rows import DataError
 from export.training.run import TrainedModel
 from export.training.tokenizer import train_tokenizer
 from export.training.train import train

@@ -16,7 +16,8 @@ from PIL import Image
 import export.dataset.data
 from duoserve.contract import PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.data import DataError, Dataset, encode, load_dataset
+from export.dataset.data import Dataset, encode, load_dataset
+from export.dataset.rows import DataError
 from export.dataset.split import hold_out
 from export.training.tokenizer import train_tokenizer
 from tests.training.conftest import picture

@@ -15,7 +15,8 @@ from export.publish.card import read_card
 from export.publish.savedmodel import Published
 from export.training.missing import MissingInputs, without
 from export.training.presets import Preset
-from export.training.train import TrainedModel, train
+from export.training.run import TrainedModel
+from export.training.train import train
 
 
 @pytest.fixture

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from export.cli import main
-from export.dataset.data import DataError, Dataset, load_dataset
+from export.dataset.data import Dataset, load_dataset
+from export.dataset.rows import DataError
 from export.errors import ExportError
 from export.training import checkpoint as _checkpoint
 from export.training.presets import PRESETS, Running
-from export.training.train import TrainedModel, train
+from export.training.run import TrainedModel
+from export.training.train import train
 from tests import forked
 from tests.training.conftest import SMALL, make_squares
 from tests.training.running import FEW_EPOCHS, WITHOUT_CHANCE

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from duoserve.contract import ONE_CLASS, Scores, Tags, YesNo
-from export.dataset.data import DataError, Dataset, load_dataset
+from export.dataset.data import Dataset, load_dataset
+from export.dataset.rows import DataError
 from export.dataset.targets import targets
 
 Make = Callable[..., Path]

@@ -16,9 +16,9 @@ from export.errors import ExportError
 from export.publish.savedmodel import export_version
 from export.publish.store import ModelStore
 from export.training.presets import FUSIONS, Preset
-from export.training.run import check_target
+from export.training.run import TrainedModel, check_target
 from export.training.tokenizer import train_tokenizer
-from export.training.train import TrainedModel, train
+from export.training.train import train
 
 
 def answers(trained: TrainedModel) -> np.ndarray:

@@ -18,7 +18,8 @@ from benchmarks._trainings import Case, Collected, collect
 from benchmarks._variants import ONE_SCALE, VARIANTS, WORDS
 from benchmarks.fusion_ablation import NAIVE, PARTS
 from duoserve.contract import PreprocessingSpec
-from export.dataset.data import Arrays, Dataset, Row
+from export.dataset.data import Arrays, Dataset
+from export.dataset.rows import Row
 from export.training.fusion import FUSED
 from export.training.model import build_model
 from export.training.presets import PRESETS

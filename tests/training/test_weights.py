@@ -14,8 +14,8 @@ import pytest
 from duoserve import Client
 from duoserve.contract import SERVING_DEFAULT
 from export.cli import main
-from export.dataset.data import Dataset, Row
-from export.dataset.rows import DataError
+from export.dataset.data import Dataset
+from export.dataset.rows import DataError, Row
 from export.errors import ExportError
 from export.publish import cost
 from export.publish.card import read_card

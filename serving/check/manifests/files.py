@@ -1,15 +1,11 @@
 """Files that a container has from a ConfigMap."""
 
-from __future__ import annotations
-
 import dataclasses
 import posixpath
 from typing import Any
 
 from serving.check.manifests.objects import Container, Object
 from serving.check.manifests.values import items, mapping, text
-
-__all__ = ["ConfigFile", "config_maps", "local_file", "location_in_volume", "mount_of", "mounted"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

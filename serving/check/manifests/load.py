@@ -1,7 +1,5 @@
 """Where manifests come from: a file, standard input, or a folder that kustomize renders."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -13,9 +11,6 @@ from typing import Any
 import yaml
 
 from serving.check.manifests.objects import Manifests
-
-__all__ = ["LoadError", "find_kubectl", "load", "parse", "read", "render"]
-
 
 _MOST_VALUES = 1_000_000
 

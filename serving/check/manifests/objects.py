@@ -10,8 +10,6 @@ from typing import Any
 
 from serving.check.manifests.values import dig, integer, items, mapping, matches, quantity, strings, text
 
-__all__ = ["IGNORE", "PROBES", "Container", "Manifests", "Object", "Pod", "Probe"]
-
 IGNORE = "duoserve.dev/ignore-"
 """An annotation of this name and a rule's id silences the rule for its object; the value is the reason."""
 

@@ -1,7 +1,5 @@
 """The program of a container: a script, or a command of this repository; and the words of shell scripts."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import re
@@ -10,8 +8,6 @@ from collections.abc import Mapping
 
 from serving.check.manifests.files import ConfigFile, mounted
 from serving.check.manifests.objects import Container
-
-__all__ = ["COMMANDS", "assigned", "commands", "filled", "python_module", "script"]
 
 COMMANDS = ("export", "serving.capacity", "serving.check", "serving.exporter", "serving.local", "serving.rollout")
 """The modules for `python -m` in the tools image."""

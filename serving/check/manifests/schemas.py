@@ -1,7 +1,5 @@
 """Kubernetes' own schemas (the package kubernetes-validate), and the parts of an object that they refuse."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 import json
@@ -13,8 +11,6 @@ import jsonschema
 import referencing
 from kubernetes_validate import latest_version
 from kubernetes_validate.utils import all_versions, major_minor, schema_contents
-
-__all__ = ["Refusal", "kinds", "newest", "refusals", "versions"]
 
 _OLDEST = (1, 30)
 _ARTICLES = {"integer": "an integer", "object": "a mapping", "array": "a list", "string": "text", "number": "a number"}

@@ -1,7 +1,5 @@
 """The containers that run the model server: its start, its flags, and the config files it reads."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re
@@ -13,9 +11,7 @@ from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.programs import COMMANDS, python_module, script
 from serving.check.manifests.values import integer, strings, text
 from serving.local.flags import STOCK_FLAGS
-from serving.models_config import modelfile
-
-__all__ = ["Server", "flag_name", "is_ours", "labels_by_model", "opaque_server", "servers"]
+from serving.models_config import modelfile, textproto
 
 Entrypoint = Literal["none", "stock", "duoserve"]
 _PROGRAMS: dict[str, Entrypoint] = {
@@ -97,7 +93,7 @@ class Server(Container):
 def _models(content: str) -> tuple[modelfile.ModelConfig, ...]:
     try:
         return tuple(modelfile.parse(content))
-    except modelfile.TextProtoError:
+    except textproto.TextProtoError:
         return ()
 
 

@@ -3,13 +3,9 @@
 Wrong types are findings of the rule `schema`; the other rules must only survive them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
-
-__all__ = ["dig", "integer", "items", "mapping", "matches", "quantity", "strings", "text"]
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 _QUANTITY = re.compile(rf"({_NUMBER}(?:[eE][+-]?\d+)?)|({_NUMBER})([KMGTPE]i|[numkMGTPE])", re.ASCII)

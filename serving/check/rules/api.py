@@ -1,7 +1,5 @@
 """Mistakes that the API server refuses: against Kubernetes' schemas, and the few beside them that are easily made."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator
 
@@ -9,8 +7,6 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests import schemas
 from serving.check.manifests.objects import Manifests, Object
 from serving.check.manifests.values import dig, mapping
-
-__all__ = ["check"]
 
 _LONGEST = {"CronJob": 52, "Job": 63}
 _MOST_DATA = 2**20

@@ -1,7 +1,5 @@
 """Classify, Regress and MultiInference: tf.Examples in, labels and scores or values out."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Predict: named tensors in, named tensors out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from tensorflow.core.framework import tensor_pb2

@@ -1,7 +1,5 @@
 """The calls of both APIs: protos in and out."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """One call on one version, observed for the metrics."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Replays a version's recorded requests before it serves; if one fails, the version is not served."""
 
-from __future__ import annotations
-
 import logging
 import pathlib
 import time

@@ -6,8 +6,6 @@ so the composition of a batch, its padding and its errors follow the rules of
 BatchingSession and not those of BatchFunction, and no tensor is copied twice.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import operator

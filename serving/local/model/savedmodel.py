@@ -4,8 +4,6 @@ Python's loaders differ: they fail where the stock server continues (no `variabl
 where it fails. A load that fails there must fail here, at the same step.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import logging

@@ -1,7 +1,5 @@
 """A loaded version: its signatures, and running them, one call at a time or in batches."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias

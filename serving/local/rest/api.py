@@ -1,7 +1,5 @@
 """The REST API without HTTP: method, path and body in, status and body out."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

@@ -1,7 +1,5 @@
 """JSON bodies to requests: tensors by rows ("instances") or by columns ("inputs"), and tf.Examples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

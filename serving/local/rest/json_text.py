@@ -4,8 +4,6 @@ It takes bytes that are not UTF-8, a byte order mark and text behind the documen
 value counts; it refuses numbers beyond a double and lone surrogates.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

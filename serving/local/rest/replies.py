@@ -1,7 +1,5 @@
 """Replies to REST calls as JSON."""
 
-from __future__ import annotations
-
 import base64
 import json
 from typing import Any

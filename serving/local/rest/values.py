@@ -1,7 +1,5 @@
 """JSON values as the elements of tensors and examples: what fits, and the error when it does not."""
 
-from __future__ import annotations
-
 import base64
 from typing import Any, Final
 

@@ -4,8 +4,6 @@ Requests arrive as bytes and are parsed here, so that bytes that do not parse ar
 INTERNAL, as the stock server does, and leave no stack trace in the log.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """grpc.health.v1.Health, offered with --enable_grpc_healthcheck_service."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The configured models: their paths and labels, and the lookup of the version that a call asks for."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A version is *aspired* when its source wants it served. A change waits `SETTLE_S
 one action for each model is taken at a time, as the stock server does every 100 ms.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Which versions should be served: base paths are polled, version policies applied."""
 
-from __future__ import annotations
-
 import logging
 import pathlib
 import re

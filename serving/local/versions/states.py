@@ -1,7 +1,5 @@
 """The state of every version that was ever managed, and waiting for changes."""
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import threading

@@ -1,14 +1,10 @@
 """Discovers the replicas, each time again, so that a replica that joins later counts."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Sequence
 
 from serving.rollout.errors import Away, SettingsError
 from serving.rollout.storage.api import ClusterApi, joined
-
-__all__ = ["Discovery", "discovery"]
 
 Discovery = Callable[[], tuple[str, ...]]
 """The current addresses, host:port, sorted; raises a RolloutError if they can't be determined."""

@@ -18,8 +18,6 @@ from serving.rollout.errors import Away, RolloutError, SettingsError
 from serving.rollout.replicas.discovery import Discovery
 from serving.rollout.settings import Tls
 
-__all__ = ["DISCOVERY", "Fleet", "ReplicaView"]
-
 T = TypeVar("T")
 DISCOVERY = "discovery"
 """In place of an address: the discovery itself."""

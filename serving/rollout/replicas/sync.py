@@ -1,14 +1,10 @@
 """Differences between the replicas and the file. Without any, an edit has arrived everywhere."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 from serving.rollout.edits import State
 from serving.rollout.replicas.fleet import ReplicaView
-
-__all__ = ["Difference", "differences", "ended", "shown"]
 
 _GONE = frozenset(("END", "UNLOADING"))
 

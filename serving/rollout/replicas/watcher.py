@@ -1,7 +1,5 @@
 """Waits until every replica is in sync with the file, or fails to be."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +10,6 @@ from serving.rollout.replicas.fleet import DISCOVERY, Fleet, ReplicaView
 from serving.rollout.replicas.sync import Difference, differences, ended
 from serving.rollout.reporter import Reporter
 from serving.rollout.settings import Settings
-
-__all__ = ["Watcher"]
 
 _RESTARTS = 3  # more restarts of a replica in one command are not chance
 

@@ -5,8 +5,6 @@ A config has `name` (for messages), `read` and `write`, which replaces the text 
 somebody else was at work, and `RolloutError` when they can't be read or written.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

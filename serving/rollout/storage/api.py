@@ -1,7 +1,5 @@
 """The cluster's API, by the `kubernetes` package: with our errors, and retries during a short outage."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 from collections.abc import Callable
@@ -12,8 +10,6 @@ from urllib.request import getproxies
 
 from serving.rollout.errors import Away, RolloutError, SettingsError
 from serving.rollout.patience import patiently
-
-__all__ = ["ApiError", "ClusterApi", "joined"]
 
 T = TypeVar("T")
 _CONFLICT: Final = 409

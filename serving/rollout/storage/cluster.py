@@ -5,8 +5,6 @@ content of the object, so a change of its metadata doesn't matter. The operator 
 get, create and patch on configmaps and leases, and list on pods.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,8 +14,6 @@ from typing import Any, Final
 from serving.rollout.errors import Busy, RolloutError
 from serving.rollout.storage import entries
 from serving.rollout.storage.api import ApiError, ClusterApi
-
-__all__ = ["ConfigMapEntry", "ConfigMapHistory", "LeaseLock"]
 
 _NOT_FOUND: Final = 404
 _UNPROCESSABLE: Final = 422  # the answer to a JSON patch whose test failed

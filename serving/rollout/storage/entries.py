@@ -1,7 +1,5 @@
 """The entries of the audit log: who did what, when, with which figures. One JSON object a line, never rewritten."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import getpass
@@ -11,8 +9,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
-
-__all__ = ["Displaced", "displaced", "entry", "is_under_way", "line", "operator", "parse", "was_retired"]
 
 
 def line(record: Mapping[str, Any]) -> str:

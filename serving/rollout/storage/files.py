@@ -1,7 +1,5 @@
 """Config, lock and history as files."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl
@@ -17,8 +15,6 @@ from typing import Any, Final
 from serving.rollout.errors import Away, Busy, RolloutError
 from serving.rollout.patience import patiently
 from serving.rollout.storage import entries
-
-__all__ = ["ConfigFile", "FileHistory", "FileLock"]
 
 # A network disk with a short outage, or an editor that replaces the file in two steps.
 _PASSING: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT})

@@ -1,7 +1,5 @@
 """Inputs for comparing two versions, and the differences of their answers."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import dataclasses
@@ -19,8 +17,6 @@ from duoserve.artifact.samples import GoldenSample
 from duoserve.contract import normal_name, score_of_column
 from serving.rollout.errors import SettingsError
 from serving.rollout.trial.measures import Measure, Truth, measure_for
-
-__all__ = ["Answers", "Comparison", "Input", "compare", "from_samples", "read_inputs"]
 
 _NO_SCORES: Final = frozenset(("image", "audio", "text", "split", "group"))
 _Z: Final = 1.645  # one-sided 95 %: of twenty versions exactly at a limit, one is stopped by chance

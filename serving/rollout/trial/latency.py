@@ -1,7 +1,5 @@
 """Latency of two versions for the same inputs, measured in turns so that other load affects both equally."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -9,8 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from serving.rollout.settings import Limits
-
-__all__ = ["Latency", "measure"]
 
 _WARM = 3
 

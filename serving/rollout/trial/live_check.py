@@ -4,8 +4,6 @@ Every call is pinned to a version and goes to one replica by its address, so the
 before any label moves, and can name the faulty replica.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import time
@@ -23,8 +21,6 @@ from serving.rollout.replicas.fleet import Fleet, Send
 from serving.rollout.settings import Settings
 from serving.rollout.trial.comparison import Answers, Comparison, Input, compare
 from serving.rollout.trial.latency import Latency, measure
-
-__all__ = ["CheckReport", "LiveCheck", "ReplicaFigures"]
 
 _SENDS: tuple[Send, ...] = ("tensors", "bytes")
 _SHOWN = 3

@@ -1,7 +1,5 @@
 """The comparison of two versions, by kind of answer: quality of each answer, agreement, and drift."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -11,8 +9,6 @@ import numpy.typing as npt
 
 from duoserve import Prediction
 from duoserve.contract import BAR, OneClass, Scores, Tags, YesNo, normal_name
-
-__all__ = ["Measure", "Truth", "measure_for"]
 
 Truth = str | Mapping[str, float]
 """The right answer: the class, the tags separated by bars, or the scores by name."""

@@ -4,8 +4,6 @@ Every replica reads the same file, so a version that crashes its server would cr
 at about the same time. Here it does no harm.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib.util
@@ -19,8 +17,6 @@ from serving.rollout.errors import Stopped
 from serving.rollout.package import Package
 from serving.rollout.replicas.fleet import Fleet
 from serving.rollout.trial.live_check import LiveCheck
-
-__all__ = ["rehearse"]
 
 _DYING = 2.0
 

@@ -1,7 +1,5 @@
 """The checks of a version once it is loaded, and finally the user's hook."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -13,8 +11,6 @@ from serving.rollout.errors import RolloutError, SettingsError, Stopped
 from serving.rollout.package import Package, open_package
 from serving.rollout.trial.comparison import Input, from_samples, read_inputs
 from serving.rollout.trial.live_check import LiveCheck
-
-__all__ = ["prepare", "run_check"]
 
 _FEW: Final = 100  # with fewer, an agreement of 90 % may be one of 85
 

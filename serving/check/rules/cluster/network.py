@@ -1,7 +1,5 @@
 """NetworkPolicies: those who need the server's ports can reach them, and nobody else."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterator
@@ -11,8 +9,6 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import integer, items, mapping, matches, strings, text
-
-__all__ = ["check", "lets_through", "pods_source", "rules_for"]
 
 Way = Literal["ingress", "egress"]
 

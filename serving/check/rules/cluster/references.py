@@ -1,7 +1,5 @@
 """Names and selectors: each has to point to something, and to what was meant."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +9,6 @@ from serving.check.manifests.files import config_maps
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import servers
 from serving.check.manifests.values import items, mapping, matches, text
-
-__all__ = ["check", "selects_nothing"]
 
 _RULES = {
     "ConfigMap": "missing-configmap",

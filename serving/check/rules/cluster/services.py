@@ -1,7 +1,5 @@
 """Services and routes: they lead to the server's ports, and clients can balance over the replicas."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +8,6 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests, Object, Pod
 from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, items, mapping, text
-
-__all__ = ["check", "missing_port"]
 
 _SERVICES = {
     "tensorflow.serving.PredictionService": {"Predict", "GetModelMetadata", "Classify", "Regress", "MultiInference"},

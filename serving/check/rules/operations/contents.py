@@ -1,7 +1,5 @@
 """ConfigMap keys whose extension names a format."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -11,8 +9,6 @@ import yaml
 from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import Manifests
 from serving.check.manifests.values import mapping
-
-__all__ = ["check"]
 
 _FORMATS = {"json": "JSON", "yaml": "YAML", "yml": "YAML"}
 _EVENTS: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,7 +1,5 @@
 """Prometheus: scraped pages exist, and alerts ask for metrics, models and labels that exist."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterator
@@ -16,8 +14,6 @@ from serving.check.rules.cluster.references import selects_nothing
 from serving.check.rules.cluster.services import missing_port
 from serving.local.metrics import Metrics
 from serving.models_config import textproto
-
-__all__ = ["check"]
 
 _DEFAULT_PATH = "/monitoring/prometheus/metrics"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -1,7 +1,5 @@
 """The rollout in the cluster: its config, its replicas, its rights, and settings that the servers can meet."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,8 +17,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-__all__ = ["check"]
 
 _NEEDED = (
     ("", "configmaps", "{name}", ("get", "patch")),

@@ -1,7 +1,5 @@
 """Containers that run a command of this repository: a program that exists, and an exporter of the right servers."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import io
@@ -14,8 +12,6 @@ from serving.check.manifests.objects import PROBES, Container, Manifests
 from serving.check.manifests.programs import COMMANDS, python_module, script
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import integer, items, mapping, strings
-
-__all__ = ["VARIABLES", "check"]
 
 VARIABLES = ("DUOSERVE_CGROUP", "DUOSERVE_CPUINFO", "DUOSERVE_CPUS", "DUOSERVE_DRAIN_SECONDS", "DUOSERVE_PRECISION",
              "DUOSERVE_SERVER", "DUOSERVE_TLS_DIR")  # fmt: skip

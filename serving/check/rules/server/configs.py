@@ -1,7 +1,5 @@
 """The config files of the server: labels, versions and the store's path; batches that fit warmup, clients and CPUs."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -13,8 +11,6 @@ from serving.check.manifests.objects import Manifests
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import strings, text
 from serving.models_config import modelfile, textproto
-
-__all__ = ["WARMED_UP", "check", "check_batching", "check_batching_file", "check_models_file"]
 
 _HASH = re.compile(r"-[bcdfghkmt2456789]{10}")
 _READ_ONCE = ("batching_parameters_file", "monitoring_config_file")
@@ -41,7 +37,7 @@ def check_models_file(file: ConfigFile) -> Iterator[Finding]:
     """Mistakes in a models.config."""
     try:
         found = modelfile.parse(file.text or "")
-    except modelfile.TextProtoError as error:
+    except textproto.TextProtoError as error:
         yield finding("models-syntax", file, "", error)
         return
     if not found:

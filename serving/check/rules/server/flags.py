@@ -1,7 +1,5 @@
 """The server's command line, and where it makes the server listen. The server prints an unknown flag and ignores it."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections import Counter
@@ -13,8 +11,6 @@ from serving.check.manifests.objects import Manifests
 from serving.check.manifests.servers import Server, flag_name, opaque_server, servers
 from serving.check.manifests.values import strings, text
 from serving.local.flags import STOCK_FLAGS
-
-__all__ = ["check"]
 
 _FILES = ("model_config_file", "batching_parameters_file", "monitoring_config_file")
 _KINDS = {bool: "true or false", int: "an integer", float: "a number"}

@@ -1,7 +1,5 @@
 """A server's life: probes that ask for the right thing, and a drain that loses no call."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
@@ -9,8 +7,6 @@ from serving.check.findings import Finding, finding
 from serving.check.manifests.objects import PROBES, Container, Manifests, Probe
 from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, mapping, quantity, strings, text
-
-__all__ = ["check"]
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?/?")
 _ABSENT = {"curl", "wget", "grpc_health_probe", "nc", "python", "python3"}

@@ -1,7 +1,5 @@
 """Deployments and jobs: how they roll, spread and start, and on which nodes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +9,6 @@ from serving.check.manifests.objects import Manifests, Object, Pod, Probe
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, matches, strings, text
 from serving.check.rules.workloads.scaling import replicas, share
-
-__all__ = ["check"]
 
 _WIDE = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 _NODE_LABELS = {"kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch", *_WIDE,

@@ -1,7 +1,5 @@
 """Images: the build is pinned, it can be pulled, and the overlays' placeholders are replaced."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
@@ -9,9 +7,6 @@ from duoserve.artifact.releases import SERVER_VERSION, too_new
 from serving.check.findings import Finding, Place, finding
 from serving.check.manifests.objects import Manifests
 from serving.check.manifests.values import dig, text
-
-__all__ = ["check", "check_placeholders"]
-
 
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(

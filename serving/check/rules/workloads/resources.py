@@ -1,7 +1,5 @@
 """Quantities, limits, sizes that have to match, and the quotas of the set."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +10,6 @@ from serving.check.manifests.objects import Container, Manifests, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, items, mapping, quantity, text
 from serving.check.rules.workloads.scaling import replicas
-
-__all__ = ["check"]
 
 _MIB = 2.0**20
 _RESOURCE = re.compile(r"cpu|memory|ephemeral-storage|hugepages-\w+|[\w.-]+/[\w.-]+")

@@ -1,7 +1,5 @@
 """How many replicas: autoscalers, workloads without a size, and how many pods a node drain may take."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +9,6 @@ from serving.check.manifests.objects import Manifests, Object
 from serving.check.manifests.servers import servers
 from serving.check.manifests.values import integer, items, mapping, matches, text
 from serving.check.rules.cluster.references import selects_nothing
-
-__all__ = ["check", "replicas", "share"]
 
 _SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 

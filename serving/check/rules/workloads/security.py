@@ -1,15 +1,11 @@
 """Pod Security "restricted", and no right that the server does not need."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from serving.check.findings import Finding, Row, finding, refused
 from serving.check.manifests.objects import PROBES, Container, Manifests, Pod
 from serving.check.manifests.servers import is_ours, servers
 from serving.check.manifests.values import integer, items, mapping, strings, text
-
-__all__ = ["check"]
 
 _OFF = (None, False)
 _SELINUX = (None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")

@@ -1,7 +1,5 @@
 """The model store: export jobs write to the volume, folder and name that the servers read."""
 
-from __future__ import annotations
-
 import dataclasses
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -13,8 +11,6 @@ from serving.check.manifests.files import location_in_volume, mount_of
 from serving.check.manifests.objects import Container, Manifests, Object, Pod
 from serving.check.manifests.servers import Server, servers
 from serving.check.manifests.values import dig, integer, mapping, strings, text
-
-__all__ = ["check"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
