@@ -1,5 +1,7 @@
 """The targets of the page: each is a label or the latest version, with its own client."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
 import functools

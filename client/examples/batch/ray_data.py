@@ -7,6 +7,8 @@
 files.
 """
 
+from __future__ import annotations
+
 import argparse
 from typing import Any
 

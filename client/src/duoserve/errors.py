@@ -1,5 +1,7 @@
 """Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any, ClassVar
 

@@ -3,6 +3,8 @@
 client = Client(…, observers=[PrometheusMetrics()])  # one object serves any number of clients
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,6 +3,8 @@
 client = Client(…, observers=[Tracing()])
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

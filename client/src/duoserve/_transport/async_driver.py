@@ -1,5 +1,7 @@
 """Performs the core's effects by awaiting."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import inspect

@@ -1,5 +1,7 @@
 """How to open a channel: target, options, service config, credentials."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import ipaddress

@@ -3,6 +3,8 @@
 cd models/NAME/N && sha256sum -c assets.extra/MANIFEST.sha256
 """
 
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 from typing import Final
