@@ -17,12 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks._report import RESULTS, write
-from benchmarks._variants import VARIANTS
 from benchmarks.tables import tables
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import Arrays, Dataset, encode, load_dataset
 from export.selection.statistics import gain, proportion, resampled
-from export.training.fusion import FUSED
 from export.training.presets import BASELINES, Preset
 from export.training.train import train
 
@@ -34,12 +32,11 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """A model to train: a fusion, or a branch alone, with these settings, and maybe one of VARIANTS."""
+    """A model to train: a fusion, or a branch alone, with these settings."""
 
     name: str
     fusion: str
     preset: Preset
-    variant: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,8 +59,7 @@ class Collected:
     def summary(self, name: str) -> dict[str, Any]:
         """One case over the seeds: held-out accuracy with its interval, accuracy on training rows, time.
 
-        For a fusion also `right_by`: the accuracy when the other input comes from another row. For `concat`
-        also `loudness`: how far each input moves the logits.
+        For a fusion also `right_by`: the accuracy when the other input comes from another row.
         """
         records = self.trainings[name]
         accuracies = [each["test"]["accuracy"] for each in records]
@@ -81,9 +77,6 @@ class Collected:
                 }
                 for which in _SHUFFLES
             }
-        if all("loudness" in each for each in records):
-            image, text = (_mean(records, "loudness", name) for name in ("image", "text"))
-            found["loudness"] = {"image": image, "text": text, "text_over_image": text / image}
         return found
 
     def ahead(self, name: str, of: str) -> dict[str, Any]:
@@ -163,7 +156,7 @@ def collect(options: argparse.Namespace, cases: Sequence[Case]) -> Collected | N
     trained = 0
     for number, (data, seed, case) in enumerate(work, 1):
         # Differs whenever the training would differ.
-        settings = repr((data.digest, seed, case.fusion, case.preset, case.variant))
+        settings = repr((data.digest, seed, case.fusion, case.preset))
         key = hashlib.sha256(settings.encode()).hexdigest()[:16]
         head = f"{number} of {len(work)}: {case.name}, seed {seed}"
         if key not in kept:
@@ -196,8 +189,7 @@ def _say(line: str) -> None:
 
 def _train(data: Dataset, seed: int, case: Case) -> Record:
     keras.utils.clear_session()
-    with VARIANTS[case.variant]():
-        trained = train(data, preset=case.preset, fusion=case.fusion, seed=seed, progress=False)
+    trained = train(data, preset=case.preset, fusion=case.fusion, seed=seed, progress=False)
     preprocessor = Preprocessor(trained.spec)
     record: Record = {
         "fusion": case.fusion,
@@ -214,8 +206,6 @@ def _train(data: Dataset, seed: int, case: Case) -> Record:
         if case.fusion not in BASELINES:
             record[which] |= _shuffled(trained.model, arrays, shuffles)
         record["right"] = "".join("01"[int(hit)] for hit in hits)
-    if case.fusion == "concat":
-        record["loudness"] = _loudness(trained.model, arrays)
     return record
 
 
@@ -228,19 +218,6 @@ def _shuffled(model: keras.Model, arrays: Arrays, shuffles: int) -> dict[str, fl
         "image_shuffled": [dataclasses.replace(arrays, images=arrays.images[order]) for order in orders],
     }
     return {name: float(np.mean([_hits(model, each).mean() for each in cases])) for name, cases in found.items()}
-
-
-def _loudness(model: keras.Model, arrays: Arrays) -> dict[str, float]:
-    """How far each input moves the logits, which are the sum of what both add: root mean square about the mean."""
-    joined, output = model.get_layer(FUSED), model.get_layer("probabilities")
-    vectors = _answers(keras.Model(model.inputs, joined.input), arrays)
-    kernels = np.split(np.asarray(output.kernel), [vectors[0].shape[-1]])
-    found = {}
-    for name, vector, kernel in zip(("image", "text"), vectors, kernels, strict=True):
-        logits = vector @ kernel
-        logits -= logits.mean(axis=1, keepdims=True)  # softmax ignores the mean
-        found[name] = float(np.sqrt(np.mean((logits - logits.mean(axis=0)) ** 2)))
-    return found
 
 
 def _hits(model: keras.Model, arrays: Arrays) -> Any:

@@ -16,7 +16,6 @@ from benchmarks._report import RESULTS, markdown, parser
 TABLES: Final[Mapping[str, Sequence[str]]] = {
     "compare": ["models"],
     "fusion_accuracy": ["models"],
-    "fusion_ablation": ["models"],
     "client_speed": [f"{each}/rows" for each in ("import", "encode", "decode", "images", "calls", "throughput")],
     "embed_explain": [""],
     "large_model": ["models", "trainings", "versions", "latencies"],

@@ -7,24 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-from sentencepiece import SentencePieceProcessor
 
-import export.training.train as training
 from benchmarks import _trainings
 from benchmarks._trainings import Case, Collected, collect
-from benchmarks._variants import ONE_SCALE, VARIANTS, WORDS
-from benchmarks.fusion_ablation import NAIVE, PARTS
-from duoserve.contract import PreprocessingSpec
 from export.dataset.data import Arrays, Dataset
 from export.dataset.rows import Row
-from export.training.fusion import FUSED
-from export.training.model import build_model
 from export.training.presets import PRESETS
-from export.training.tokenizer import PAD_ID, train_tokenizer
-from tests.training.conftest import one_class
 
 CASES = [Case("text", "text_only", PRESETS["compact"]), Case("both", "concat", PRESETS["compact"])]
 
@@ -81,73 +71,11 @@ def test_other_settings_are_another_training(trained: list[Any], tmp_path: Path)
     assert len(trained) == 3
     run(tmp_path, cases=[Case("both", "concat", PRESETS["reference"])])
     assert len(trained) == 6
-    run(tmp_path, cases=[Case("both", "concat", PRESETS["compact"], WORDS)])
-    assert len(trained) == 9
 
 
 def test_the_split_of_the_manifest_can_stay(trained: list[Any], tmp_path: Path) -> None:
     run(tmp_path, "--keep-split")
     assert {groups for *_, groups in trained} == {frozenset({"g9"})}
-
-
-def test_naive_is_all_off() -> None:
-    """Settings of the preset that the reference, the published model, does not have."""
-    reference, compact = PRESETS["reference"], PRESETS["compact"]
-    assert all(getattr(reference, name) == value for name, value in NAIVE.items())
-    off = {name for settings in PARTS.values() for name in settings}
-    assert {name for name in off if getattr(compact, name) == NAIVE[name]} == set()
-
-
-def test_tokens_can_be_whole_words_while_a_variant_is_on() -> None:
-    texts = ["a red heart", "black heart", "red cat"] * 20
-    usual = training.train_tokenizer
-    with VARIANTS[WORDS]():
-        words = SentencePieceProcessor(model_proto=training.train_tokenizer(texts, vocabulary=1000))
-    assert training.train_tokenizer is usual
-    assert [len(words.encode(text)) for text in ("a red heart", "black cat", "red unseen")] == [3, 2, 2]
-    assert words.encode("unseen") == words.encode("other") == [words.unk_id()]
-    assert PAD_ID not in words.encode("a red heart")
-
-
-def test_branches_can_be_joined_on_one_scale_while_a_variant_is_on() -> None:
-    small_spec = PreprocessingSpec(
-        image_height=32, image_width=32, token_length=8, tokenizer=train_tokenizer(["a red heart"] * 9, vocabulary=300),
-        labels=("a", "b"), version=1, pad_id=PAD_ID,
-    )  # fmt: skip
-
-    def joined(variant: str) -> Any:
-        with VARIANTS[variant]():
-            model = build_model(
-                PRESETS["compact"], small_spec, fusion="concat", vocabulary=300, head=one_class(small_spec)
-            )
-        parts = keras.Model(model.inputs, model.get_layer(FUSED).input)
-        draw = np.random.default_rng(0)
-        height, width = small_spec.image_height, small_spec.image_width
-        return parts.predict(
-            {
-                "image": draw.integers(0, 256, (8, height, width, 3), np.uint8),
-                "tokens": draw.integers(1, 300, (8, small_spec.token_length), np.int32),
-            },
-            verbose=0,
-        )
-
-    for part in joined(ONE_SCALE):
-        np.testing.assert_allclose(part.mean(axis=1), 0, atol=1e-3)
-    assert all((part >= 0).all() for part in joined("")), "ReLU, as it was"
-
-
-def test_the_louder_input_is_found() -> None:
-    """A model whose logits are 3 times the picture's brightness and 1 times the first token."""
-    image, tokens = keras.Input((2, 2, 3), dtype="uint8", name="image"), keras.Input((2,), dtype="int32", name="tokens")
-    seen = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1.0)(image))
-    fused = keras.layers.Concatenate(name=FUSED)([seen, keras.layers.Rescaling(1.0)(tokens)])
-    output = keras.layers.Dense(2, activation="softmax", name="probabilities")
-    model = keras.Model({"image": image, "tokens": tokens}, output(fused))
-    output.kernel.assign([[3, -3], [0, 0], [0, 0], [1, -1], [0, 0]])
-    values = np.arange(100) % 2
-    images = np.broadcast_to(values[:, None, None, None], (100, 2, 2, 3)).astype(np.uint8)
-    arrays = Arrays(images, np.stack([values, values], 1).astype(np.int32), np.eye(2)[values])
-    assert _trainings._loudness(model, arrays) == pytest.approx({"image": 1.5, "text": 0.5}, rel=1e-5)
 
 
 class ByPicture:

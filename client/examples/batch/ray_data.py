@@ -7,8 +7,6 @@
 files.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

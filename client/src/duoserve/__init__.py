@@ -4,8 +4,6 @@ with Client("localhost:8500", model="pairs", label="stable") as client:
     print(client.predict("photo.jpg", "a red heart").label)
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

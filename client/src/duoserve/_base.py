@@ -1,7 +1,5 @@
 """What the blocking and the async client share: the options, and the parts made from them."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

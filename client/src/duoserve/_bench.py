@@ -1,7 +1,5 @@
 """The load generator behind `duoserve bench`."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import collections

@@ -1,7 +1,5 @@
 """Checks of options and arguments, for every module. Errors read: Expected … Received …"""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Answers and specs as the command line prints them: as text lines, and as JSON's types."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path

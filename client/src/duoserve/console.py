@@ -3,8 +3,6 @@
 Loads neither gRPC nor numpy: the doctor for manifests needs neither.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any, ClassVar
 

@@ -3,8 +3,6 @@
 client = Client(…, observers=[PrometheusMetrics()])  # one object serves any number of clients
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The record of each call, for the debug log and for observers."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Sequence

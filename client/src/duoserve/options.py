@@ -1,7 +1,5 @@
 """Options of a client: frozen, one idea each, checked when they are created."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 

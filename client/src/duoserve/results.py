@@ -1,7 +1,5 @@
 """What the client returns: frozen, typed, read-only arrays."""
 
-from __future__ import annotations
-
 import dataclasses
 import operator
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Canary and shadow: the labels or versions that calls go to beside the main one."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import hashlib

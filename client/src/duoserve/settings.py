@@ -4,8 +4,6 @@ Every entry is checked against the type of its field, and every wrong one is rep
 metadata may have `least` (of an integer; default 1) and `read`, which reads a text in place of the type's form.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import math

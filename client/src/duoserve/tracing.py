@@ -3,8 +3,6 @@
 client = Client(…, observers=[Tracing()])
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Large batches: read, split to the size that the server accepts, sent in parallel, put back in order."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeVar

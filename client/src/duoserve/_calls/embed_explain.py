@@ -1,7 +1,5 @@
 """The optional signatures of a version: vectors, and explanations."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

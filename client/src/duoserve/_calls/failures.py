@@ -1,7 +1,5 @@
 """Turns a failed gRPC call into one of our errors, and decides whether another attempt can help."""
 
-from __future__ import annotations
-
 import re
 from typing import Final, NamedTuple
 

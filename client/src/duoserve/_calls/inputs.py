@@ -1,7 +1,5 @@
 """From the caller's input to the tensors of a request. No I/O except reading files of images and clips."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final, Literal

@@ -1,7 +1,5 @@
 """One request to one method, with the retries that gRPC can't decide on its own."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import random

@@ -3,8 +3,6 @@ that answered; if that version prepares its input differently, the answer is dis
 that version is asked by its number.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Performs the core's effects by awaiting."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import inspect

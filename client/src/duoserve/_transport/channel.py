@@ -1,7 +1,5 @@
 """How to open a channel: target, options, service config, credentials."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import ipaddress

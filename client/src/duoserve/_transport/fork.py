@@ -1,7 +1,5 @@
 """Locks and resources that survive a fork: gunicorn and multiprocessing copy a process with its locks held."""
 
-from __future__ import annotations
-
 import os
 import threading
 import weakref

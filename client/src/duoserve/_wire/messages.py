@@ -1,7 +1,5 @@
 """Requests and replies of TensorFlow Serving as bytes. No I/O."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence

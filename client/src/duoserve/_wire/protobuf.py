@@ -1,7 +1,5 @@
 """The part of protobuf's wire format that the hot path needs. No messages, no I/O."""
 
-from __future__ import annotations
-
 
 class CodecError(ValueError):
     """Bytes that are not such a message, or an array that a TensorProto can't hold."""

@@ -4,8 +4,6 @@ Requests are written by hand, with one copy of the arrays. Replies are read by h
 tensor_content), and by protobuf everywhere else. A short `*_val` is filled up with its last value, as by the server.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping, Sequence

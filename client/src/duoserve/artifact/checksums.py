@@ -3,8 +3,6 @@
 cd models/NAME/N && sha256sum -c assets.extra/MANIFEST.sha256
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """Releases of TensorFlow: a server loads what its own minor release wrote, or an older one."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import Final

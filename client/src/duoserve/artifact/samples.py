@@ -4,8 +4,6 @@ Export writes them beside the model, the gate replays them before a version is p
 and a rollout replays them on every live replica before a label moves.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import dataclasses

@@ -6,8 +6,6 @@ Export signs, the gate and the rollout verify; both need `pip install model-sign
 model_signing verify key models/NAME/N --signature models/NAME/N/assets.extra/model.sig --public_key release.pub
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType

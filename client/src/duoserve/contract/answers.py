@@ -3,8 +3,6 @@
 Everything that differs between kinds for a client is here. Export and serving have tables by kind.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import unicodedata

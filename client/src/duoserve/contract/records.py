@@ -1,7 +1,5 @@
 """Values of JSON records, checked as they are read."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The signatures of a model with a `PreprocessingSpec`: names, dtypes and shapes."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Kinds of tokenizers, and how a spec contains one. Pure data, like all of `duoserve.contract`."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Final
 

@@ -3,8 +3,6 @@
 WAV is read here; FLAC and OGG (Vorbis, Opus) by soundfile, an optional part of the client.
 """
 
-from __future__ import annotations
-
 import io
 from typing import Any, Final, Literal
 

@@ -3,8 +3,6 @@
 For each sample of the result the source is read at that time, through a low-pass filter below half of the lower rate.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Final

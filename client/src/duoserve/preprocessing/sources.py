@@ -1,7 +1,5 @@
 """What a caller gave: a path, bytes or a file object; a text."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """WAV files: their headers, their samples, and how to write one. Twin: `export/graph/wav.py`."""
 
-from __future__ import annotations
-
 import dataclasses
 import struct
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The tokens of each word, which `explain` leaves out together in the graph, by the same rule as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Sends every row of a table to a server in parallel requests; a killed run can be resumed."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import itertools

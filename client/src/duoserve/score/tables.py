@@ -1,7 +1,5 @@
 """Tables of rows, read and written one after another: CSV, JSON Lines, Parquet, by extension."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

@@ -1,7 +1,5 @@
 """WordPiece, byte-level BPE and Unigram from a `tokenizer.json`, by Hugging Face's library `tokenizers`."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Mapping

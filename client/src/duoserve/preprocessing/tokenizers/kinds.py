@@ -1,7 +1,5 @@
 """The interface of tokenizers, and the tokenizer of a spec. A kind's library is imported on first use."""
 
-from __future__ import annotations
-
 import functools
 
 from duoserve.contract import SENTENCEPIECE, PreprocessingSpec

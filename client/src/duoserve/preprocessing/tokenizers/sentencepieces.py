@@ -1,7 +1,5 @@
 """SentencePiece models, by `sentencepiece`."""
 
-from __future__ import annotations
-
 import functools
 import re
 from typing import Final
