@@ -150,6 +150,7 @@ def _fit(
                     batches.pipeline(first, last),
                     initial_epoch=first // steps,
                     epochs=-(-last // steps),
+                    shuffle=False,  # the pipeline does
                     steps_per_epoch=min(steps, last - first),
                     verbose=0,
                     callbacks=[checkpoint, _ProgressBar(bar, preset.epochs)],
