@@ -52,7 +52,7 @@ def test_the_page(tmp_path: Path) -> None:
     changes = {
         "W=$PWD/build/walkthrough": f"W={tmp_path}",
         ".venv/bin/python -m export data $W/data\n": "",  # made above, and small
-        " --fusion": " --epochs 4 --fusion",
+        "--epochs 8": "--epochs 4",
         "docker build ": f"docker build {' '.join((bases.LABEL, *bases.serving_arguments()))} ",
         "docker run ": f"docker run {bases.LABEL} ",
         "--name walkthrough": f"--name {name}",
