@@ -157,7 +157,7 @@ def _next_marker(data: bytes, position: int, pattern: re.Pattern[bytes]) -> tupl
     """The next marker, and where its parameters start."""
     found = pattern.search(data, position)
     if found is None:
-        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.truncated("JPEG", data)
     return data[found.end() - 1], found.end()
 
 
@@ -179,7 +179,7 @@ def _segment_end(data: bytes, marker: int, start: int) -> int:
         raise headers.broken("JPEG", f"one with marker {marker:#04x} where none may be")
     end = start + max(int.from_bytes(data[start : start + 2], "big"), 2)
     if end > len(data):
-        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.truncated("JPEG", data)
     return end
 
 
