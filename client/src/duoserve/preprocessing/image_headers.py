@@ -15,8 +15,6 @@ from duoserve.errors import InvalidInput
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_PARTS", "MAX_PIXELS", "OTHER_FORMATS", "Background", "EncodedImage", "Refused", "decode_ratio"]
-
 Background = tuple[int, int, int]  # red, green and blue, 0-255, under transparent pixels
 
 MAX_PIXELS: Final = 89_478_485  # more are refused as a decompression bomb; Pillow's own limit: 256 MiB of RGB

@@ -18,8 +18,6 @@ from duoserve.preprocessing.image_headers import Background, EncodedImage
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JPEG"]
-
 JPEG: Final = b"\xff\xd8\xff"
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")  # other bytes before a marker are skipped

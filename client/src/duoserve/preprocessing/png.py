@@ -26,8 +26,6 @@ from duoserve.preprocessing.transparency import blend, flatten
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PNG"]
-
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
