@@ -17,6 +17,7 @@ import pytest
 
 from serving.local.testing import free_port
 from tests.containers import bases
+from tests.containers.engine import engine
 from tests.training.conftest import make_squares, picture
 
 pytestmark = pytest.mark.docker
@@ -78,4 +79,7 @@ def test_the_page(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     shutil.rmtree(bases.ROOT / "build/walkthrough", ignore_errors=True)
-    sys.stdout.write(run("".join(f"cat <<'SHOWN'\n\n{each}SHOWN\n{each}" for each in blocks())))
+    with engine():
+        there = "docker build ", f"docker build {' '.join(bases.serving_arguments())} "
+        shown = (f"cat <<'SHOWN'\n\n{each}SHOWN\n{each.replace(*there)}" for each in blocks())
+        sys.stdout.write(run("".join(shown)))
