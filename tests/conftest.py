@@ -14,6 +14,7 @@ import pytest
 from duoserve import Client
 from serving.local.testing import LocalServer
 from tests.forked import Forked
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -56,3 +57,11 @@ def chromium() -> Iterator[Browser]:
 
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data. Read only."""
+    from export.dataset.emoji import make_emoji_dataset
+
+    return made_once(tmp_path_factory, "emoji", lambda folder: make_emoji_dataset(folder / "data", progress=False))
