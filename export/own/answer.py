@@ -45,7 +45,13 @@ class Answer:
 
 
 def find_answer(
-    model: keras.Model, inputs: Inputs | None, own: OwnModel, *, kind: str, labels: int | None, ids: Tokenizer | None
+    model: keras.Model,
+    inputs: Inputs | None,
+    own: OwnModel,
+    *,
+    kind: str | None,
+    labels: int | None,
+    ids: Tokenizer | None,
 ) -> Answer | None:
     """Calls the model, tries it, detects what its output holds, and adapts it. The model gets another name.
 
@@ -53,7 +59,8 @@ def find_answer(
         model: The model.
         inputs: How it is called; None if that is not known: then it is only inspected, and nothing is returned.
         own: The user's options.
-        kind: Kind of answer, detected from the samples; one column of two classes means yes or no.
+        kind: Kind of answer, detected from the samples; one column of two classes means yes or no. None if it is
+            not known: then the model is only tried, and nothing is returned.
         labels: Number of labels; None if unknown.
         ids: The tokenizer; None if unknown.
 
@@ -86,6 +93,8 @@ def find_answer(
     rounding = max((ROUNDING.get(layer.compute_dtype, 1e-4) for layer in model._flatten_layers()), default=1e-4)
     asked = {"image": image, "tokens": tokens}
     tried = try_out(predictor(keras.Model(asked, output)), inputs, ids, rounding)
+    if kind is None:
+        return None
     activation = activation_of(kind, tensor.shape[1])
     what = understood(activation, declared_kind(name, tensor), own.output_is, tried, rounding)
     adapted = finished = finish(output, activation, what, kind)
@@ -114,7 +123,7 @@ def _called(
         raise misfit(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), fix) from error
 
 
-def _kind(kind: str, own: OwnModel, tensor: Tensor, labels: int | None) -> str:
+def _kind(kind: str | None, own: OwnModel, tensor: Tensor, labels: int | None) -> str | None:
     looks_like_yes_no = kind == OneClass.kind and own.answer is None and tensor.shape[-1] == 1 and labels == 2
     return YesNo.kind if looks_like_yes_no else kind
 

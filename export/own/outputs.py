@@ -29,10 +29,10 @@ def pick_output(model: keras.Model, outputs: Any, own: OwnModel) -> tuple[str, T
     raise misfit("one output with the answer", received, fix)
 
 
-def check_output(name: str, tensor: Tensor, kind: str, labels: int | None) -> None:
-    """Raises MisfitError if an output is not a row of numbers, one for each of `labels` (None if unknown)."""
+def check_output(name: str, tensor: Tensor, kind: str | None, labels: int | None) -> None:
+    """Raises MisfitError if an output is not a row of numbers, one for each of `labels`; None: not known."""
     shape = tuple(tensor.shape)
-    columns = ANSWERS[kind].columns
+    columns = "columns" if kind is None else ANSWERS[kind].columns
     expected = f"the output {name!r} to be of shape (batch, {labels or columns}), a column for each label"
     if len(shape) != 2:
         fix = "pool it over the sequence, as a GlobalAveragePooling1D layer does" if len(shape) == 3 else ""
@@ -40,7 +40,8 @@ def check_output(name: str, tensor: Tensor, kind: str, labels: int | None) -> No
     if shape[1] == 1 and kind == OneClass.kind:
         fix = "give --answer yes-no and two labels, the one for no first; or --answer scores if it is a score"
         raise misfit(expected, f"{shown(shape)}, one column", fix)
-    if labels is not None and shape[1] not in ((1, 2) if kind == YesNo.kind else (labels,)):
+    allowed = (1, 2) if kind == YesNo.kind or (kind is None and labels == 2) else (labels,)
+    if labels is not None and shape[1] not in allowed:
         fix = "give the labels that the model was trained on, in the order of its columns"
         raise misfit(expected, f"{shown(shape)} and {labels} labels", fix)
 

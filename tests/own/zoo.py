@@ -295,6 +295,11 @@ def several_at_once() -> Model:
     return Model([image, tokens], joined(scaled(image), reading(tokens), activation="sigmoid"))
 
 
+def unlike_probabilities() -> Model:
+    image, tokens = photo(), words()
+    return Model([image, tokens], joined(scaled(image), reading(tokens), activation="relu"))
+
+
 def a_sequence() -> Model:
     image, tokens = photo(), words()
     each = layers.Embedding(IDS, 3)(tokens) + layers.Dense(3)(scaled(image))[:, None, :]
