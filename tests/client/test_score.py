@@ -126,6 +126,24 @@ def test_unreadable_and_unwritable_files_are_named(
     assert not (tmp_path / out).exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "options", "said"),
+    [
+        ("image,text", ("--model", "piars"), "piars"),
+        ("image,text", ("--version", "7"), "7"),
+        ("picture,text", (), "no image"),
+    ],
+)
+def test_what_every_row_would_get_ends_the_run_before_any_answer(
+    server: FakeServer, folder: Path, capsys: pytest.CaptureFixture[str], header: str, options: list[str], said: str
+) -> None:
+    (folder / "two.csv").write_text(f"{header}\n" + "one.jpg,words\n" * 2)
+    out = folder / "out.csv"
+    assert score(server, folder / "two.csv", "--out", out, *options) == 1
+    assert said in capsys.readouterr().err and not out.exists()
+    assert (folder / "out.csv.part").read_text().count("\n") == 1, "nothing but its head"
+
+
 def test_a_server_that_is_away_for_a_moment_costs_no_row(server: FakeServer, folder: Path) -> None:
     faults = iter([None, *["full"] * 9])
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from duoserve._printed import predicted_columns
 from duoserve.client import Client
-from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.errors import BadReply, DuoserveError, InvalidInput, MessageTooLarge, RequestRejected, UnsupportedModel
 from duoserve.preprocessing.audio import Clip
 from duoserve.results import Prediction
 from duoserve.score.tables import check_extension, read_rows, write_rows
@@ -122,14 +122,23 @@ class Scoring:
                 elif outcome.retryable:
                     again.append(i)
                     last = outcome
-                else:
+                elif _of_row(outcome, rows[i]):
                     found[i] = {"error": f"{type(outcome).__name__}: {outcome.message}"}
+                else:
+                    raise outcome
             if last is None:
                 return found
             if time.monotonic() >= deadline:
                 raise last
             remaining = again
             time.sleep(_PAUSE)
+
+
+def _of_row(error: DuoserveError, row: Any) -> bool:
+    """Whether an error is about one row. Any other, such as a wrong model, would be every row's."""
+    if isinstance(error, UnsupportedModel):
+        return any(name in row and not row[name] for name in ("image", "audio", "text"))
+    return isinstance(error, (InvalidInput, RequestRejected, BadReply, MessageTooLarge))
 
 
 def _fingerprint(table: Path, identity: str) -> str:
