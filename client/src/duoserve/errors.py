@@ -100,7 +100,7 @@ class NotAnswered(DuoserveError, AttributeError):
 
 
 class SpecChanged(DuoserveError):
-    """The version that answered prepared tensors needs them prepared differently, with the spec of `version`."""
+    """The version that answered, `version`, needs tensors of another spec; or versions changed faster than a call."""
 
 
 class ClientClosed(DuoserveError, RuntimeError):

@@ -34,7 +34,7 @@ from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction,
 from duoserve.routing import Canary, Shadow, ShadowTally
 
 Metadata = Sequence[tuple[str, str]]
-Pairs: TypeAlias = "Iterable[tuple[ImageSource | Clip | None, str | None]]"
+Pairs: TypeAlias = Iterable[tuple[ImageSource | Clip | None, str | None]]
 
 
 @dataclasses.dataclass(eq=False)
