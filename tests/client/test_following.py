@@ -127,13 +127,13 @@ def test_a_missing_version_or_model_is_an_error_at_once(make_client: MakeClient,
     assert len(server.calls) == 3
 
 
-def test_a_rejected_first_describe_is_an_error_at_once(make_client: MakeClient, server: FakeServer) -> None:
+def test_a_rejected_first_describe_is_not_sent_again(make_client: MakeClient, server: FakeServer) -> None:
     def reject(request: Any, context: Any) -> None:
         raise Abort(grpc.StatusCode.INVALID_ARGUMENT, "key is broken")
 
     server.on_predict = reject
     with pytest.raises(RequestRejected, match="key is broken"):
-        make_client(server.address, label="stable").predict(photo(), "x")
+        make_client(server.address, label="stable").embed(photo(), "x")
     assert len(server.calls) == 1
 
 

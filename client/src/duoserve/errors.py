@@ -1,4 +1,8 @@
-"""Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too."""
+"""Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too.
+
+Retry only an error that is `retryable` (DeadlineExceeded, ServerUnavailable, ServerBusy), and later: the client's own
+retries have failed. After InvalidInput, which is a ValueError, the input must change.
+"""
 
 import copy
 from typing import Any, ClassVar
