@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 else:  # loads Pillow only where the hint is resolved
     PilImage = ForwardRef("__import__('PIL.Image').Image.Image")
 
-__all__ = ["ImageSource", "inspect", "open_image", "resize"]
-
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | PilImage
 )
