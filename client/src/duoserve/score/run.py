@@ -13,7 +13,15 @@ from typing import Any, Final
 
 from duoserve._printed import predicted_columns
 from duoserve.client import Client
-from duoserve.errors import BadReply, DuoserveError, InvalidInput, MessageTooLarge, RequestRejected, UnsupportedModel
+from duoserve.errors import (
+    BadReply,
+    DuoserveError,
+    InvalidInput,
+    MessageTooLarge,
+    RequestRejected,
+    SpecChanged,
+    UnsupportedModel,
+)
 from duoserve.preprocessing.audio import Clip
 from duoserve.results import Prediction
 from duoserve.score.tables import check_extension, read_rows, write_rows
@@ -38,7 +46,7 @@ class Report:
     rows_per_second: float = 0.0  # of this run
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Scoring:
     """Writes `out`: the rows of `table` in order, each with an answer or an error.
 
@@ -50,10 +58,10 @@ class Scoring:
     table: Path  # CSV, JSON Lines or Parquet; paths in it are relative to its folder; other columns are kept
     out: Path  # CSV, JSON Lines or Parquet
     identity: str  # of server, model and options: a part with another identity is refused
-    concurrency: int  # requests in parallel
-    rows: int  # of a request
-    patience: float  # seconds for which to retry rows that failed temporarily (a full or unreachable server)
-    progress: Callable[[float, str], None] | None  # gets the share of the table that was read, and the counts
+    concurrency: int = 8  # requests in parallel
+    rows: int = 32  # of a request
+    patience: float = 60.0  # seconds for which to retry rows that failed temporarily (a full or unreachable server)
+    progress: Callable[[float, str], None] | None = None  # gets the share of the table that was read, and the counts
 
     def run(self) -> Report:
         """Sends the rows.
@@ -119,7 +127,7 @@ class Scoring:
             for i, outcome in zip(remaining, outcomes, strict=True):
                 if isinstance(outcome, Prediction):
                     found[i] = {**predicted_columns(outcome), "version": outcome.version}
-                elif outcome.retryable:
+                elif outcome.retryable or isinstance(outcome, SpecChanged):
                     again.append(i)
                     last = outcome
                 elif _of_row(outcome, rows[i]):
