@@ -136,7 +136,11 @@ def _repeated(proto: tensor_pb2.TensorProto, count: int, dtype: np.dtype[Any]) -
             values = values.astype(np.uint16)
         values = values.astype(dtype) if dtype.kind in "iu" else values.view(dtype)
         filling = values[-1]
-    return values if have == count else np.concatenate([values, np.full(count - have, filling, dtype)])
+    if have == count:
+        return values
+    filled = np.empty(count, dtype)
+    filled[:have], filled[have:] = values, filling  # np.full would drop trailing NULs of bytes.
+    return filled
 
 
 def fill_proto(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool) -> None:

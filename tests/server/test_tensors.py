@@ -68,6 +68,11 @@ def test_a_short_field_is_filled_with_its_last_value_and_a_long_one_cut(have: in
     assert to_array(proto).tolist() == expected
 
 
+def test_a_string_that_fills_a_tensor_keeps_its_trailing_nul() -> None:
+    proto = tensor_pb2.TensorProto(dtype="DT_STRING", tensor_shape={"dim": [{"size": 3}]}, string_val=[b"x\0"])
+    assert to_array(proto).tolist() == [b"x\0"] * 3
+
+
 def test_no_values_at_all_are_zeros() -> None:
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING)
     proto.tensor_shape.dim.add(size=2)
