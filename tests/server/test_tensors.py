@@ -53,6 +53,14 @@ def test_tensors_written_by_tensorflow_are_read(array: np.ndarray) -> None:
     np.testing.assert_array_equal(to_array(tf.make_tensor_proto(array)), array)
 
 
+@pytest.mark.parametrize("name", ["qint8", "quint8", "qint16", "quint16", "qint32"])
+def test_quantised_numbers_survive_a_round_trip(name: str) -> None:
+    array = np.array([3, 4, 5], np.int32).astype(tf.as_dtype(name).as_numpy_dtype)
+    for as_content in (True, False):
+        read = to_array(proto_of(array, as_content=as_content))
+        assert (read.dtype, read.tolist()) == (array.dtype, array.tolist())
+
+
 def test_bfloat16_and_half_go_as_bits() -> None:
     for dtype in (ml_dtypes.bfloat16, np.float16):
         array = np.array([1.5, -2.0], dtype)

@@ -52,6 +52,9 @@ class _Handler(tornado.web.RequestHandler):
     def data_received(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
 
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+
     async def _answer(self) -> None:
         front, uri = self._front, self.request.uri or ""
         if front.metrics_path and uri == front.metrics_path:
