@@ -124,22 +124,20 @@ def _repeated(proto: tensor_pb2.TensorProto, count: int, dtype: np.dtype[Any]) -
     have = min(len(field) // parts, count)
     if (count - have) * dtype.itemsize > MAX_FILLED_BYTES:
         raise TensorError(f"Expected values for all but {MAX_FILLED_BYTES} bytes of the tensor. Received {have} values")
+    if not have:
+        return np.full(count, b"", dtype) if dtype.kind == "O" else np.zeros(count, dtype)
     if dtype.kind == "O":
         values = object_array(field[:have], (have,))
-        filling = values[-1] if have else b""
-    elif not have:
-        return np.zeros(count, dtype)
     else:
         taken = field if len(field) == have * parts else field[: have * parts]
         values = np.fromiter(taken, WIRE[proto.dtype], have * parts)
         if name == "half_val":
             values = values.astype(np.uint16)
         values = values.astype(dtype) if dtype.kind in "iu" or dtype.names else values.view(dtype)
-        filling = values[-1]
     if have == count:
         return values
     filled = np.empty(count, dtype)
-    filled[:have], filled[have:] = values, filling  # np.full would drop trailing NULs of bytes.
+    filled[:have], filled[have:] = values, values[-1]  # np.full would drop trailing NULs of bytes.
     return filled
 
 

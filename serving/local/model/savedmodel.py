@@ -89,7 +89,7 @@ def _unreadable(export_dir: pathlib.Path) -> ServingError:
         fingerprinting.CreateFingerprintDef(str(export_dir))
     except fingerprinting.FingerprintException as error:
         code, _, text = str(error).partition("\n")[2].partition(": ")
-        return ServingError(Code[code], text)
+        return ServingError(getattr(Code, code), text)
     return ServingError(Code.DATA_LOSS, f"Can't parse {export_dir / 'saved_model.pb'} as binary proto")
 
 
