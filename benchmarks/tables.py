@@ -20,7 +20,6 @@ TABLES: Final[Mapping[str, Sequence[str]]] = {
     "embed_explain": [""],
     "large_model": ["models", "trainings", "versions", "latencies"],
     "rollout": ["", "acts"],
-    "server_memory": [""],
     "server_speed_emoji": ["ratios"],
     "server_speed_reference": ["ratios"],
 }

@@ -1,4 +1,4 @@
-"""Dependencies point one way, and the client does not need TensorFlow."""
+"""Dependencies point one way, the client does not need TensorFlow, and the documents name what is there."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ FORBIDDEN = {
     "serving": {"export", "demo", "tests"},
 }
 
+SOURCES = ("client", "export", "serving", "benchmarks", "demo", "playground", "tools")
+PRIVATE = {
+    "benchmarks/client_calls.py": "measures calls through the client's own messages, without the client around them",
+    "benchmarks/client_parts.py": "measures the parts of the client one by one",
+    "playground/protoset.py": "makes upstream's descriptors out of the client's own",
+}
+"""Files that import private modules of another package, and why."""
+
+ROOMS = (*SOURCES, ".ci", ".github", "compose", "docs", "k8s", "requirements", "tests")
+MADE = ("assets.extra/", "build/", "models/")
+"""Folders that a command makes: the repository does not have them."""
+
 
 def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -45,6 +57,70 @@ def test_dependencies_point_one_way(folder: str) -> None:
     assert files
     wrong = {str(path): found for path in files if (found := set(imports(path)) & FORBIDDEN[folder])}
     assert not wrong
+
+
+def private_imports(path: Path) -> Iterator[str]:
+    """Imported names of another package with a part `_name`."""
+    package = path.relative_to(ROOT).parts[0].replace("client", "duoserve")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, *parts = name.split(".")
+            if first != package and any(re.match("_[a-z]", part) for part in parts):
+                yield name
+
+
+def test_no_package_imports_private_modules_of_another() -> None:
+    files = [path for room in SOURCES for path in (ROOT / room).rglob("*.py")]
+    ours = {"duoserve", *SOURCES}
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if any(name.split(".")[0] in ours for name in private_imports(path))
+    }
+    assert found == PRIVATE.keys()
+
+
+def named_paths(text: str) -> set[str]:
+    """Files and folders that a text names in backticks; not those with placeholders, nor those that a command makes."""
+    words = {word.partition(": ")[0] for word in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))}
+    a_path = re.compile(r"\.?[\w-][\w.-]*(/[\w.-]+)*(/|/[\w-]+|\.(py|md|toml|ya?ml|txt|sh|ts|serving))")
+    return {word for word in words if a_path.fullmatch(word) and not word.startswith(MADE)}
+
+
+@pytest.fixture(scope="module")
+def tree() -> set[str]:
+    """Every file and its folders, from any of the folders that it is in: a/b/c.py, b/c.py, c.py, a/b, b, a."""
+    found: set[str] = set()
+    for path in [*ROOT.glob("*"), *(path for room in ROOMS for path in (ROOT / room).rglob("*"))]:
+        parts = path.relative_to(ROOT).parts
+        if path.is_file() and not {"__pycache__", "node_modules"} & set(parts):
+            found.update("/".join(parts[start:end]) for end in range(len(parts) + 1) for start in range(end))
+    return found
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_paths_in_a_page_exist(page: str, tree: set[str]) -> None:
+    named = named_paths((ROOT / page).read_text(encoding="utf-8"))
+    assert len(named) > 5
+    assert not {path for path in named if path.rstrip("/") not in tree}
+
+
+def test_the_paths_in_docstrings_of_modules_exist(tree: set[str]) -> None:
+    named = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for room in (*SOURCES, "tests")
+        for path in (ROOT / room).rglob("*.py")
+        for name in named_paths(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+        if name.split("/")[0] in ROOMS and "/" in name
+    }
+    assert len(named) > 5
+    assert not {(path, name) for path, name in named if name.rstrip("/") not in tree}
 
 
 def test_every_place_has_the_one_server_version() -> None:

@@ -2,7 +2,7 @@
 
 The twin of `duoserve.preprocessing.audio`: the same samples, the same spectrogram, in float64 throughout, with
 constants that come from there. Change both together; the gate and
-`tests/export/test_audio_parity.py` compare them.
+`tests/audio/test_parity.py` compare them.
 """
 
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Common parts of the JPEG, PNG and WebP header readers. Twin: `duoserve.preprocessing.image_headers`, with the errors.
+"""Common parts of the JPEG, PNG and WebP header readers. Twin: `duoserve.preprocessing.image_headers`.
 
 Files are read by graph operations on a few bytes at a time, as a graph loop pays for each operation.
 """

@@ -1,7 +1,7 @@
 """Images inside the graph, for the `serving_bytes` signature. Twin: `duoserve.preprocessing.images`.
 
-The pixels are identical, and so are the errors: change both together. The gate and
-`tests/export/test_parity.py` compare them.
+The pixels are identical, and both refuse the same files (a damaged one with texts of their own): change both
+together. The gate and `tests/export/test_image_parity.py` compare them.
 """
 
 import tensorflow as tf

@@ -6,7 +6,6 @@ import struct
 from typing import Final
 
 import numpy as np
-import soundfile
 from PIL import Image
 
 from duoserve.contract import IMAGE, TEXT, PreprocessingSpec
@@ -83,6 +82,8 @@ def _record(sample_rate: int, channels: int, seconds: float, coding: str, *, con
     time = np.arange(frames)[:, None] / sample_rate
     tones = np.sin(2 * np.pi * (200 + 900 * time) * (1 + np.arange(channels)) * time)
     noise = np.random.default_rng(channels).standard_normal((frames, channels))
+    import soundfile  # only for models of clips: it loads libsndfile
+
     buffer = io.BytesIO()
     soundfile.write(buffer, 0.3 * tones + 0.05 * noise, sample_rate, coding, format=container)
     return buffer.getvalue()

@@ -51,7 +51,7 @@ def train(
     Args:
         dataset: From `load_dataset`.
         preset: Name of a preset, or your own preset.
-        fusion: "concat", "weighted_sum" or "attention"; "image_only" and "text_only" for comparison.
+        fusion: One of `export.training.presets.FUSIONS`; or of BASELINES, one input alone, for comparison.
         seed: The same seed gives the same model.
         epochs: Passes over the training rows; None: the preset's.
         optional: Inputs that may be missing in a call: "image", "text", or both (never

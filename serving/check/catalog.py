@@ -16,6 +16,10 @@ _HEAD = """\
 Made by `python -m serving.check.catalog` from the rules themselves. `python -m serving.check --explain RULE` prints
 one; `--ignore RULE` leaves one out; an annotation `duoserve.dev/ignore-RULE: "the reason"` silences it for an object.
 Words in capitals stand for what a finding names.
+
+The rules are about what crosses files and what TensorFlow Serving needs. What the schemas of Kubernetes refuse is one
+rule, `schema`. What only the API server knows of one object (two handlers in a probe, a time zone, a label's
+characters) is left to it: `kubectl apply --dry-run=server -k …`, which a GitOps repository can run before a merge.
 """
 
 

@@ -24,6 +24,7 @@ examples:
   python -m serving.check --for-apply --json k8s/overlays/production
   python -m serving.check --explain grace-short
 
+What the schemas don't show of one object is left to the API server: kubectl apply --dry-run=server.
 An annotation on an object silences a rule for it: duoserve.dev/ignore-RULE: "the reason".
 
 exit codes: 0 nothing found, 1 findings, 2 wrong usage or unreadable input

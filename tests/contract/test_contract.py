@@ -105,7 +105,7 @@ def test_a_spec_that_makes_no_sense_is_refused(change: dict[str, object], said: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 3. Received: format 9 (a newer exporter wrote it"),
+        ({"format": 9}, "Expected a PreprocessingSpec of format 1 to 3. Received: format 9 (a newer release exported"),
         ({"format": [1]}, "Expected a PreprocessingSpec of format 1 to 3. Received: format [1]"),
         ({"optional": ["text"]}, "(the specification was changed after it was written)"),
         ({"optional": [["text"]]}, "Expected optional to be a tuple"),

@@ -70,7 +70,7 @@ def test_the_client_readme_snippets(
 ) -> None:
     names: dict[str, Any] = {}
     code = snippet(f"import.*\\n(.*\\n)*.*{given}", "client/README.md")
-    for address in ("localhost:8500", "dns:///serving-headless:8500"):
+    for address in ("localhost:8500", "dns:///duoserve-headless:8500"):
         code = code.replace(address, server.address)
     exec(compile(code, "client/README.md", "exec"), names)
     printed = capsys.readouterr().out

@@ -17,10 +17,11 @@ from export.cli import main
 from export.dataset.data import Dataset
 from export.errors import ExportError
 from export.selection.search import grid, search, table
-from export.training.presets import FUSIONS, PRESETS, Preset
+from export.training.presets import PRESETS, Preset
 from export.training.run import TrainedModel
 
 PRESET = PRESETS["compact"]
+FUSIONS = ("concat", "weighted_sum", "attention")  # a search of 12 settings, whatever other fusions there are
 
 
 class Trainings:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TextIO
 
-__all__ = ["Unprintable", "guarded", "put", "say"]
-
 _SIGPIPE: Final = 141  # what a shell reports for a program that a closed pipe has ended
 
 

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["SettingsFileError", "checked", "read_toml"]
-
 
 class SettingsFileError(ValueError):
     """A settings file that can't be read, or has wrong entries.

@@ -7,8 +7,6 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MANIFEST_PATH", "SIGNATURE_PATH", "verify_manifest", "write_manifest"]
-
 # Relative to the version's folder, like the paths inside the file.
 MANIFEST_PATH: Final = "assets.extra/MANIFEST.sha256"
 SIGNATURE_PATH: Final = "assets.extra/model.sig"  # it covers the checksums, so it is made after them, not listed there

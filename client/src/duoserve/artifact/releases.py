@@ -4,8 +4,6 @@ import os
 import re
 from typing import Final
 
-__all__ = ["SERVER_VERSION", "STOCK_VERSION", "ReleaseError", "minor_release", "too_new"]
-
 STOCK_VERSION: Final = "2.20.0"  # the newest stock image known to exist (November 2026)
 SERVER_VERSION: Final = os.environ.get("DUOSERVE_SERVER_VERSION") or STOCK_VERSION  # TensorFlow of your servers
 

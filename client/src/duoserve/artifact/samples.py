@@ -14,8 +14,6 @@ from typing import Any, Final
 from duoserve.contract import Answer, ContractError, Scores
 from duoserve.preprocessing.audio import Clip
 
-__all__ = ["GOLDEN_PATH", "GoldenSample", "dump_samples", "load_samples"]
-
 GOLDEN_PATH: Final = "assets.extra/golden.json"  # relative to the folder of a version
 FORMAT: Final = 1
 

@@ -182,7 +182,7 @@ def answer_from_record(record: Mapping[str, Any]) -> Answer:
     if kind not in ANSWERS:
         raise ContractError(
             f"Expected an answer of kind {', '.join(ANSWERS)}. Received: {kind!r:.80}"
-            " (a newer exporter wrote it: update duoserve)"
+            " (a newer release exported it: update duoserve)"
         )
     chosen = ANSWERS[kind]
     return chosen(**{field.name: tuple(take(record, field.name, list)) for field in dataclasses.fields(chosen)})

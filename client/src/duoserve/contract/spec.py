@@ -89,7 +89,7 @@ class PreprocessingSpec:
         if self.tokenizer_kind not in TOKENIZERS:
             raise ContractError(
                 f"Expected tokenizer_kind to be one of {', '.join(TOKENIZERS)}. Received: {self.tokenizer_kind!r:.80}"
-                " (a newer exporter wrote it: update duoserve)"
+                " (a newer release exported it: update duoserve)"
             )
         if not self.labels or not all(isinstance(label, str) and label for label in self.labels):
             raise ContractError(f"Expected labels to be non-empty strings, at least one. Received: {self.labels!r}")
@@ -164,7 +164,7 @@ class PreprocessingSpec:
         if record.get("format") not in range(1, FORMAT + 1):
             raise ContractError(
                 f"Expected a PreprocessingSpec of format 1 to {FORMAT}. Received: format {record.get('format')!r}"
-                " (a newer exporter wrote it: update duoserve)"
+                " (a newer release exported it: update duoserve)"
             )
         spec = cls(
             **{name: take(record, name, int) for name in ("image_height", "image_width", "token_length", "version")},

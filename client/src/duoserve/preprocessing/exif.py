@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["EXIF_PREFIX", "read_orientation", "upright"]
-
 # The beginning of the segment of a JPEG. Some writers also put it into the chunks of PNG and WebP.
 EXIF_PREFIX: Final = b"Exif\0\0"
 

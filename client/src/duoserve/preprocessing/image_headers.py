@@ -1,4 +1,4 @@
-"""Common parts of the JPEG, PNG and WebP header readers. Twin: `export/graph/image_headers.py`, with its errors.
+"""Common parts of the JPEG, PNG and WebP header readers. Twin: `export/graph/image_headers.py`.
 
 A file is read twice: by a check of our own, which is pure Python here and graph operations there,
 and then by a decoder. The check refuses what is too large, animated, or read differently by the
@@ -14,8 +14,6 @@ from duoserve.errors import InvalidInput
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = ["MAX_PARTS", "MAX_PIXELS", "OTHER_FORMATS", "Background", "EncodedImage", "Refused", "decode_ratio"]
 
 Background = tuple[int, int, int]  # red, green and blue, 0-255, under transparent pixels
 
@@ -43,7 +41,7 @@ OTHER_FORMATS: Final[tuple[tuple[int, bytes, str], ...]] = (
 
 
 class Refused:
-    """Texts of the errors that client and graph share."""
+    """Texts of the errors that client and graph share. For a damaged file, each has its own."""
 
     FORMAT: Final = "Expected image to be a JPEG, PNG or WebP. Received: "
     HINT: Final = " file (convert it, or open it with Pillow and pass the PIL image)"
@@ -95,6 +93,11 @@ def check_size(height: int, width: int, kind: str = "") -> None:
 def broken(kind: str, what: str) -> InvalidInput:
     """The error for a file that is not a whole JPEG, PNG or WebP."""
     return InvalidInput(f"Expected image to be a whole {kind}. Received: {what}")
+
+
+def truncated(kind: str, data: bytes) -> InvalidInput:
+    """The error for a file that ends too early."""
+    return broken(kind, f"a truncated one, of {len(data)} bytes")
 
 
 def decode_ratio(height: int, width: int, target_height: int, target_width: int) -> int:

@@ -21,8 +21,6 @@ from duoserve.preprocessing.webp import read_webp
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageSource", "inspect", "open_image", "resize"]
-
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
 )

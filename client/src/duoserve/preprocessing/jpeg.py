@@ -18,8 +18,6 @@ from duoserve.preprocessing.image_headers import Background, EncodedImage
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JPEG"]
-
 JPEG: Final = b"\xff\xd8\xff"
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")  # other bytes before a marker are skipped
@@ -157,7 +155,7 @@ def _next_marker(data: bytes, position: int, pattern: re.Pattern[bytes]) -> tupl
     """The next marker, and where its parameters start."""
     found = pattern.search(data, position)
     if found is None:
-        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.truncated("JPEG", data)
     return data[found.end() - 1], found.end()
 
 
@@ -179,7 +177,7 @@ def _segment_end(data: bytes, marker: int, start: int) -> int:
         raise headers.broken("JPEG", f"one with marker {marker:#04x} where none may be")
     end = start + max(int.from_bytes(data[start : start + 2], "big"), 2)
     if end > len(data):
-        raise headers.broken("JPEG", f"truncated, {len(data)} bytes")
+        raise headers.truncated("JPEG", data)
     return end
 
 

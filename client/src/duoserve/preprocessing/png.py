@@ -26,8 +26,6 @@ from duoserve.preprocessing.transparency import blend, flatten
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PNG"]
-
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
@@ -211,7 +209,7 @@ def read_png(data: bytes) -> PngImage:
 def _header(data: bytes) -> bytes:
     """The content of IHDR, checked."""
     if len(data) < 33:
-        raise headers.broken("PNG", f"truncated, {len(data)} bytes")
+        raise headers.truncated("PNG", data)
     if data[8:16] != b"\0\0\0\x0dIHDR":
         raise headers.broken("PNG", "one that does not begin with its header")
     header = data[16:29]
@@ -242,7 +240,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
         if name == b"IEND":
             return
         position = end + 4
-    raise headers.broken("PNG", f"truncated, {len(data)} bytes")
+    raise headers.truncated("PNG", data)
 
 
 def _palette(content: bytes, depth: int, colour: int) -> bytes:

@@ -10,8 +10,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ROLL_OFF", "ZERO_CROSSINGS", "Rates", "resample"]
-
 ZERO_CROSSINGS: Final = 16  # of the sinc on each side up to the end of its window: with more, the filter is steeper
 ROLL_OFF: Final = 0.945  # the filter's half-amplitude frequency, as a share of half of the lower rate
 _BLOCK: Final = 1024  # phases at a time: their weights, for the highest rate, are 5 MB

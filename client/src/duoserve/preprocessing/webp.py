@@ -50,7 +50,7 @@ def read_webp(data: bytes) -> WebpImage:
     """Reads the chunks. Refuses a WebP that is truncated, animated or too large."""
     end = int.from_bytes(data[4:8], "little") + 8
     if end > len(data) or len(data) < 30:
-        raise headers.broken("WebP", f"truncated, {len(data)} bytes")
+        raise headers.truncated("WebP", data)
     flags, position = 0, 12
     if data[12:16] == b"VP8X":
         flags = data[20]
@@ -67,7 +67,7 @@ def read_webp(data: bytes) -> WebpImage:
         size = int.from_bytes(data[position + 4 : start], "little")
         if start + size > end:
             if not pixels:
-                raise headers.broken("WebP", f"truncated, {len(data)} bytes")
+                raise headers.truncated("WebP", data)
             break
         if name in _PIXELS and not pixels:
             pixels = position

@@ -6,8 +6,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WordRule", "is_written_without_spaces"]
-
 # Thai, Lao, Burmese, Khmer; symbols; Chinese, Japanese; emoji. Scripts without spaces are split.
 _ALONE: Final = (
     (0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x2600, 0x27C0), (0x2E80, 0xA4D0), (0xF900, 0xFB00),

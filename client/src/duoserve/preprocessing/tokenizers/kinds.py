@@ -5,8 +5,6 @@ import functools
 from duoserve.contract import SENTENCEPIECE, PreprocessingSpec
 from duoserve.preprocessing.words import WordRule
 
-__all__ = ["Tokenizer", "load_tokenizer"]
-
 
 class Tokenizer:
     """Ids of texts. Thread-safe."""
