@@ -29,8 +29,10 @@ hypothesis.settings.register_profile("duoserve", deadline=None)
 hypothesis.settings.load_profile("duoserve")
 
 LocalServer.launch = Forked
-# Nor is a call that waits for a core: 10 s are for users, not for tests beside other work.
+# Nor is a call or a start that waits for a core: 10 s and 60 s are for users, not for tests beside other work.
+FOR_USERS = Client.__init__.__kwdefaults__["timeout"], LocalServer.__init__.__kwdefaults__["timeout"]
 Client.__init__.__kwdefaults__["timeout"] = 60.0
+LocalServer.__init__.__kwdefaults__["timeout"] = 240.0
 
 SLOW = {"rollout", "training", "k8s", "own", "export", "playground", "signatures", "answers", "languages", "server"}
 """Folders with files that take long."""
