@@ -219,16 +219,8 @@ def _score(options: argparse.Namespace) -> _Shown:
     identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
     with Client(**described, max_batch_size=options.rows) as client:
         progress = None if options.json else _show_progress
-        report = Scoring(
-            client=client,
-            table=options.table,
-            out=options.out,
-            identity=identity,
-            concurrency=options.concurrency,
-            rows=options.rows,
-            patience=options.patience,
-            progress=progress,
-        ).run()
+        given = {name: getattr(options, name) for name in ("table", "out", "concurrency", "rows", "patience")}
+        report = Scoring(client=client, identity=identity, progress=progress, **given).run()
     resumed = f", {report.resumed} of them from an earlier run" if report.resumed else ""
     total = f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed"
     errors = (f"  row {row}: {error}" for row, error in report.errors.items())

@@ -11,17 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve import errors
 from duoserve._printed import predicted_columns
 from duoserve.client import Client
-from duoserve.errors import (
-    BadReply,
-    DuoserveError,
-    InvalidInput,
-    MessageTooLarge,
-    RequestRejected,
-    SpecChanged,
-    UnsupportedModel,
-)
+from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip
 from duoserve.results import Prediction
 from duoserve.score.tables import check_extension, read_rows, write_rows
@@ -127,7 +120,7 @@ class Scoring:
             for i, outcome in zip(remaining, outcomes, strict=True):
                 if isinstance(outcome, Prediction):
                     found[i] = {**predicted_columns(outcome), "version": outcome.version}
-                elif outcome.retryable or isinstance(outcome, SpecChanged):
+                elif outcome.retryable or isinstance(outcome, errors.SpecChanged):
                     again.append(i)
                     last = outcome
                 elif _of_row(outcome, rows[i]):
@@ -144,9 +137,9 @@ class Scoring:
 
 def _of_row(error: DuoserveError, row: Any) -> bool:
     """Whether an error is about one row. Any other, such as a wrong model, would be every row's."""
-    if isinstance(error, UnsupportedModel):
+    if isinstance(error, errors.UnsupportedModel):
         return any(name in row and not row[name] for name in ("image", "audio", "text"))
-    return isinstance(error, (InvalidInput, RequestRejected, BadReply, MessageTooLarge))
+    return isinstance(error, (InvalidInput, errors.RequestRejected, errors.BadReply, errors.MessageTooLarge))
 
 
 def _fingerprint(table: Path, identity: str) -> str:
