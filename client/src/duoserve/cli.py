@@ -22,8 +22,6 @@ from duoserve.options import TLS
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["main"]
-
 _PREFIX = "duoserve: "
 _EPILOG = (
     "Exit codes: 0 done, 1 the call failed or stdout can't be written, 2 wrong usage or input, 130 interrupted,"

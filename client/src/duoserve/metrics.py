@@ -10,8 +10,6 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from duoserve.observe import CallRecord
 
-__all__ = ["PrometheusMetrics"]
-
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 

@@ -3,8 +3,6 @@
 `Client` performs the steps by blocking, `AsyncClient` by awaiting; signatures and docstrings are these.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence

@@ -19,8 +19,6 @@ from duoserve.preprocessing.audio import Clip
 from duoserve.results import Prediction
 from duoserve.score.tables import check_extension, read_rows, write_rows
 
-__all__ = ["Report", "Scoring"]
-
 _FIRST_ERRORS: Final = 10
 _PAUSE: Final = 1.0  # seconds before rows that a server could not take are sent again
 
