@@ -14,6 +14,7 @@ import pytest
 from duoserve import Client
 from serving.local.testing import LocalServer
 from tests.forked import Forked
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,8 +29,10 @@ hypothesis.settings.register_profile("duoserve", deadline=None)
 hypothesis.settings.load_profile("duoserve")
 
 LocalServer.launch = Forked
-# Nor is a call that waits for a core: 10 s are for users, not for tests beside other work.
+# Nor is a call or a start that waits for a core: 10 s and 60 s are for users, not for tests beside other work.
+FOR_USERS = Client.__init__.__kwdefaults__["timeout"], LocalServer.__init__.__kwdefaults__["timeout"]
 Client.__init__.__kwdefaults__["timeout"] = 60.0
+LocalServer.__init__.__kwdefaults__["timeout"] = 240.0
 
 SLOW = {"rollout", "training", "k8s", "own", "export", "playground", "signatures", "answers", "languages", "server"}
 """Folders with files that take long."""
@@ -56,3 +59,11 @@ def chromium() -> Iterator[Browser]:
 
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data. Read only."""
+    from export.dataset.emoji import make_emoji_dataset
+
+    return made_once(tmp_path_factory, "emoji", lambda folder: make_emoji_dataset(folder / "data", progress=False))

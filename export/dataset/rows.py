@@ -43,6 +43,7 @@ class Row:
         group: Rows of one group are never split between training and test. Without a column
             `group`, it is the SHA-256 of the image's bytes.
         scores: Name and value of each score; empty for other kinds of answer.
+        units: The unit of each score; empty where its column has none.
     """
 
     line: int
@@ -52,3 +53,4 @@ class Row:
     split: str
     group: str
     scores: tuple[tuple[str, float], ...] = ()
+    units: tuple[str, ...] = ()

@@ -153,7 +153,8 @@ class ScoreTargets(Targets):
                 yield f"expected {column} to be a number such as -1.5, received {row[column]!r:.40}"
 
     def read(self, row: Fields) -> dict[str, Any]:
-        return {"scores": tuple((self.named[column][0], float(row[column])) for column in self.columns)}
+        names, units = zip(*(self.named[column] for column in self.columns), strict=True)
+        return {"scores": tuple(zip(names, (float(row[each]) for each in self.columns), strict=True)), "units": units}
 
     @staticmethod
     def names(row: Row) -> Sequence[str]:
@@ -209,6 +210,12 @@ def targets(rows: Sequence[Row], answer: Answer, labels: Sequence[str]) -> Array
     """float32 array of shape (rows, labels): the right answers of the rows.
 
     Raises:
-        DataError: A label or score that does not fit.
+        DataError: A label or score that does not fit, or a score in another unit.
     """
+    if isinstance(answer, Scores) and rows:
+        units = dict(zip((name for name, _ in rows[0].scores), rows[0].units, strict=True))
+        for label, expected in zip(labels, answer.units, strict=True):
+            received = units.get(normal_name(label))
+            if expected and received and received != expected:
+                raise DataError(f"Expected {label} in {expected}, as the model gives it. Received: in {received}")
     return TARGETS[answer.kind].rows(rows, labels)

@@ -1,12 +1,14 @@
 """Calls a model with the inputs of the contract, tries it, and adapts its output to the contract."""
 
 import dataclasses
+from typing import Any, Final
 
 import keras
 import tensorflow as tf
 
 from duoserve.contract import ANSWERS, OneClass, YesNo
 from export.measures import Array
+from export.own.calling import find_calling
 from export.own.finishing import ROUNDING, Predict, activation_of, finish, try_out, understood
 from export.own.graph import Tensor, functional
 from export.own.inputs import Inputs
@@ -16,6 +18,9 @@ from export.own.scaling import scale
 from export.own.settings import LOGITS, OwnModel
 from export.own.tokenizers import Tokenizer
 from export.publish.answers import EMBEDDING
+
+_INNER: Final = "inner"
+"""The user's model in the adapted one, whose other layers have names too: Keras refuses equal ones."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,15 +45,22 @@ class Answer:
 
 
 def find_answer(
-    model: keras.Model, inputs: Inputs | None, own: OwnModel, *, kind: str, labels: int | None, ids: Tokenizer | None
+    model: keras.Model,
+    inputs: Inputs | None,
+    own: OwnModel,
+    *,
+    kind: str | None,
+    labels: int | None,
+    ids: Tokenizer | None,
 ) -> Answer | None:
-    """Calls the model, tries it, detects what its output holds, and adapts it. The model is not changed.
+    """Calls the model, tries it, detects what its output holds, and adapts it. The model gets another name.
 
     Args:
         model: The model.
         inputs: How it is called; None if that is not known: then it is only inspected, and nothing is returned.
         own: The user's options.
-        kind: Kind of answer, detected from the samples; one column of two classes means yes or no.
+        kind: Kind of answer, detected from the samples; one column of two classes means yes or no. None if it is
+            not known: then the model is only tried, and nothing is returned.
         labels: Number of labels; None if unknown.
         ids: The tokenizer; None if unknown.
 
@@ -68,11 +80,12 @@ def find_answer(
     if ids is not None:
         reasons.attempt(inputs.check_padding, ids)
     given = inputs.given(pixels, tokens, 0 if ids is None else ids.pad_id)
-    picked = reasons.attempt(lambda: pick_output(model, _outputs(inputs, given), own))
+    layer = None if own.embed is None else reasons.attempt(find_features, model, own)
+    outputs, features = _called(model, layer, inputs, given, own)
+    picked = reasons.attempt(pick_output, model, outputs, own)
     if picked is not None:
         kind = _kind(kind, own, picked[1], labels)
         reasons.attempt(check_output, *picked, kind, labels)
-        features = None if own.embed is None else reasons.attempt(find_features, model, given, own)
     reasons.refuse()
     assert picked is not None
     name, tensor = picked
@@ -80,25 +93,37 @@ def find_answer(
     rounding = max((ROUNDING.get(layer.compute_dtype, 1e-4) for layer in model._flatten_layers()), default=1e-4)
     asked = {"image": image, "tokens": tokens}
     tried = try_out(predictor(keras.Model(asked, output)), inputs, ids, rounding)
+    if kind is None:
+        return None
     activation = activation_of(kind, tensor.shape[1])
     what = understood(activation, declared_kind(name, tensor), own.output_is, tried, rounding)
-    outputs = finished = finish(output, activation, what, kind)
+    adapted = finished = finish(output, activation, what, kind)
     if features is not None:
-        outputs = {ANSWERS[kind].output: finished, EMBEDDING: keras.ops.cast(features, "float32")}
-    adapted = keras.Model(asked, outputs, name="own")
+        adapted = {ANSWERS[kind].output: finished, EMBEDDING: keras.ops.cast(features, "float32")}
     follows = activation if what == LOGITS else None
-    return Answer(adapted, kind, name, what, follows, 0 if features is None else features.shape[-1])
+    embedded = 0 if features is None else features.shape[-1]
+    return Answer(keras.Model(asked, adapted, name="own"), kind, name, what, follows, embedded)
 
 
-def _outputs(inputs: Inputs, given: dict[str, Tensor]) -> Tensor:
+def _called(
+    model: keras.Model, layer: Tensor | None, inputs: Inputs, given: dict[str, Tensor], own: OwnModel
+) -> tuple[Any, Tensor | None]:
+    """The model's outputs, and the output of `layer`, a tensor of the model, from the same call."""
+    call, model.name = inputs.call, _INNER
+    if layer is not None:
+        graph = functional(model)
+        assert graph is not None
+        both = keras.Model(graph.input, {"outputs": graph.output, "features": layer}, name=_INNER)
+        call = find_calling(both, own)[1]
     try:
-        return inputs.call(*given.values())
+        found = call(*given.values())
+        return (found, None) if layer is None else (found["outputs"], found["features"])
     except Exception as error:  # the user's code may raise anything
         fix = "call it in Python with keras.Input tensors to see where it fails"
         raise misfit(f"the model to take {inputs.image!r} and {inputs.tokens!r}", said(error), fix) from error
 
 
-def _kind(kind: str, own: OwnModel, tensor: Tensor, labels: int | None) -> str:
+def _kind(kind: str | None, own: OwnModel, tensor: Tensor, labels: int | None) -> str | None:
     looks_like_yes_no = kind == OneClass.kind and own.answer is None and tensor.shape[-1] == 1 and labels == 2
     return YesNo.kind if looks_like_yes_no else kind
 

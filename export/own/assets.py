@@ -8,7 +8,7 @@ from duoserve.contract import Answer, ContractError, Scores, normal_name
 from export.dataset.data import HeldOut, load_held_out
 from export.dataset.rows import DataError, Row
 from export.dataset.targets import TARGETS, ScoreTargets, targets
-from export.own.reasons import Reasons, misfit, said
+from export.own.reasons import MisfitError, Reasons, misfit, said
 from export.own.settings import OwnModel
 
 _SHOWN: Final = 5
@@ -64,8 +64,7 @@ def read_samples(own: OwnModel) -> HeldOut:
     try:
         return load_held_out(own.samples, answer=own.answer)
     except DataError as error:
-        more = f" and {len(error.problems) - _SHOWN} more" if len(error.problems) > _SHOWN else ""
-        raise misfit(expected, _listed(error) + more, f"correct {own.samples / 'manifest.csv'}") from error
+        raise misfit(expected, _listed(error), f"correct {own.samples / 'manifest.csv'}") from error
     except OSError as error:
         raise misfit(expected, said(error), "check the path") from error
 
@@ -75,6 +74,8 @@ def check_samples(own: OwnModel, rows: Sequence[Row], answer: Answer, labels: tu
     try:
         targets(rows, answer, labels)
     except DataError as error:
+        if not error.problems:
+            raise MisfitError(f"{error}. To fix: name the columns of manifest.csv as in --labels") from error
         fix = "write the labels exactly as in --labels"
         raise misfit(f"the labels of {own.samples} to be among the model's", _listed(error), fix) from error
 
@@ -93,4 +94,5 @@ def make_answer(kind: str, labels: tuple[str, ...]) -> tuple[Answer, tuple[str, 
 
 
 def _listed(error: DataError) -> str:
-    return "; ".join(map(str, error.problems[:_SHOWN])) or said(error)
+    more = f" and {len(error.problems) - _SHOWN} more" if len(error.problems) > _SHOWN else ""
+    return ("; ".join(map(str, error.problems[:_SHOWN])) or said(error)) + more

@@ -1,6 +1,7 @@
 """Tries a model on images and token ids of every kind, before anything is written, to find what shapes don't show:
 what its output holds. Adds what makes it the answer of the contract."""
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,9 @@ Predict = Callable[[Array, Array], Array]
 
 ROUNDING: Final = {"float16": 0.02, "bfloat16": 0.1}
 """The relative error of a number computed in half precision; 1e-4 in float32."""
+
+_NO_SUCH_ROW: Final = re.compile(r" = (\d+) is not in \[0, (\d+)\)")
+"""TensorFlow's error for an id that an embedding does not have."""
 
 
 def try_out(predict: Predict, inputs: Inputs, tokenizer: Tokenizer | None, rounding: float) -> Array:
@@ -41,17 +45,35 @@ def try_out(predict: Predict, inputs: Inputs, tokenizer: Tokenizer | None, round
     try:
         predict(image[:1], tokens[5:])
     except Exception as error:  # a user's own code may raise anything
+        if tokenizer is not None:
+            _check_embedding(str(error), tokenizer)
         raise misfit("the model to run", said(error), "call it in Python with one image and one text") from error
     try:
         whole, again = predict(image, tokens), predict(image, tokens)
         alone = np.concatenate([predict(image[row : row + 1], tokens[row : row + 1]) for row in range(6)])
     except Exception as error:
-        fix = "the model must take any number of rows, every token id and a text without tokens"
         if tokenizer is not None:
-            fix += f"; its embedding needs {tokenizer.ids} ids, as the tokenizer has, and one for padding"
+            _check_embedding(str(error), tokenizer)
+        fix = "the model must take any number of rows, every token id and a text without tokens"
         raise misfit("the model to run on rows of every kind", said(error), fix) from error
     _check_rows(whole, again, alone, rounding)
     return whole
+
+
+def _check_embedding(message: str, tokenizer: Tokenizer) -> None:
+    """Raises MisfitError if a model failed because its embedding has fewer ids than the tokenizer."""
+    failed = _NO_SUCH_ROW.search(message)
+    needed = max(tokenizer.ids, tokenizer.pad_id + 1)
+    if failed is None or not int(failed[2]) <= int(failed[1]) < needed:
+        return
+    has, ids = int(failed[2]), f"{tokenizer.ids} ids, as the tokenizer has"
+    if has >= tokenizer.ids:
+        fix = "give --pad-id N, the padding id of the training"
+        raise misfit(f"an embedding with the padding id {tokenizer.pad_id}", f"{has} ids, from 0", fix)
+    if needed > tokenizer.ids:
+        ids += f", and the padding id {tokenizer.pad_id}"
+    fix = "give the tokenizer that the model was trained with: the tokenizer or the embedding is another model's"
+    raise misfit(f"an embedding of {ids}", f"one of {has} ids", fix)
 
 
 def activation_of(kind: str, columns: int) -> str | None:
@@ -119,6 +141,7 @@ def _exclusive(declared: str | None, given: str | None, tried: Array, rounding: 
     """Of columns that exclude one another: a softmax."""
     sums = tried.sum(axis=-1)
     adds_up = bool((tried >= 0).all() and (np.abs(sums - 1) < 10 * rounding).all())
+    unequal = f"rows that add up to {sums[np.abs(sums - 1).argmax()]:.4g}"
     expected = "the output to be probabilities that add up to 1, or logits"
     fix = "give --output-is logits if they come before the softmax"
     if given == LOGITS and adds_up:
@@ -127,13 +150,13 @@ def _exclusive(declared: str | None, given: str | None, tried: Array, rounding: 
     if given is not None or declared in ("softmax", LOGITS):
         if adds_up or (given or declared) == LOGITS:
             return given or (LOGITS if declared == LOGITS else PROBABILITIES)
-        raise misfit(expected, f"rows that add up to {sums[np.abs(sums - 1).argmax()]:.4g}", fix)
+        raise misfit(expected, unequal, fix)
     if declared == "sigmoid":
         fix = "give --answer tags if several can be right at once; labels that exclude one another take a softmax"
         raise misfit(expected, "a sigmoid for each label", fix)
     if adds_up:
         return PROBABILITIES
-    raise misfit(expected, "numbers that do not add up to 1, from a layer without an activation", fix)
+    raise misfit(expected, f"{unequal}, and no softmax in the last layer", fix)
 
 
 def _independent(declared: str | None, given: str | None, tried: Array) -> str:
@@ -153,4 +176,4 @@ def _independent(declared: str | None, given: str | None, tried: Array) -> str:
     if given or declared:
         return PROBABILITIES
     fix = "give --output-is probabilities, or --output-is logits if they come before the sigmoid"
-    raise misfit(expected, "numbers from 0 to 1, from a layer without an activation", fix)
+    raise misfit(expected, "numbers from 0 to 1, and no sigmoid in the last layer", fix)

@@ -1,14 +1,13 @@
 """Finds the answer among a model's outputs, what the model declares about it, and the layer for `embed`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from duoserve.contract import ANSWERS, OneClass, YesNo
-from export.own.calling import find_calling, shown
+from export.own.calling import shown
 from export.own.graph import Tensor, functional, producer
-from export.own.reasons import misfit, said
+from export.own.reasons import misfit
 from export.own.settings import LOGITS, OwnModel
 
 
@@ -30,10 +29,10 @@ def pick_output(model: keras.Model, outputs: Any, own: OwnModel) -> tuple[str, T
     raise misfit("one output with the answer", received, fix)
 
 
-def check_output(name: str, tensor: Tensor, kind: str, labels: int | None) -> None:
-    """Raises MisfitError if an output is not a row of numbers, one for each of `labels` (None if unknown)."""
+def check_output(name: str, tensor: Tensor, kind: str | None, labels: int | None) -> None:
+    """Raises MisfitError if an output is not a row of numbers, one for each of `labels`; None: not known."""
     shape = tuple(tensor.shape)
-    columns = ANSWERS[kind].columns
+    columns = "columns" if kind is None else ANSWERS[kind].columns
     expected = f"the output {name!r} to be of shape (batch, {labels or columns}), a column for each label"
     if len(shape) != 2:
         fix = "pool it over the sequence, as a GlobalAveragePooling1D layer does" if len(shape) == 3 else ""
@@ -41,7 +40,8 @@ def check_output(name: str, tensor: Tensor, kind: str, labels: int | None) -> No
     if shape[1] == 1 and kind == OneClass.kind:
         fix = "give --answer yes-no and two labels, the one for no first; or --answer scores if it is a score"
         raise misfit(expected, f"{shown(shape)}, one column", fix)
-    if labels is not None and shape[1] not in ((1, 2) if kind == YesNo.kind else (labels,)):
+    allowed = (1, 2) if kind == YesNo.kind or (kind is None and labels == 2) else (labels,)
+    if labels is not None and shape[1] not in allowed:
         fix = "give the labels that the model was trained on, in the order of its columns"
         raise misfit(expected, f"{shown(shape)} and {labels} labels", fix)
 
@@ -62,14 +62,14 @@ def declared_kind(name: str, tensor: Tensor) -> str | None:
     return LOGITS if "logit" in name else None
 
 
-def find_features(model: keras.Model, given: Mapping[str, Tensor], own: OwnModel) -> Tensor:
-    """The output of the layer `own.embed` for these inputs by name: numbers for each row.
+def find_features(model: keras.Model, own: OwnModel) -> Tensor:
+    """The output of the layer `own.embed`, a tensor of the model's graph: numbers for each row.
 
     Raises:
         MisfitError: The model is not a graph, or has no such layer that joins both inputs.
     """
     graph = functional(model)
-    if graph is None:
+    if graph is None or not type(model).call.__qualname__.startswith(("Functional.", "Sequential.")):
         fix = "build it of layers with keras.Model(inputs, outputs), or leave --embed out"
         raise misfit("a model that is a graph of layers, for --embed", type(model).__name__, fix)
     layer = next((each for each in graph.layers if each.name == own.embed), None)
@@ -79,11 +79,7 @@ def find_features(model: keras.Model, given: Mapping[str, Tensor], own: OwnModel
     if layer is None or not _joins(graph, layer):
         received = "which the model lacks" if layer is None else f"of {_shape(layer)}"
         raise misfit(expected, f"{own.embed!r}, {received}", fix)
-    found, call = find_calling(keras.Model(graph.input, layer.output), own)
-    try:
-        return call(*(given[one.name] for one in found))
-    except Exception as error:  # the user's layers may raise anything
-        raise misfit(expected, f"{own.embed!r}, which fails: {said(error)}", fix) from error
+    return layer.output
 
 
 def _named(model: keras.Model, outputs: Any) -> list[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from duoserve import contract
-from duoserve.contract import ONE_CLASS, OneClass, PreprocessingSpec
+from duoserve.contract import ONE_CLASS, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import encode, in_turn
 from export.dataset.rows import Row
@@ -55,15 +55,16 @@ def prepare(own: OwnModel, *, progress: bool | None = None) -> Prepared:
     reasons = Reasons()
     tokenizer = reasons.attempt(read_tokenizer, own)
     labels = reasons.attempt(read_labels, own)
-    kind, rows = reasons.attempt(read_samples, own) or (own.answer or OneClass.kind, ())
+    kind, rows = reasons.attempt(read_samples, own) or (own.answer, ())
     model = reasons.attempt(load, own)
     inputs = found = made = spec = None
     if model is not None:
         inputs = reasons.attempt(find_inputs, model, own)
         count = None if labels is None else len(labels)
         found = reasons.attempt(find_answer, model, inputs, own, kind=kind, labels=count, ids=tokenizer)
-    if labels is not None:
-        made = reasons.attempt(make_answer, kind if found is None else found.kind, labels)
+    kind = kind if found is None else found.kind
+    if labels is not None and kind is not None:
+        made = reasons.attempt(make_answer, kind, labels)
     if made is not None:
         reasons.attempt(check_samples, own, rows, *made)
     if inputs is not None and tokenizer is not None:

@@ -161,9 +161,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         ExportError: It can't be read, or has unknown or invalid entries; it lists all of them.
     """
     try:
-        values = checked(OwnModel, read_toml(path), path.parent)
+        content = read_toml(path)
     except SettingsFileError as error:
         raise ExportError(str(error)) from error
+    try:
+        values = checked(OwnModel, content, path.parent)
+    except SettingsFileError as error:
+        raise ExportError(f"{path}: {error}") from error
     if "model" in values and not is_function(values["model"]):
         values["model"] = str(path.parent / values["model"])
     return {"folder": path.parent, **values}

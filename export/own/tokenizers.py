@@ -16,7 +16,7 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from duoserve.preprocessing.tokenizers.kinds import load_tokenizer
 from export.errors import ExportError
 from export.graph.text import GraphTokenizer
-from export.own.reasons import misfit, said
+from export.own.reasons import MisfitError, misfit, said
 from export.own.settings import OwnModel
 from export.own.tokenizer_recipes import bert, byte_level
 from export.publish.probes import odd_texts, probes
@@ -55,6 +55,8 @@ def read_tokenizer(own: OwnModel) -> Tokenizer:
         kind, data, pad_id, note = read_file(own.tokenizer)
         roomy = PreprocessingSpec(1, 1, 512, data, ("any",), 1, tokenizer_kind=kind)
         loaded = load_tokenizer(roomy)
+    except MisfitError:
+        raise
     except (OSError, ValueError) as error:
         raise misfit(expected, said(error), "give the unchanged file that the training used") from error
     pad_id = pad_id if own.pad_id is None else own.pad_id
@@ -104,6 +106,7 @@ def read_file(path: Path) -> Content:
 
     Raises:
         OSError: A file can't be read.
+        MisfitError: It pads or cuts texts on the left.
         ValueError: It is none of these, or is not supported by the contract.
     """
     if path.is_dir():
@@ -165,7 +168,9 @@ def _packed(record: Mapping[str, Any], note: str) -> Content:
         raise ValueError(f"a tokenizer.json of the type {model.get('type')}, not WordPiece, BPE or Unigram")
     for part in ("padding", "truncation"):
         if (record.get(part) or {}).get("direction") == "Left":
-            raise ValueError(f"a tokenizer.json with {part} on the left; rows are padded and cut on the right")
+            expected = f"a tokenizer.json with {part} on the right, as clients and the server do it"
+            fix = f"train the model with {part} on the right ({part}_side='right'), and give that tokenizer"
+            raise misfit(expected, f"{part} on the left", fix)
     padding = record.get("padding") or {}
     try:
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps({**record, "padding": None, "truncation": None}))

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from duoserve.contract import PreprocessingSpec, signatures
 from export.errors import StoreError
+from export.measures import FIGURES, as_text
 from export.publish.store import ModelStore
 from export.table import aligned
 
@@ -92,11 +93,13 @@ def list_versions(root: Path, name: str | None = None) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The records as a table."""
-    cells = [("MODEL", "VERSION", "CREATED", "SIZE", "ACCURACY", "DIGEST")]
+    cells = [("MODEL", "VERSION", "CREATED", "SIZE", "QUALITY", "DIGEST")]
     for row in rows:
-        accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}"
+        quality = "-"
+        if row["quality"] is not None:
+            quality = f"{FIGURES[row['measure']]} {as_text(row['measure'], row['quality'])}"
         size, digest = f"{row['bytes'] / 1e6:.1f} MB", (row["digest"] or "-")[:12]
-        cells.append((row["name"], str(row["version"]), row["created"] or "-", size, accuracy, digest))
+        cells.append((row["name"], str(row["version"]), row["created"] or "-", size, quality, digest))
     return aligned(cells)
 
 
@@ -119,12 +122,16 @@ def _git_commit() -> str | None:
 def _record(store: ModelStore, version: int) -> dict[str, Any]:
     path = store.path_of(version)
     card = read_card(path)
+    metrics = card.get("training", {}).get("metrics", {})
+    measure = next((each for each in FIGURES if metrics.get(each) is not None), None)
     return {
         "name": store.name,
         "version": version,
         "path": str(path),
         "created": card.get("created"),
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        "accuracy": card.get("training", {}).get("metrics", {}).get("accuracy"),
+        "accuracy": metrics.get("accuracy"),
+        "measure": measure,
+        "quality": None if measure is None else metrics[measure],
         "digest": card.get("contract", {}).get("digest"),
     }

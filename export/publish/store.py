@@ -22,6 +22,7 @@ from typing import IO, Final
 from export.errors import StoreError
 from export.publish.folders import sync
 
+_GUARD: Final = ".lock"
 _STAGING: Final = ".staging-"
 _LEAVING: Final = ".leaving-"
 _REMOVED: Final = ".removed-"
@@ -96,7 +97,8 @@ class ModelStore:
 
     @contextlib.contextmanager
     def writing(self, version: int | None = None) -> Iterator[Staging]:
-        """Reserves a version number and returns a staging folder for it, which is removed in the end.
+        """Reserves a version number and returns a staging folder for it, which is removed in the end. So is the
+        model's folder if it was made for this and stayed empty.
 
         The new version exists only if `Staging.publish` returned. The number defaults to the one after the largest
         that exists or is being written.
@@ -105,17 +107,21 @@ class ModelStore:
             StoreError: The version exists or is being written, the folder can't be written, or
                 the disk is full.
         """
-        with _explained(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            staging, lock = self._take(version)
+        is_new = not self.path.exists()
         try:
             with _explained(self.path):
-                yield staging
+                staging, lock = self._take(version)
+            try:
+                with _explained(self.path):
+                    yield staging
+            finally:
+                with self._guard():
+                    shutil.rmtree(staging.path, ignore_errors=True)
+                    _lock_path(staging.path).unlink(missing_ok=True)
+                    lock.close()
         finally:
-            with self._guard():
-                shutil.rmtree(staging.path, ignore_errors=True)
-                _lock_path(staging.path).unlink(missing_ok=True)
-                lock.close()
+            if is_new:
+                self._remove_empty()
 
     def check_target(self, version: int | None = None) -> None:
         """Reserves a version as `writing` will, and releases it, to find failures before any work."""
@@ -124,7 +130,7 @@ class ModelStore:
 
     def _take(self, version: int | None) -> tuple[Staging, IO[str]]:
         """Creates the staging folder, and its lock."""
-        with self._guard():
+        with self._guard(make=True):
             self._sweep()
             taken = {*self.versions(), *self._staged()}
             number = max(taken, default=0) + 1 if version is None else version
@@ -164,12 +170,32 @@ class ModelStore:
             shutil.rmtree(path, ignore_errors=True)
             _lock_path(path).unlink(missing_ok=True)
 
+    def _remove_empty(self) -> None:
+        with contextlib.suppress(OSError), self._guard():
+            if [each.name for each in self.path.iterdir()] == [_GUARD]:
+                (self.path / _GUARD).unlink()
+                self.path.rmdir()  # fails if another writer has come since
+
     @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """One writer at a time while names are created or removed."""
-        with (self.path / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def _guard(self, *, make: bool = False) -> Iterator[None]:
+        """One writer at a time while names are created or removed. Creates the folder if `make`."""
+        with self._locked(make):
             yield
+
+    def _locked(self, make: bool) -> IO[str]:
+        path = self.path / _GUARD
+        while True:
+            if make:
+                self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = path.open("a")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    return lock
+                lock.close()
+            except FileNotFoundError:  # removed with its empty folder while this one waited
+                if not make:
+                    raise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

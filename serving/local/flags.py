@@ -68,7 +68,7 @@ class Flags:
     model_name: str = _flag("default", "name of the model; ignored with --model_config_file")
     model_base_path: str = _flag("", "folder whose numbered sub-folders are versions; ignored with --model_config_file")
     num_load_threads: int = _flag(0, "threads that load versions; 0 loads in the manager's own thread")
-    num_unload_threads: int = _flag(0, "threads that unload versions; 0 unloads in the manager's own thread")
+    num_unload_threads: int = _inert(0, "threads that unload versions; 0 unloads in the manager's own thread")
     max_num_load_retries: int = _flag(5, "how often a failed load is retried; below 0 never")
     load_retry_interval_micros: int = _flag(60_000_000, "microseconds between two attempts; below 0 none")
     file_system_poll_wait_seconds: int = _flag(
@@ -135,12 +135,8 @@ def _bool(text: str) -> bool:
 def _options(field: dataclasses.Field[Any]) -> dict[str, Any]:
     """What argparse wants to know about a flag."""
     kind, default, choices = type(field.default), field.default, field.metadata["choices"]
-    options = {
-        "default": default,
-        "type": kind,
-        "choices": choices,
-        "metavar": None if choices else kind.__name__.upper(),
-    }
+    metavar = None if choices else kind.__name__.upper()
+    options = {"default": default, "type": kind, "choices": choices, "metavar": metavar}
     if kind is bool:
         default = str(default).lower()
         options |= {"nargs": "?", "const": True, "type": _bool}

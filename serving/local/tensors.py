@@ -15,7 +15,7 @@ MAX_FILLED_BYTES: Final = 1 << 31
 
 # *_val field -> numpy's type of its elements, the DataTypes that use it.
 _USES: Final = {
-    "int_val": (np.int32, "INT32 INT16 INT8 UINT8 UINT16"),
+    "int_val": (np.int32, "INT32 INT16 INT8 UINT8 UINT16 QINT8 QUINT8 QINT16 QUINT16 QINT32"),
     "int64_val": (np.int64, "INT64"),
     "uint32_val": (np.uint32, "UINT32"),
     "uint64_val": (np.uint64, "UINT64"),
@@ -124,19 +124,21 @@ def _repeated(proto: tensor_pb2.TensorProto, count: int, dtype: np.dtype[Any]) -
     have = min(len(field) // parts, count)
     if (count - have) * dtype.itemsize > MAX_FILLED_BYTES:
         raise TensorError(f"Expected values for all but {MAX_FILLED_BYTES} bytes of the tensor. Received {have} values")
+    if not have:
+        return np.full(count, b"", dtype) if dtype.kind == "O" else np.zeros(count, dtype)
     if dtype.kind == "O":
         values = object_array(field[:have], (have,))
-        filling = values[-1] if have else b""
-    elif not have:
-        return np.zeros(count, dtype)
     else:
         taken = field if len(field) == have * parts else field[: have * parts]
         values = np.fromiter(taken, WIRE[proto.dtype], have * parts)
         if name == "half_val":
             values = values.astype(np.uint16)
-        values = values.astype(dtype) if dtype.kind in "iu" else values.view(dtype)
-        filling = values[-1]
-    return values if have == count else np.concatenate([values, np.full(count - have, filling, dtype)])
+        values = values.astype(dtype) if dtype.kind in "iu" or dtype.names else values.view(dtype)
+    if have == count:
+        return values
+    filled = np.empty(count, dtype)
+    filled[:have], filled[have:] = values, values[-1]  # np.full would drop trailing NULs of bytes.
+    return filled
 
 
 def fill_proto(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool) -> None:
@@ -154,8 +156,9 @@ def fill_proto(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool)
         data = array.tobytes()
         proto.MergeFromString(bytes([_PACKED[enum] << 3 | 2]) + _varint(len(data)) + data)
     else:
-        flat = array.view(np.uint16) if _FIELDS[enum] == "half_val" else array
-        getattr(proto, _FIELDS[enum]).extend(flat.reshape(-1).tolist())
+        # Quantised numbers are structs of one integer.
+        bits = np.uint16 if _FIELDS[enum] == "half_val" else array.dtype[0] if array.dtype.names else array.dtype
+        getattr(proto, _FIELDS[enum]).extend(array.view(bits).reshape(-1).tolist())
 
 
 def _varint(value: int) -> bytes:

@@ -76,7 +76,7 @@ class LocalServer:
         *flags: str,
         rest: bool = False,
         wait: bool = True,
-        timeout: float = 240.0,
+        timeout: float = 60.0,
         command: tuple[str, ...] | None = None,
         env: dict[str, str] | None = None,
     ) -> None:

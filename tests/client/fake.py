@@ -241,6 +241,21 @@ class Hold:
         self.release.wait(10)
 
 
+class Restless:
+    """A hook for a rollout that outruns one call: "stable" names no loaded version until its last round, then 3."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+        self.refused = 0
+
+    def __call__(self, request: Any, context: Any) -> None:
+        if request.model_spec.signature_name == SERVING_DEFAULT:
+            if self.refused < 7:
+                self.refused += 1
+                raise Abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(pairs, 9)")
+            self.server.labels["stable"] = 3
+
+
 def texts(request: Any) -> list[bytes]:
     """The texts of a `serving_bytes` request, none of another's."""
     return list(request.inputs["text"].string_val) if "text" in request.inputs else []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
 
-from duoserve import Client, NotAnswered, PreprocessingSpec, Shadow, UnsupportedModel
+from duoserve import Client, NotAnswered, Prediction, PreprocessingSpec, Shadow, UnsupportedModel
 from duoserve.contract import OneClass, Scores, Tags, YesNo
 from duoserve.errors import BadReply
 from tests.client.conftest import train
@@ -132,3 +133,9 @@ def test_labels_have_to_fit_the_answer(answer: OneClass, labels: tuple[str, ...]
 def test_a_threshold_is_a_probability(threshold: object) -> None:
     with pytest.raises(ValueError, match="Expected thresholds above 0 and at most 1"):
         Tags((threshold,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [OneClass, YesNo, Tags, Scores])
+def test_what_each_kind_of_answer_gives_is_documented(kind: type) -> None:
+    listed = ", ".join(f"`{name}`" for name in kind.gives)
+    assert re.search(rf"{kind.__name__}\b[^;.]*: {listed}[;.]", " ".join(Prediction.__doc__.split()))

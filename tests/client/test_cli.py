@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from duoserve import PreprocessingSpec
+from duoserve import BadReply, PreprocessingSpec
 from duoserve._bench import percentiles
 from duoserve.cli import main
 from tests.client.fake import FakeServer, Version
@@ -54,6 +55,18 @@ def test_status(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [[str(n), "AVAILABLE"] for n in (3, 2, 1)]
     assert main(["status", *where(server), "--json"]) == 0
     assert [item["version"] for item in json.loads(capsys.readouterr().out)["versions"]] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (BadReply("Expected more"), 1)])
+def test_an_error_while_lines_are_made_has_its_exit_code(
+    server: FakeServer, image: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def lines(answer: object, k: int) -> Iterator[str]:
+        yield "first"
+        raise error
+
+    monkeypatch.setattr("duoserve._printed.prediction_lines", lines)
+    assert main(["predict", *where(server), "--image", image, "--text", "x"]) == code
 
 
 @pytest.mark.parametrize("load", [["--concurrency=3"], ["--rate=200"], ["--concurrency=2", "--prepared"]])

@@ -22,7 +22,7 @@ from duoserve import (
 )
 from duoserve.results import Prediction
 from tests.client.conftest import encoded, photo
-from tests.client.fake import Abort, FakeServer, Version
+from tests.client.fake import Abort, FakeServer, Restless, Version
 
 MakeClient = Callable[..., Any]
 
@@ -125,6 +125,24 @@ def test_a_missing_version_or_model_is_an_error_at_once(make_client: MakeClient,
         with pytest.raises(ModelNotFound):
             make_client(server.address, **options).predict(photo(), "x")
     assert len(server.calls) == 3
+
+
+def test_a_rejected_first_describe_is_not_sent_again(make_client: MakeClient, server: FakeServer) -> None:
+    def reject(request: Any, context: Any) -> None:
+        raise Abort(grpc.StatusCode.INVALID_ARGUMENT, "key is broken")
+
+    server.on_predict = reject
+    with pytest.raises(RequestRejected, match="key is broken"):
+        make_client(server.address, label="stable").embed(photo(), "x")
+    assert len(server.calls) == 1
+
+
+def test_versions_that_keep_changing_are_an_error_of_the_client(server: FakeServer) -> None:
+    server.on_predict = Restless(server)
+    with Client(server.address, model="pairs", label="stable", send="tensors") as client:
+        with pytest.raises(SpecChanged, match="kept changing"):
+            client.predict(photo(), "x")
+        assert client.predict(photo(), "x").version == 3
 
 
 def test_a_rejected_call_is_settled_by_asking_the_version_once_more(

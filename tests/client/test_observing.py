@@ -23,6 +23,8 @@ MakeClient = Callable[..., Any]
 def test_metrics_distinguish_versions_and_labels(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
+    for family in registry.collect():
+        assert family.name + ("_total" if family.type == "counter" else "") in PrometheusMetrics.__doc__
     client = make_client(server.address, label="stable", observers=[metrics])
     other = make_client(server.address, label="gone", observers=[metrics])
     client.predict(jpeg, "x")

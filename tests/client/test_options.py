@@ -28,6 +28,7 @@ from duoserve import (
 )
 from duoserve._calls.operations import Operations
 from tests.client.fake import FakeServer, wait_until
+from tests.conftest import FOR_USERS
 
 MakeClient = Callable[..., Any]
 ADDRESS = "127.0.0.1:1"
@@ -50,6 +51,10 @@ def test_an_option_of_another_kind_is_named(kind: Any, name: str, value: Any) ->
     with pytest.raises(InvalidInput, match=f"^Expected .*{re.escape(name)}.* Received: ") as refused:
         kind(**{"address": ADDRESS, "model": "pairs", name: value})
     assert "secret" not in str(refused.value)
+
+
+def test_a_call_takes_no_longer_than_10_s_and_a_start_60_unless_told() -> None:
+    assert FOR_USERS == (10.0, 60.0)
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import gc
+import inspect
 import logging
 import pickle
+import typing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 import duoserve
 from duoserve import (
@@ -395,6 +401,44 @@ def test_the_public_surface_is_sorted_documented_and_complete() -> None:
     assert names == sorted(names, key=lambda name: (name.upper() != name, name))
     for name in names:
         assert getattr(duoserve, name).__doc__
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_methods_can_be_inspected_and_pickled(kind: type) -> None:
+    for name in ("predict", "predict_batch", "embed", "embed_batch", "explain", "predict_tensors", "run", "status"):
+        method = getattr(kind, name)
+        assert method.__qualname__ == f"{kind.__name__}.{name}" and method.__code__.co_name == name
+        assert pickle.loads(pickle.dumps(method)) is method is inspect.unwrap(method)
+        assert typing.get_type_hints(method).keys() == inspect.signature(method).parameters.keys() - {"self"} | {
+            "return"
+        }
+    hints = typing.get_type_hints(kind.predict)
+    assert hints["return"] is duoserve.Prediction and Image.Image in typing.get_args(hints["image"])
+
+
+def test_a_wrong_argument_names_the_method_of_the_client() -> None:
+    with Client("localhost:1", model="pairs") as client:
+        with pytest.raises(TypeError, match=r"^Client\.predict\(\) got an unexpected keyword argument 'txt'"):
+            client.predict(txt="x")
+        with pytest.raises(TypeError, match=r"^Client\.run\(\) missing 2 required positional arguments"):
+            client.run()
+
+
+def test_a_closed_client_leaves_no_resource_open(server: FakeServer) -> None:
+    async def use() -> None:
+        async with AsyncClient(server.address, model="pairs") as client:
+            await client.predict(photo(), "x")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+        caught.clear()  # of other tests
+        with Client(server.address, model="pairs") as client:
+            client.predict(photo(), "x")
+        del client
+        asyncio.run(use())
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_an_invalid_token_is_refused_and_not_shown(make_client: MakeClient, server: FakeServer) -> None:

@@ -16,8 +16,10 @@ import grpc
 import pyarrow.parquet
 import pytest
 
+from duoserve import Client
 from duoserve.cli import main
-from tests.client.fake import FakeServer
+from duoserve.score import Scoring
+from tests.client.fake import FakeServer, Restless
 
 FULL = grpc.StatusCode.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
 
@@ -154,6 +156,14 @@ def test_a_server_that_is_away_for_a_moment_costs_no_row(server: FakeServer, fol
     server.on_predict = refuse
     assert score(server, folder / "pairs.csv", "--out", folder / "out.jsonl", "--concurrency", 1) == 0
     assert [row for row in read(folder / "out.jsonl") if "error" in row and row["id"] not in "35"] == []
+
+
+def test_a_rollout_that_outruns_a_request_costs_no_row(server: FakeServer, folder: Path) -> None:
+    server.on_predict = Restless(server)
+    out = folder / "out.jsonl"
+    with Client(server.address, model="pairs", label="stable", send="tensors") as client:
+        report = Scoring(client=client, table=folder / "pairs.jsonl", out=out, identity="test", concurrency=1).run()
+    assert (report.rows, report.failed) == (100, 2) and server.on_predict.refused == 7
 
 
 def test_one_that_stays_away_ends_the_run_which_can_be_resumed(

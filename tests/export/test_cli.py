@@ -95,11 +95,29 @@ def test_list_shows_what_the_store_holds(published: Published, capsys: pytest.Ca
     root = str(published.path.parents[1])
     assert main(["list", "--store", root]) == 0
     head, row = capsys.readouterr().out.splitlines()
-    assert head.split() == ["MODEL", "VERSION", "CREATED", "SIZE", "ACCURACY", "DIGEST"]
+    assert head.split() == ["MODEL", "VERSION", "CREATED", "SIZE", "QUALITY", "DIGEST"]
     assert row.split()[:2] == ["pets", "1"]
     assert main(["list", "--store", root, "--name", "pets", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["version"], record["digest"]) == (1, published.spec.digest)
+
+
+def test_list_shows_the_main_measure_of_any_kind_of_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"a": ("accuracy", 0.93), "b": ("mean_average_precision", 0.5), "c": ("r2", -0.25), "d": ("loss", 1.0)}
+    for name, (figure, value) in figures.items():
+        extra = tmp_path / name / "1" / "assets.extra"
+        extra.mkdir(parents=True)
+        (extra / "card.json").write_text(json.dumps({"training": {"metrics": {"loss": 2.0, figure: value}}}))
+    assert main(["list", "--store", str(tmp_path)]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    for row, said in zip(
+        rows, ("accuracy 93.0%", "mean average precision 0.500", "R² -0.250", "0.0 MB  -"), strict=True
+    ):
+        assert said in row
+    assert main(["list", "--store", str(tmp_path), "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [each["measure"] for each in records] == ["accuracy", "mean_average_precision", "r2", None]
+    assert [each["quality"] for each in records] == [0.93, 0.5, -0.25, None]
 
 
 def test_list_finds_a_version_whose_folder_has_leading_zeros(

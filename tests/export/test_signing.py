@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
+from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, check_private_key, verify_signature
 from export.cli import main
 from export.publish.savedmodel import Published
 
@@ -50,6 +50,13 @@ def test_an_unsigned_version_does_not_pass_as_signed(published: Published, tmp_p
     _, public = make_key(tmp_path, "release")
     assert "none" in verify_signature(published.path, [public])[0]
     assert main(["check", str(published.path), "--public-key", str(public)]) == 1
+
+
+def test_without_the_packages_the_error_names_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    private, _ = make_key(tmp_path, "release")
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    with pytest.raises(SigningError, match=r"^Expected the packages model-signing and pyopenssl"):
+        check_private_key(private)
 
 
 def test_an_invalid_key_publishes_nothing(export: Callable[..., Published], tmp_path: Path) -> None:

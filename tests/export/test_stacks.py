@@ -18,6 +18,9 @@ from serving.local.testing import LocalServer
 ROOT = Path(__file__).resolve().parents[2]
 
 
+pytestmark = pytest.mark.stacks
+
+
 def python_of(*, newer: bool) -> Path:
     """The interpreter of an environment with a newer, or an older, TensorFlow."""
     here = minor_release(tf.__version__)

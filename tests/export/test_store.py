@@ -169,4 +169,33 @@ def test_a_full_disk_is_reported_and_leaves_the_store_unchanged(tmp_path: Path) 
         tmp_path,
     )
     assert "Published versions are unchanged" in said
-    assert names(ModelStore(tmp_path, "pets")) == set()
+    assert not (tmp_path / "pets").exists()
+
+
+def test_a_refused_export_leaves_a_folder_only_where_it_found_one(tmp_path: Path) -> None:
+    new, found = ModelStore(tmp_path, "new"), ModelStore(tmp_path, "found")
+    found.path.mkdir()
+    for store in (new, found):
+        store.check_target()
+        with pytest.raises(StoreError):
+            publish(store, version=0)
+    assert (new.path.exists(), names(found)) == (False, set())
+
+
+def test_refused_exports_disturb_no_other(tmp_path: Path) -> None:
+    store, barrier, taken = ModelStore(tmp_path, "pets"), threading.Barrier(8), []
+
+    def export(is_refused: bool) -> None:
+        barrier.wait()
+        for _ in range(20):
+            store.check_target()
+        if not is_refused:
+            taken.append(publish(store))
+
+    threads = [threading.Thread(target=export, args=(number % 2 == 0,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 4
+    assert names(store) == set(map(str, taken))

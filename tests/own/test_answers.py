@@ -97,6 +97,15 @@ def test_scores_are_taken_as_they_are(given: Given) -> None:
         ("tags", TAGS, 6, "softmax", {}, "a softmax over all columns. To fix: leave --answer out"),
         ("tags", TAGS, 5, "sigmoid", {}, "Received: shape (batch, 5) and 6 labels"),
         ("tags", TAGS.replace("red", "pink"), 6, "sigmoid", {}, "label 'red'"),
+        ("tags", "a\nb\nc\nd\ne\nf\n", 6, "sigmoid", {}, " more. To fix: write the labels exactly as in --labels"),
+        (
+            "scores",
+            "price [USD]\nweight [kg]\n",
+            2,
+            None,
+            {},
+            "  - Expected price in USD, as the model gives it. Received: in EUR. To fix: name the columns",
+        ),
         ("tags", TAGS, 6, "sigmoid", {"output_is": "logits"}, "a second sigmoid would make every answer less sure"),
         ("yes-no", "no\nyes\nmaybe\n", 3, "softmax", {"answer": "yes-no"}, "Expected two labels of a yes or no"),
         (

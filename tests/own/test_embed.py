@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import pytest
 
 from export.own.prepare import Prepared
 from export.own.reasons import MisfitError
-from export.publish.answers import answer_fn, embedding_length
+from export.publish.answers import answer_fn, embedding_length, serve
 from tests.own import zoo
 from tests.own.test_fitting import CASES, floats, rows
 
@@ -59,3 +60,21 @@ def test_an_unsuitable_layer_is_named(
     with pytest.raises(MisfitError) as caught:
         prepared(model, **{**CASES.get(model, ({},))[0], **changes})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["functional", "own", "inner", "image", "tokens", "cast", "probabilities", "fused"])
+def test_a_model_and_the_models_in_it_may_have_any_name(
+    prepared: Callable[..., Prepared], tmp_path: Path, name: str
+) -> None:
+    """Also one that a layer of the served model has, or an automatic one of another process."""
+    model = zoo.models_of_one_name()
+    model.name = name
+    model.save(tmp_path / "mine.keras")
+    given = rows((20, 24), 7)
+    expected = model([given["image"], given["tokens"]]).numpy()
+    for embed, length in ((None, 0), ("both", 12)):
+        found = prepared(tmp_path / "mine.keras", embed=embed).trained
+        assert embedding_length(found.model) == length
+        served = serve(found.model, found.spec)
+        np.testing.assert_allclose(served.answer(**given)["answer"], expected, atol=1e-5)
+        assert {"lstm", "batch_norm"} == served.facts["rules"].keys(), "each layer is called once"

@@ -48,7 +48,11 @@ def findings(prepared: Callable[..., Prepared], model: str | Path, **changes: ob
         ("any_size", "give --image-size HxW, the size that the model was trained on"),
         ("any_size", "give --token-length N, to which shorter texts are padded and longer ones cut"),
         ("never_called", "takes one argument, 'inputs', and that was never called"),
-        ("few_ids", "is not in [0, 100)"),
+        (
+            "few_ids",
+            "embedding of 282 ids, as the tokenizer has. Received: one of 100 ids. To fix: give the tokenizer that",
+        ),
+        ("unlike_probabilities", "and no softmax in the last layer. To fix: give --output-is logits"),
         ("no_words_no_answer", "Received: NaN or infinity for a text without tokens"),
         ("rounded_ids", "float16 does not round, up to 2048"),
         ("fails", "Received: RuntimeError: no GPU"),
@@ -107,6 +111,8 @@ def test_every_reason_is_in_the_list_not_the_first_only(prepared: Callable[..., 
         ("plain", {"output": "answer"}, "they are 'classes' of shape (batch, 3)"),
         ("plain", {"optional": ("sound",)}, "Expected optional to be a tuple"),
         ("swapped_logits", {"output_is": "probabilities"}, "rows that add up to"),
+        ("few_ids", {"pad_id": 400}, "of 282 ids, as the tokenizer has, and the padding id 400. Received: one of 100"),
+        ("plain", {"pad_id": 320}, "Expected an embedding with the padding id 320. Received: 320 ids, from 0"),
         ("plain", {"arguments": {"depth": 3}}, "Received: TypeError"),
         ("plain", {"custom_objects": ("no.such",)}, "Expected the module no.such to import"),
         ("plain", {"weights": Path("no.weights.h5")}, "Expected --weights to be a file"),
@@ -208,3 +214,38 @@ def test_bad_samples_are_named_by_line(prepared: Callable[..., Prepared], tmp_pa
     (tmp_path / "manifest.csv").write_text("image,text,label\nnone.png,a red box,red\nother.png,,red\n")
     said = findings(prepared, "plain", samples=tmp_path)
     assert "line 2: image 'none.png' does not exist; line 3: text is empty" in said
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "image,text,label\nnone.png,a red box,red|blue\n",
+        "image,text,label,split\nnone.png,a red box,red,train\n",
+        "image,text,label,split\nnone.png,a red box,red,val\n",
+        "image,text,price\nnone.png,a red box,1.5\n",
+        None,
+    ],
+)
+def test_nothing_is_said_of_an_answer_whose_kind_the_samples_do_not_show(
+    prepared: Callable[..., Prepared], tmp_path: Path, manifest: str | None, columns: int
+) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.csv").write_text(manifest)
+    (tmp_path / "labels.txt").write_text("\n".join(["red", "blue", "green"][: max(columns, 2)]))
+    given = {"columns": columns, "activation": "sigmoid"}
+    said = findings(prepared, "answering", samples=tmp_path, labels=tmp_path / "labels.txt", arguments=given)
+    assert len(said.splitlines()) == 1 and "--samples to be a folder" in said
+
+
+def test_an_unreadable_manifest_hides_no_wrong_shape(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    assert "Received: shape (batch, 4) and 3 labels" in findings(prepared, "four_classes", samples=tmp_path)
+    said = findings(prepared, "several_at_once", samples=tmp_path, answer="class")
+    assert "a sigmoid for each label" in said, "the kind is known"
+
+
+def test_a_tokenizer_that_pads_on_the_left_is_refused(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    record = {"model": {"type": "BPE"}, "padding": {"direction": "Left"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(record))
+    said = findings(prepared, "plain", tokenizer=tmp_path / "tokenizer.json")
+    assert "Received: padding on the left. To fix: train the model with padding on the right" in said

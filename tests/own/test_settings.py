@@ -89,6 +89,8 @@ def test_every_wrong_entry_is_named(tmp_path: Path) -> None:
         "Expected pad_id to be an integer of at least 0. Received: -1",
         "Expected token_length to be an integer of at least 1. Received: True",
         "Expected image_scale to be one of 0..255, 0..1, tf, torch, caffe. Received: '0..2'",
+        f"{tmp_path / 'mine.toml'}: Expected valid settings.",
+        "Expected only entries among answer, ",
         "Received: imagesize",
         "Expected arguments to be a table. Received: 1",
         "image_size: expected a number of at least 1, received ''",

@@ -157,6 +157,17 @@ def names_of_any_kind() -> Model:
     return Model([image, tokens], layers.Dense(3, activation="softmax", name="_classes é")(both), name="_mine")
 
 
+def models_of_one_name() -> Model:
+    """Models in models, all with the name of the outer one, and a layer with a name of the contract's."""
+    pixels = keras.Input((20, 24, 3), name="image")
+    seen = layers.BatchNormalization()(layers.Conv2D(6, 3)(pixels))
+    inner = Model(pixels, layers.GlobalAveragePooling2D(name="probabilities")(seen), name="functional")
+    scaled = layers.Rescaling(1 / 255, name="image")(features := keras.Input((20, 24, 3), name="features"))
+    middle = Model(features, inner(scaled), name="functional")
+    image, tokens = photo(), words()
+    return Model([image, tokens], joined(middle(image), reading(tokens)), name="inner")
+
+
 class Unregistered(Reader):
     """As people forget it."""
 
@@ -282,6 +293,11 @@ def one_probability() -> Model:
 def several_at_once() -> Model:
     image, tokens = photo(), words()
     return Model([image, tokens], joined(scaled(image), reading(tokens), activation="sigmoid"))
+
+
+def unlike_probabilities() -> Model:
+    image, tokens = photo(), words()
+    return Model([image, tokens], joined(scaled(image), reading(tokens), activation="relu"))
 
 
 def a_sequence() -> Model:

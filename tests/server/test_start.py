@@ -6,18 +6,18 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from serving.local import flags
-from serving.local.errors import ServingError
+from serving.local.errors import Code, ServingError
+from serving.local.model.savedmodel import load
 from serving.local.server import Server
 from serving.local.settings import check_ports
 from serving.local.testing import LocalServer, ServerDiedError
-from tests import forked
 from tests.client.fake import wait_until
 from tests.conformance.pair import predict_request
 
@@ -156,6 +156,16 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(serve: Serve, store: pathl
     assert "Could not find SavedModel .pb or .pbtxt" in error.log
 
 
+def test_a_saved_model_that_is_corrupt_differs_from_one_that_is_cut_off(tmp_path: pathlib.Path) -> None:
+    whole = saved_model_pb2.SavedModel(meta_graphs=[{"graph_def": {"node": [{"name": "n" * 99}]}}]).SerializeToString()
+    for data, code in ((b"<html>" * 9, Code.DATA_LOSS), (whole[:-9], Code.OUT_OF_RANGE)):
+        (tmp_path / "saved_model.pb").write_bytes(data)
+        with pytest.raises(ServingError) as error:
+            load(tmp_path, ["serve"], config_pb2.ConfigProto())
+        assert error.value.code is code
+    assert error.value.message == "Read less bytes than requested"
+
+
 def test_it_listens_on_loopback_only(serve: Serve) -> None:
     import psutil
 
@@ -190,5 +200,5 @@ def test_tensor_content_is_refused_where_rest_is_open(capsys: pytest.CaptureFixt
 
 
 def test_the_version_is_printed() -> None:
-    done = forked.run([sys.executable, "-m", "serving.local", "--version"], cwd=ROOT)
-    assert done.returncode == 0 and "TensorFlow Library: 2." in done.stdout
+    done = subprocess.run([LAUNCHER, "--version"], capture_output=True, text=True, check=True)
+    assert "TensorFlow Library: 2." in done.stdout

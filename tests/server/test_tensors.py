@@ -53,6 +53,14 @@ def test_tensors_written_by_tensorflow_are_read(array: np.ndarray) -> None:
     np.testing.assert_array_equal(to_array(tf.make_tensor_proto(array)), array)
 
 
+@pytest.mark.parametrize("name", ["qint8", "quint8", "qint16", "quint16", "qint32"])
+def test_quantised_numbers_survive_a_round_trip(name: str) -> None:
+    array = np.array([3, 4, 5], np.int32).astype(tf.as_dtype(name).as_numpy_dtype)
+    for as_content in (True, False):
+        read = to_array(proto_of(array, as_content=as_content))
+        assert (read.dtype, read.tolist()) == (array.dtype, array.tolist())
+
+
 def test_bfloat16_and_half_go_as_bits() -> None:
     for dtype in (ml_dtypes.bfloat16, np.float16):
         array = np.array([1.5, -2.0], dtype)
@@ -66,6 +74,11 @@ def test_a_short_field_is_filled_with_its_last_value_and_a_long_one_cut(have: in
     proto.tensor_shape.dim.add(size=size)
     expected = [min(index, have - 1) for index in range(size)]
     assert to_array(proto).tolist() == expected
+
+
+def test_a_string_that_fills_a_tensor_keeps_its_trailing_nul() -> None:
+    proto = tensor_pb2.TensorProto(dtype="DT_STRING", tensor_shape={"dim": [{"size": 3}]}, string_val=[b"x\0"])
+    assert to_array(proto).tolist() == [b"x\0"] * 3
 
 
 def test_no_values_at_all_are_zeros() -> None:

@@ -15,6 +15,7 @@ from serving.local.errors import Code, ServingError, invalid_argument
 from serving.local.versions.manager import Manager, Retry
 from serving.local.versions.source import choose, versions_on_disk
 from serving.local.versions.states import Change, ServableId, State, StateMonitor
+from tests.client.fake import wait_until
 
 PATH = pathlib.Path("/nowhere")
 
@@ -187,6 +188,27 @@ def test_the_newest_version_loads_first(world: World) -> None:
     world.aspire(1, 3, 2)
     world.until(lambda: len(world.serving()) == 3)
     assert world.tries == [3, 2, 1]
+
+
+def test_a_stop_during_the_first_load_begins_no_other() -> None:
+    gate, tries, states = threading.Event(), list[str](), StateMonitor()
+
+    def load(servable_id: ServableId, _: pathlib.Path) -> Fake:
+        tries.append(servable_id.name)
+        assert gate.wait(10)
+        return Fake(servable_id)
+
+    manager: Manager[Fake] = Manager(load, states, initial_load_threads=1, retry=Retry(times=0))
+    for name in "abc":
+        manager.aspire(name, {1: PATH})
+    wait_until(lambda: tries and all(map(states.versions, "abc")))
+    loaders = [thread for thread in threading.enumerate() if thread.name.startswith("first-load")]
+    manager.end_of_first_load()
+    manager.stop(1)
+    gate.set()
+    for thread in loaders:
+        thread.join(10)
+    assert len(tries) == 1
 
 
 def model(base_path: pathlib.Path, policy: str = "") -> config_pb2.ModelConfig:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from duoserve.contract import ONE_CLASS, PreprocessingSpec
 from export.dataset.data import Dataset, load_dataset
-from export.dataset.emoji import make_emoji_dataset
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.heads import Head, head
@@ -81,12 +80,6 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(squares: Path) -> Dataset:
     return load_dataset(squares)
-
-
-@pytest.fixture(scope="session")
-def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's data. Read only."""
-    return made_once(tmp_path_factory, "emoji", lambda folder: make_emoji_dataset(folder / "data", progress=False))
 
 
 @pytest.fixture(scope="session")

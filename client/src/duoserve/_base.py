@@ -3,8 +3,9 @@
 import functools
 import inspect
 import math
+import types
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from duoserve._calls.inputs import SendMode
 from duoserve._calls.observing import Observers
@@ -24,9 +25,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MOST_ROWS = 1 << 20  # of a request
 
 
+def named(operation: F, owner: str) -> F:
+    """A copy of the operation that errors about its arguments name as a method of a public class."""
+    name = operation.__name__
+    copy: Any = types.FunctionType(operation.__code__, operation.__globals__, name, operation.__defaults__)
+    copy.__kwdefaults__ = operation.__kwdefaults__
+    functools.update_wrapper(copy, operation).__qualname__ = f"{owner}.{name}"
+    return cast(F, copy)
+
+
 def documented(method: F, operation: Callable[..., Any]) -> F:
     """The method, with the name, parameters and docstring of the operation that it performs."""
-    documented: Any = functools.update_wrapper(method, operation, ("__name__", "__doc__"))
+    documented: Any = functools.update_wrapper(method, operation, ("__name__", "__qualname__", "__doc__"))
+    del documented.__wrapped__  # returns steps
+    documented.__code__ = documented.__code__.replace(co_name=operation.__name__)  # in tracebacks
+    hints = inspect.get_annotations(operation, eval_str=True)
+    documented.__annotations__ = {**hints, "return": hints["return"].__args__[-1]}
     signature = inspect.signature(operation)
     performed = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
     documented.__signature__ = signature.replace(return_annotation=performed)

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc.aio
 
-from duoserve._base import BaseClient, documented
+from duoserve._base import BaseClient, documented, named
 from duoserve._calls.effects import Steps
 from duoserve._calls.operations import Operations
 from duoserve._checks import expect_kind
@@ -26,10 +26,12 @@ T = TypeVar("T")
 def _awaited(
     operation: Callable[Concatenate[Operations, P], Steps[T]],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    async def method(client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await client._driver.run(operation(client._operations, *args, **kwargs))
+    steps = named(operation, "AsyncClient")
 
-    return documented(method, operation)
+    async def method(client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await client._driver.run(steps(client._operations, *args, **kwargs))
+
+    return documented(method, steps)
 
 
 class AsyncClient(BaseClient[grpc.aio.Channel]):

@@ -22,8 +22,6 @@ from duoserve.options import TLS
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["main"]
-
 _PREFIX = "duoserve: "
 _EPILOG = (
     "Exit codes: 0 done, 1 the call failed or stdout can't be written, 2 wrong usage or input, 130 interrupted,"
@@ -48,15 +46,17 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         record, lines, code = options.command(options)
+        for line in (json.dumps(record, ensure_ascii=False),) if options.json else lines:
+            say(line)
     except DuoserveError as error:
         put(sys.stderr, f"{_PREFIX}{type(error).__name__}: {error}\n")
         record = {"error": type(error).__name__, "message": error.message, "code": error.code}
         record["retryable"] = error.retryable
-        lines, code = (), 2 if isinstance(error, InvalidInput) else 1
+        if options.json:
+            say(json.dumps(record, ensure_ascii=False))
+        return 2 if isinstance(error, InvalidInput) else 1
     except KeyboardInterrupt:
         return 130
-    for line in (json.dumps(record, ensure_ascii=False),) if options.json else lines:
-        say(line)
     return int(code)
 
 
@@ -217,9 +217,8 @@ def _score(options: argparse.Namespace) -> _Shown:
     identity = json.dumps([described[name] for name in ("address", "model", "label", "version", "send")])
     with Client(**described, max_batch_size=options.rows) as client:
         progress = None if options.json else _show_progress
-        report = Scoring(
-            client, options.table, options.out, identity, options.concurrency, options.rows, options.patience, progress
-        ).run()
+        given = {name: getattr(options, name) for name in ("table", "out", "concurrency", "rows", "patience")}
+        report = Scoring(client=client, identity=identity, progress=progress, **given).run()
     resumed = f", {report.resumed} of them from an earlier run" if report.resumed else ""
     total = f"{report.rows} rows{resumed}; {report.rows_per_second:.0f} rows/s; {report.failed} failed"
     errors = (f"  row {row}: {error}" for row, error in report.errors.items())

@@ -7,7 +7,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import grpc
 
-from duoserve._base import BaseClient, documented
+from duoserve._base import BaseClient, documented, named
 from duoserve._calls.effects import Steps
 from duoserve._calls.operations import Operations
 from duoserve._checks import expect_kind
@@ -22,10 +22,12 @@ T = TypeVar("T")
 
 
 def _blocking(operation: Callable[Concatenate[Operations, P], Steps[T]]) -> Callable[Concatenate[Client, P], T]:
-    def method(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return client._driver.run(operation(client._operations, *args, **kwargs))
+    steps = named(operation, "Client")
 
-    return documented(method, operation)
+    def method(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client._driver.run(steps(client._operations, *args, **kwargs))
+
+    return documented(method, steps)
 
 
 class Client(BaseClient[grpc.Channel]):

@@ -1,4 +1,8 @@
-"""Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too."""
+"""Every error of the client: `except DuoserveError` catches all. Where a built-in error fits, ours is one too.
+
+Retry only an error that is `retryable` (DeadlineExceeded, ServerUnavailable, ServerBusy), and later: the client's own
+retries have failed. After InvalidInput, which is a ValueError, the input must change.
+"""
 
 import copy
 from typing import Any, ClassVar
@@ -100,7 +104,7 @@ class NotAnswered(DuoserveError, AttributeError):
 
 
 class SpecChanged(DuoserveError):
-    """The version that answered prepared tensors needs them prepared differently, with the spec of `version`."""
+    """The version that answered, `version`, needs tensors of another spec; or versions changed faster than a call."""
 
 
 class ClientClosed(DuoserveError, RuntimeError):

@@ -10,17 +10,21 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from duoserve.observe import CallRecord
 
-__all__ = ["PrometheusMetrics"]
-
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class PrometheusMetrics:
-    """An observer that counts calls, rows, bytes and time: `duoserve_client_calls_total` and so on.
+    """An observer that counts calls, rows, bytes and time.
 
-    Every metric has the labels model, operation, target (label or version asked for, empty
-    for the latest) and version (the one that answered, empty when none did); calls also have
-    the outcome ("OK" or the error's class), request_bytes how they were sent.
+    Every metric has the labels model, operation, target (label or version asked for, empty for the latest) and version
+    (the one that answered, empty when none did):
+
+    - duoserve_client_calls_total, with the label outcome too ("OK" or the error's class)
+    - duoserve_client_call_seconds, a histogram
+    - duoserve_client_items_total and duoserve_client_item_errors_total: rows, and rows of batches that failed
+    - duoserve_client_request_bytes_total, with the label sent too ("tensors" or "bytes")
+    - duoserve_client_attempts_total: requests, with retries and hedges; duoserve_client_hedges_total
+    - duoserve_client_reprepared_total: inputs prepared again because another version answered
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:

@@ -62,7 +62,9 @@ class _Answered:
 class Prediction(_Answered):
     """The answer for one image and text.
 
-    What can be read depends on the kind of answer (`kind.gives`); anything else raises NotAnswered.
+    What can be read depends on the kind of answer (`kind.gives`). OneClass and YesNo: `label`, `probability`,
+    `probabilities`, `top`; Tags: `tags`, `probabilities`, `top`; Scores: `scores`, `units`. Anything else raises
+    NotAnswered.
 
     Attributes:
         values: float32 array of shape (columns,), read-only: the probabilities, or the scores.

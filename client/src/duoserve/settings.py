@@ -58,7 +58,8 @@ def checked(kind: type[Any], content: Mapping[str, Any], base: Path, place: str 
     for name, value in content.items():
         try:
             if name not in fields:
-                raise SettingsFileError(f"Expected the entries {', '.join(sorted(fields))}. Received: {place}{name}")
+                known = ", ".join(sorted(fields))
+                raise SettingsFileError(f"Expected only entries among {known}. Received: {place}{name}")
             read = fields[name].metadata.get("read")
             if read is not None and isinstance(value, str):
                 values[name] = read(value)

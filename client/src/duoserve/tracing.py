@@ -11,8 +11,6 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from duoserve.observe import CallRecord
 
-__all__ = ["Tracing"]
-
 
 class Tracing:
     """An observer that makes a client span for each call, and sends its context as metadata."""

@@ -229,7 +229,8 @@ def _padded(arrays: list[Array]) -> list[Array]:
     if not all(array.size for array in arrays):
         raise invalid_argument("Got empty tensor in batch of non-empty tensors.")
     largest = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
-    widths = (
-        [(0, 0), *((0, most - size) for most, size in zip(largest, each.shape[1:], strict=True))] for each in arrays
-    )
-    return [np.pad(each, width, constant_values=each.flat[0]) for each, width in zip(arrays, widths, strict=True)]
+    padded = [np.empty((len(each), *largest), each.dtype) for each in arrays]
+    for each, array in zip(padded, arrays, strict=True):
+        each[...] = array.flat[0]  # np.pad and np.full would drop trailing NULs of bytes.
+        each[tuple(map(slice, array.shape))] = array
+    return padded

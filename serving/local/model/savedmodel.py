@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the TF Text ops, which the stock server links
-from google.protobuf import empty_pb2, message, text_format
+from google.protobuf import message, text_format
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 from duoserve.artifact.releases import ReleaseError, minor_release
 from serving.local.errors import Code, ServingError, invalid_argument, not_found
@@ -70,12 +71,11 @@ def _read(export_dir: pathlib.Path) -> saved_model_pb2.SavedModel:
     binary, text = export_dir / "saved_model.pb", export_dir / "saved_model.pbtxt"
     try:
         if binary.exists():
-            data = binary.read_bytes()
-            return saved_model_pb2.SavedModel.FromString(data)
+            return saved_model_pb2.SavedModel.FromString(binary.read_bytes())
         if text.exists():
             return text_format.Parse(text.read_text(encoding="utf-8"), saved_model_pb2.SavedModel())
     except message.DecodeError as error:
-        raise _unreadable(binary, data) from error
+        raise _unreadable(export_dir) from error
     except text_format.ParseError as error:
         raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from error
     except OSError as error:
@@ -83,13 +83,14 @@ def _read(export_dir: pathlib.Path) -> saved_model_pb2.SavedModel:
     raise not_found(f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {export_dir}")
 
 
-def _unreadable(path: pathlib.Path, data: bytes) -> ServingError:
-    """Cut off or corrupt, as the C++ reader distinguishes them: it either runs out of bytes or does not."""
+def _unreadable(export_dir: pathlib.Path) -> ServingError:
+    """Cut off or corrupt? The C++ reader decides, as in the stock server."""
     try:
-        empty_pb2.Empty.FromString(data)  # reads the outermost fields only
-    except message.DecodeError:
-        return ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested")
-    return ServingError(Code.DATA_LOSS, f"Can't parse {path} as binary proto")
+        fingerprinting.CreateFingerprintDef(str(export_dir))
+    except fingerprinting.FingerprintException as error:
+        code, _, text = str(error).partition("\n")[2].partition(": ")
+        return ServingError(getattr(Code, code), text)
+    return ServingError(Code.DATA_LOSS, f"Can't parse {export_dir / 'saved_model.pb'} as binary proto")
 
 
 def _find_meta_graph(model: saved_model_pb2.SavedModel, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef:

@@ -18,7 +18,8 @@ from serving.local.rest import bodies, replies
 
 # As in the stock server: the case of the folders does not matter, of what follows them it does; no query is
 # expected, so that it becomes part of the name that it follows.
-_MODEL = r"(?i:/v1/models)(?:/([^/:]+))?(?:(?i:/versions)/([0-9]+)|(?i:/labels)/([^/:]+))?"
+_NAME = r"((?:[A-Za-z0-9\-._~!$&'()*+,;=@?#]|%[0-9A-Fa-f]{2})+)"
+_MODEL = rf"(?i:/v1/models)(?:/{_NAME})?(?:(?i:/versions)/([0-9]+)|(?i:/labels)/{_NAME})?"
 _POST = re.compile(_MODEL + ":(classify|regress|predict)")
 _GET = re.compile(_MODEL + "(?:/((?i:metadata)))?")
 _HTTP: Final = {

@@ -116,7 +116,9 @@ def _fill_example(value: Any, example: example_pb2.Example) -> None:
         name, items = json_text.readable(key), content if isinstance(content, list) else [content]
         feature = example.features.feature[name]
         types = set(map(type, items))
-        if types <= {float}:
+        if not items:
+            continue  # A feature without a kind.
+        if types == {float}:
             feature.float_list.value.extend(items)
         elif types <= {int, bool}:
             if not -(1 << 63) <= min(items) <= max(items) < 1 << 63:

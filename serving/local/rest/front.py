@@ -52,6 +52,9 @@ class _Handler(tornado.web.RequestHandler):
     def data_received(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
 
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+
     async def _answer(self) -> None:
         front, uri = self._front, self.request.uri or ""
         if front.metrics_path and uri == front.metrics_path:
@@ -127,10 +130,7 @@ class RestFront:
         self._loop.set_exception_handler(self._on_error)
         application = tornado.web.Application([(r".*", _Handler, {"front": self})], log_function=lambda _: None)
         self._server = tornado.httpserver.HTTPServer(
-            application,
-            max_body_size=MAX_BODY_BYTES,
-            max_buffer_size=MAX_BODY_BYTES,
-            idle_connection_timeout=600.0,
+            application, max_body_size=MAX_BODY_BYTES, max_buffer_size=MAX_BODY_BYTES, idle_connection_timeout=600.0
         )
         self._server.add_sockets(self._sockets)
         self._loop.run_forever()

@@ -13,6 +13,7 @@ from typing import Any, Final
 from serving.local.errors import invalid_argument
 
 _HUGE_NUMBER: Final = re.compile(r"[0-9]{300}|[eE]\+?[0-9]{3}")
+_SHORT: Final = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|-NaN|Inf(?!inity)', re.DOTALL)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _MAX_DUMP: Final = 256
 
@@ -45,11 +46,13 @@ def parse(body: bytes) -> dict[str, Any]:
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
     text = body.decode("utf-8-sig", "surrogateescape").lstrip(" \t\r\n")
+    if "Inf" in text or "-NaN" in text:
+        text = _SHORT.sub(lambda found: found[1] or {"Inf": "Infinity", "-NaN": "NaN"}[found[0]], text)
     decoder = _CAREFUL_DECODER if _HUGE_NUMBER.search(text) else _DECODER
     try:
         value, _ = decoder.raw_decode(text)
         if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")  # fails for a lone one
+            json.dumps(decoder.raw_decode(readable(text))[0], ensure_ascii=False).encode()  # fails for a lone one
     except ValueError as error:
         raise invalid_argument(f"JSON Parse error: {error}") from error
     if not isinstance(value, dict):

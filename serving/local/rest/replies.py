@@ -18,11 +18,6 @@ def _json(body: dict[str, Any]) -> str:
     return json.dumps(body, ensure_ascii=False) + "\n"
 
 
-def _short(array: Array) -> Array:
-    """Each float32 as the double with the fewest digits that reads back as the same float32."""
-    return array.astype(str).astype(np.float64)
-
-
 def _values(name: str, array: Array) -> Any:
     """The elements as JSON values, in nested lists. Strings of outputs named *_bytes are base64."""
     if array.dtype == object:
@@ -33,7 +28,8 @@ def _values(name: str, array: Array) -> Any:
         return object_array(texts, array.shape).tolist()
     if array.dtype.char not in _WRITABLE:
         raise invalid_argument(f"Failed to write JSON value for tensor type: {type_name(dtype_enum(array))}")
-    return (_short(array) if array.dtype == np.float32 else array).tolist()
+    # A float32 as the double with the fewest digits that reads back as the same float32.
+    return (array.astype(str).astype(np.float64) if array.dtype == np.float32 else array).tolist()
 
 
 def predict_reply(response: predict_pb2.PredictResponse, *, by_rows: bool) -> str:

@@ -91,7 +91,6 @@ def _inference(service: Service, api: str) -> Call:
 
 def handlers(service: Service, limiter: CallLimiter) -> list[Handler]:
     """The handlers of the two services of TensorFlow Serving."""
-
     prediction: dict[str, Call] = {
         **{api: _inference(service, api) for api in INFERENCE},
         "GetModelMetadata": lambda data, _: service.metadata(parse(GetModelMetadataRequest, data)),

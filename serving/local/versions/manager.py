@@ -81,8 +81,8 @@ class Manager(Generic[S]):
         self._pending: dict[str, dict[int, pathlib.Path]] = {}
         self._stopping = False
         self._first_load = True
-        self._load_threads = max(1, load_threads)
-        self._loaders = concurrent.futures.ThreadPoolExecutor(initial_load_threads, "first-load")
+        self._first_loaders = concurrent.futures.ThreadPoolExecutor(initial_load_threads, "first-load")
+        self._loaders = concurrent.futures.ThreadPoolExecutor(max(1, load_threads), "load")
         self._unloaders = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="unload")
         self._thread = threading.Thread(target=self._run, name="version-manager", daemon=True)
         self._thread.start()
@@ -123,8 +123,7 @@ class Manager(Generic[S]):
         """From now on changes settle before they are acted on, and versions load one by one."""
         with self._lock:
             self._first_load = False
-            self._loaders.shutdown(wait=False)
-            self._loaders = concurrent.futures.ThreadPoolExecutor(self._load_threads, "load")
+            self._first_loaders.shutdown(wait=False)
 
     def stop(self, seconds: float) -> None:
         """Unload everything; calls in flight are waited for, but no longer than `seconds`."""
@@ -134,7 +133,8 @@ class Manager(Generic[S]):
                 version.unwanted.set()
             self._lock.notify_all()
         self._thread.join()
-        self._loaders.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._first_loaders, self._loaders):
+            pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             unloads = [self._start_unload(version) for version in self._all() if version.ready]
         concurrent.futures.wait(unloads, timeout=seconds)
@@ -204,7 +204,7 @@ class Manager(Generic[S]):
                 self._start_unload(version)
                 return
             version.phase = _Phase.LOADING
-            self._loaders.submit(self._load_version, version)
+            (self._first_loaders if self._first_load else self._loaders).submit(self._load_version, version)
             if not self._first_load:
                 return
 

@@ -3,8 +3,6 @@
 `Client` performs the steps by blocking, `AsyncClient` by awaiting; signatures and docstrings are these.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +32,7 @@ from duoserve.results import BatchResult, Embedding, EmbeddingBatch, Prediction,
 from duoserve.routing import Canary, Shadow, ShadowTally
 
 Metadata = Sequence[tuple[str, str]]
-Pairs: TypeAlias = "Iterable[tuple[ImageSource | Clip | None, str | None]]"
+Pairs: TypeAlias = Iterable[tuple[ImageSource | Clip | None, str | None]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -72,9 +70,8 @@ class Operations:
         """Predicts for one image (or clip) with its text, or for one of them alone if the version allows it.
 
         Args:
-            image: A path, the bytes of a JPEG, PNG or WebP, a binary file object, a uint8 array of
-                shape (height, width, 3), RGB, 0-255, of any size, or a PIL image.
-                None when there is none.
+            image: A path, the bytes of a JPEG, PNG or WebP, a binary file object, a uint8 array of shape
+                (height, width, 3), RGB, 0-255, of any size, or a PIL image. None when there is none.
             text: Any text except an empty one. None when there is none.
             audio: In place of an image, where the model takes clips: a path, the bytes of a WAV,
                 FLAC or OGG, a binary file object, or a Clip(samples, sample_rate).
@@ -84,9 +81,8 @@ class Operations:
 
         Raises:
             InvalidInput: Refused before anything was sent.
-            UnsupportedModel: The version takes clips and got an image, or the reverse; or an
-                input is missing, and the version was always trained with both: `describe().optional`
-                names the inputs that may be missing.
+            UnsupportedModel: The version takes clips and got an image, or the reverse; or an input is missing,
+                and is not among `describe().optional`, those that may be missing.
             DuoserveError: The call failed: see `duoserve.errors`.
         """
         target, fallback = self._route(key)
@@ -108,10 +104,11 @@ class Operations:
         """Predicts for many images with their texts, in parallel requests; the order is kept.
 
         None stands for an image or a text that is missing, as in `predict`; Clip(audio) for a clip.
-        A row that fails does not fail the others: reading it from the result raises its
-        error. `key` and `timeout` apply to the whole batch.
+        A row that fails does not fail the others: reading it from the result raises its error. `key` and `timeout`
+        apply to the whole batch.
         """
-        found = _listed(pairs)
+        expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
+        found = list(pairs)
         target, fallback = self._route(key)
         after = None if self.shadow is None else self._copy
         with self._begin("predict_batch", timeout, metadata, target, len(found)) as context:
@@ -155,14 +152,14 @@ class Operations:
     ) -> Steps[EmbeddingBatch]:
         """Makes vectors of many images with their texts, in parallel requests; the order is kept.
 
-        Takes the same input as `predict_batch`. All vectors are of one version, the one that the
-        label names when the call begins, even if another is rolled out meanwhile. A row that fails
-        does not fail the others: reading it from the result raises its error.
+        Takes the same input as `predict_batch`, and treats failed rows as it does. All vectors are of one version:
+        the one that the label names when the call begins, even if another is rolled out meanwhile.
 
         Raises:
             UnsupportedModel, InvalidInput, DuoserveError: As `embed`, if no row could be sent.
         """
-        found = _listed(pairs)
+        expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
+        found = list(pairs)
         with self._begin("embed_batch", timeout, metadata, rows=len(found)) as context:
             version = yield from self._embed_explain.embedding_version(context, self.target)
             return EmbeddingBatch((yield from self._embeddings.answer(context, (version,), found, "tensors", None)))
@@ -179,17 +176,13 @@ class Operations:
     ) -> Steps[Explanation]:
         """Explains which parts of the image and which words decided, and how much each input counts.
 
-        The version leaves out each part in turn and answers again, about a hundred times, many at
-        once: it takes several times as long as `predict`. Takes the same input as `predict`, sent as
+        The version leaves out each part (of a clip: of its spectrogram) in turn and answers again, about a hundred
+        times, many at once: it takes several times as long as `predict`. Takes the same input as `predict`, sent as
         tensors, and explains the answer of the client's own label or version, never of a canary.
 
         Args:
-            image: As for `predict`.
-            text: As for `predict`.
             label: The class, tag or score to explain; None: the most probable one (or the first score).
-            audio: As for `predict`; the parts are those of the spectrogram.
-            timeout: Seconds, in place of the client's.
-            metadata: Pairs to send with the call.
+            image, text, audio, timeout, metadata: As for `predict`.
 
         Raises:
             UnsupportedModel: As `predict`; or the version was exported without `--explain`, or has no such class.
@@ -218,8 +211,7 @@ class Operations:
             preprocessor: The one that prepared them. A version that needs them prepared differently
                 raises SpecChanged instead of giving a wrong answer.
         """
-        if type(preprocessor) is not Preprocessor:
-            expect_kind("preprocessor", preprocessor, Preprocessor, "a Preprocessor")
+        expect_kind("preprocessor", preprocessor, Preprocessor, "a Preprocessor")
         with self._begin("predict_tensors", timeout, metadata) as context:
             found = yield from self._follower.predict_tensors(context, self.target, image, tokens, preprocessor)
             context.record.rows = len(found.values)
@@ -327,15 +319,13 @@ class Operations:
 
     def _copy(self, answered: Sequence[tuple[Row, Prediction]]) -> Steps[None]:
         """Sends a share of the answered rows to the shadow too, in the background."""
-        shadow = self.shadow
-        if shadow is None:
+        if (shadow := self.shadow) is None:
             return
         taken = [pair for pair in answered if random.random() * 100 < shadow.percent]  # noqa: S311 -- a share
         if not taken:
             return
         self.tally.sent(len(taken))
-        accepted = yield Background(self._compare(shadow, taken), shadow.max_pending)
-        if not accepted:
+        if not (yield Background(self._compare(shadow, taken), shadow.max_pending)):
             self.tally.ended("dropped", len(taken))
 
     def _compare(self, shadow: Shadow, pairs: Sequence[tuple[Row, Prediction]]) -> Steps[None]:
@@ -345,8 +335,8 @@ class Operations:
             with self._begin("shadow", None, (), shadow.target, len(rows)) as context:
                 context.patient = False  # copies must not compete with calls that someone waits for
                 expected = yield from self._follower.expected(context, shadow.target)
-                ways = {_inputs.choose(row, expected.spec, self.send) for row in rows}
-                sent = ways.pop() if len(ways) == 1 else "tensors"
+                as_bytes = all(_inputs.choose(row, expected.spec, self.send) == "bytes" for row in rows)
+                sent: Sent = "bytes" if as_bytes else "tensors"
                 outcomes = yield from self._predict_rows(context, shadow.target, rows, sent)
         except DuoserveError as error:
             outcomes = [error] * len(rows)
@@ -355,8 +345,3 @@ class Operations:
                 self.tally.ended("failed")
             else:
                 self.tally.compare(main, outcome)
-
-
-def _listed(pairs: Iterable[Any]) -> list[Any]:
-    expect_kind("pairs", pairs, Iterable, "pairs (image or Clip, text)")
-    return list(pairs)

@@ -179,17 +179,21 @@ class VersionFollower:
         as_bytes = query.signature == contract.SERVING_BYTES
         context.record.sent = "bytes" if as_bytes else "tensors"
         preprocessor: Preprocessor | None = None
+        try:
+            preprocessor = yield from self.expected(context, target)
+        except errors.ModelNotFound as error:
+            if isinstance(target, int) or not _is_moving(error):
+                raise
         asked, misses = target, 0
         # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
-        choosy = any(row.missing or row.medium != contract.IMAGE for row in query.rows)
+        fits_all = as_bytes and not any(row.missing or row.medium != contract.IMAGE for row in query.rows)
+        fixed = isinstance(target, int) or fits_all
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
                 yield Sleep(min(_ROUND_PAUSE * round_, context.remaining()))
             try:
-                if round_ == 0:
-                    preprocessor = yield from self.expected(context, target)
-                elif preprocessor is None:
+                if preprocessor is None:
                     preprocessor, asked = (yield from self.describe(context, target))[0], target
                 if query.mismatch(preprocessor.spec):
                     preprocessor = yield from self._accepting(context, target, asked, query)
@@ -208,16 +212,16 @@ class VersionFollower:
             except (errors.RequestRejected, errors.UnsupportedModel) as error:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
-                if last or asked != target or isinstance(target, int) or (as_bytes and not choosy):
+                if preprocessor is None or last or asked != target or fixed:
                     raise
                 # Not every version has every signature: the label may have moved to one without it.
                 if isinstance(error, errors.UnsupportedModel) and (
                     query.signature == contract.SERVING_DEFAULT or error.code is None
                 ):
                     raise
-                before = preprocessor
+                before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
-                context.record.reprepared += before is not None and preprocessor.digest != before.digest
+                context.record.reprepared += preprocessor.digest != before
                 continue
             fits = as_bytes and not query.mismatch(answering.spec)
             if fits or answering.digest == preprocessor.digest:
@@ -225,7 +229,8 @@ class VersionFollower:
                 return outputs, answering
             preprocessor, asked = answering, outputs.version
             context.record.reprepared += 1
-        raise AssertionError("unreachable: the last round returns or raises")
+        text = f"Expected input and answer of one version in {_ROUNDS} requests. Received: versions that kept changing"
+        raise self.locate(errors.SpecChanged(text), asked)
 
     def _accepting(self, context: Context, target: Target, asked: Target, query: Query) -> Steps[Preprocessor]:
         """The Preprocessor of the version that a label names now, or of the one asked instead, if it can answer."""

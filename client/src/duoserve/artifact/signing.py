@@ -21,8 +21,9 @@ class SigningError(ValueError):
 
 def check_private_key(path: Path) -> None:
     """Loads a key as `sign_folder` does, and raises what it raises, so that it is refused before any work."""
+    library = _library()
     try:
-        _library().signing.Config().use_elliptic_key_signer(private_key=path)
+        library.signing.Config().use_elliptic_key_signer(private_key=path)
     except Exception as error:  # the library passes on any error of its parts
         raise SigningError(f"Expected {path} to be an elliptic curve private key. Received: {error}") from error
 

@@ -61,7 +61,7 @@ class Clip:
         return self
 
 
-AudioSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Clip"
+AudioSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Clip
 """A path, the bytes of a WAV, FLAC or OGG, a file object, or a Clip."""
 
 _DTYPES: Final = ("uint8", "int16", "int32", "float32", "float64")

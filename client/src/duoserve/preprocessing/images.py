@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Final, ForwardRef, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,12 @@ from duoserve.preprocessing.webp import read_webp
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.Image import Image as PilImage
+else:  # loads Pillow only where the hint is resolved
+    PilImage = ForwardRef("__import__('PIL.Image').Image.Image")
 
 ImageSource: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | Image.Image"
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[np.uint8] | PilImage
 )
 """A path, the bytes of a JPEG, PNG or WebP, a file object, a uint8 array (height, width, 3), or a PIL image."""
 

@@ -1,7 +1,5 @@
 """From raw input to the tensors of one model version, exactly as in the model's own graph."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -11,14 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve import errors
 from duoserve._printed import predicted_columns
 from duoserve.client import Client
-from duoserve.errors import BadReply, DuoserveError, InvalidInput, MessageTooLarge, RequestRejected, UnsupportedModel
+from duoserve.errors import DuoserveError, InvalidInput
 from duoserve.preprocessing.audio import Clip
 from duoserve.results import Prediction
 from duoserve.score.tables import check_extension, read_rows, write_rows
-
-__all__ = ["Report", "Scoring"]
 
 _FIRST_ERRORS: Final = 10
 _PAUSE: Final = 1.0  # seconds before rows that a server could not take are sent again
@@ -38,7 +37,7 @@ class Report:
     rows_per_second: float = 0.0  # of this run
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Scoring:
     """Writes `out`: the rows of `table` in order, each with an answer or an error.
 
@@ -50,10 +49,10 @@ class Scoring:
     table: Path  # CSV, JSON Lines or Parquet; paths in it are relative to its folder; other columns are kept
     out: Path  # CSV, JSON Lines or Parquet
     identity: str  # of server, model and options: a part with another identity is refused
-    concurrency: int  # requests in parallel
-    rows: int  # of a request
-    patience: float  # seconds for which to retry rows that failed temporarily (a full or unreachable server)
-    progress: Callable[[float, str], None] | None  # gets the share of the table that was read, and the counts
+    concurrency: int = 8  # requests in parallel
+    rows: int = 32  # of a request
+    patience: float = 60.0  # seconds for which to retry rows that failed temporarily (a full or unreachable server)
+    progress: Callable[[float, str], None] | None = None  # gets the share of the table that was read, and the counts
 
     def run(self) -> Report:
         """Sends the rows.
@@ -119,7 +118,7 @@ class Scoring:
             for i, outcome in zip(remaining, outcomes, strict=True):
                 if isinstance(outcome, Prediction):
                     found[i] = {**predicted_columns(outcome), "version": outcome.version}
-                elif outcome.retryable:
+                elif outcome.retryable or isinstance(outcome, errors.SpecChanged):
                     again.append(i)
                     last = outcome
                 elif _of_row(outcome, rows[i]):
@@ -136,9 +135,9 @@ class Scoring:
 
 def _of_row(error: DuoserveError, row: Any) -> bool:
     """Whether an error is about one row. Any other, such as a wrong model, would be every row's."""
-    if isinstance(error, UnsupportedModel):
+    if isinstance(error, errors.UnsupportedModel):
         return any(name in row and not row[name] for name in ("image", "audio", "text"))
-    return isinstance(error, (InvalidInput, RequestRejected, BadReply, MessageTooLarge))
+    return isinstance(error, (InvalidInput, errors.RequestRejected, errors.BadReply, errors.MessageTooLarge))
 
 
 def _fingerprint(table: Path, identity: str) -> str:
