@@ -64,7 +64,7 @@ def served(name: str, store: Path, next_steps: Callable[[LocalServer], str] | No
     flags = [f"--port={free_port_near(8500)}", f"--rest_api_port={free_port_near(8501)}"]
     flags += [f"--model_name={name}", f"--model_base_path={ROOT / store / name}"]
     _show("-m", "serving.local", *flags)
-    with LocalServer(*flags) as server:
+    with LocalServer(*flags, timeout=300) as server:
         print(f"Serving gRPC at {server.address}, REST at {server.rest_url}")
         yield server
         if next_steps is None:
