@@ -107,7 +107,8 @@ class ModelStore:
             StoreError: The version exists or is being written, the folder can't be written, or
                 the disk is full.
         """
-        is_new = not self.path.exists()
+        with _explained(self.path):
+            is_new = not self.path.exists()
         try:
             with _explained(self.path):
                 staging, lock = self._take(version)

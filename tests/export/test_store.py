@@ -128,7 +128,7 @@ def test_a_read_only_store_is_reported_and_unchanged(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, "pets")
     publish(store)
     store.path.chmod(0o555)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)  # pytest keeps them from others
     said = run(
         """

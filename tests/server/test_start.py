@@ -17,7 +17,7 @@ from serving.local.errors import Code, ServingError
 from serving.local.model.savedmodel import load
 from serving.local.server import Server
 from serving.local.settings import check_ports
-from serving.local.testing import LocalServer, ServerDiedError
+from serving.local.testing import LocalServer, ServerDiedError, free_port
 from tests.client.fake import wait_until
 from tests.conformance.pair import predict_request
 
@@ -104,7 +104,7 @@ def test_the_launcher_serves_from_any_folder(
 @pytest.mark.parametrize("flag", ["port", "rest_api_port"])
 def test_a_busy_port_is_refused_before_the_models_load(busy: int, flag: str) -> None:
     with pytest.raises(ServingError, match=f"Expected a free address. Received 127.0.0.1:{busy}, which is busy"):
-        check_ports(flags.parse([f"--{flag}={busy}"]))
+        check_ports(flags.parse([f"--port={free_port()}", f"--{flag}={busy}"]))
 
 
 def test_a_missing_base_path_ends_the_start(serve: Serve, store: pathlib.Path) -> None:
