@@ -21,14 +21,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
-from benchmarks._load import request_of
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import spread
 from benchmarks._worker import Worker
 from benchmarks.client_parts import jpeg
-from benchmarks.graph_speed import build, write_ways
+from benchmarks.graph_speed import build, request, write_ways
 from serving.local.testing import LocalServer
 
 ROOT: Final = pathlib.Path(__file__).resolve().parents[1]
@@ -37,19 +34,15 @@ IMAGES: Final = 50
 ROWS_PER_REQUEST: Final = 32
 
 
-def write_inputs(folder: pathlib.Path, rows: int, spec: Any) -> None:
-    """The table with its images, and a serialised request of prepared rows."""
-    (folder / "photo.jpg").write_bytes(jpeg(480, 640))
+def write_table(folder: pathlib.Path, rows: int) -> None:
+    """The table with its images."""
+    photo = jpeg(480, 640)
     for number in range(IMAGES):
-        (folder / f"{number}.jpg").write_bytes((folder / "photo.jpg").read_bytes())
+        (folder / f"{number}.jpg").write_bytes(photo)
     with (folder / "pairs.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "text"])
         writer.writerows([folder / f"{number % IMAGES}.jpg", f"red cat {number}"] for number in range(rows))
-    size = spec.image_height
-    images = np.random.default_rng(0).integers(0, 256, (ROWS_PER_REQUEST, size, size, 3), np.uint8)
-    tokens = np.full((ROWS_PER_REQUEST, spec.token_length), 5, np.int32)
-    (folder / "request.bin").write_bytes(request_of({"image": images, "tokens": tokens}))
 
 
 def measure(folder: pathlib.Path, address: str, rows: int, rounds: int) -> dict[str, Any]:
@@ -97,9 +90,9 @@ def main() -> int:
         asked.error(f"Expected an environment with Ray (make env-ray). Received: no {RAY}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        model, spec = build("demo")
-        write_ways(model, spec, folder)
-        write_inputs(folder, options.rows, spec)
+        write_ways(*build("demo"), folder)
+        write_table(folder, options.rows)
+        (folder / "request.bin").write_bytes(request(folder, ROWS_PER_REQUEST))
         flags = ["--model_name=m", f"--model_base_path={folder / 'optimised'}", "--log_level=error"]
         with LocalServer(*flags, "--grpc_max_threads=64") as server:
             found = measure(folder, server.address, options.rows, options.rounds)

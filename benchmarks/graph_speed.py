@@ -189,11 +189,15 @@ def _compared(seen: Seen, way: str) -> dict[str, Any]:
     return medians(seen, way, "times_plain", lambda each: 1 / each["cpu_ms"], "plain")
 
 
+def request(folder: pathlib.Path, rows: int) -> bytes:
+    """A serialised request of random rows for the optimised version, to the model `m`."""
+    with SessionModel(folder / "optimised" / "1") as model:
+        return request_of(random_inputs(model.meta_graph.signature_def["serving_default"], rows, LENGTH))
+
+
 def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By way and number of callers: calls a second, and the server's CPU a call."""
-    with SessionModel(folder / "optimised" / "1") as model:
-        inputs = random_inputs(model.meta_graph.signature_def["serving_default"], 1, LENGTH)
-    (folder / "request").write_bytes(request_of(inputs))
+    (folder / "request").write_bytes(request(folder, 1))
     flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
     with contextlib.ExitStack() as stack:
         servers = {}
