@@ -109,20 +109,18 @@ class ModelStore:
         """
         with _explained(self.path):
             is_new = not self.path.exists()
-        try:
-            with _explained(self.path):
-                staging, lock = self._take(version)
             try:
-                with _explained(self.path):
+                staging, lock = self._take(version)
+                try:
                     yield staging
+                finally:
+                    with self._guard():
+                        shutil.rmtree(staging.path, ignore_errors=True)
+                        _lock_path(staging.path).unlink(missing_ok=True)
+                        lock.close()
             finally:
-                with self._guard():
-                    shutil.rmtree(staging.path, ignore_errors=True)
-                    _lock_path(staging.path).unlink(missing_ok=True)
-                    lock.close()
-        finally:
-            if is_new:
-                self._remove_empty()
+                if is_new:
+                    self._remove_empty()
 
     def check_target(self, version: int | None = None) -> None:
         """Reserves a version as `writing` will, and releases it, to find failures before any work."""
@@ -177,13 +175,8 @@ class ModelStore:
                 (self.path / _GUARD).unlink()
                 self.path.rmdir()  # fails if another writer has come since
 
-    @contextlib.contextmanager
-    def _guard(self, *, make: bool = False) -> Iterator[None]:
-        """One writer at a time while names are created or removed. Creates the folder if `make`."""
-        with self._locked(make):
-            yield
-
-    def _locked(self, make: bool) -> IO[str]:
+    def _guard(self, *, make: bool = False) -> IO[str]:
+        """One writer at a time while names are created or removed, until it is closed. Creates the folder if `make`."""
         path = self.path / _GUARD
         while True:
             if make:
