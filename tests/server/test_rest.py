@@ -126,6 +126,7 @@ def test_a_value_of_the_wrong_type_is_refused(dtype: str, value: Any, message: s
         ({"signature_name": 1, "inputs": 1}, "Expected a string as 'signature_name'. Received 1"),
         ({}, "Missing 'inputs' or 'instances' key"),
         (b"1", "JSON Value: 1 Is not object"),
+        (b"[1]", "JSON Value: [1] Is not object"),
     ],
 )  # fmt: skip
 def test_a_body_of_the_wrong_form_is_refused(body: Any, message: str) -> None:
@@ -268,6 +269,7 @@ def test_examples_take_every_kind_of_feature() -> None:
         ({"examples": []}, "Expected a list of one or more as 'examples'. Received []"),
         ({"examples": [1]}, "Example must be JSON object but got JSON 1"),
         ({"examples": [{"x": None}]}, "Expected strings, integers or floats in feature: x. Received null"),
+        ({"examples": [{"x": [1.5, "a"]}]}, 'Expected strings, integers or floats in feature: x. Received [1.5, "a"]'),
         ({"examples": [{"x": {"y": 1}}]}, 'JSON Value: {\n    "y": 1\n} is not a string or formatted as base64 data'),
         ({"examples": [{"x": 1 << 63}]}, "Feature: x has an integer beyond 64 bits"),
     ],

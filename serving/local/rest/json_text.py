@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from serving.local.errors import invalid_argument
@@ -33,7 +34,6 @@ def _finite(text: str) -> int | float:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object)
 # Calls back for each number, which takes several times as long.
 _CAREFUL_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_int=_finite)
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, indent=4)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -66,5 +66,21 @@ def readable(text: str) -> str:
 
 
 def dump(value: Any) -> str:
-    """A value for an error message, over several lines, cut after 256 characters."""
-    return "".join(itertools.islice(_ENCODER.iterencode(value), _MAX_DUMP))[:_MAX_DUMP]
+    """A value for an error message, cut after 256 characters: objects over several lines, lists on one."""
+    return "".join(itertools.islice(_pieces(value, "\n"), _MAX_DUMP))[:_MAX_DUMP]
+
+
+def _pieces(value: Any, line: str) -> Iterator[str]:
+    inner = line + "    "
+    if isinstance(value, dict) and value:
+        for position, (key, item) in enumerate(value.items()):
+            yield f"{',' if position else '{'}{inner}{json.dumps(key, ensure_ascii=False)}: "
+            yield from _pieces(item, inner)
+        yield line + "}"
+    elif isinstance(value, list) and value:
+        for position, item in enumerate(value):
+            yield ", " if position else "["
+            yield from _pieces(item, inner)
+        yield "]"
+    else:
+        yield json.dumps(value, ensure_ascii=False)
