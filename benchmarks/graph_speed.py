@@ -38,7 +38,7 @@ from benchmarks._worker import Worker, answer
 from duoserve.contract import ONE_CLASS, PreprocessingSpec
 from export.publish.answers import serve
 from export.publish.session import SessionModel, start_runtime
-from export.publish.signatures import build_archive
+from export.publish.signatures import write_saved_model
 from export.training.heads import head
 from export.training.model import build_model
 from export.training.presets import PRESETS
@@ -104,8 +104,7 @@ def write_ways(model: Any, spec: Any, folder: pathlib.Path) -> None:
     """Writes the model plain, as-is and optimised."""
     model.export(str(folder / "plain" / "1"), verbose=False)
     for way in ("as-is", "optimised"):
-        archive = build_archive(serve(model, spec, as_is=way == "as-is"), spec)
-        archive.write_out(str(folder / way / "1"), verbose=False)
+        write_saved_model(serve(model, spec, as_is=way == "as-is"), spec, folder / way / "1")
 
 
 def _flat(model: Any) -> list[Any]:

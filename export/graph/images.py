@@ -10,6 +10,7 @@ from duoserve.contract import IMAGE, PreprocessingSpec
 from duoserve.preprocessing.image_headers import OTHER_FORMATS, Refused
 from duoserve.preprocessing.jpeg import JPEG
 from duoserve.preprocessing.png import PNG
+from export.graph.exif import upright
 from export.graph.image_headers import require
 from export.graph.jpeg import decode_jpeg
 from export.graph.png import decode_png
@@ -54,7 +55,7 @@ class ImageDecoder(Decoder):
     def _decode(self, data: tf.Tensor) -> tf.Tensor:
         is_webp = (tf.strings.substr(data, 0, 4) == b"RIFF") & (_from(data, 8, 4) == b"WEBP")
         known = [tf.strings.substr(data, 0, 3) == JPEG, tf.strings.substr(data, 0, 8) == PNG, is_webp, True]
-        pixels = tf.switch_case(
+        pixels, exif = tf.switch_case(
             tf.argmax(tf.cast(tf.stack(known), tf.int32), output_type=tf.int32),
             [
                 lambda: decode_jpeg(data, self._height, self._width),
@@ -63,7 +64,7 @@ class ImageDecoder(Decoder):
                 lambda: _refuse(data),
             ],
         )
-        return resize(pixels, self._height, self._width)
+        return resize(upright(pixels, exif), self._height, self._width)
 
 
 def _from(data: tf.Tensor, offset: int, length: int) -> tf.Tensor:
@@ -71,10 +72,10 @@ def _from(data: tf.Tensor, offset: int, length: int) -> tf.Tensor:
     return tf.strings.substr(data, tf.minimum(offset, tf.strings.length(data)), length)
 
 
-def _refuse(data: tf.Tensor) -> tf.Tensor:
+def _refuse(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Fails with the name of the format."""
     name = tf.where(tf.strings.length(data) == 0, "no bytes", "no known image format")
     for offset, magic, kind in OTHER_FORMATS:
         name = tf.where(_from(data, offset, len(magic)) == magic, kind + Refused.HINT, name)
     with tf.control_dependencies([require(False, Refused.FORMAT + name)]):
-        return tf.zeros([1, 1, 3], tf.uint8)
+        return tf.zeros([1, 1, 3], tf.uint8), tf.constant(b"")

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from duoserve.preprocessing.exif import EXIF_PREFIX
 from duoserve.preprocessing.image_headers import MAX_PARTS, Refused
-from export.graph.exif import upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 
 _RATIOS = (1, 2, 4, 8)
@@ -17,8 +16,8 @@ _APP1, _EOI, _SOS, _PROGRESSIVE = 0xE1, 0xD9, 0xDA, 0xC2
 _SMOOTHED = 10
 
 
-def decode_jpeg(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """uint8 array of shape (any, any, 3), RGB, upright.
+def decode_jpeg(data: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels, uint8 array of shape (any, any, 3), RGB, as stored; and the EXIF block, string scalar, empty without one.
 
     A large image comes at a half, quarter or eighth: `duoserve.preprocessing.image_headers.decode_ratio`.
 
@@ -48,7 +47,7 @@ def decode_jpeg(data: tf.Tensor, height: int, width: int) -> tf.Tensor:
     with tf.control_dependencies([check(errors)]):
         pixels = tf.switch_case(branch, [_decoded(data, ratio) for ratio in _RATIOS])
     exif_size = tf.where(exif_at > 0, big_endian(file.read(exif_at + 2, 2)) - 2, 0)
-    return upright(pixels, file.slice(exif_at + 4, exif_size))
+    return pixels, file.slice(exif_at + 4, exif_size)
 
 
 def _decoded(data: tf.Tensor, ratio: int) -> Callable[[], tf.Tensor]:

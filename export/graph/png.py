@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
-from export.graph.exif import upright
 from export.graph.image_headers import File, big_endian, check, size_errors
 from export.graph.transparency import flatten
 
@@ -15,8 +14,8 @@ _ALPHA = 4
 """Bit of the colour type."""
 
 
-def decode_png(data: tf.Tensor, background: Background | None) -> tf.Tensor:
-    """uint8 array of shape (any, any, 3), RGB, upright.
+def decode_png(data: tf.Tensor, background: Background | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels, uint8 array of shape (any, any, 3), RGB, as stored; and the EXIF block, string scalar, empty without one.
 
     Args:
         data: string scalar, the file.
@@ -40,7 +39,7 @@ def decode_png(data: tf.Tensor, background: Background | None) -> tf.Tensor:
             pixels = opaque()
         else:
             pixels = tf.cond(has_alpha, lambda: flatten(_with_alpha(data, depth=header[8]), background), opaque)
-    return upright(pixels, file.slice(exif_at, exif_size))
+    return pixels, file.slice(exif_at, exif_size)
 
 
 def _with_alpha(data: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from duoserve.preprocessing.image_headers import MAX_PARTS, Background, Refused
-from export.graph.exif import upright
 from export.graph.image_headers import File, check, little_endian, size_errors
 from export.graph.transparency import flatten
 
@@ -11,8 +10,8 @@ _EXTENDED, _LOSSLESS, _EXIF = (int.from_bytes(name, "little") for name in (b"VP8
 _ANIMATED, _HAS_EXIF = 0x02, 0x08
 
 
-def decode_webp(data: tf.Tensor, background: Background | None) -> tf.Tensor:
-    """uint8 array of shape (any, any, 3), RGB, upright.
+def decode_webp(data: tf.Tensor, background: Background | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels, uint8 array of shape (any, any, 3), RGB, as stored; and the EXIF block, string scalar, empty without one.
 
     Args:
         data: string scalar, the file.
@@ -31,7 +30,7 @@ def decode_webp(data: tf.Tensor, background: Background | None) -> tf.Tensor:
     if background is not None:
         colours = tf.cond(tf.shape(decoded)[2] == 4, lambda: flatten(decoded, background), lambda: colours)
     exif = tf.cond(flags & _HAS_EXIF > 0, lambda: _exif(file), lambda: tf.constant(b""))
-    return upright(colours, exif)
+    return colours, exif
 
 
 def _size(head: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -25,14 +25,14 @@ from export.defaults import BATCH_SIZES
 from export.errors import ExportError
 from export.keras_settings import keras_settings
 from export.measures import Array
-from export.publish.answers import ANSWER, EMBEDDING, Answer, Served, answer_fn, serve
+from export.publish.answers import ANSWER, EMBEDDING, Answer, answer_fn, serve
 from export.publish.card import CARD_PATH, make_card
 from export.publish.checks import Reference
 from export.publish.cost import Cost, measure_cost
 from export.publish.gate import CheckResult, check, refuse_unless_passed
 from export.publish.probes import without_one
 from export.publish.session import SessionModel
-from export.publish.signatures import build_archive
+from export.publish.signatures import write_saved_model
 from export.publish.store import ModelStore
 from export.publish.warmup import WARMUP_PATH, write_warmup
 
@@ -113,7 +113,7 @@ def export_version(
         if served.packed is not None:
             costs.append(measure_cost(weights, spec, rows, _alone(keras_model), _alone(reference)))
             stored = served.packed.facts | costs[0].facts
-        _write_graph(served, spec, staging.path)
+        write_saved_model(served, spec, staging.path)
         if bfloat16:
             costs.append(_cost_of_bfloat16(staging.path, spec, rows, _alone(reference)))
         (staging.path / GOLDEN_PATH).parent.mkdir(exist_ok=True)
@@ -188,11 +188,3 @@ def _cost_of_bfloat16(
                 " none, on a processor without AVX-512 or with a model without convolutions and matrix products"
             )
     return found
-
-
-def _write_graph(served: Served, spec: PreprocessingSpec, folder: Path) -> None:
-    try:
-        build_archive(served, spec).write_out(str(folder), verbose=False)
-    except tf.errors.OpError as error:
-        # If a write fails, TensorFlow's message has the operating system's reason.
-        raise OSError(f"the SavedModel could not be written: {error.message}") from error

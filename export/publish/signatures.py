@@ -6,9 +6,9 @@ input `keras_tensor_3` and send token ids as float32.
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from duoserve import contract
@@ -19,11 +19,13 @@ from export.publish.answers import ANSWER, EMBEDDING, Served, tensor_spec
 from export.publish.explain import explain_fn
 
 
-def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.export.ExportArchive:
-    """Every signature of the contract, ready for `write_out`.
+def write_saved_model(served: Served, spec: contract.PreprocessingSpec, folder: Path) -> None:
+    """Every signature of the contract, as a SavedModel in the folder.
 
-    Uses `ExportArchive`, because a Keras 3 model from `tf.saved_model.save` loads in Python
-    but not in a Session, which TensorFlow Serving uses.
+    Not by `keras.export.ExportArchive`, which traces each signature twice.
+
+    Raises:
+        OSError: The folder can't be written.
     """
 
     def predict(image: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
@@ -35,23 +37,31 @@ def build_archive(served: Served, spec: contract.PreprocessingSpec) -> keras.exp
         contract.DESCRIBE: lambda key: {"spec": tf.fill(tf.shape(key), described)},
         contract.EMBED: lambda image, tokens: {"embedding": served.answer(image, tokens)[EMBEDDING]},
     }
-    tracked: list[Any] = [served.model]
+    saved = tf.Module()
+    # Tables of the model's layers. Not the model itself: its variables are no TensorFlow objects in
+    # Keras 3, so a Session, which TensorFlow Serving uses, would not find them.
+    saved.resources = [
+        each
+        for each in tf.train.TrackableView(served.model).descendants()
+        if isinstance(each, tf.saved_model.experimental.TrackableResource)
+    ]
     if spec.serving_bytes:
         tokenize = GraphTokenizer(spec)
-        tracked.append(tokenize.resources)
+        saved.tokenizer = tokenize.resources
         functions[contract.SERVING_BYTES] = _bytes_fn(predict, spec, tokenize)
     if spec.explain_grid is not None:
         functions[contract.EXPLAIN] = explain_fn(predict, spec)
-    archive = keras.export.ExportArchive()
-    # A module tracks tables and assets: if a model tracked them, Keras would store every
-    # variable a second time, beside those that the signatures read.
-    resources = tf.Module()
-    resources.all = tracked
-    archive.track(resources)
+    traced = {}
     for name, signature in contract.signatures(spec).items():
         inputs = [tensor_spec(each) for each in signature.inputs]
-        archive.add_endpoint(name, _of_shapes(name, functions[name], inputs), input_signature=inputs)
-    return archive
+        function = tf.function(_of_shapes(name, functions[name], inputs), input_signature=inputs, autograph=False)
+        traced[name] = function.get_concrete_function()
+    saved.captured = [variable for each in traced.values() for variable in each.variables]
+    try:
+        tf.saved_model.save(saved, str(folder), signatures=traced)
+    except tf.errors.OpError as error:
+        # If a write fails, TensorFlow's message has the operating system's reason.
+        raise OSError(f"the SavedModel could not be written: {error.message}") from error
 
 
 def _of_shapes(name: str, function: Callable[..., Any], inputs: list[tf.TensorSpec]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from export.dataset.data import Dataset
 from export.errors import ExportError
 from export.publish.answers import serve
 from export.publish.card import read_card
-from export.publish.signatures import build_archive
+from export.publish.signatures import write_saved_model
 from export.selection.budget import Budget
 from export.training.presets import BASELINES, FUSIONS, PRESETS, Preset
 from export.training.run import RUN_FILE, TrainedModel, check_target
@@ -117,7 +117,7 @@ def prepare(
             if target is not None:
                 trained.save(target)
     folder = scratch / f"{len(list(scratch.iterdir()))}"
-    build_archive(serve(trained.model, trained.spec), trained.spec).write_out(str(folder), verbose=False)
+    write_saved_model(serve(trained.model, trained.spec), trained.spec, folder)
     return described(folder, trained.model.count_params(), trained.facts)
 
 
