@@ -6,7 +6,9 @@ It sends the bytes of the file and ignores the content of replies, so that it me
 """
 
 import contextlib
+import os
 import re
+import shlex
 import sys
 import threading
 import time
@@ -23,6 +25,7 @@ from benchmarks._rounds import quantile
 from benchmarks._worker import Worker, answer
 from serving.local.testing import LocalServer
 
+_OTHER = "TENSORFLOW_SERVING"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _WARM_UP = 0.3
 Measure = Callable[[int, float], dict[str, float]]
@@ -95,6 +98,18 @@ def request_of(inputs: Mapping[str, Any]) -> bytes:
     for key, array in inputs.items():
         made.inputs[key].CopyFrom(tf.make_tensor_proto(array))
     return bytes(made.SerializeToString())
+
+
+def started(*flags: str, rest: bool = False) -> LocalServer:
+    """The server that is measured, with the model `m` and threads for many callers: the embedded one, or the command
+    in the environment variable TENSORFLOW_SERVING (`tensorflow_model_server`)."""
+    other = shlex.split(os.environ.get(_OTHER, ""))
+    flags = ("--model_name=m", "--grpc_max_threads=64", *flags)
+    return (
+        LocalServer(*flags, rest=rest, command=tuple(other))
+        if other
+        else LocalServer(*flags, "--log_level=error", rest=rest)
+    )
 
 
 @contextlib.contextmanager

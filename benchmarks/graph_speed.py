@@ -31,7 +31,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from benchmarks._load import random_inputs, request_of, under_load
+from benchmarks._load import random_inputs, request_of, started, under_load
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
@@ -43,7 +43,6 @@ from export.training.heads import head
 from export.training.model import build_model
 from export.training.presets import PRESETS
 from export.training.tokenizer import train_tokenizer
-from serving.local.testing import LocalServer
 
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
 SERVED: Final = WAYS[:4]
@@ -197,13 +196,12 @@ def request(folder: pathlib.Path, rows: int) -> bytes:
 def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By way and number of callers: calls a second, and the server's CPU a call."""
     (folder / "request").write_bytes(request(folder, 1))
-    flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
     with contextlib.ExitStack() as stack:
         servers = {}
         for way in SERVED:
             more = ["--mixed_precision=bfloat16"] if way == "bfloat16" else []
             flag = f"--model_base_path={_written(folder, way)}"
-            server = stack.enter_context(LocalServer(*flags, *more, flag))
+            server = stack.enter_context(started(*more, flag))
             servers[way] = stack.enter_context(under_load(server, folder / "request"))
         seen = alternate(servers, CALLERS, rounds, seconds)
     return {way: _compared(seen, way) for way in SERVED}

@@ -20,14 +20,13 @@ import numpy as np
 from tensorflow.core.protobuf import config_pb2
 
 from benchmarks._empty_server import empty_server
-from benchmarks._load import Measure, random_inputs, request_of, under_load, warmed
+from benchmarks._load import Measure, random_inputs, request_of, started, under_load, warmed
 from benchmarks._report import RESULTS, parser, write
 from benchmarks._rounds import Seen, alternate, spread
 from benchmarks._worker import Worker
 from benchmarks.graph_speed import build, write_ways
 from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
-from serving.local.testing import LocalServer
 
 CALLERS = (1, 8, 32)
 BATCH_THREADS = 2
@@ -125,7 +124,7 @@ def main() -> int:
         request.write_bytes(local.request())
         (work / "batching.config").write_text(BATCHING)
         (work / "monitoring.config").write_text("prometheus_config { enable: true }")
-        flags = ["--model_name=m", f"--model_base_path={model.resolve()}", "--grpc_max_threads=64", "--log_level=error"]
+        served = f"--model_base_path={model.resolve()}"
         batching = [
             "--enable_batching",
             f"--batching_parameters_file={work}/batching.config",
@@ -134,8 +133,8 @@ def main() -> int:
         floor = Worker("benchmarks._load", stack.enter_context(empty_server(bytes(80))), str(request))
         servers = {"floor": stack.enter_context(floor).ask}
         for name, server in {
-            "server": LocalServer(*flags),
-            "batched": LocalServer(*flags, *batching, rest=True),
+            "server": started(served),
+            "batched": started(served, *batching, rest=True),
         }.items():
             servers[name] = stack.enter_context(under_load(stack.enter_context(server), request))
         seen = measured(local, servers, options.rounds, options.seconds)

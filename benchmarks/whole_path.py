@@ -19,11 +19,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from benchmarks._load import in_threads
+from benchmarks._load import in_threads, started
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import alternate, medians
 from benchmarks._worker import Worker, answer
-from serving.local.testing import LocalServer
 
 CALLERS: Final = (1, 8, 32)
 WAYS: Final = {"Duoserve": "optimised", "the usual way": "plain"}
@@ -80,11 +79,10 @@ def work(name: str, address: str, folder: pathlib.Path) -> None:
 
 def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
     """By way and number of callers: medians, and the throughput relative to the usual way."""
-    flags = ["--model_name=m", "--grpc_max_threads=64", "--log_level=error"]
     with contextlib.ExitStack() as stack:
         workers = {}
         for name, way in WAYS.items():
-            server = stack.enter_context(LocalServer(*flags, f"--model_base_path={folder / way}"))
+            server = stack.enter_context(started(f"--model_base_path={folder / way}"))
             worker = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
             workers[name] = stack.enter_context(worker)
         assert len({worker.first for worker in workers.values()}) == 1, "both have the same answer"
