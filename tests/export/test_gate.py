@@ -157,7 +157,7 @@ def test_an_operation_that_needs_cudnn_is_refused(published: Published) -> None:
     """As a Keras layer leaves it that was exported on a GPU host: inside a function that a signature calls."""
     meta_graph = saved_model_pb2.SavedModel.FromString((published.path / "saved_model.pb").read_bytes()).meta_graphs[0]
     functions = meta_graph.graph_def.library.function
-    called = next(each for each in functions if "signature_wrapper_serving_default" in each.signature.name)
+    called = next(each for each in functions if "inference_serving_default" in each.signature.name)
     called.node_def.add(name="rnn", op="CudnnRNNV3")
     found = forbidden_ops(meta_graph, [SERVING_DEFAULT])
     assert found == ["CudnnRNNV3, in serving_default: it needs a GPU with cuDNN (build the layer with use_cudnn=False)"]
