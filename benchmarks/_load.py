@@ -25,7 +25,9 @@ from benchmarks._rounds import quantile
 from benchmarks._worker import Worker, answer
 from serving.local.testing import LocalServer
 
-_OTHER = "TENSORFLOW_SERVING"
+SERVER = tuple(shlex.split(os.environ.get("TENSORFLOW_SERVING", "")))
+"""Another server to measure than the embedded one, such as `tensorflow_model_server`."""
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _WARM_UP = 0.3
 Measure = Callable[[int, float], dict[str, float]]
@@ -101,15 +103,9 @@ def request_of(inputs: Mapping[str, Any]) -> bytes:
 
 
 def started(*flags: str, rest: bool = False) -> LocalServer:
-    """The server that is measured, with the model `m` and threads for many callers: the embedded one, or the command
-    in the environment variable TENSORFLOW_SERVING (`tensorflow_model_server`)."""
-    other = shlex.split(os.environ.get(_OTHER, ""))
-    flags = ("--model_name=m", "--grpc_max_threads=64", *flags)
-    return (
-        LocalServer(*flags, rest=rest, command=tuple(other))
-        if other
-        else LocalServer(*flags, "--log_level=error", rest=rest)
-    )
+    """The server that is measured, with the model `m` and threads for many callers."""
+    own = () if SERVER else ("--log_level=error",)
+    return LocalServer("--model_name=m", "--grpc_max_threads=64", *own, *flags, rest=rest, command=SERVER or None)
 
 
 @contextlib.contextmanager

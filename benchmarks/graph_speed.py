@@ -10,8 +10,9 @@ xla         plain, compiled by XLA, with LSTMs unrolled: not something that `exp
 
 Each way runs in a separate process, in a Session as in TensorFlow Serving; they take turns, round by round. The
 floor is the time of the model's matrix products at the rate of one large float32 product. The models are not
-trained; texts have 6 tokens. Then the embedded server answers 1 and 8 callers with the demo's model. Writes
-results/graph_speed.json after each model; models that are not named keep their results.
+trained; texts have 6 tokens. Then a server answers 1 and 8 callers with the demo's model: the embedded one, or the
+stock server if TENSORFLOW_SERVING names its program. Writes results/graph_speed.json after each model; what is not
+measured keeps its results.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from benchmarks._load import random_inputs, request_of, started, under_load
+from benchmarks._load import SERVER, random_inputs, request_of, started, under_load
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
@@ -219,11 +220,15 @@ def tables(report: dict[str, Any]) -> str:
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
     text = markdown(lines)
     if "served" in report:
-        head = ["way", *(f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "server's CPU"))]
+        head = [
+            "server",
+            "way",
+            *(f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "server's CPU")),
+        ]
         lines = [head]
-        for way, found in report["served"].items():
-            by = [found[str(callers)] for callers in CALLERS]
-            lines.append([way, *(cell for each in by for cell in (f"{each['per_second']:,.0f}", _cell(each)))])
+        for (server, ways), way in itertools.product(report["served"].items(), SERVED):
+            by = [ways[way][str(callers)] for callers in CALLERS]
+            lines.append([server, way, *(cell for each in by for cell in (f"{each['per_second']:,.0f}", _cell(each)))])
         text += "\n\n" + markdown(lines)
     return text
 
@@ -251,7 +256,9 @@ def main() -> int:
             ways = in_process(folder, options.rounds, options.seconds)
             report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
             if name == "demo" and not options.no_server:
-                report["served"] = served(folder, options.rounds, options.seconds)
+                report.setdefault("served", {})["stock" if SERVER else "embedded"] = served(
+                    folder, options.rounds, options.seconds
+                )
             write(report, options.out)
             print(f"{name}: measured", file=sys.stderr)
     print(tables(report))

@@ -1,4 +1,4 @@
-"""The descriptors that grpcurl needs to call a stock server, which has no reflection.
+"""The descriptors that grpcurl needs to call a server without reflection, as the embedded one.
 
 They are made from the client's own messages, which have upstream's field numbers under a separate
 package: here upstream's package, the service and the names of the dtypes are restored.

@@ -1,8 +1,10 @@
-"""The stock server in a container, started and stopped like an embedded one."""
+"""The stock server, started and stopped like an embedded one: in a container, or the program that the environment
+variable TENSORFLOW_SERVING names (`TENSORFLOW_SERVING=tensorflow_model_server pytest -m stock`)."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import uuid
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 from duoserve.artifact.releases import STOCK_VERSION
 from serving.local.testing import LocalServer
 
+PROGRAM = tuple(shlex.split(os.environ.get("TENSORFLOW_SERVING", "")))
 IMAGE = os.environ.get("STOCK_IMAGE", f"tensorflow/serving:{STOCK_VERSION}")
 
 
 class StockServer(LocalServer):
-    """`tensorflow_model_server` in a separate container, which is removed when the server is stopped.
+    """`tensorflow_model_server`. Its container is removed when the server is stopped.
 
     Args:
         flags: As on the command line.
@@ -29,7 +32,7 @@ class StockServer(LocalServer):
         command = ["docker", "run", "--rm", "--init", f"--name={self.container}", "--network=host"]
         command += [f"--user={os.getuid()}:{os.getgid()}", "--entrypoint=tensorflow_model_server"]
         command += [f"--volume={folder}:{folder}{'' if writable else ':ro'}" for folder in mounts]
-        super().__init__(*flags, command=(*command, IMAGE), **{"timeout": 120.0, **options})
+        super().__init__(*flags, command=PROGRAM or (*command, IMAGE), **{"timeout": 120.0, **options})
 
     def stop(self, *, kill: bool = False, timeout: float = 60.0) -> int:
         """End it; its exit code. Killing `docker run` alone would leave the container running."""
@@ -40,4 +43,5 @@ class StockServer(LocalServer):
         return code
 
     def _remove(self) -> None:
-        subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
+        if not PROGRAM:
+            subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
