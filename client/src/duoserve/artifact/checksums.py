@@ -39,8 +39,7 @@ def verify_checksums(folder: Path) -> list[str]:
     findings += [f"{name}: in the checksums, not in the folder" for name in sorted(listed.keys() - present)]
     findings += [f"{name}: in the folder, not in the checksums" for name in sorted(present - listed.keys())]
     for name in sorted(present & listed.keys()):
-        actual = _sha256(folder / name)
-        if actual != listed[name]:
+        if (actual := _sha256(folder / name)) != listed[name]:
             findings.append(f"{name}: expected SHA-256 {listed[name][:12]}…. Received: {actual[:12]}…")
     return findings
 

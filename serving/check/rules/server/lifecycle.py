@@ -131,8 +131,7 @@ def _grace(container: Container) -> int:
 def _pre_stop(container: Container) -> float:
     """How long a preStop hook waits, in seconds."""
     hook = mapping(container.data, "lifecycle.preStop")
-    seconds = quantity(hook, "sleep.seconds")
-    if seconds is not None:
+    if (seconds := quantity(hook, "sleep.seconds")) is not None:
         return seconds
     command = " ".join(strings(hook, "exec.command"))
     return sum(float(found) for found in re.findall(r"\bsleep\s+(\d+(?:\.\d+)?)", command))
