@@ -4,7 +4,7 @@ For "face with tears of joy" the clip is "face with tears" and the text "of joy"
 both. So each input has half of the information, and a model has to use both.
 
 Whole families of emoji are held out, as in the demo with images (`export.dataset.emoji`), with the voices
-that speak them. No test clip has a voice or an emoji from the training data.
+that speak them. No held-out clip has a voice or an emoji from the training data.
 """
 
 import argparse

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = add_command(commands, "check", _check, "run the gate on any SavedModel of the contract")
     check.add_argument("folder", type=Path, help="the folder of a version")
-    said = "require a signature by this key; may be repeated"
+    said = "require that one of these keys signed it; may be repeated"
     check.add_argument("--public-key", type=Path, action="append", default=[], metavar="PEM", help=said)
     _add_server_version(check)
 

@@ -149,7 +149,7 @@ def load_dataset(
     training = [row for row in rows if row.split != "test"]
     labels = found.labels(training)
     if len(training) == len(rows):
-        raise DataError(f"Expected at least one test row in {path}. Received: {len(rows)} rows, none for testing")
+        raise DataError(f"Expected at least one held-out row in {path}. Received: {len(rows)} rows, none held out")
     return Dataset(
         rows=tuple(dataclasses.replace(row, image=root / row.image) for row in rows),
         labels=labels,
@@ -163,7 +163,7 @@ def load_dataset(
 def load_held_out(
     folder: str | os.PathLike[str], *, answer: str | None = None, progress: bool | None = None
 ) -> HeldOut:
-    """The test rows of a folder for `load_dataset`; all of its rows if it has no column `split`.
+    """The held-out rows of a folder for `load_dataset`; all of its rows if it has no column `split`.
 
     Args:
         folder: Has `manifest.csv` and the images that it names.
@@ -183,7 +183,7 @@ def load_held_out(
         raise DataError(f"Expected every line of {path} to be valid. Received:", manifest.problems)
     held_out = tuple(dataclasses.replace(row, image=root / row.image) for row in manifest.rows if row.split != "train")
     if not held_out:
-        raise DataError(f"Expected a test row in {path}. Received: {len(manifest.rows)} rows, none")
+        raise DataError(f"Expected a held-out row in {path}. Received: {len(manifest.rows)} rows, none")
     return HeldOut(manifest.targets.answer.kind, held_out)
 
 

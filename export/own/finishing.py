@@ -27,7 +27,7 @@ _NO_SUCH_ROW: Final = re.compile(r" = (\d+) is not in \[0, (\d+)\)")
 
 
 def try_out(predict: Predict, inputs: Inputs, tokenizer: Tokenizer | None, rounding: float) -> Array:
-    """The output for six test rows; numbers may differ by `rounding`.
+    """The output for six rows, usual and unusual; numbers may differ by `rounding`.
 
     Raises:
         MisfitError: The model can't serve them.

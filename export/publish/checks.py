@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from duoserve import contract
-from duoserve.artifact.checksums import verify_manifest
+from duoserve.artifact.checksums import verify_checksums
 from duoserve.artifact.releases import too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.artifact.signing import verify_signature
@@ -68,7 +68,7 @@ class Subject:
 
 
 def _files(subject: Subject) -> Iterator[str]:
-    yield from verify_manifest(subject.folder)
+    yield from verify_checksums(subject.folder)
     yield "saved_model.pb, variables and extras match their checksums"
 
 

@@ -29,15 +29,15 @@ def relevances(answers: Answers, preprocessor: Preprocessor, image: Array, token
     spoken = [_without(tokens, number != word, spec.pad_id) for word in range(number.max() + 1)]
     rows = [
         *((image, tokens), (nothing, tokens), (image, no_text), (nothing, no_text)),
-        *((picture, tokens) for picture in patched),
+        *((painted, tokens) for painted in patched),
         *((image, words) for words in spoken),
     ]
-    found = np.concatenate([answers(picture[None], words[None]) for picture, words in rows])
+    found = np.concatenate([answers(seen[None], words[None]) for seen, words in rows])
     best = found[0].argmax() if spec.answer.decided else 0
-    whole, no_picture, no_words, neither = found[:4, best]
+    whole, no_image, no_words, neither = found[:4, best]
     fall = whole - found[4:, best]
-    by_image = ((whole - no_picture) + (no_words - neither)) / 2
-    by_text = ((whole - no_words) + (no_picture - neither)) / 2
+    by_image = ((whole - no_image) + (no_words - neither)) / 2
+    by_text = ((whole - no_words) + (no_image - neither)) / 2
     of_words = np.append(fall[len(patched) :], 0.0)  # the last one is padding's, -1
     return {
         "class_id": np.array(best),

@@ -1,4 +1,4 @@
-"""Writes one version: SavedModel, golden samples, warmup records, card and manifest; then the gate.
+"""Writes one version: SavedModel, golden samples, warmup records, card and checksums; then the gate.
 
 All this happens in a staging folder that servers ignore; only a version that passes the gate is
 renamed to its number.
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.checksums import write_checksums
 from duoserve.artifact.releases import SERVER_VERSION, too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, dump_samples
 from duoserve.artifact.signing import sign_folder
@@ -129,7 +129,7 @@ def export_version(
             facts=facts or {},
         )
         (staging.path / CARD_PATH).write_text(card, encoding="utf-8")
-        write_manifest(staging.path)
+        write_checksums(staging.path)
         checks = check(
             staging.path, server_version=server_version, reference=_alone(reference), costs=costs, progress=progress
         )

@@ -43,7 +43,7 @@ def add_train(commands: Any) -> None:
     add = train.add_argument_group("for large models and data (export/LARGE.md)").add_argument
     add("--precision", choices=PRECISIONS, default="float32", help="precision of the layers (default: %(default)s)")
     add("--accumulate", type=positive, default=1, metavar="N", help="batches for each step of the optimizer")
-    add("--devices", type=positive, default=1, metavar="N", help="replicas that share each batch")
+    add("--devices", type=positive, default=1, metavar="N", help="devices that share each batch")
     add("--stream", action="store_true", help="decode images again in every epoch, for data larger than memory")
     add("--checkpoint", type=Path, metavar="FILE", help="keep the state in this file; the same command resumes from it")
     add("--checkpoint-every", type=duration, default=300.0, metavar="TIME", help="how often, such as 30s (default: 5m)")

@@ -47,7 +47,7 @@ class Plan:
 
 
 def strategy(devices: int) -> tf.distribute.Strategy:
-    """One device, or this number of replicas: GPUs if there are enough, otherwise parts of the CPU.
+    """This number of devices: GPUs if there are enough, otherwise parts of the CPU.
 
     Raises:
         ExportError: More than one, but TensorFlow has already started in this process.
@@ -94,7 +94,7 @@ def fit(
         model = plan.build()
         for layer in model._flatten_layers() if devices > 1 else ():
             if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = True  # the mean of the whole batch, not of a replica's share of it
+                layer.synchronized = True  # the mean of the whole batch, not of a device's share of it
         history = _fit(plan, model, arrays, texts, training, progress)
     if precision == "float32" and devices == 1:
         return model, history
@@ -131,7 +131,7 @@ def _fit(
         shift=round(preset.shift * preset.image_size),
         segmentations=segmentations(texts, plan.spec, preset.segmentations),
         seed=plan.seed,
-        least=run.devices,  # a replica without a row would divide by zero
+        least=run.devices,  # a device without a row would divide by zero
     )
     steps = len(batches)
     total = preset.epochs * steps

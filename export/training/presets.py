@@ -131,7 +131,7 @@ class Running:
     Attributes:
         precision: One of PRECISIONS. float16 scales its loss, as in Keras.
         accumulate: Batches whose gradients are added up before the weights change.
-        devices: Replicas that share each batch: GPUs if there are enough, otherwise parts of the CPU.
+        devices: How many share each batch: GPUs if there are enough, otherwise parts of the CPU.
         stream: Decode the images again in every epoch, instead of keeping them all in memory.
         checkpoint: A file with the state of the training; an existing one is resumed.
         checkpoint_every: Seconds between two writes of it.

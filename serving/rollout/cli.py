@@ -29,7 +29,7 @@ a version goes to production:
   python -m serving.rollout plan 8          what would be edited
   python -m serving.rollout run 8           everything, with a rollback if 8 is worse; or step by step:
   python -m serving.rollout canary 8        load, check, move the canary label
-  python -m serving.rollout promote         watch, check again, move the stable label, watch
+  python -m serving.rollout promote         bake, check again, move the stable label, watch
   python -m serving.rollout retire 7        unload the old one, days later
   python -m serving.rollout rollback        at any time: one edit makes 7 stable again
 
@@ -55,7 +55,7 @@ _COMMANDS: Final[tuple[tuple[str, str, str | None, Sequence[str]], ...]] = (
     ("plan", "the edits of a whole rollout, as diffs; changes nothing", _UNDER_WAY, ()),
     ("adopt", "name what serves, to start from the policies latest and all", None, (_DRY,)),
     ("canary", "load a version, check it, move the canary label", _REQUIRED, _FORWARD),
-    ("promote", "watch, check again, move the stable label, watch", _CANARY, _FORWARD),
+    ("promote", "bake, check again, move the stable label, watch", _CANARY, _FORWARD),
     ("run", "canary and promote, unattended", _REQUIRED, _FORWARD),
     (
         "rollback",

@@ -61,7 +61,7 @@ class Refused(RolloutError):
     """The command is not possible, or is dangerous, in the present state. Nothing was changed.
 
     Attributes:
-        reason: A code for scripts: "not-available", "label-in-use", "contract", "manifest", …
+        reason: A code for scripts: "not-available", "label-in-use", "contract", "checksums", …
     """
 
     exit_code = 4

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from duoserve.artifact.checksums import MANIFEST_PATH, verify_manifest
+from duoserve.artifact.checksums import CHECKSUMS_PATH, verify_checksums
 from duoserve.artifact.releases import SERVER_VERSION, ReleaseError, minor_release, too_new
 from duoserve.artifact.samples import GOLDEN_PATH, GoldenSample, load_samples
 from duoserve.artifact.signing import SIGNATURE_PATH, SigningError, verify_signature
@@ -16,7 +16,7 @@ from serving.rollout.errors import Refused, SettingsError
 from serving.rollout.settings import Signatures
 
 _CARD: Final = "assets.extra/card.json"
-_NEEDED: Final = ("saved_model.pb", MANIFEST_PATH, GOLDEN_PATH, _CARD, "assets.extra/tf_serving_warmup_requests")
+_NEEDED: Final = ("saved_model.pb", CHECKSUMS_PATH, GOLDEN_PATH, _CARD, "assets.extra/tf_serving_warmup_requests")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
     """Checks a version's folder and reads what the check needs.
 
     Raises:
-        Refused: "unknown-version", "missing-files", "manifest", "signature", "card" or "newer".
+        Refused: "unknown-version", "missing-files", "checksums", "signature", "card" or "newer".
         SettingsError: A key can't be read, the library for signatures is missing, or the servers' version is invalid.
     """
     path = store / model / str(version)
@@ -67,8 +67,8 @@ def open_package(store: Path, model: str, version: int, policy: Signatures) -> P
         raise Refused("unknown-version", f"expected version {version} in {path.parent}. Received: {received}")
     if missing := [name for name in _NEEDED if not (path / name).is_file()]:
         raise Refused("missing-files", f"expected every file of an export in {path}. Missing:", missing)
-    if findings := verify_manifest(path):
-        raise Refused("manifest", f"expected {path} to be unchanged since its export. Received:", findings)
+    if findings := verify_checksums(path):
+        raise Refused("checksums", f"expected {path} to be unchanged since its export. Received:", findings)
     _check_signature(path, policy)
     try:
         minor_release(SERVER_VERSION)

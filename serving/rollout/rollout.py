@@ -105,7 +105,7 @@ class Rollout:
             return command.outcome(f"version {version} is {self._settings.labels.canary}")
 
     def promote(self, version: int | None = None) -> Outcome:
-        """Watches the canary, checks the version (None: the canary's) again, moves `stable`, watches that.
+        """Lets the canary bake, checks the version (None: the canary's) again, moves `stable`, watches that.
 
         Raises:
             OutOfSync: It is stable already, but a replica is out of sync. Nothing was changed.

@@ -33,7 +33,7 @@ class Waits:
         missing: Longest time that a replica, its discovery, the cluster's API or models.config may be missing.
         poll: Between two polls of the replicas.
         call: For one call to a replica.
-        bake: How long the canary label is watched before `stable` moves.
+        bake: How long the canary serves before `stable` moves.
         watch: How long `stable` is watched after it moved.
         hook: Longest time of the command `hook`.
     """

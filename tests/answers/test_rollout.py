@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from duoserve import Client
-from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.checksums import write_checksums
 from duoserve.artifact.samples import GoldenSample
 from duoserve.contract import ONE_CLASS, Answer, Scores
 from duoserve.preprocessing.preprocessor import Preprocessor
@@ -48,7 +48,8 @@ def test_a_version_is_as_good_as_itself(
         report = checked(server.address, kind, package, read_inputs(manifests[kind] / "manifest.csv", 100))
         assert report.findings == () and report.comparison.inputs == report.comparison.labelled == 9
         assert (report.comparison.agreement, report.comparison.drift) == (1.0, 0.0)
-        assert measure in report.summary() and report.replicas[0].golden_worst < 1e-4
+        assert report.summary().startswith("1 replica, golden within") and measure in report.summary()
+        assert report.replicas[0].golden_worst < 1e-4
 
 
 def test_the_capacity_of_a_server_is_measured_for_any_answer(
@@ -126,7 +127,7 @@ def test_a_card_with_an_impossible_cost_is_refused(published: dict[str, Publishe
         content = json.loads(card.read_text())
         content["graph"]["bfloat16"] = {"difference": cost}
         card.write_text(json.dumps(content))
-        write_manifest(folder)
+        write_checksums(folder)
         if cost == 0.01:
             assert open_package(tmp_path, "tags", 1, Policy()).bfloat16 == cost
         else:

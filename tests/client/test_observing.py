@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
-from duoserve import InvalidInput, ModelNotFound
+from duoserve import Hedge, InvalidInput, ModelNotFound
 from duoserve.metrics import PrometheusMetrics
 from duoserve.observe import CallRecord
 from duoserve.tracing import Tracing
@@ -43,9 +44,27 @@ def test_metrics_distinguish_versions_and_labels(make_client: MakeClient, server
     assert value("call_seconds_count", "2") == 1
     assert value("reprepared_total", "2") == 1 and value("reprepared_total", "1") is None
     assert value("attempts_total", "2") == 3, "by the label, for the spec, and pinned"
-    assert value("items_total", "2", "predict_batch") == 2
-    assert value("item_errors_total", "2", "predict_batch") == 1
+    assert value("rows_total", "2", "predict_batch") == 2
+    assert value("row_errors_total", "2", "predict_batch") == 1
     assert value("request_bytes_total", "1", sent="tensors") > 16 * 16 * 3
+
+
+def test_the_bytes_of_a_hedge_count_too(make_client: MakeClient, server: FakeServer, jpeg: bytes) -> None:
+    registry = CollectorRegistry()
+    client = make_client(server.address, hedge=Hedge(after=0.05), observers=[PrometheusMetrics(registry)])
+    client.predict(jpeg, "x")
+
+    def sent() -> list[Any]:
+        counters = ("request_bytes", {"sent": "tensors"}), ("attempts", {}), ("hedges", {})
+        labels = {"model": "pairs", "operation": "predict", "target": "", "version": "3"}
+        named = ((f"duoserve_client_{name}_total", {**labels, **more}) for name, more in counters)
+        return [registry.get_sample_value(*each) or 0 for each in named]
+
+    before = sent()
+    server.on_predict = lambda request, context: time.sleep(0.5)
+    client.predict(jpeg, "x")
+    size, attempts, hedges = (new - old for new, old in zip(sent(), before, strict=True))
+    assert (attempts, hedges) == (2, 1) and size == 2 * server.predictions()[-1].ByteSize()
 
 
 class Faulty:

@@ -86,7 +86,7 @@ def test_check_refuses_a_broken_one_and_says_why(copied: Path, capsys: pytest.Ca
         {
             "name": "files",
             "passed": False,
-            "findings": ["assets.extra/card.json: in the manifest, not in the folder"],
+            "findings": ["assets.extra/card.json: in the checksums, not in the folder"],
         }
     ]
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.checksums import write_checksums
 from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
 from export.errors import ExportError, GateError
@@ -39,7 +39,7 @@ def change_graph(folder: Path, change: Callable[[saved_model_pb2.SavedModel], No
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     change(model)
     path.write_bytes(model.SerializeToString())
-    write_manifest(folder)
+    write_checksums(folder)
 
 
 def test_a_published_version_passes_again(published: Published) -> None:
@@ -64,7 +64,7 @@ def test_a_changed_file_is_named(copied: Path) -> None:
 def test_a_half_copied_version_is_refused(copied: Path) -> None:
     shutil.rmtree(copied / "variables")
     found = findings(copied, "files")
-    assert "variables/variables.index: in the manifest, not in the folder" in found["files"]
+    assert "variables/variables.index: in the checksums, not in the folder" in found["files"]
     assert "Expected" in found["loads"]
 
 
@@ -194,7 +194,7 @@ def test_other_answers_than_recorded_are_refused(copied: Path) -> None:
     record = json.loads(path.read_text())
     record["samples"][2]["probabilities"] = [0.1, 0.2, 0.7]
     path.write_text(json.dumps(record))
-    write_manifest(copied)
+    write_checksums(copied)
     assert "serving_default, row 2: expected probabilities within 1e-05" in findings(copied, "golden")["golden"]
 
 
@@ -203,7 +203,7 @@ def test_other_token_ids_than_recorded_are_refused(copied: Path) -> None:
     record = json.loads(path.read_text())
     record["samples"][0]["tokens"][0] += 1
     path.write_text(json.dumps(record))
-    write_manifest(copied)
+    write_checksums(copied)
     assert "sample 0: expected the token ids" in findings(copied, "golden")["golden"]
 
 
@@ -246,7 +246,7 @@ def test_a_failing_warmup_record_is_named(copied: Path, spec: PreprocessingSpec)
     log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
     with tf.io.TFRecordWriter(str(copied / "assets.extra" / "tf_serving_warmup_requests")) as writer:
         writer.write(log.SerializeToString())
-    write_manifest(copied)
+    write_checksums(copied)
     found = findings(copied, "warmup")["warmup"]
     assert "record 0: serving_bytes: expected it to run. Received: assertion failed: [Expected image" in found
     assert "expected a record for each signature at each batch size. Received: none for describe of 1 row(s)" in found
@@ -255,7 +255,7 @@ def test_a_failing_warmup_record_is_named(copied: Path, spec: PreprocessingSpec)
 def test_warmup_records_that_are_cut_off_are_refused(copied: Path) -> None:
     path = copied / "assets.extra" / "tf_serving_warmup_requests"
     path.write_bytes(path.read_bytes()[:-10])
-    write_manifest(copied)
+    write_checksums(copied)
     assert "to be a whole TFRecord file" in findings(copied, "warmup")["warmup"]
 
 

@@ -42,7 +42,7 @@ def test_the_card_says_where_the_version_came_from(published: Published) -> None
     }
 
 
-def test_sha256sum_reads_the_manifest(published: Published) -> None:
+def test_sha256sum_reads_the_checksums(published: Published) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", "assets.extra/MANIFEST.sha256"], cwd=published.path, check=True)
 
 

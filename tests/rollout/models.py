@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.checksums import write_checksums
 from duoserve.contract import PreprocessingSpec
 from export.publish.savedmodel import export_version
 from export.publish.store import ModelStore
@@ -106,4 +106,4 @@ def copy_as(folder: Path, version: int) -> None:
     copy = Path(shutil.copytree(folder, folder.with_name(str(version))))
     card = copy / "assets.extra/card.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "version": version}))
-    write_manifest(copy)
+    write_checksums(copy)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from duoserve.artifact.checksums import write_manifest
+from duoserve.artifact.checksums import write_checksums
 from duoserve.artifact.samples import GOLDEN_PATH, dump_samples, load_samples
 from duoserve.contract import ONE_CLASS
 from serving.rollout import Refused, Stopped
@@ -91,7 +91,7 @@ def test_a_version_whose_answers_differ_from_export_is_stopped(site: Site, tmp_p
     off = tuple(value + shift for value, shift in zip(golden[3].values, (0.002, -0.002, 0), strict=True))
     golden = (*golden[:3], dataclasses.replace(golden[3], values=off), *golden[4:])
     (folder / GOLDEN_PATH).write_text(dump_samples(golden, ONE_CLASS))
-    write_manifest(folder)
+    write_checksums(folder)
     with site.rollout(store=tmp_path) as rollout, pytest.raises(Stopped) as stopped:
         rollout.canary(models.GOOD)
     assert stopped.value.step == "check"
@@ -107,7 +107,7 @@ def test_a_server_in_bfloat16_may_be_as_far_off_as_the_card_expects(site: Site, 
     content = json.loads(card.read_text())
     assert 1e-3 < content["graph"].pop("bfloat16")["difference"] < 0.1
     card.write_text(json.dumps(content))
-    write_manifest(folder)
+    write_checksums(folder)
     server = (sys.executable, "-m", "serving.local", "--mixed_precision=bfloat16")
     for store, step in ((tmp_path, "rehearse"), (site.store, "check")):
         with site.rollout(rehearsal=server, store=store) as rollout, pytest.raises(Stopped) as stopped:
@@ -120,17 +120,17 @@ def test_a_server_in_bfloat16_may_be_as_far_off_as_the_card_expects(site: Site, 
 def of_a_newer_tensorflow(folder: Path) -> None:
     card = folder / "assets.extra" / "card.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"tensorflow": "2.99.0"}))
-    write_manifest(folder)
+    write_checksums(folder)
 
 
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda folder: shutil.rmtree(folder / "variables"), "manifest"),
+        (lambda folder: shutil.rmtree(folder / "variables"), "checksums"),
         (lambda folder: (folder / "assets.extra/golden.json").unlink(), "missing-files"),
         (
             lambda folder: os.truncate(folder / "saved_model.pb", 1 + (folder / "saved_model.pb").stat().st_size),
-            "manifest",
+            "checksums",
         ),
         (lambda folder: folder.rename(folder.with_name("3")), "card"),
         (of_a_newer_tensorflow, "newer"),

@@ -29,7 +29,7 @@ def test_no_call_fails_or_is_wrong_during_seven_rollouts(store: Path, tmp_path: 
             "slow": "check, undone",
             "fails to load on one replica": "load, undone",
             "crashes a server": "load, undone",
-            "half copied": "refused: manifest",
+            "half copied": "refused: checksums",
         }
         assert addresses[3] in acts["fails to load on one replica"].findings[0]
         assert addresses[4] in acts["crashes a server"].findings[0]

@@ -23,6 +23,7 @@ from export.publish.answers import embedding_length
 from export.publish.savedmodel import Published, export_version
 from export.publish.store import ModelStore
 from export.training.model import build_model
+from export.training.presets import FUSIONS
 from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from serving.rollout.package import contract_of, incompatible
@@ -152,7 +153,7 @@ def test_other_vectors_than_the_keras_models_are_not_published(
     assert "expected a vector of length 1. Received: 0.99" in str(caught.value)
 
 
-@pytest.mark.parametrize("fusion", ["concat", "weighted_sum", "attention"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_has_it_and_a_model_of_one_input_has_not(spec: PreprocessingSpec, fusion: str) -> None:
     spec = dataclasses.replace(spec, optional=())
     model = build_model(SMALL, spec, fusion=fusion, vocabulary=320, head=one_class(spec))

@@ -130,7 +130,7 @@ def test_data_that_nothing_can_be_learned_from_is_refused(folder: Make, tmp_path
         load_dataset(folder([["good.png", "x", "a", "train"], ["also.png", "x", "a", "test"]], SPLIT))
     with pytest.raises(DataError, match="at least two labels"):
         load_dataset(folder([]))
-    with pytest.raises(DataError, match="at least one test row"):
+    with pytest.raises(DataError, match="at least one held-out row"):
         load_dataset(folder([row[:3] for row in GOOD]))
 
 

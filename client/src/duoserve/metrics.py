@@ -21,7 +21,7 @@ class PrometheusMetrics:
 
     - duoserve_client_calls_total, with the label outcome too ("OK" or the error's class)
     - duoserve_client_call_seconds, a histogram
-    - duoserve_client_items_total and duoserve_client_item_errors_total: rows, and rows of batches that failed
+    - duoserve_client_rows_total and duoserve_client_row_errors_total: rows, and rows of batches that failed
     - duoserve_client_request_bytes_total, with the label sent too ("tensors" or "bytes")
     - duoserve_client_attempts_total: requests, with retries and hedges; duoserve_client_hedges_total
     - duoserve_client_reprepared_total: inputs prepared again because another version answered
@@ -34,8 +34,8 @@ class PrometheusMetrics:
             return Counter(f"duoserve_client_{name}", text, (*names, *more), registry=registry)
 
         self.calls = counter("calls", "Calls of the client.", "outcome")
-        self.items = counter("items", "Rows that were asked for.")
-        self.item_errors = counter("item_errors", "Rows of batches that failed.")
+        self.rows = counter("rows", "Rows that were asked for.")
+        self.row_errors = counter("row_errors", "Rows of batches that failed.")
         self.request_bytes = counter("request_bytes", "Bytes of requests.", "sent")
         self.attempts = counter("attempts", "Requests sent, retries and hedges included.")
         self.hedges = counter("hedges", "Requests sent because an answer was slow.")
@@ -55,10 +55,10 @@ class PrometheusMetrics:
         labels = (record.model, record.operation, target, version)
         self.calls.labels(*labels, record.outcome).inc()
         self.seconds.labels(*labels).observe(record.seconds)
-        self.items.labels(*labels).inc(record.rows)
+        self.rows.labels(*labels).inc(record.rows)
         self.attempts.labels(*labels).inc(record.attempts)
         if record.request_bytes:
             self.request_bytes.labels(*labels, record.sent or "").inc(record.request_bytes)
-        for name in ("item_errors", "hedges", "reprepared"):
+        for name in ("row_errors", "hedges", "reprepared"):
             if amount := getattr(record, name):
                 getattr(self, name).labels(*labels).inc(amount)

@@ -23,13 +23,13 @@ class CallRecord:
         version: The version that answered, None when none did.
         sent: "tensors" or "bytes", None when nothing was sent.
         rows: Rows in the call.
-        request_bytes: Bytes of all requests.
+        request_bytes: Bytes of all requests, retries and hedges included.
         attempts: Requests that were sent (retries inside gRPC are not counted).
         hedges: The number of these that were sent because an answer was slow.
         reprepared: How often the input was prepared again because another version answered.
         seconds: Time from start to end.
         outcome: "OK", or the name of the error's class.
-        item_errors: Rows of a batch that failed.
+        row_errors: Rows of a batch that failed.
     """
 
     operation: str
@@ -45,7 +45,7 @@ class CallRecord:
     reprepared: int = 0
     seconds: float = 0.0
     outcome: str = "OK"
-    item_errors: int = 0
+    row_errors: int = 0
 
 
 class Observer(Protocol):

@@ -22,7 +22,7 @@ class Retry:
     `attempts=1` it is not sent again. Neither is a message over a limit.
 
     Attributes:
-        attempts: Number of calls, including the first, 1 to 5. 1 switches all retries off.
+        attempts: Number of calls, including the first, 1 to 5 (the most that gRPC allows). 1 switches all retries off.
         initial_backoff: Seconds before the second attempt, at most (the wait is random).
         max_backoff: Upper limit of that wait, which doubles each time.
         budget: Retries stop while too many calls fail: each failure takes one of this many

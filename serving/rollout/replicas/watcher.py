@@ -118,7 +118,7 @@ class Watcher:
             if findings:
                 return findings
             passed = now - begin
-            self._reporter.progress(step, min(int(passed), int(seconds)), int(seconds), "seconds watched")
+            self._reporter.progress(step, min(int(passed), int(seconds)), int(seconds), "seconds passed")
             if passed >= seconds and not behind:
                 return []
             time.sleep(self._waits.poll)

@@ -97,7 +97,7 @@ def read_inputs(path: Path, most: int) -> list[Input]:
     """Inputs from a CSV file with the columns image or audio (a path relative to it) and text, at most `most` of them.
 
     They are evenly chosen. A column `label` names the true class, or tags separated by bars; without it, columns
-    of numbers are the true scores. With a column `split`, only `test` rows are used: a version does too
+    of numbers are the true scores. With a column `split`, only rows of `test` are used: a version does too
     well on its training rows.
 
     Raises:

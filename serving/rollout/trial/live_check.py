@@ -81,7 +81,8 @@ class CheckReport:
     def summary(self) -> str:
         """The report as one line of text."""
         measured = [figures.latency for figures in self.replicas if figures.latency]
-        parts = [f"{len(self.replicas)} replicas", f"golden within {self.golden_worst:.1e}"]
+        count = len(self.replicas)
+        parts = [f"{count} replica{'s' if count != 1 else ''}", f"golden within {self.golden_worst:.1e}"]
         for name in ("median", "p99") if measured else ():
             old, new = (max(getattr(one, f"{side}_{name}") for one in measured) for side in ("old", "new"))
             parts.append(f"{name} {old:.1f} -> {new:.1f} ms")

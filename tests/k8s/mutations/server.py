@@ -105,6 +105,7 @@ MUTATIONS = [
     Mutation("grace-short", "the default grace period", at(pod, "terminationGracePeriodSeconds", None)),
     Mutation("grace-short", "kserve grace", at(lambda d: spec(d, "InferenceService")["predictor"], "terminationGracePeriodSeconds", None), "kserve"),
     Mutation("drain-short", "a drain shorter than a connection", at(server, "env|1|value", "20")),
+    Mutation("drain-short", "a drain that leaves out DNS", at(server, "env|1|value", "40")),
     Mutation("no-connection-age", "connections that never end", flag("--grpc_channel_arguments")),
     Mutation("no-connection-age", "channel args typo", flag("--grpc_channel_arguments", "--grpc_channel_arguments=grpc.max_conection_age_ms=30000,grpc.max_connection_age_grace_ms=10000")),
     Mutation("no-connection-age", "channel args word", flag("--grpc_channel_arguments", "--grpc_channel_arguments=grpc.max_connection_age_ms=30s,grpc.max_connection_age_grace_ms=10s")),

@@ -50,7 +50,7 @@ class Batches(Generic[T]):
         windows = [range(start, min(start + size, len(pairs))) for start in range(0, len(pairs), size)]
         yield Gather([batch.send(window) for window in windows], _CONCURRENT)
         outcomes = [batch.outcomes[i] for i in range(len(pairs))]
-        context.record.item_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
+        context.record.row_errors = sum(isinstance(outcome, DuoserveError) for outcome in outcomes)
         return outcomes
 
 

@@ -68,7 +68,7 @@ class Rpc:
             record.request_bytes += len(request)
             call = Call(method, request, context.remaining(), metadata or None)
             if self.hedge is not None:
-                call.hedge_after, call.on_hedge = self.hedge.after, lambda: self._may_hedge(record)
+                call.hedge_after, call.on_hedge = self.hedge.after, lambda: self._may_hedge(record, len(request))
             try:
                 reply: bytes = yield call
             except grpc.RpcError as error:
@@ -108,9 +108,10 @@ class Rpc:
         most = min(self.retry.max_backoff, least * 2 ** min(times - 1, 30), max(most, least))
         return random.uniform(most / 2, most)  # noqa: S311 -- jitter, not a secret
 
-    def _may_hedge(self, record: CallRecord) -> bool:
+    def _may_hedge(self, record: CallRecord, size: int) -> bool:
         if not self._budget.failure():
             return False
         record.hedges += 1
         record.attempts += 1
+        record.request_bytes += size
         return True

@@ -1,7 +1,7 @@
-"""Signatures of a version's folder: OpenSSF model signing, with an elliptic curve key.
+"""Signed versions: OpenSSF model signing, with an elliptic curve key.
 
-Export signs, the gate and the rollout verify; both need `pip install model-signing pyopenssl`
-(the extra "signing"). Its own command line verifies the signature too:
+Export signs a folder, the gate and the rollout verify it; all need `pip install model-signing pyopenssl`
+(the extra "signing"). Its own command line verifies it too:
 
 model_signing verify key models/NAME/N --signature models/NAME/N/assets.extra/model.sig --public_key release.pub
 """

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from serving.check.findings import Finding, finding
+from serving.check.findings import Finding, Place, finding
 from serving.check.manifests.objects import PROBES, Container, Manifests, Probe
 from serving.check.manifests.servers import Server, is_ours, servers
 from serving.check.manifests.values import integer, mapping, quantity, strings, text
@@ -12,6 +12,7 @@ _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/m
 _ABSENT = {"curl", "wget", "grpc_health_probe", "nc", "python", "python3"}
 _LATEST = 300
 _MARGIN = 5
+_DNS = 30  # seconds for which callers may keep a name's addresses: the default of CoreDNS in Kubernetes
 _SHORTEST_AGE_MS = 10_000
 
 
@@ -130,8 +131,7 @@ def _grace(container: Container) -> int:
 def _pre_stop(container: Container) -> float:
     """How long a preStop hook waits, in seconds."""
     hook = mapping(container.data, "lifecycle.preStop")
-    seconds = quantity(hook, "sleep.seconds")
-    if seconds is not None:
+    if (seconds := quantity(hook, "sleep.seconds")) is not None:
         return seconds
     command = " ".join(strings(hook, "exec.command"))
     return sum(float(found) for found in re.findall(r"\bsleep\s+(\d+(?:\.\d+)?)", command))
@@ -153,14 +153,13 @@ def _drain(server: Server) -> Iterator[Finding]:
         yield finding("connection-age-short", server, "args", f"{age:g}", least=_SHORTEST_AGE_MS)
     if not grace:
         yield finding("no-age-grace", server, "args", "none")
+    where: Place
     if server.entrypoint == "duoserve":
-        serving, how = _pre_stop(server) + _drain_seconds(server), "preStop and drain"
+        where, field, how = server, "env[DUOSERVE_DRAIN_SECONDS]", "preStop and drain"
+        serving = _pre_stop(server) + _drain_seconds(server)
     else:  # as PID 1 it ignores SIGTERM, and so serves for the whole grace period
-        serving, how = float(_grace(server)), "a grace period"
-    needed = (1.1 * age + grace) / 1000
-    if serving < needed:
-        values = {"how": how, "needed": needed, "age": age / 1000, "grace": grace / 1000}
-        if server.entrypoint == "duoserve":
-            yield finding("drain-short", server, "env[DUOSERVE_DRAIN_SECONDS]", f"{serving:g} s", **values)
-        else:
-            yield finding("drain-short", server.pod, "terminationGracePeriodSeconds", f"{serving:g} s", **values)
+        where, field, how = server.pod, "terminationGracePeriodSeconds", "a grace period"
+        serving = float(_grace(server))
+    values = {"dns": _DNS, "age": age / 1000, "grace": grace / 1000}
+    if serving < (needed := _DNS + (1.1 * age + grace) / 1000):
+        yield finding("drain-short", where, field, f"{serving:g} s", how=how, needed=needed, **values)
