@@ -33,7 +33,7 @@ playground: env ## A page to try the demo's model with your own images and words
 
 .PHONY: test
 test: lint ## Linter, type checker and every test that needs no Docker, cluster or Ray
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-docker
 test-docker: env ## The tests that need Docker; starts an engine (as root) if none answers

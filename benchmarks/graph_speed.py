@@ -10,9 +10,9 @@ xla         plain, compiled by XLA, with LSTMs unrolled: not something that `exp
 
 Each way runs in a separate process, in a Session as in TensorFlow Serving; they take turns, round by round. The
 floor is the time of the model's matrix products at the rate of one large float32 product. The models are not
-trained; texts have 6 tokens. Then a server answers 1 and 8 callers with the demo's model: the embedded one, or the
-stock server if TENSORFLOW_SERVING names its program. Writes results/graph_speed.json after each model; what is not
-measured keeps its results.
+trained (their biases are random, as TensorFlow leaves out zeros); texts have 6 tokens. Then a server answers 1 and 8
+callers with the demo's model: the embedded one, or the stock server if TENSORFLOW_SERVING names its program. Writes
+results/graph_speed.json after each model; what is not measured keeps its results.
 """
 
 import argparse
@@ -61,9 +61,15 @@ def build(name: str) -> tuple[Any, Any]:
     words = [f"{one} {other}" for one, other in itertools.permutations(("red", "cat", "blue", "tree", "sea", "hot"), 2)]
     spec = PreprocessingSpec(size, size, 24, train_tokenizer(words, vocabulary=300), tuple("abcdefghi"), 1)
     if name == "own":
-        return _own(spec), spec
-    answer = head(ONE_CLASS, np.eye(len(spec.labels)))
-    return build_model(preset, spec, fusion="concat", vocabulary=1000, head=answer), spec
+        model = _own(spec)
+    else:
+        answer = head(ONE_CLASS, np.eye(len(spec.labels)))
+        model = build_model(preset, spec, fusion="concat", vocabulary=1000, head=answer)
+    draw = np.random.default_rng(0)
+    for each in model.weights:
+        if each.dtype == "float32" and not np.any(each.numpy()):  # TensorFlow removes additions of zeros
+            each.assign(draw.normal(0, 0.1, each.shape))
+    return model, spec
 
 
 def _own(spec: Any) -> Any:

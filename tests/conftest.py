@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-# Two workers on two cores: with more threads each, TensorFlow takes 10 to 15 % more CPU for the same work.
+# With more threads than cores in all, TensorFlow takes 10 to 15 % more CPU for the same work.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # A busy machine is no finding: what is measured is measured in benchmarks/.
