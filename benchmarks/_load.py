@@ -25,8 +25,8 @@ from benchmarks._rounds import quantile
 from benchmarks._worker import Worker, answer
 from serving.local.testing import LocalServer
 
-SERVER = tuple(shlex.split(os.environ.get("TENSORFLOW_SERVING", "")))
-"""Another server to measure than the embedded one, such as `tensorflow_model_server`."""
+STOCK = tuple(shlex.split(os.environ.get("TENSORFLOW_SERVING", "")))
+"""The program of a stock server to measure, such as `tensorflow_model_server`."""
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _WARM_UP = 0.3
@@ -102,10 +102,10 @@ def request_of(inputs: Mapping[str, Any]) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def started(*flags: str, rest: bool = False) -> LocalServer:
-    """The server that is measured, with the model `m` and threads for many callers."""
-    own = () if SERVER else ("--log_level=error",)
-    return LocalServer("--model_name=m", "--grpc_max_threads=64", *own, *flags, rest=rest, command=SERVER or None)
+def started(*flags: str, rest: bool = False, program: tuple[str, ...] = STOCK) -> LocalServer:
+    """A server with the model `m` and threads for many callers: the program, or the embedded server without one."""
+    own = () if program else ("--log_level=error",)
+    return LocalServer("--model_name=m", "--grpc_max_threads=64", *own, *flags, rest=rest, command=program or None)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ xla         plain, compiled by XLA, with LSTMs unrolled: not something that `exp
 Each way runs in a separate process, in a Session as in TensorFlow Serving; they take turns, round by round. The
 floor is the time of the model's matrix products at the rate of one large float32 product. The models are not
 trained (their biases are random, as TensorFlow leaves out zeros); texts have 6 tokens. Then a server answers 1 and 8
-callers with the demo's model: the embedded one, or the stock server if TENSORFLOW_SERVING names its program. Writes
-results/graph_speed.json after each model; what is not measured keeps its results.
+callers with the demo's model: the embedded one, and the stock server if TENSORFLOW_SERVING names its program. Writes
+results/graph_speed.json after each model; models that are not named keep their results.
 """
 
 import argparse
@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from benchmarks._load import SERVER, random_inputs, request_of, started, under_load
+from benchmarks._load import STOCK, random_inputs, request_of, started, under_load
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
@@ -190,8 +190,8 @@ def _written(folder: pathlib.Path, way: str) -> pathlib.Path:
     return folder / ("optimised" if way == "bfloat16" else way)
 
 
-def _compared(seen: Seen, way: str) -> dict[str, Any]:
-    return medians(seen, way, "times_plain", lambda each: 1 / each["cpu_ms"], "plain")
+def _compared(seen: Seen, way: str, before: str = "") -> dict[str, Any]:
+    return medians(seen, before + way, "times_plain", lambda each: 1 / each["cpu_ms"], f"{before}plain")
 
 
 def request(folder: pathlib.Path, rows: int) -> bytes:
@@ -201,17 +201,18 @@ def request(folder: pathlib.Path, rows: int) -> bytes:
 
 
 def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
-    """By way and number of callers: calls a second, and the server's CPU a call."""
+    """By server, way and number of callers: calls a second, and the server's CPU a call."""
     (folder / "request").write_bytes(request(folder, 1))
+    programs = {"embedded": (), **({"stock": STOCK} if STOCK else {})}
     with contextlib.ExitStack() as stack:
         servers = {}
-        for way in SERVED:
+        for (kind, program), way in itertools.product(programs.items(), SERVED):
             more = ["--mixed_precision=bfloat16"] if way == "bfloat16" else []
             flag = f"--model_base_path={_written(folder, way)}"
-            server = stack.enter_context(started(*more, flag))
-            servers[way] = stack.enter_context(under_load(server, folder / "request"))
+            server = stack.enter_context(started(*more, flag, program=program))
+            servers[f"{kind} {way}"] = stack.enter_context(under_load(server, folder / "request"))
         seen = alternate(servers, CALLERS, rounds, seconds)
-    return {way: _compared(seen, way) for way in SERVED}
+    return {kind: {way: _compared(seen, way, f"{kind} ") for way in SERVED} for kind in programs}
 
 
 def tables(report: dict[str, Any]) -> str:
@@ -262,9 +263,7 @@ def main() -> int:
             ways = in_process(folder, options.rounds, options.seconds)
             report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
             if name == "demo" and not options.no_server:
-                report.setdefault("served", {})["stock" if SERVER else "embedded"] = served(
-                    folder, options.rounds, options.seconds
-                )
+                report["served"] = served(folder, options.rounds, options.seconds)
             write(report, options.out)
             print(f"{name}: measured", file=sys.stderr)
     print(tables(report))
