@@ -8,7 +8,6 @@ It sends the bytes of the file and ignores the content of replies, so that it me
 import contextlib
 import os
 import re
-import shlex
 import sys
 import threading
 import time
@@ -25,8 +24,10 @@ from benchmarks._rounds import quantile
 from benchmarks._worker import Worker, answer
 from serving.local.testing import LocalServer
 
-STOCK = tuple(shlex.split(os.environ.get("TENSORFLOW_SERVING", "")))
-"""The program of a stock server to measure, such as `tensorflow_model_server`."""
+PROGRAMS: dict[str, tuple[str, ...]] = {"embedded": ()}
+"""The servers to measure: the embedded one, and the stock one if TENSORFLOW_SERVING names its program."""
+if stock := os.environ.get("TENSORFLOW_SERVING"):
+    PROGRAMS["stock"] = (stock,)
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _WARM_UP = 0.3
@@ -102,7 +103,7 @@ def request_of(inputs: Mapping[str, Any]) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def started(*flags: str, rest: bool = False, program: tuple[str, ...] = STOCK) -> LocalServer:
+def started(*flags: str, rest: bool = False, program: tuple[str, ...] = ()) -> LocalServer:
     """A server with the model `m` and threads for many callers: the program, or the embedded server without one."""
     own = () if program else ("--log_level=error",)
     return LocalServer("--model_name=m", "--grpc_max_threads=64", *own, *flags, rest=rest, command=program or None)

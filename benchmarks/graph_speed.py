@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from benchmarks._load import STOCK, random_inputs, request_of, started, under_load
+from benchmarks._load import PROGRAMS, random_inputs, request_of, started, under_load
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
@@ -203,16 +203,15 @@ def request(folder: pathlib.Path, rows: int) -> bytes:
 def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """By server, way and number of callers: calls a second, and the server's CPU a call."""
     (folder / "request").write_bytes(request(folder, 1))
-    programs = {"embedded": (), **({"stock": STOCK} if STOCK else {})}
     with contextlib.ExitStack() as stack:
         servers = {}
-        for (kind, program), way in itertools.product(programs.items(), SERVED):
+        for (kind, program), way in itertools.product(PROGRAMS.items(), SERVED):
             more = ["--mixed_precision=bfloat16"] if way == "bfloat16" else []
             flag = f"--model_base_path={_written(folder, way)}"
             server = stack.enter_context(started(*more, flag, program=program))
             servers[f"{kind} {way}"] = stack.enter_context(under_load(server, folder / "request"))
         seen = alternate(servers, CALLERS, rounds, seconds)
-    return {kind: {way: _compared(seen, way, f"{kind} ") for way in SERVED} for kind in programs}
+    return {kind: {way: _compared(seen, way, f"{kind} ") for way in SERVED} for kind in PROGRAMS}
 
 
 def tables(report: dict[str, Any]) -> str:

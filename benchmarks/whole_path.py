@@ -3,9 +3,9 @@
     python -m benchmarks.whole_path [--rounds 5] [--seconds 3]
 
 Duoserve (`export`, `duoserve.Client`) compared with the usual way: `model.export()`, Pillow, sentencepiece and
-TensorFlow's own tensors and stubs. The same model, 64 pixels, and the same JPEG of 640x480, on the embedded server; the
-callers are threads of one process for each way, on the same cores as the server. The ways are measured in turns,
-round by round. Writes results/whole_path.json.
+TensorFlow's own tensors and stubs. The same model, 64 pixels, and the same JPEG of 640x480, on the embedded server, and
+on the stock one if TENSORFLOW_SERVING names its program; the callers are threads of one process for each way, on the
+same cores as the server. The ways are measured in turns, round by round. Writes results/whole_path.json.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from benchmarks._load import in_threads, started
+from benchmarks._load import PROGRAMS, in_threads, started
 from benchmarks._report import RESULTS, markdown, parser, write
-from benchmarks._rounds import alternate, medians
+from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
 
 CALLERS: Final = (1, 8, 32)
@@ -77,26 +77,30 @@ def work(name: str, address: str, folder: pathlib.Path) -> None:
         answer(call(), lambda callers, seconds: in_threads(callers, seconds, call))
 
 
-def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, Any]:
-    """By way and number of callers: medians, and the throughput relative to the usual way."""
+def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """By server, way and number of callers: medians, and the throughput relative to the usual way."""
     with contextlib.ExitStack() as stack:
         workers = {}
-        for name, way in WAYS.items():
-            server = stack.enter_context(started(f"--model_base_path={folder / way}"))
+        for (kind, program), (name, way) in itertools.product(PROGRAMS.items(), WAYS.items()):
+            server = stack.enter_context(started(f"--model_base_path={folder / way}", program=program))
             worker = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
-            workers[name] = stack.enter_context(worker)
-        assert len({worker.first for worker in workers.values()}) == 1, "both have the same answer"
+            workers[f"{kind} {name}"] = stack.enter_context(worker)
+        assert len({worker.first for worker in workers.values()}) == 1, "all have the same answer"
         seen = alternate({name: worker.ask for name, worker in workers.items()}, CALLERS, rounds, seconds)
-    return {name: medians(seen, name, "times_usual", lambda each: each["per_second"], "the usual way") for name in WAYS}
+    return {kind: {name: _compared(seen, kind, name) for name in WAYS} for kind in PROGRAMS}
+
+
+def _compared(seen: Seen, kind: str, name: str) -> dict[str, Any]:
+    return medians(seen, f"{kind} {name}", "times_usual", lambda each: each["per_second"], f"{kind} the usual way")
 
 
 def table(found: dict[str, Any]) -> str:
     """The measurements as Markdown."""
-    lines = [["callers", "way", "calls a second", "p50", "p99"]]
-    for callers, (name, by) in itertools.product(CALLERS, found.items()):
-        each = by[str(callers)]
+    lines = [["server", "callers", "way", "calls a second", "p50", "p99"]]
+    for (kind, ways), callers, name in itertools.product(found.items(), CALLERS, WAYS):
+        each = ways[name][str(callers)]
         rate = f"{each['per_second']:,.0f} ({each['times_usual']['median']:.2f} x)"
-        lines.append([str(callers), name, rate, f"{each['p50_ms']:.1f} ms", f"{each['p99_ms']:.1f} ms"])
+        lines.append([kind, str(callers), name, rate, f"{each['p50_ms']:.1f} ms", f"{each['p99_ms']:.1f} ms"])
     return markdown(lines)
 
 
