@@ -1,7 +1,9 @@
 """Sends every row of a table to a server in parallel requests; a killed run can be resumed."""
 
 import collections
+import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
 import os
@@ -9,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from duoserve import errors
 from duoserve._printed import predicted_columns
@@ -76,7 +78,7 @@ class Scoring:
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
                 if self.progress is not None and (report.rows % 32 == 0 or share >= 1):
                     self.progress(share, f"{report.rows} rows, {report.failed} failed")
-        _finish(part, self.out)
+            _finish(part, self.out)
         report.seconds = time.monotonic() - began
         report.rows_per_second = (report.rows - report.resumed) / max(report.seconds, 1e-9)
         return report
@@ -97,8 +99,7 @@ class Scoring:
                         return
                     chunk, asked = pending.popleft()
                     for (row, share), answer in zip(chunk, asked.result(), strict=True):
-                        kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
-                        yield share, kept | answer
+                        yield share, _kept(row) | answer
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -149,32 +150,57 @@ def _fingerprint(table: Path, identity: str) -> str:
     return json.dumps(found)
 
 
-def _opened(part: Path, fingerprint: str, report: Report) -> Any:
-    """The part, opened for appending after its last whole line. Adds its rows to the report."""
+@contextlib.contextmanager
+def _opened(part: Path, fingerprint: str, report: Report) -> Iterator[IO[str]]:
+    """The part, for this run alone, opened for appending after its last whole line. Adds its rows to the report."""
     try:
-        if part.exists():
-            with part.open("rb+") as file:
-                head, end = file.readline(), file.tell()
-                if head.rstrip(b"\n").decode() != fingerprint:
-                    raise InvalidInput(
-                        f"Expected {part} to be of this table, server, model and options. Received: another run's"
-                        " (remove it to start again)"
-                    )
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break  # the run was killed while it wrote this one
-                    end += len(line)
-                    report.rows += 1
-                    report.failed += "error" in json.loads(line)
-                file.truncate(end)
-            report.resumed = report.rows
-        else:
-            scratch = part.with_name(f".{part.name}.{os.getpid()}")
-            scratch.write_text(fingerprint + "\n", encoding="utf-8")
-            scratch.replace(part)
-        return part.open("a", encoding="utf-8", buffering=1)
+        with part.open("a", encoding="utf-8", buffering=1) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InvalidInput(f"Expected no other run to write {part}. Received: one that does") from error
+            if file.tell():
+                _resume(part, fingerprint, report)
+            else:
+                file.write(fingerprint + "\n")
+            yield file
+    except DuoserveError:
+        raise
     except OSError as error:
         raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
+
+
+def _resume(part: Path, fingerprint: str, report: Report) -> None:
+    with part.open("rb+") as file:
+        head, end = file.readline(), file.tell()
+        if head.rstrip(b"\n") != fingerprint.encode():
+            raise InvalidInput(
+                f"Expected {part} to be of this table, server, model and options. Received: another run's"
+                " (remove it to start again)"
+            )
+        for line in file:
+            if not line.endswith(b"\n"):
+                break  # the run was killed while it wrote this one
+            end += len(line)
+            report.rows += 1
+            try:
+                report.failed += "error" in dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise InvalidInput(
+                    f"Expected a row in each line of {part}. Received: line {report.rows + 1}: {error}"
+                    " (remove it to start again)"
+                ) from error
+        file.truncate(end)
+    report.resumed = report.rows
+
+
+def _kept(row: Any) -> Record:
+    """The columns of a row, without those that an answer to it may have."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name and not (name in ("error", "version") or name.startswith("predicted_") or isinstance(value, bytes))
+    }
 
 
 def _pair(row: Any, folder: Path) -> tuple[Any, Any]:
@@ -206,8 +232,6 @@ def _finish(part: Path, out: Path) -> None:
     try:
         write_rows(scratch, records(), {name: kind or str for name, kind in columns.items()})
         scratch.replace(out)
-    except OSError as error:
-        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
     finally:
         scratch.unlink(missing_ok=True)
     part.unlink()
