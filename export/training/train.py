@@ -62,9 +62,8 @@ def train(
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        ExportError: No such preset, fusion or optional input, epochs or seed out of range, more devices than rows
-            of a batch, more batches to add up than there are, a checkpoint that can't be continued, or a
-            training that diverged.
+        ExportError: No such preset, fusion or optional input, epochs, seed, devices or accumulate out of range, a
+            checkpoint that can't be continued, or a training that diverged.
         TokenizerError: A tokenizer can't be trained on the training texts.
         DataError: An image has changed since the dataset was loaded.
     """

@@ -193,7 +193,7 @@ def test_a_signature_of_another_shape_is_named(copied: Path) -> None:
         ("spec", [], "Received: array([]"),
         ("spec", [1, 1], "Received: array([1, 1]"),
         ("spec", ["{}", "[]"], "Received: array([b'{}', b'[]']"),
-        ("spec", ["1", "1"], "describe: Expected a PreprocessingSpec as a JSON object"),
+        ("spec", ["1", "1"], "Expected a PreprocessingSpec as a JSON object"),
     ],
 )
 def test_a_foreign_describe_is_a_finding(

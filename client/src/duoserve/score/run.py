@@ -99,7 +99,8 @@ class Scoring:
                         return
                     chunk, asked = pending.popleft()
                     for (row, share), answer in zip(chunk, asked.result(), strict=True):
-                        yield share, _kept(row) | answer
+                        kept = {key: cell for key, cell in row.items() if key and not _replaced(key, cell)}
+                        yield share, kept | answer
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -134,6 +135,11 @@ class Scoring:
             time.sleep(_PAUSE)
 
 
+def _replaced(name: str, cell: Any) -> bool:
+    """Whether a row's cell is one that its answer may have too; or bytes, which no answer's row has."""
+    return name in ("error", "version") or name.startswith("predicted_") or isinstance(cell, bytes)
+
+
 def _of_row(error: DuoserveError, row: Any) -> bool:
     """Whether an error is about one row. Any other, such as a wrong model, would be every row's."""
     if isinstance(error, errors.UnsupportedModel):
@@ -155,10 +161,7 @@ def _opened(part: Path, fingerprint: str, report: Report) -> Iterator[IO[str]]:
     """The part, for this run alone, opened for appending after its last whole line. Adds its rows to the report."""
     try:
         with part.open("a", encoding="utf-8", buffering=1) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InvalidInput(f"Expected no other run to write {part}. Received: one that does") from error
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if file.tell():
                 _resume(part, fingerprint, report)
             else:
@@ -167,40 +170,30 @@ def _opened(part: Path, fingerprint: str, report: Report) -> Iterator[IO[str]]:
     except DuoserveError:
         raise
     except OSError as error:
-        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
+        received = "another run writes it" if isinstance(error, BlockingIOError) else error
+        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {received}") from error
 
 
 def _resume(part: Path, fingerprint: str, report: Report) -> None:
     with part.open("rb+") as file:
         head, end = file.readline(), file.tell()
-        if head.rstrip(b"\n") != fingerprint.encode():
-            raise InvalidInput(
-                f"Expected {part} to be of this table, server, model and options. Received: another run's"
-                " (remove it to start again)"
-            )
-        for line in file:
-            if not line.endswith(b"\n"):
-                break  # the run was killed while it wrote this one
-            end += len(line)
-            report.rows += 1
-            try:
+        ours = head.rstrip(b"\n") == fingerprint.encode()
+        try:
+            for line in file if ours else ():
+                if not line.endswith(b"\n"):
+                    break  # the run was killed while it wrote this one
+                end += len(line)
+                report.rows += 1
                 report.failed += "error" in dict(json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise InvalidInput(
-                    f"Expected a row in each line of {part}. Received: line {report.rows + 1}: {error}"
-                    " (remove it to start again)"
-                ) from error
+        except (ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise InvalidInput(
+                f"Expected {part} to be of this table, server, model and options. Received: another run's, or a damaged"
+                " one (remove it to start again)"
+            )
         file.truncate(end)
     report.resumed = report.rows
-
-
-def _kept(row: Any) -> Record:
-    """The columns of a row, without those that an answer to it may have."""
-    return {
-        name: value
-        for name, value in row.items()
-        if name and not (name in ("error", "version") or name.startswith("predicted_") or isinstance(value, bytes))
-    }
 
 
 def _pair(row: Any, folder: Path) -> tuple[Any, Any]:
