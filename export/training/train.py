@@ -137,11 +137,7 @@ def train(
 
 
 def _preprocessor(
-    dataset: Dataset,
-    rows: Sequence[Row],
-    preset: Preset,
-    optional: tuple[str, ...],
-    background: tuple[int, int, int],
+    dataset: Dataset, rows: Sequence[Row], preset: Preset, optional: tuple[str, ...], background: tuple[int, int, int]
 ) -> Preprocessor:
     audio = AudioSpec() if dataset.medium == AUDIO else None
     height = width = preset.image_size

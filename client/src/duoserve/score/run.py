@@ -152,8 +152,7 @@ def _fingerprint(table: Path, identity: str) -> str:
         stat = table.stat()
     except OSError as error:
         raise InvalidInput(f"Expected a readable table. Received: {error}") from error
-    found = {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
-    return json.dumps(found)
+    return json.dumps([str(table.absolute()), stat.st_size, stat.st_mtime_ns, identity])
 
 
 @contextlib.contextmanager
