@@ -132,20 +132,13 @@ def main() -> int:
         ]
         floor = Worker("benchmarks._load", stack.enter_context(empty_server(bytes(80))), str(request))
         servers = {"floor": stack.enter_context(floor).ask}
-        for name, server in {
-            "server": started(served),
-            "batched": started(served, *batching, rest=True),
-        }.items():
+        for name, server in {"server": started(served), "batched": started(served, *batching, rest=True)}.items():
             servers[name] = stack.enter_context(under_load(stack.enter_context(server), request))
         seen = measured(local, servers, options.rounds, options.seconds)
         size = request.stat().st_size
     report: dict[str, Any] = {
         "when": time.strftime("%Y-%m-%d"),
-        "host": {
-            "cores": len(os.sched_getaffinity(0)),
-            "python": sys.version.split()[0],
-            "load": os.getloadavg()[0],
-        },
+        "host": {"cores": len(os.sched_getaffinity(0)), "python": sys.version.split()[0], "load": os.getloadavg()[0]},
         "model": str(options.model.name if options.model else f"{options.preset}, untrained"),
         "request_bytes": size,
         "ratios": ratios(seen),

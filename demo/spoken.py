@@ -17,8 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tqdm import tqdm
-
 from export.dataset.emoji import (
     TEST_FRACTION,
     Emoji,
@@ -28,6 +26,7 @@ from export.dataset.emoji import (
     split_families,
     write_manifest,
 )
+from export.progress import progress_bar
 
 _RECIPE: Final = 1
 """Increase it when the same espeak-ng would give other files."""
@@ -71,9 +70,8 @@ def make_spoken_dataset(folder: Path, *, progress: bool | None = None) -> Path:
             _speak(command, heard, splits[one], scratch / name)
             return [name, text, one.group, splits[one]]
 
-        disable = None if progress is None else not progress
         with ThreadPoolExecutor(_JOBS) as pool:
-            rows = list(tqdm(pool.map(speak, emoji), "Speaking", len(emoji), unit="clip", disable=disable))
+            rows = list(progress_bar(pool.map(speak, emoji), "Speaking", progress, unit="clip", total=len(emoji)))
         write_manifest(scratch, ["audio", "text", "label", "split"], rows)
 
     return make_once(folder, [_RECIPE, said.split("Data at")[0], TEST_FRACTION, emoji], fill)

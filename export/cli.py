@@ -1,7 +1,7 @@
 """The command line: data, train, compare, export, check, list, prune.
 
 Exit codes: 0 done, 1 refused (bad data, a gate that did not pass, a store that can't be
-written), 2 wrong usage.
+written), 2 wrong usage, 130 interrupted, 141 stdout was closed.
 """
 
 from __future__ import annotations
@@ -237,8 +237,7 @@ def _prune(options: argparse.Namespace) -> int:
     store = ModelStore(options.store, options.name)
 
     def named() -> set[int]:
-        texts = [path.read_text(encoding="utf-8") for path in options.config]
-        return named_versions(texts, options.name, store.versions())
+        return named_versions([path.read_bytes() for path in options.config], options.name, store.versions())
 
     verdicts = judge(store.versions(), named(), keep=options.keep, only=options.version)
     gone = [] if options.dry_run else prune(store, verdicts, named)

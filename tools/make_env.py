@@ -47,8 +47,7 @@ def main():
         if not os.path.exists(pip[0]):
             subprocess.check_call([sys.executable, "-m", "venv", VENV])
         subprocess.check_call(
-            pip + ["--progress-bar", "on", "-c", CONSTRAINTS, "-r", "requirements.txt", "-e", "./client"],
-            cwd=ROOT,
+            pip + ["--progress-bar", "on", "-c", CONSTRAINTS, "-r", "requirements.txt", "-e", "./client"], cwd=ROOT
         )
     except subprocess.CalledProcessError as error:
         return "Expected %s to be built. Received: %s (see the lines above; run it again to resume)" % (VENV, error)

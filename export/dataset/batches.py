@@ -41,6 +41,12 @@ def segmentations(texts: Sequence[str], spec: PreprocessingSpec, most: int) -> l
     return found
 
 
+def steps(rows: int, batch_size: int, least: int) -> int:
+    """The batches of an epoch; a last one of fewer than `least` rows is left out."""
+    whole, rest = divmod(rows, batch_size)
+    return whole + (rest >= least)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batches:
     """Every row once in each epoch, in an order from the seed. The last batch of an epoch may be smaller.
@@ -68,8 +74,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Steps of an epoch."""
-        whole, rest = divmod(len(self.arrays.targets), self.batch_size)
-        return whole + (rest >= self.least)
+        return steps(len(self.arrays.targets), self.batch_size, self.least)
 
     def batch(self, step: int) -> tuple[Any, Any]:
         """Inputs and targets by name; steps count from 0 over all epochs."""

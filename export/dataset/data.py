@@ -27,11 +27,12 @@ from duoserve.contract import IMAGE, ONE_CLASS, Answer
 from duoserve.errors import InvalidInput
 from duoserve.preprocessing.image_headers import Background
 from duoserve.preprocessing.preprocessor import Preprocessor
-from export.dataset.manifest_csv import DECODERS, SPLITS, Manifest, bar, read_manifest
+from export.dataset.manifest_csv import DECODERS, SPLITS, Manifest, read_manifest
 from export.dataset.rows import DataError, Problem, Row
 from export.dataset.split import hold_out
 from export.dataset.targets import TARGETS, targets
 from export.defaults import BACKGROUND
+from export.progress import progress_bar
 
 _IN_MEMORY: Final = 2 << 30
 _CHANGED: Final = "Expected images not to change after they were checked. Received:"
@@ -222,7 +223,7 @@ def encode(
 
     with ThreadPoolExecutor(DECODERS) as pool:
         found = pool.map(prepare, range(len(rows)))
-        problems = [problem for problem in bar(found, len(rows), description, progress) if problem]
+        problems = [problem for problem in progress_bar(found, description, progress, total=len(rows)) if problem]
     if problems:
         raise DataError(_CHANGED, problems)
     return Arrays(images, *texts)

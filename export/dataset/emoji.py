@@ -32,9 +32,9 @@ from typing import Final
 
 import resvg_py
 from PIL import Image
-from tqdm import tqdm
 
 from export.dataset.split import hold_out
+from export.progress import progress_bar
 from export.publish.folders import writing_folder
 
 TEST_FRACTION: Final = 0.2
@@ -104,8 +104,7 @@ def make_emoji_dataset(folder: str | os.PathLike[str], *, image_size: int = 128,
 
     def fill(scratch: Path) -> None:
         (scratch / "images").mkdir()
-        disable = None if progress is None else not progress
-        for one in tqdm(emoji, desc="Rendering emoji", unit="image", disable=disable):
+        for one in progress_bar(emoji, "Rendering emoji", progress, unit="image"):
             image = _render(package / "openmoji" / "svg", one, image_size)
             (scratch / "images" / f"{one.file_stem}.png").write_bytes(image)
         split, family = split_families(emoji), _family_names(emoji)

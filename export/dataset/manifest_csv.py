@@ -7,9 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from tqdm import tqdm
+from typing import Final, NamedTuple
 
 from duoserve.contract import AUDIO, IMAGE, AudioSpec, PreprocessingSpec, normal_name
 from duoserve.errors import InvalidInput
@@ -18,6 +16,7 @@ from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.rows import DataError, Problem, Row
 from export.dataset.targets import TARGETS, Targets, find_kind
 from export.defaults import BACKGROUND
+from export.progress import progress_bar
 
 SPLITS: Final = ("train", "test")
 """The values of the column `split`."""
@@ -180,8 +179,4 @@ def _check_files(
         return _Checked(hashlib.sha256(data).hexdigest(), is_one_colour=bool((pixels == pixels[0, 0]).all()))
 
     with ThreadPoolExecutor(DECODERS) as pool:
-        return list(bar(pool.map(check, rows), len(rows), "Checking files", progress))
-
-
-def bar(items: Any, total: int, description: str, progress: bool | None) -> Any:
-    return tqdm(items, total=total, desc=description, unit="row", disable=None if progress is None else not progress)
+        return list(progress_bar(pool.map(check, rows), "Checking files", progress, total=len(rows)))

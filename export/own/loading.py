@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import keras
 
+from duoserve.preprocessing.sources import kind_of
 from export.own.reasons import Reasons, misfit, said
 from export.own.settings import OwnModel, is_function
 
@@ -24,7 +25,7 @@ def load(own: OwnModel) -> keras.Model:
         objects = _custom_objects(own)
         model = _call(own) if is_function(own.model) else _read(own, objects)
     if not isinstance(model, keras.Model):
-        raise misfit("a keras.Model", f"{_kind(model)} from {own.model}", "return the model itself")
+        raise misfit("a keras.Model", f"{kind_of(model)} from {own.model}", "return the model itself")
     if own.weights is not None:
         _load_weights(model, own.weights)
     return model
@@ -46,7 +47,7 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as error:  # the module's code may raise anything
         fix = "run it in the module's folder, and install what the module imports"
-        raise misfit(f"the module {name} to import", f"{_kind(error)}: {said(error)}", fix) from error
+        raise misfit(f"the module {name} to import", f"{kind_of(error)}: {said(error)}", fix) from error
 
 
 def _custom_objects(own: OwnModel) -> dict[str, Any]:
@@ -68,12 +69,12 @@ def _call(own: OwnModel) -> Any:
     for part in path.split("."):
         function = getattr(function, part, None)
     if not callable(function):
-        raise misfit(f"a function {path} in {name}", _kind(function), "check the name after the colon")
+        raise misfit(f"a function {path} in {name}", kind_of(function), "check the name after the colon")
     try:
         return function(**own.arguments)
     except Exception as error:  # the function's code may raise anything
         fix = "run it in Python to see where it fails; --argument NAME=VALUE passes arguments"
-        raise misfit(f"{own.model} to return a model", f"{_kind(error)}: {said(error)}", fix) from error
+        raise misfit(f"{own.model} to return a model", f"{kind_of(error)}: {said(error)}", fix) from error
 
 
 def _read(own: OwnModel, objects: dict[str, Any]) -> Any:
@@ -135,7 +136,3 @@ def _load_weights(model: keras.Model, path: Path) -> None:
     except Exception as error:
         fix = "build the model with the same layers as when the weights were saved"
         raise misfit(f"the weights in {path} to fit the model", said(error), fix) from error
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__

@@ -1,7 +1,6 @@
 """Prepares your own Keras model for `export_version`, or lists every reason why it does not fit."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from duoserve import contract
+from duoserve.artifact.checksums import sha256
 from duoserve.contract import ONE_CLASS, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
 from export.dataset.data import encode, in_turn
@@ -150,4 +150,4 @@ def _notes(
 def _digests(own: OwnModel) -> dict[str, str]:
     """SHA-256 (hex) of the files that the model came from."""
     files = {"model_sha256": None if is_function(own.model) else Path(own.model), "weights_sha256": own.weights}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path is not None}
+    return {name: sha256(path) for name, path in files.items() if path is not None}

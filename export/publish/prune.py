@@ -24,7 +24,7 @@ class Verdict:
     reason: Literal["named", "newer than what is named", "among the newest", "old", "asked for", "not asked for"]
 
 
-def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) -> set[int]:
+def named_versions(configs: Sequence[str | bytes], model: str, versions: Sequence[int]) -> set[int]:
     """The versions, of those in the store, that a server with one of these models.config files would serve.
 
     Raises:
@@ -34,7 +34,7 @@ def named_versions(configs: Sequence[str], model: str, versions: Sequence[int]) 
     for text in configs:
         try:
             parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-        except text_format.ParseError as error:
+        except (text_format.ParseError, UnicodeDecodeError) as error:
             raise StoreError(f"Expected a models.config. Received: {error}") from error
         for config in parsed.model_config_list.config:
             if config.name != model:

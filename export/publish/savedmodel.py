@@ -37,7 +37,7 @@ from export.publish.store import ModelStore
 from export.publish.warmup import WARMUP_PATH, write_warmup
 
 Run = Callable[[Array, Array], dict[str, Array]]
-"""(image, tokens) -> `probabilities`, and `embedding` where the version has it."""
+"""(image, tokens) -> `answer`, and `embedding` where the version has it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

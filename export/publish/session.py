@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops that tokenise
 from tensorflow.core.protobuf import rewriter_config_pb2
 
+from duoserve.contract import DESCRIBE, PreprocessingSpec
 from export.errors import ExportError
 
 
@@ -70,6 +72,13 @@ class SessionModel:
             return self.session.run(fetches, feeds, *options)  # type: ignore[no-any-return]
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ExportError(f"{signature}: expected it to run. Received: {_first_line(error)}") from error
+
+    def describe(self) -> PreprocessingSpec:
+        """The spec in the model. Raises ExportError or ContractError if it does not give one, the same for each row."""
+        specs = np.asarray(self.run(DESCRIBE, {"key": np.array([b"", b""], object)}).get("spec"))
+        if specs.shape != (2,) or specs.dtype != object or specs[0] != specs[1]:
+            raise ExportError(f"describe: expected one spec for each of 2 rows. Received: {specs!r:.80}")
+        return PreprocessingSpec.from_json(specs[0])
 
     def computes_in(self, dtype: tf.DType, signature: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the optimised graph that TensorFlow runs for a signature has an operation of a dtype."""

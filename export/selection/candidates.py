@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from duoserve.contract import OneClass
 from export.dataset.data import Dataset
 from export.errors import ExportError
 from export.publish.answers import serve
@@ -135,5 +134,4 @@ def _kept(
         "data_digest": dataset.digest,
         "answer": dataset.answer.kind,
     }
-    facts = {"answer": OneClass.kind, **kept.facts}  # older runs had no other kind
-    return kept if all(facts.get(key) == value for key, value in wanted.items()) else None
+    return kept if all(kept.facts.get(key) == value for key, value in wanted.items()) else None

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
 from export.dataset.data import Dataset
 from export.dataset.rows import Row
 from export.errors import ExportError
 from export.keras_settings import keras_settings
 from export.measures import RANKED_BY, measure
+from export.progress import progress_bar
 from export.selection.budget import Budget
 from export.selection.candidates import Candidate, Prepared, prepare
 from export.selection.judging import Judged
@@ -142,9 +142,7 @@ def compare(
                 prepared.append(found)
         served = [stack.enter_context(ServedModel(each.folder)) for each in prepared]
         rows = dataset.select("test")
-        answers = [
-            model.answers(rows) for model in tqdm(served, desc="Loading", unit="model", disable=_disable(progress))
-        ]
+        answers = [model.answers(rows) for model in progress_bar(served, "Loading", progress, unit="model")]
         speeds = _speeds(served, progress)
         return _compared(dataset, rows, prepared, answers, speeds, tuple(left_out))
 
@@ -152,7 +150,7 @@ def compare(
 def _speeds(served: Sequence[ServedModel], progress: bool | None) -> list[dict[Any, Any]]:
     """Latency by rows of a call, and throughput; the candidates take turns."""
     calls: list[dict[Any, list[float]]] = [{1: [], BATCH: [], "throughput": []} for _ in served]
-    with tqdm(total=_ROUNDS * len(served), desc="Timing", unit="turn", disable=_disable(progress)) as bar:
+    with progress_bar(None, "Timing", progress, unit="turn", total=_ROUNDS * len(served)) as bar:
         for _ in range(_ROUNDS):
             for model, found in zip(served, calls, strict=True):
                 for size in (1, BATCH):
@@ -237,7 +235,3 @@ def _size(folder: Path) -> int:
         for path in folder.rglob("*")
         if path.is_file() and path.relative_to(folder).parts[0] != "assets.extra"
     )
-
-
-def _disable(progress: bool | None) -> bool | None:
-    return None if progress is None else not progress

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-from duoserve.contract import DESCRIBE, SERVING_DEFAULT, PreprocessingSpec
+from duoserve.contract import SERVING_DEFAULT, ContractError, PreprocessingSpec
 from export.dataset.data import Arrays
 from export.dataset.rows import Row
 from export.errors import ExportError
@@ -107,10 +107,10 @@ def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
     before, begin = _resident(), time.perf_counter()
     model = SessionModel(folder)
     load_seconds = time.perf_counter() - begin
-    spec = PreprocessingSpec.from_json(model.run(DESCRIBE, {"key": np.array([b""], object)})["spec"][0])
     try:
+        spec = model.describe()
         arrays = encode(rows, Preprocessor(spec), progress=False)
-    except DataError as error:
+    except (ContractError, DataError) as error:
         raise ExportError(f"Expected {folder} to fit the data. Received: {error}") from error
     _loaded.update(model=model, image=arrays.images, tokens=arrays.tokens, output=spec.answer.output)
     values = _ask(arrays)

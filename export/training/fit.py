@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from duoserve.contract import PreprocessingSpec
 from export.dataset.batches import Batches, segmentations
 from export.dataset.data import Arrays, StreamedImages
 from export.errors import ExportError
+from export.progress import progress_bar
 from export.training.checkpoint import Checkpoint
 from export.training.heads import Head
 from export.training.model import IMAGE_FEATURES, TEXT_FEATURES, build_model
@@ -142,9 +142,8 @@ def _fit(
         # Keras creates these variables in the first step, which is too late to restore their values.
         trainer.optimizer.build(trainer.trainable_variables)
         trainer.test_on_batch(*batches.batch(0))
-    disable = None if progress is None else not progress
     try:
-        with tqdm(total=total, initial=done, desc="Training", unit="step", disable=disable) as bar:
+        with progress_bar(None, "Training", progress, unit="step", total=total, initial=done) as bar:
             for first, last in _parts(done, steps, preset.epochs):
                 trainer.fit(
                     batches.pipeline(first, last),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +13,7 @@ import keras
 
 import export.training.fusion
 import export.training.missing  # noqa: F401  both register layers that a saved model may have
+from duoserve.artifact.checksums import sha256
 from duoserve.contract import ContractError, PreprocessingSpec
 from export.errors import ExportError
 from export.keras_settings import keras_settings
@@ -31,11 +30,11 @@ class TrainedModel:
     """A trained model with everything that exporting it takes.
 
     Attributes:
-        model: Inputs `image` and `tokens`, output `probabilities`.
+        model: Inputs `image` and `tokens`, output `probabilities` or `scores`.
         spec: Its preprocessing, as version 1; exporting sets the version.
         samples: Held-out rows, an encoded image and a text each; at least one if any row is held out.
-        facts: For the model card, JSON: preset, fusion, seed, settings, data_digest, rows, metrics,
-            history, seconds.
+        facts: For the model card, JSON: preset, fusion, seed, settings, data_digest, answer, optional, background,
+            running, rows, metrics, missing, history, seconds.
     """
 
     model: keras.Model
@@ -58,7 +57,7 @@ class TrainedModel:
                 (scratch / "samples" / str(number)).write_bytes(image)
             record = {
                 "format": _FORMAT,
-                "model_sha256": _sha256(scratch / _MODEL),
+                "model_sha256": sha256(scratch / _MODEL),
                 "spec": json.loads(self.spec.to_json()),
                 "sample_texts": [text for _, text in self.samples],
                 "facts": self.facts,
@@ -78,7 +77,7 @@ class TrainedModel:
             record = json.loads((root / RUN_FILE).read_bytes())
             if record["format"] != _FORMAT:
                 raise ExportError(f"Expected a run of format {_FORMAT} in {root}. Received: {record['format']!r}")
-            if record["model_sha256"] != _sha256(root / _MODEL):
+            if record["model_sha256"] != sha256(root / _MODEL):
                 raise ExportError(f"Expected {root / _MODEL} to be unchanged since it was saved. Received: other bytes")
             return cls(
                 model=keras.saving.load_model(root / _MODEL, compile=False),
@@ -110,8 +109,3 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise ExportError(f"Expected a writable folder for the run. Received: {error}") from error
     return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return hashlib.sha256(data).hexdigest()

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from duoserve.contract import AUDIO, AudioSpec, PreprocessingSpec
 from duoserve.preprocessing.preprocessor import Preprocessor
+from export.dataset.batches import steps
 from export.dataset.clips import golden_recording, spectrogram_size
 from export.dataset.data import Arrays, Dataset, encode, in_turn, stream
 from export.dataset.rows import Row
@@ -61,8 +62,8 @@ def train(
         progress: Whether to draw progress bars; None draws them on a terminal only.
 
     Raises:
-        ExportError: No such preset, fusion or optional input, epochs or seed out of range, a checkpoint
-            that can't be continued, or a training that diverged.
+        ExportError: No such preset, fusion or optional input, epochs, seed, devices or accumulate out of range, a
+            checkpoint that can't be continued, or a training that diverged.
         TokenizerError: A tokenizer can't be trained on the training texts.
         DataError: An image has changed since the dataset was loaded.
     """
@@ -81,11 +82,16 @@ def train(
     if optional and fusion in BASELINES:
         raise ExportError(f"Expected a fusion of two inputs where one may be missing. Received: {fusion!r}")
     run = run or Running()
+    rows, held_out = dataset.select("train"), dataset.select("test")
+    if run.devices > preset.batch_size:
+        raise ExportError(f"Expected at most {preset.batch_size} devices, rows of a batch. Received: {run.devices}")
+    total = preset.epochs * steps(len(rows), preset.batch_size, run.devices)
+    if run.accumulate > total:
+        raise ExportError(f"Expected accumulate to be at most {total}, all batches. Received: {run.accumulate}")
     replicas = strategy(run.devices)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
-    rows, held_out = dataset.select("train"), dataset.select("test")
     preprocessor = _preprocessor(dataset, rows, preset, optional, background)
     spec = preprocessor.spec
     if run.stream:
@@ -131,11 +137,7 @@ def train(
 
 
 def _preprocessor(
-    dataset: Dataset,
-    rows: Sequence[Row],
-    preset: Preset,
-    optional: tuple[str, ...],
-    background: tuple[int, int, int],
+    dataset: Dataset, rows: Sequence[Row], preset: Preset, optional: tuple[str, ...], background: tuple[int, int, int]
 ) -> Preprocessor:
     audio = AudioSpec() if dataset.medium == AUDIO else None
     height = width = preset.image_size

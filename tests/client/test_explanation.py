@@ -209,7 +209,10 @@ def test_the_command(server: FakeServer, jpeg: bytes, tmp_path: Path, capsys: py
     record = json.loads(capsys.readouterr().out)
     assert record["label"] == "owl" and np.shape(record["image_relevance"]) == GRID[1]
     assert [word["text"] for word in record["words"]] == ["red", "heart"]
-    assert main([*where[:-1], f"--out={tmp_path / 'no' / 'where.png'}", "--label=stable"]) == 2
-    assert "Expected --out to be a file that can be written" in capsys.readouterr().err
+    asked = len(server.calls)
+    for wrong in (tmp_path / "no" / "where.png", tmp_path, "."):
+        assert main([*where[:-1], f"--out={wrong}", "--label=stable"]) == 2
+        assert "Expected --out to be a file that can be written" in capsys.readouterr().err
+    assert len(server.calls) == asked, "refused before any call"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heat.png", "photo.jpg"]
     assert main([*where, "--version=3"]) == 1

@@ -412,6 +412,7 @@ def test_methods_can_be_inspected_and_pickled(kind: type) -> None:
         assert typing.get_type_hints(method).keys() == inspect.signature(method).parameters.keys() - {"self"} | {
             "return"
         }
+        assert inspect.signature(method).return_annotation == typing.get_type_hints(method)["return"]
     hints = typing.get_type_hints(kind.predict)
     assert hints["return"] is duoserve.Prediction and Image.Image in typing.get_args(hints["image"])
 

@@ -18,7 +18,16 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from duoserve import AsyncClient, Client, ClientClosed, DeadlineExceeded, InvalidInput, PreprocessingSpec
+from duoserve import (
+    AsyncClient,
+    Client,
+    ClientClosed,
+    DeadlineExceeded,
+    InvalidInput,
+    Prediction,
+    PreprocessingSpec,
+    Shadow,
+)
 from tests.client.fake import FakeServer, Hold
 from tests.client.net import ROOT, Replica
 
@@ -204,6 +213,29 @@ def test_closing_ends_a_call_that_is_under_way(
         with pytest.raises(ClientClosed):
             call.result(10)
     hold.release.set()
+
+
+class SlowPool(ThreadPoolExecutor):
+    """Another thread closes the client while this one hands over its work."""
+
+    client: Client
+
+    def submit(self, *arguments: Any) -> Any:
+        closing = threading.Thread(target=self.client.close)
+        closing.start()
+        closing.join(0.2)
+        return super().submit(*arguments)
+
+
+def test_closing_while_a_copy_or_a_part_of_a_batch_starts(
+    server: FakeServer, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("duoserve._transport.sync_driver.ThreadPoolExecutor", SlowPool)
+    SlowPool.client = Client(server.address, model="pairs", shadow=Shadow(label="canary"))
+    assert SlowPool.client.predict(jpeg, "x").version == 3
+    SlowPool.client = Client(server.address, model="pairs", max_batch_size=1)
+    for outcome in SlowPool.client.predict_batch([(jpeg, "x")] * 2).outcomes:
+        assert isinstance(outcome, Prediction | ClientClosed)
 
 
 def test_a_caller_waits_for_anothers_question_only_until_its_own_deadline(

@@ -96,7 +96,52 @@ def test_a_killed_run_is_resumed_and_asks_about_no_row_twice(server: FakeServer,
 def test_a_part_of_another_run_is_refused(server: FakeServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "out.csv.part").write_text('{"table": "other"}\n')
     assert score(server, folder / "pairs.csv", "--out", folder / "out.csv") == 2
-    assert "another run's (remove it to start again)" in capsys.readouterr().err
+    assert "another run's, or a damaged one (remove it to start again)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", [b"\xff\n", b"%s\nno row\n", b"%s\n\xff\n", b"%s\n1\n"])
+def test_a_damaged_part_is_refused(
+    server: FakeServer, folder: Path, capsys: pytest.CaptureFixture[str], part: bytes
+) -> None:
+    (folder / "new.csv").write_text("picture,text\none.jpg,words\n")
+    assert score(server, folder / "new.csv", "--out", folder / "out.csv") == 1
+    path = folder / "out.csv.part"  # has its head only
+    path.write_bytes(part.replace(b"%s\n", path.read_bytes()))
+    assert score(server, folder / "new.csv", "--out", folder / "out.csv") == 2
+    assert "(remove it to start again)" in capsys.readouterr().err
+
+
+def test_a_second_run_at_the_same_time_is_refused(
+    server: FakeServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (server, folder / "pairs.csv", "--out", folder / "out.csv")
+    second: list[int] = []
+
+    def overlap(request: Any, context: Any) -> None:
+        if not second:
+            second.append(score(*arguments))
+
+    server.on_predict = overlap
+    assert (score(*arguments), second) == (0, [2])
+    assert "Received: another run writes it" in capsys.readouterr().err
+    assert len(read(folder / "out.csv")) == 100
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_answers_can_be_scored_again(
+    server: FakeServer, folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """What an answer adds is of this run, also in a row that fails now."""
+    assert score(server, folder / "pairs.csv", "--out", folder / name) == 0
+    text = (folder / name).read_text()
+    (folder / f"old-{name}").write_text(text.replace("one.jpg", "gone.jpg", 1))
+    capsys.readouterr()
+    assert score(server, folder / f"old-{name}", "--out", folder / name, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["failed"], set(report["errors"])) == (3, {"1", "3", "5"})
+    rows = read(folder / name)
+    assert not rows[0].get("predicted_label") and not rows[0].get("version") and "gone.jpg" in rows[0]["error"]
+    assert rows[1]["predicted_label"] and not rows[1].get("error")
 
 
 @pytest.mark.parametrize(

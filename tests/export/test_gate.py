@@ -16,6 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from duoserve.artifact.checksums import write_checksums
 from duoserve.artifact.samples import GOLDEN_PATH
 from duoserve.contract import SERVING_DEFAULT, PreprocessingSpec
+from export.cli import main
 from export.errors import ExportError, GateError
 from export.publish import answers, gate
 from export.publish.answers import ANSWER
@@ -182,6 +183,29 @@ def test_a_signature_of_another_shape_is_named(copied: Path) -> None:
         "serving_default, input 'image': expected uint8 array of shape (batch, 24, 32, 3)."
         " Received: uint8 array of shape (batch, 99, 32, 3)"
     ) in findings(copied, "contract")["contract"]
+
+
+@pytest.mark.parametrize(
+    ("output", "value", "said"),
+    [
+        ("words", ["{}", "{}"], "Received: array(None"),
+        ("spec", "{}", "Received: array(b'{}'"),
+        ("spec", [], "Received: array([]"),
+        ("spec", [1, 1], "Received: array([1, 1]"),
+        ("spec", ["{}", "[]"], "Received: array([b'{}', b'[]']"),
+        ("spec", ["1", "1"], "Expected a PreprocessingSpec as a JSON object"),
+    ],
+)
+def test_a_foreign_describe_is_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, value: object, said: str
+) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "key")])
+    def describe(key: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {output: tf.constant(value) if value else tf.zeros([0], tf.string)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures={"describe": describe})
+    assert main(["check", str(tmp_path)]) == 1
+    assert said in capsys.readouterr().out
 
 
 def test_a_version_in_the_wrong_folder_is_named(copied: Path) -> None:

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 def prune(store: ModelStore, tmp_path: Path, text: str, *options: str) -> int:
-    (tmp_path / "models.config").write_text(text)
+    (tmp_path / "models.config").write_text(text, encoding="latin-1")
     return main(
         [
             "prune",
@@ -85,8 +85,9 @@ def test_a_dry_run_reports_and_removes_nothing(
         (config(), ["--version", "99"]),
         (config().replace("pets", "cats"), []),
         ("model_config_list {", []),
+        ("\xff" + config(), []),
     ],
-    ids=["named", "not there", "another model's config", "broken config"],
+    ids=["named", "not there", "another model's config", "broken config", "not UTF-8"],
 )
 def test_a_refused_prune_removes_nothing(store: ModelStore, tmp_path: Path, text: str, options: list[str]) -> None:
     assert prune(store, tmp_path, text, *options) == 1

@@ -151,6 +151,20 @@ def test_wrong_ways_to_run_are_refused(wrong: dict[str, Any]) -> None:
         Running(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--accumulate", "999"], "Expected accumulate to be at most 48, all batches. Received: 999"),
+        (["--devices", "33"], "Expected at most 32 devices, rows of a batch. Received: 33"),
+    ],
+)
+def test_more_than_there_are_batches_or_rows_is_refused(
+    squares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["train", str(squares), "--out", str(tmp_path / "run"), *options]) == 1
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_by_the_command_line_in_half_precision(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,10 +40,9 @@ def documented(method: F, operation: Callable[..., Any]) -> F:
     del documented.__wrapped__  # returns steps
     documented.__code__ = documented.__code__.replace(co_name=operation.__name__)  # in tracebacks
     hints = inspect.get_annotations(operation, eval_str=True)
-    documented.__annotations__ = {**hints, "return": hints["return"].__args__[-1]}
-    signature = inspect.signature(operation)
-    performed = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
-    documented.__signature__ = signature.replace(return_annotation=performed)
+    performed = hints["return"].__args__[-1]
+    documented.__annotations__ = {**hints, "return": performed}
+    documented.__signature__ = inspect.signature(operation).replace(return_annotation=performed)
     return method
 
 

@@ -8,14 +8,14 @@ import io
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from duoserve._checks import expect_number, expect_whole
 from duoserve.aio import AsyncClient
-from duoserve.errors import DuoserveError, InvalidInput
+from duoserve.errors import DuoserveError
 from duoserve.preprocessing.audio import Clip, encode_wav
+from duoserve.preprocessing.sources import read_bytes
 
 _MOST_IN_FLIGHT = 10_000  # open loop: with more, the generator itself would be measured
 Progress = Callable[[float, str], None]
@@ -161,10 +161,7 @@ async def _input(client: AsyncClient, image: str | None, audio: str | None) -> b
     """The content of the files, read once; without a file, generated input that fits the served version."""
     for name, path in (("image", image), ("audio", audio)):
         if path:
-            try:
-                data = await asyncio.to_thread(Path(path).read_bytes)
-            except OSError as error:
-                raise InvalidInput(f"Expected {name} to be a readable file. Received: {error}") from error
+            data = await asyncio.to_thread(read_bytes, path, name, "")
             return Clip(data) if audio else data
     return _noise() if (await client.describe()).audio else await asyncio.to_thread(_photo)
 

@@ -173,6 +173,8 @@ def _embed(options: argparse.Namespace) -> _Shown:
 
 
 def _explain(options: argparse.Namespace) -> _Shown:
+    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
+        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {options.out}")
     with Client(**_client_options(options)) as client:
         found = client.explain(options.image, options.text, label=options.of, audio=options.audio)
     if options.out is not None:

@@ -34,12 +34,7 @@ class Batches(Generic[T]):
     limit: int  # most rows of a request
 
     def answer(
-        self,
-        context: Context,
-        targets: Sequence[Target],
-        pairs: Sequence[Any],
-        mode: SendMode,
-        after: After[T] | None,
+        self, context: Context, targets: Sequence[Target], pairs: Sequence[Any], mode: SendMode, after: After[T] | None
     ) -> Steps[list[T | DuoserveError]]:
         """An outcome for each pair, in order. Rows that fail go to the next target, answered ones to `after`."""
         if not pairs:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, Final, TypeVar
 
 import grpc
@@ -187,8 +188,8 @@ class SyncDriver:
                     return
                 results[i] = self.run(steps)
 
-        pool = self._threads()
-        helpers = [pool.submit(work) for _ in range(min(gather.limit, len(gather.steps)) - 1)]
+        with self._lock:
+            helpers = [self._start(work) for _ in range(min(gather.limit, len(gather.steps)) - 1)]
         work()  # on this thread too: the batch makes progress even when the pool is busy
         for helper in helpers:
             if not helper.cancel():
@@ -199,8 +200,8 @@ class SyncDriver:
         with self._lock:
             if self._pending >= background.limit or self._managed.closed:
                 return False
+            self._start(self._finish, background.steps)
             self._pending += 1
-        self._threads().submit(self._finish, background.steps)
         return True
 
     def _finish(self, steps: Steps[Any]) -> None:
@@ -210,10 +211,10 @@ class SyncDriver:
             with self._lock:
                 self._pending -= 1
 
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._managed.closed:
-                raise ClientClosed("Expected an open client. Received: a call after close()")
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, "duoserve")
-            return self._pool
+    def _start(self, function: Callable[..., None], *arguments: Any) -> Future[None]:
+        """Runs it in the pool. Call it under the lock: a pool that `close` has shut down takes nothing."""
+        if self._managed.closed:
+            raise ClientClosed("Expected an open client. Received: a call after close()")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_WORKERS, "duoserve")
+        return self._pool.submit(function, *arguments)

@@ -60,11 +60,7 @@ def _model_spec(field: int, model: str, version: Target, signature: str) -> byte
 
 
 def encode_predict(
-    model: str,
-    version: Target,
-    signature: str,
-    inputs: Mapping[str, npt.NDArray[Any]],
-    outputs: Sequence[str] = (),
+    model: str, version: Target, signature: str, inputs: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str] = ()
 ) -> bytes:
     """A serialised PredictRequest; the arrays are copied once."""
     parts = [_model_spec(1, model, version, signature)]

@@ -14,7 +14,7 @@ SIGNATURE_PATH: Final = "assets.extra/model.sig"  # it covers the checksums, so 
 
 def write_checksums(folder: Path) -> None:
     """Writes the digests of every file in a version's folder except the checksums file itself and the signature."""
-    lines = [f"{_sha256(folder / name)}  {name}\n" for name in _files(folder)]
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in _files(folder)]
     path = folder / CHECKSUMS_PATH
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(lines), encoding="utf-8")
@@ -39,7 +39,7 @@ def verify_checksums(folder: Path) -> list[str]:
     findings += [f"{name}: in the checksums, not in the folder" for name in sorted(listed.keys() - present)]
     findings += [f"{name}: in the folder, not in the checksums" for name in sorted(present - listed.keys())]
     for name in sorted(present & listed.keys()):
-        if (actual := _sha256(folder / name)) != listed[name]:
+        if (actual := sha256(folder / name)) != listed[name]:
             findings.append(f"{name}: expected SHA-256 {listed[name][:12]}…. Received: {actual[:12]}…")
     return findings
 
@@ -49,7 +49,8 @@ def _files(folder: Path) -> list[str]:
     return sorted(path for path in paths if path not in (CHECKSUMS_PATH, SIGNATURE_PATH))
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,7 +1,9 @@
 """Sends every row of a table to a server in parallel requests; a killed run can be resumed."""
 
 import collections
+import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
 import os
@@ -9,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from duoserve import errors
 from duoserve._printed import predicted_columns
@@ -76,7 +78,7 @@ class Scoring:
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
                 if self.progress is not None and (report.rows % 32 == 0 or share >= 1):
                     self.progress(share, f"{report.rows} rows, {report.failed} failed")
-        _finish(part, self.out)
+            _finish(part, self.out)
         report.seconds = time.monotonic() - began
         report.rows_per_second = (report.rows - report.resumed) / max(report.seconds, 1e-9)
         return report
@@ -97,7 +99,7 @@ class Scoring:
                         return
                     chunk, asked = pending.popleft()
                     for (row, share), answer in zip(chunk, asked.result(), strict=True):
-                        kept = {name: value for name, value in row.items() if name and not isinstance(value, bytes)}
+                        kept = {key: cell for key, cell in row.items() if key and not _replaced(key, cell)}
                         yield share, kept | answer
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -133,6 +135,11 @@ class Scoring:
             time.sleep(_PAUSE)
 
 
+def _replaced(name: str, cell: Any) -> bool:
+    """Whether a row's cell is one that its answer may have too; or bytes, which no answer's row has."""
+    return name in ("error", "version") or name.startswith("predicted_") or isinstance(cell, bytes)
+
+
 def _of_row(error: DuoserveError, row: Any) -> bool:
     """Whether an error is about one row. Any other, such as a wrong model, would be every row's."""
     if isinstance(error, errors.UnsupportedModel):
@@ -145,36 +152,47 @@ def _fingerprint(table: Path, identity: str) -> str:
         stat = table.stat()
     except OSError as error:
         raise InvalidInput(f"Expected a readable table. Received: {error}") from error
-    found = {"table": str(table.absolute()), "size": stat.st_size, "changed": stat.st_mtime_ns, "of": identity}
-    return json.dumps(found)
+    return json.dumps([str(table.absolute()), stat.st_size, stat.st_mtime_ns, identity])
 
 
-def _opened(part: Path, fingerprint: str, report: Report) -> Any:
-    """The part, opened for appending after its last whole line. Adds its rows to the report."""
+@contextlib.contextmanager
+def _opened(part: Path, fingerprint: str, report: Report) -> Iterator[IO[str]]:
+    """The part, for this run alone, opened for appending after its last whole line. Adds its rows to the report."""
     try:
-        if part.exists():
-            with part.open("rb+") as file:
-                head, end = file.readline(), file.tell()
-                if head.rstrip(b"\n").decode() != fingerprint:
-                    raise InvalidInput(
-                        f"Expected {part} to be of this table, server, model and options. Received: another run's"
-                        " (remove it to start again)"
-                    )
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break  # the run was killed while it wrote this one
-                    end += len(line)
-                    report.rows += 1
-                    report.failed += "error" in json.loads(line)
-                file.truncate(end)
-            report.resumed = report.rows
-        else:
-            scratch = part.with_name(f".{part.name}.{os.getpid()}")
-            scratch.write_text(fingerprint + "\n", encoding="utf-8")
-            scratch.replace(part)
-        return part.open("a", encoding="utf-8", buffering=1)
+        with part.open("a", encoding="utf-8", buffering=1) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if file.tell():
+                _resume(part, fingerprint, report)
+            else:
+                file.write(fingerprint + "\n")
+            yield file
+    except DuoserveError:
+        raise
     except OSError as error:
-        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
+        received = "another run writes it" if isinstance(error, BlockingIOError) else error
+        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {received}") from error
+
+
+def _resume(part: Path, fingerprint: str, report: Report) -> None:
+    with part.open("rb+") as file:
+        head, end = file.readline(), file.tell()
+        ours = head.rstrip(b"\n") == fingerprint.encode()
+        try:
+            for line in file if ours else ():
+                if not line.endswith(b"\n"):
+                    break  # the run was killed while it wrote this one
+                end += len(line)
+                report.rows += 1
+                report.failed += "error" in dict(json.loads(line))
+        except (ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise InvalidInput(
+                f"Expected {part} to be of this table, server, model and options. Received: another run's, or a damaged"
+                " one (remove it to start again)"
+            )
+        file.truncate(end)
+    report.resumed = report.rows
 
 
 def _pair(row: Any, folder: Path) -> tuple[Any, Any]:
@@ -206,8 +224,6 @@ def _finish(part: Path, out: Path) -> None:
     try:
         write_rows(scratch, records(), {name: kind or str for name, kind in columns.items()})
         scratch.replace(out)
-    except OSError as error:
-        raise InvalidInput(f"Expected --out to be a file that can be written. Received: {error}") from error
     finally:
         scratch.unlink(missing_ok=True)
     part.unlink()
