@@ -56,14 +56,13 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
             facts.append(str(record["step"]))
         figures = record.get("figures")
         if isinstance(figures, Mapping):
-            answers = figures.get("comparison") or figures.get("shadow", {})  # its name until release 1
+            answers = figures.get("comparison", {})
             facts.append(
                 f"{figures.get('step')} against {figures.get('against')}: {len(figures.get('replicas', ()))} replicas"
             )
             facts.append(f"agreement {answers.get('agreement')}, drift {answers.get('drift')}")
             if answers.get("labelled"):
-                qualities = [answers.get(f"{side}_quality", answers.get(f"{side}_accuracy")) for side in ("old", "new")]
-                facts.append(f"{answers.get('measure', 'accuracy')} {qualities[0]} -> {qualities[1]}")
+                facts.append(f"{answers.get('measure')} {answers.get('old_quality')} -> {answers.get('new_quality')}")
             measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
             for name in ("median", "p99") if measured else ():
                 old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))
