@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import ipaddress
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from duoserve.console import guarded, put, say
 from duoserve.errors import DuoserveError
+from duoserve.hosts import is_loopback
 from serving.capacity import CapacityPlan, Load, Measured, PlanError, plan
 
 _EPILOG = """\
@@ -98,7 +98,7 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     wanted = {"--latency-ms": options.latency_ms, "--cpus": options.cpus, "--rate": options.rate}
     if options.server or options.tune:
         wanted = {"--model": options.model}
-        local = options.tune or _is_local(options.server)
+        local = options.tune or is_loopback(options.server.rpartition(":")[0].strip("[]"))
         wanted["--cpus"] = options.cpus = options.cpus or (len(os.sched_getaffinity(0)) if local else None)
         if options.tune:
             wanted["--store"] = options.store
@@ -194,14 +194,6 @@ def _model_mb(options: argparse.Namespace) -> float | None:
 def _versions(options: argparse.Namespace) -> list[Path]:
     """The versions of the model in the store."""
     return [path for path in (options.store / options.model).glob("*") if path.name.isdecimal()]
-
-
-def _is_local(server: str) -> bool:
-    host = server.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _curve(text: str) -> dict[int, float]:

@@ -117,6 +117,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.Capt
     for arguments, says in (
         (numbers, "Expected --model, for the size of its newest version in --store. Received: nothing"),
         ([*numbers, "--model", "emoji"], f"Expected versions in {tmp_path / 'emoji'}. Received: none"),
+        (["--server", "LOCALHOST:1", "--model", "emoji", "--seconds", "1"], "Expected --seconds between"),  # not --cpus
         ([*numbers, "--model", "other"], f"Expected versions in {tmp_path / 'other'}. Received: none"),
     ):
         with pytest.raises(SystemExit, match="2"):
