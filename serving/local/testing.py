@@ -28,7 +28,7 @@ class ServerDiedError(RuntimeError):
     """The server exited with a `code` before it served; `log` is its output."""
 
     def __init__(self, code: int, log: str) -> None:
-        super().__init__(f"Expected the server to start. Received exit code {code}:\n{log[-3000:]}")
+        super().__init__(f"Expected the server to start. Received: exit code {code}:\n{log[-3000:]}")
         self.code = code
         self.log = log
 

@@ -114,7 +114,7 @@ def test_a_server_leaves_no_log_behind(tmp_path: pathlib.Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("flag", ["port", "rest_api_port"])
 def test_a_busy_port_is_refused_before_the_models_load(busy: int, flag: str) -> None:
-    with pytest.raises(ServingError, match=f"Expected a free address. Received 127.0.0.1:{busy}, which is busy"):
+    with pytest.raises(ServingError, match=f"Expected a free address. Received: 127.0.0.1:{busy}, which is busy"):
         check_ports(flags.parse([f"--port={free_port()}", f"--{flag}={busy}"]))
 
 
