@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duoserve.arguments import count, positive, sizes
 from duoserve.artifact.releases import SERVER_VERSION
 from duoserve.console import guarded, say
 from export.defaults import BATCH_SIZES, WEIGHTS
-from export.options import add_command, add_json, count, positive, release, sizes
+from export.options import add_command, add_json, release
 from export.own.settings import add_arguments, own_model
 from export.selection.cli import add_compare
 from export.training.cli import add_train

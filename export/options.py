@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from duoserve.arguments import count
 from duoserve.artifact.releases import ReleaseError, minor_release
 from duoserve.contract import ANSWERS, IMAGE, TEXT
 
@@ -32,27 +33,6 @@ def add_answer(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option that every command has."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for scripts")
-
-
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    return _number(text, 1)
-
-
-def count(text: str) -> int:
-    """A number of at least 0."""
-    return _number(text, 0)
-
-
-def _number(text: str, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, received {text!r}")
-    return int(text)
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Numbers of at least 1, separated by commas."""
-    return tuple(positive(part) for part in text.split(","))
 
 
 def colour(text: str) -> tuple[int, int, int]:

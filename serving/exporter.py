@@ -133,9 +133,15 @@ def _resolve(targets: Iterable[str]) -> list[str]:
 
 def _target(text: str) -> str:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise argparse.ArgumentTypeError(f"Expected HOST:PORT. Received: {text!r}")
     return text
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"Expected a port from 0 to 65535. Received: {text!r}")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -150,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="the model's name")
     add("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=9108, help="port to listen on (default: %(default)s)")
+    add("--port", type=_port, default=9108, help="port to listen on (default: %(default)s)")
     add("--timeout", type=float, default=3.0, help="seconds for each answer (default: %(default)s)")
     return made
 

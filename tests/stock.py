@@ -35,7 +35,7 @@ class StockServer(LocalServer):
         super().__init__(*flags, command=PROGRAM or (*command, IMAGE), **{"timeout": 120.0, **options})
 
     def stop(self, *, kill: bool = False, timeout: float = 60.0) -> int:
-        """End it; its exit code. Killing `docker run` alone would leave the container running."""
+        """Ends it; returns its exit code. Killing `docker run` alone would leave the container running."""
         if kill:
             self._remove()
         code = super().stop(kill=kill, timeout=timeout)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +30,25 @@ def run(name: str, stdout: int) -> tuple[int, str]:
         stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60, env=environment,
     )  # fmt: skip
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export prune --store s --name m --keep",
+        "duoserve predict --model m --text t --top",
+        "serving.rollout plan",
+        "serving.check - --client-batch",
+        "serving.check - --warmup-sizes",
+    ],
+)
+@pytest.mark.parametrize("number", ["٨", " 8", "x", "-1"])
+def test_a_number_has_plain_digits(command: str, number: str) -> None:
+    module, *arguments = command.split()
+    program = importlib.import_module(f"{module}.cli")
+    with pytest.raises(SystemExit, match="2"), contextlib.redirect_stderr(io.StringIO()) as said:
+        program.main([*arguments[:-1], f"{arguments[-1]}={number}"] if "--" in arguments[-1] else [*arguments, number])
+    assert re.search(f"(?i)expected a number of at least [01], received {number!r}", said.getvalue())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from duoserve.arguments import count, positive
 from duoserve.settings import SettingsFileError, checked, read_toml
 from export.errors import ExportError
-from export.options import colour, count, names, positive
+from export.options import colour, names
 
 Scale: TypeAlias = Literal["0..255", "0..1", "tf", "torch", "caffe"]
 SCALES: Final[tuple[str, ...]] = get_args(Scale)

@@ -10,11 +10,11 @@ from typing import Any, Final
 import keras
 import tensorflow as tf
 
+from duoserve.console import aligned
 from duoserve.contract import PreprocessingSpec, signatures
 from export.errors import StoreError
 from export.measures import FIGURES, as_text
 from export.publish.store import ModelStore
-from export.table import aligned
 
 CARD_PATH: Final = "assets.extra/card.json"
 """Relative to the version's folder."""

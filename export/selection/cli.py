@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from duoserve.arguments import positive
 from duoserve.console import say
-from export.options import add_answer, add_command, add_json, duration, positive
+from export.options import add_answer, add_command, add_json, duration
 from export.training.presets import BASELINES, FUSIONS, PRESETS
 
 _CANDIDATES = """\

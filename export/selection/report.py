@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from duoserve.console import aligned
 from export.measures import FIGURES, as_text
 from export.selection.compare import Comparison, Measured
 from export.selection.served import BATCH
 from export.selection.statistics import Interval
-from export.table import aligned
 
 
 def table(comparison: Comparison) -> str:

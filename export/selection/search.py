@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from duoserve.console import aligned
 from export.dataset.data import Dataset
 from export.defaults import BACKGROUND
 from export.errors import ExportError
 from export.measures import RANKED_BY, as_text
 from export.selection.budget import Budget
-from export.table import aligned
 from export.training.presets import Preset
 from export.training.run import TrainedModel
 from export.training.train import train

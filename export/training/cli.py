@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve.arguments import positive
 from duoserve.console import say
 from export.defaults import BACKGROUND
-from export.options import add_answer, add_command, add_json, colour, duration, names, positive
+from export.options import add_answer, add_command, add_json, colour, duration, names
 from export.training.presets import FUSIONS, PRECISIONS, PRESETS, Running
 
 _SEARCH_SECONDS: Final = 600.0

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import ipaddress
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from duoserve.console import guarded, put, say
 from duoserve.errors import DuoserveError
+from duoserve.hosts import is_loopback
 from serving.capacity import CapacityPlan, Load, Measured, PlanError, plan
 
 _EPILOG = """\
@@ -98,7 +98,7 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     wanted = {"--latency-ms": options.latency_ms, "--cpus": options.cpus, "--rate": options.rate}
     if options.server or options.tune:
         wanted = {"--model": options.model}
-        local = options.tune or _is_local(options.server)
+        local = options.tune or is_loopback(options.server.rpartition(":")[0].strip("[]"))
         wanted["--cpus"] = options.cpus = options.cpus or (len(os.sched_getaffinity(0)) if local else None)
         if options.tune:
             wanted["--store"] = options.store
@@ -106,7 +106,9 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error(f"Expected {', '.join(missing)} (or --server, or --tune). Received: nothing")
     if options.seconds is not None and not 2 <= options.seconds <= 3600:
         parser.error(f"Expected --seconds between 2 and 3600. Received: {options.seconds:g}")
-    if options.store is not None and options.model and not list((options.store / options.model).glob("[0-9]*")):
+    if options.store is not None and options.model is None:
+        parser.error("Expected --model, for the size of its newest version in --store. Received: nothing")
+    if options.store is not None and not _versions(options):
         parser.error(f"Expected versions in {options.store / options.model}. Received: none")
 
 
@@ -119,7 +121,7 @@ def _measure(options: argparse.Namespace, load: Load) -> int:
     from duoserve import TLS, Client
     from serving.capacity.measuring import measure
 
-    tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert else None
+    tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert or options.key else None
     with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
         found = measure(client, options.seconds or 40.0, _progress)
     numbers = (found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb)
@@ -185,17 +187,13 @@ def _model_mb(options: argparse.Namespace) -> float | None:
     """The size of a version in megabytes: as given, or of the newest one in the store."""
     if options.model_mb is not None or options.store is None:
         return None if options.model_mb is None else float(options.model_mb)
-    versions = [path for path in (options.store / options.model).iterdir() if path.name.isdecimal()]
-    newest = max(versions, key=lambda path: int(path.name))
+    newest = max(_versions(options), key=lambda path: int(path.name))
     return float(sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()) / 2**20)
 
 
-def _is_local(server: str) -> bool:
-    host = server.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _versions(options: argparse.Namespace) -> list[Path]:
+    """The versions of the model in the store."""
+    return [path for path in (options.store / options.model).glob("*") if path.name.isdecimal()]
 
 
 def _curve(text: str) -> dict[int, float]:

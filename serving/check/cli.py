@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from duoserve.arguments import positive, sizes
 from duoserve.artifact.releases import ReleaseError
 from duoserve.console import guarded, say
 from serving.check import RULES, Finding, Manifests, catalog, check
@@ -68,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--warmup-sizes",
-        type=_sizes,
+        type=sizes,
         default=configs.WARMED_UP,
         metavar="N,N",
         help="batch sizes that exports warm up",
     )
-    parser.add_argument("--client-batch", type=_positive, metavar="N", help="most rows of a client's request")
+    parser.add_argument("--client-batch", type=positive, metavar="N", help="most rows of a client's request")
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     return parser
 
@@ -144,13 +145,3 @@ def _version(text: str) -> str:
     if text not in schemas.versions():
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(schemas.versions())}, received {text!r}")
     return text
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
-
-
-def _positive(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected numbers of at least 1, received {text!r}")
-    return int(text)

@@ -15,7 +15,7 @@ START_FAILED = 255
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal ends it; return the exit code."""
+    """Serves until a signal ends it; returns the exit code."""
     flags = parse(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     form = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many open files, and so connections, as the system permits: the usual limit is 1,024."""
+    """Allows as many open files, and so connections, as the system permits: the usual limit is 1,024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

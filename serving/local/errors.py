@@ -43,7 +43,7 @@ def from_exception(error: BaseException) -> ServingError:
     if isinstance(error, tf.errors.OpError):
         return ServingError(_BY_NUMBER.get(error.error_code, Code.UNKNOWN), error.message or "")
     if isinstance(error, RecursionError):
-        return invalid_argument("Expected JSON that is nested a few hundred levels deep at most. Received more")
+        return invalid_argument("Expected JSON that is nested a few hundred levels deep at most. Received: more")
     if isinstance(error, MemoryError):
         return ServingError(Code.RESOURCE_EXHAUSTED, f"Out of memory: {error}")
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -129,7 +129,7 @@ STOCK_FLAGS: Final[Mapping[str, Any]] = {field.name: field.default for field in 
 def _bool(text: str) -> bool:
     if text in ("true", "false"):
         return text == "true"
-    raise argparse.ArgumentTypeError(f"Expected true or false. Received {text!r}")
+    raise argparse.ArgumentTypeError(f"Expected true or false. Received: {text!r}")
 
 
 def _options(field: dataclasses.Field[Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 
 
 def give_back_soon() -> None:
-    """Free unused memory a little later, as the caller still holds some of it."""
+    """Frees unused memory a little later, as the caller still holds some of it."""
     if _idle.acquire(blocking=False):
         timer = threading.Timer(1.0, _give_back)
         timer.daemon = True

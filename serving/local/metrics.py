@@ -29,11 +29,11 @@ class Metric:
         self._cells: dict[Labels, list[float]] = {}
 
     def add(self, *labels: str, by: int = 1) -> None:
-        """Count."""
+        """Counts."""
         self.observe(*labels, value=by)
 
     def observe(self, *labels: str, value: float) -> None:
-        """Put a value into its bucket."""
+        """Puts a value into its bucket."""
         with self._lock:
             cell = self._cells.get(labels)
             if cell is None:
@@ -99,7 +99,7 @@ class Metrics:
         return sorted(self._all, key=lambda metric: metric.name)
 
     def count_call(self, model: str, api: str, entrypoint: str, status: str, started: float) -> None:
-        """Count a call that started at a point in monotonic time; time it if it was one of `api` and answered."""
+        """Counts a call that started at a point in monotonic time; times it if it was one of `api` and answered."""
         self.request_count.add(model, status)
         if api and status == "OK":
             self.request_latency.observe(model, api, entrypoint, value=(time.monotonic() - started) * 1e6)

@@ -112,7 +112,7 @@ class Server:
         return servable
 
     def start(self) -> None:
-        """Take the addresses, load the models, then answer.
+        """Takes the addresses, loads the models, then answers.
 
         Raises:
             ServingError: Anything that keeps the server from starting.
@@ -147,7 +147,7 @@ class Server:
             threading.Thread(target=self._poll_config, name="config-poller", daemon=True).start()
 
     def _listen(self, address: str) -> None:
-        """Take an address for gRPC."""
+        """Takes an address for gRPC."""
         try:
             self._grpc.add_secure_port(address, self._credentials)
         except RuntimeError as error:
@@ -161,7 +161,7 @@ class Server:
                 _LOG.error("Models and labels stay as they are, %s: %s", self._flags.model_config_file, error)
 
     def stop(self, drain_seconds: float = 0.0) -> None:
-        """Take no more calls, let those in flight finish for at most `drain_seconds`, unload everything."""
+        """Takes no more calls, lets those in flight finish for at most `drain_seconds`, unloads everything."""
         self._stopping.set()
         self._health.drain()
         deadline = time.monotonic() + drain_seconds

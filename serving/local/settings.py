@@ -49,7 +49,7 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
     both = flags.tensorflow_session_parallelism
     if intra > 0 and inter > 0 and both > 0:
         raise invalid_argument(
-            "Expected --tensorflow_session_parallelism, or the intra-op and inter-op ones. Received all"
+            "Expected --tensorflow_session_parallelism, or the intra-op and inter-op ones. Received: all"
         )
     separate = intra > 0 or inter > 0
     config.intra_op_parallelism_threads = intra if separate else both
@@ -59,12 +59,12 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
         rewriting = config.graph_options.rewrite_options
         rewriting.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
     elif flags.mixed_precision:
-        _LOG.warning("Expected --mixed_precision=%s. Received %s: no effect", BFLOAT16, flags.mixed_precision)
+        _LOG.warning("Expected --mixed_precision=%s. Received: %s, without effect", BFLOAT16, flags.mixed_precision)
     return config
 
 
 def allow_xla(allowed: bool) -> None:
-    """Let this process compile functions that request XLA (`jit_compile=True`), or make each of them fail.
+    """Lets this process compile functions that request XLA (`jit_compile=True`), or makes each of them fail.
 
     The stock server calls the same functions of TensorFlow, which Python has no name for.
     """
@@ -86,7 +86,7 @@ def batching(flags: Flags) -> Batching | None:
     """The batching of all models; None without batching."""
     if not flags.enable_batching:
         if flags.batching_parameters_file:
-            raise invalid_argument("Expected --enable_batching with --batching_parameters_file. Received false")
+            raise invalid_argument("Expected --enable_batching with --batching_parameters_file. Received: false")
         return None
     if flags.batching_parameters_file:
         parameters = _read(flags.batching_parameters_file, BatchingParameters())
@@ -119,7 +119,7 @@ def metrics_path(flags: Flags) -> str:
 
 
 def check_ports(flags: Flags) -> None:
-    """Fail at once, with UNAVAILABLE, if a port is busy: it is bound only after the models have loaded."""
+    """Fails at once, with UNAVAILABLE, if a port is busy: it is bound only after the models have loaded."""
     for port in filter(None, (flags.port, flags.rest_api_port)):
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(flags.host, port, type=socket.SOCK_STREAM):
@@ -132,7 +132,7 @@ def check_ports(flags: Flags) -> None:
 
 
 def busy(address: str) -> ServingError:
-    return ServingError(Code.UNAVAILABLE, f"Expected a free address. Received {address}, which is busy")
+    return ServingError(Code.UNAVAILABLE, f"Expected a free address. Received: {address}, which is busy")
 
 
 def channel_arguments(flags: Flags) -> list[tuple[str, int | str]]:
@@ -143,7 +143,7 @@ def channel_arguments(flags: Flags) -> list[tuple[str, int | str]]:
     for part in filter(None, flags.grpc_channel_arguments.split(",")):
         key, separator, value = part.partition("=")
         if not separator:
-            raise invalid_argument(f"Expected key=value in --grpc_channel_arguments. Received {part!r}")
+            raise invalid_argument(f"Expected key=value in --grpc_channel_arguments. Received: {part!r}")
         options.append((key, int(value) if value.lstrip("-").isdigit() else value))
     # Two servers on one port would share its connections without a warning.
     return [*options, ("grpc.so_reuseport", 0)]

@@ -82,18 +82,18 @@ def to_array(proto: tensor_pb2.TensorProto) -> Array:
             tensor_content whose length is not the shape's, few values for a tensor of gigabytes.
     """
     if proto.dtype not in _FIELDS:
-        raise TensorError(f"Expected a dtype. Received {proto.dtype}")
+        raise TensorError(f"Expected a dtype. Received: {proto.dtype}")
     shape = tuple([dim.size for dim in proto.tensor_shape.dim])  # Faster than a generator, and this is every tensor.
     count = math.prod(shape)
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0 or len(shape) > 254 or count >= 1 << 62:
-        raise TensorError(f"Expected a shape with sizes of 0 or more. Received {list(shape)}")
+        raise TensorError(f"Expected a shape with sizes of 0 or more. Received: {list(shape)}")
     dtype, content = NUMPY[proto.dtype], proto.tensor_content
     if not content or not count:
         return _repeated(proto, count, dtype).reshape(shape)
     if dtype.kind == "O":
         return object_array(_strings(content, count), shape)
     if len(content) != count * dtype.itemsize:
-        raise TensorError(f"Expected {count * dtype.itemsize} bytes of content. Received {len(content)}")
+        raise TensorError(f"Expected {count * dtype.itemsize} bytes of content. Received: {len(content)}")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
@@ -108,7 +108,7 @@ def _strings(content: bytes, count: int) -> list[bytes]:
             value = shift = 0
         at += 1
     if len(lengths) < count or at + sum(lengths) != len(content):
-        raise TensorError(f"Expected the lengths and bytes of {count} strings. Received {len(content)} bytes")
+        raise TensorError(f"Expected the lengths and bytes of {count} strings. Received: {len(content)} bytes")
     strings = []
     for length in lengths:
         strings.append(content[at : at + length])
@@ -123,7 +123,7 @@ def _repeated(proto: tensor_pb2.TensorProto, count: int, dtype: np.dtype[Any]) -
     parts = 2 if dtype.kind == "c" else 1
     have = min(len(field) // parts, count)
     if (count - have) * dtype.itemsize > MAX_FILLED_BYTES:
-        raise TensorError(f"Expected values for all but {MAX_FILLED_BYTES} bytes of the tensor. Received {have} values")
+        raise TensorError(f"Expected values for all but {MAX_FILLED_BYTES} bytes of a tensor. Received: {have} values")
     if not have:
         return np.full(count, b"", dtype) if dtype.kind == "O" else np.zeros(count, dtype)
     if dtype.kind == "O":
@@ -142,7 +142,7 @@ def _repeated(proto: tensor_pb2.TensorProto, count: int, dtype: np.dtype[Any]) -
 
 
 def fill_proto(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool) -> None:
-    """Write `array` into an empty `proto`, as tensor_content or as its *_val field."""
+    """Writes `array` into an empty `proto`, as tensor_content or as its *_val field."""
     enum = dtype_enum(array)
     proto.dtype = enum
     proto.tensor_shape.SetInParent()

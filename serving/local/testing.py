@@ -28,7 +28,7 @@ class ServerDiedError(RuntimeError):
     """The server exited with a `code` before it served; `log` is its output."""
 
     def __init__(self, code: int, log: str) -> None:
-        super().__init__(f"Expected the server to start. Received exit code {code}:\n{log[-3000:]}")
+        super().__init__(f"Expected the server to start. Received: exit code {code}:\n{log[-3000:]}")
         self.code = code
         self.log = log
 
@@ -87,21 +87,17 @@ class LocalServer:
         if self.rest_port and "rest_api_port" not in given:
             added.append(f"--rest_api_port={self.rest_port}")
         self.timeout = timeout
-        self._log = tempfile.NamedTemporaryFile(prefix="serving-local-", suffix=".log", delete=False)  # noqa: SIM115
+        words = [*(command or (sys.executable, "-m", "serving.local")), *added, *flags]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **(env or {})}
-        self.process: subprocess.Popen[bytes] = LocalServer.launch(
-            [*(command or (sys.executable, "-m", "serving.local")), *added, *flags],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=ROOT,
-        )
-        if wait:
-            try:
+        with contextlib.ExitStack() as failing:
+            self._log = failing.enter_context(tempfile.NamedTemporaryFile(prefix="serving-local-", suffix=".log"))
+            self.process: subprocess.Popen[bytes] = LocalServer.launch(
+                words, stdout=self._log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
+            )
+            failing.callback(self.stop, kill=True)
+            if wait:
                 self.wait_until_ready()
-            except BaseException:
-                self.stop(kill=True)
-                raise
+            failing.pop_all()
 
     @property
     def address(self) -> str:
@@ -115,11 +111,11 @@ class LocalServer:
 
     @property
     def log(self) -> str:
-        """Everything that the server wrote so far."""
+        """Everything that the server wrote so far; gone once it is stopped."""
         return pathlib.Path(self._log.name).read_text(encoding="utf-8", errors="replace")
 
     def wait_until_ready(self) -> None:
-        """Wait until the ports take connections, which they do once the models serve."""
+        """Waits until the ports take connections, which they do once the models serve."""
         deadline = time.monotonic() + self.timeout
         for port in filter(None, (self.port, self.rest_port)):
             while not _accepts(port):
@@ -131,13 +127,13 @@ class LocalServer:
                 time.sleep(0.05)
 
     def stop(self, *, kill: bool = False, timeout: float = 60.0) -> int:
-        """End it with SIGTERM, or SIGKILL when `kill` is set or it takes too long; its exit code."""
+        """Ends it with SIGTERM, or SIGKILL when `kill` is set or it takes too long; returns its exit code."""
         self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        self._log.close()
+        self._log.close()  # which removes it
         return int(self.process.wait())
 
     def __enter__(self) -> LocalServer:
@@ -145,8 +141,6 @@ class LocalServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        with contextlib.suppress(OSError):
-            pathlib.Path(self._log.name).unlink()
 
 
 def _accepts(port: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from duoserve.arguments import positive
 from duoserve.console import put
 from serving.rollout.errors import RolloutError
 from serving.rollout.reporter import ConsoleReporter
@@ -68,19 +69,13 @@ _COMMANDS: Final[tuple[tuple[str, str, str | None, Sequence[str]], ...]] = (
 )
 
 
-def _version(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
-    return int(text)
-
-
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--dry-run": {"action": "store_true", "help": "check and show the edits, change nothing"},
     "--allow-contract-change": {
         "action": "store_true",
         "help": "continue although clients may not be able to follow",
     },
-    "--last": {"type": _version, "metavar": "N", "help": "only the newest N entries"},
+    "--last": {"type": positive, "metavar": "N", "help": "only the newest N entries"},
 }
 
 
@@ -144,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary, version, switches in _COMMANDS:
         command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         if version is not None:
-            command.add_argument("version", type=_version, nargs="?" if version else None, help=version or None)
+            command.add_argument("version", type=positive, nargs="?" if version else None, help=version or None)
         add = command.add_argument_group("settings, in place of the file's").add_argument
         add("--settings", type=Path, metavar="TOML", help="settings file (default: rollout.toml, if it is here)")
         add("--model", help="the model's name")

@@ -170,7 +170,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         SettingsError: The file can't be read, has an unknown entry or an invalid value, or lacks an entry.
     """
     try:
-        content = {} if path is None else _renamed(read_toml(path))
+        content = {} if path is None else read_toml(path)
         base = Path.cwd() if path is None else path.absolute().parent
         content = {key: _placed(value, key, base) for key, value in content.items()}
         content |= {key: value for key, value in overrides.items() if value is not None}
@@ -181,14 +181,6 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     if missing := [name for name in required if name not in values]:
         raise SettingsError(f"Expected {', '.join(missing)} in the settings or as options. Received: nothing")
     return Settings(**values)
-
-
-def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """The entries that were renamed."""
-    for table, old in ((content, "shadow"), (content.get("limits"), "shadow_inputs")):
-        if isinstance(table, dict) and old in table:
-            table["inputs"] = table.pop(old)
-    return content
 
 
 def _placed(value: Any, key: str, base: Path) -> Any:

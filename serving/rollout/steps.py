@@ -103,17 +103,18 @@ def adopt(command: Command) -> None:
         raise Refused("replicas", "expected every replica to answer. Received:", silent)
     sets = [{version for version in view.versions if view.available(version)} for view in views]
     edit = state.adopt(tuple(sorted(set.intersection(*sets))) if sets else ())
-    _make(command, "adopt", edit, command.state().stable or 0)
+    _make(command, "adopt", edit, state.stable or 0)
 
 
 def load(command: Command, package: Package) -> None:
     """Rehearses the version, names it, and waits until it serves everywhere."""
     most = command.settings.loaded_versions
-    edit = command.state().load(package.version, most)
+    state = command.state()
+    edit = state.load(package.version, most)
     if edit is not None and not command.dry_run:
         rehearse(command, package)
-        edit = command.state().load(package.version, most)  # after the rehearsal the file may have changed
-    state = command.state()
+        state = command.state()  # the file may have changed
+        edit = state.load(package.version, most)
     room = [version for version in state.versions or () if edit and version not in (edit.versions or ())]
     facts: dict[str, Any] = {}
     if room:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from duoserve.console import aligned
 from serving.rollout.edits import State
 from serving.rollout.replicas.fleet import ReplicaView
 from serving.rollout.replicas.sync import Difference
@@ -41,7 +42,7 @@ def status_lines(state: State, views: Sequence[ReplicaView], found: Sequence[Dif
         cells = [status.state if status else "-" for status in states]
         cells += [_number(view.labels.get(label)) for label in labels]
         rows.append([view.address, *(cells if view.up else ["?"] * len(cells))])
-    lines = [*_table(rows), ""]
+    lines = [aligned(rows), ""]
     if not found:
         lines.append(f"{len(views)} replicas, in sync" if views else "out of sync: no replicas found")
     return lines + [f"out of sync: {one}" for one in found]
@@ -56,14 +57,13 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
             facts.append(str(record["step"]))
         figures = record.get("figures")
         if isinstance(figures, Mapping):
-            answers = figures.get("comparison") or figures.get("shadow", {})  # its name until release 1
+            answers = figures.get("comparison", {})
             facts.append(
                 f"{figures.get('step')} against {figures.get('against')}: {len(figures.get('replicas', ()))} replicas"
             )
             facts.append(f"agreement {answers.get('agreement')}, drift {answers.get('drift')}")
             if answers.get("labelled"):
-                qualities = [answers.get(f"{side}_quality", answers.get(f"{side}_accuracy")) for side in ("old", "new")]
-                facts.append(f"{answers.get('measure', 'accuracy')} {qualities[0]} -> {qualities[1]}")
+                facts.append(f"{answers.get('measure')} {answers.get('old_quality')} -> {answers.get('new_quality')}")
             measured = [one["latency"] for one in figures.get("replicas", ()) if one.get("latency")]
             for name in ("median", "p99") if measured else ():
                 old, new = (max(one[f"{side}_{name}"] for one in measured) for side in ("old", "new"))
@@ -77,12 +77,6 @@ def history_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
         findings = record.get("findings") or (figures or {}).get("findings") or ()
         lines += [f"    {finding}" for finding in findings]
     return lines or ["no entries"]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _number(version: int | None) -> str:

@@ -222,14 +222,14 @@ def differences(expected: Any, received: Any, path: str = "") -> list[str]:
         if "dtype" in expected and ("float_val" in expected or "tensor_content" in expected):
             return _tensor_differences(expected, received, path)
         found = [
-            f"{path}.{key}: expected none. Received {received[key]!r}" for key in received.keys() - expected.keys()
+            f"{path}.{key}: expected none. Received: {received[key]!r}" for key in received.keys() - expected.keys()
         ]
         for key, value in expected.items():
             if key not in received:
-                found.append(f"{path}.{key}: expected {value!r}. Received none")
+                found.append(f"{path}.{key}: expected {value!r}. Received: none")
             elif key in ("message", "error_message"):
                 if _first_line(value) != _first_line(received[key]):
-                    found.append(f"{path}.{key}: expected {value!r}. Received {received[key]!r}")
+                    found.append(f"{path}.{key}: expected {value!r}. Received: {received[key]!r}")
             else:
                 found += differences(value, received[key], f"{path}.{key}")
         return found
@@ -238,21 +238,21 @@ def differences(expected: Any, received: Any, path: str = "") -> list[str]:
         return [each for index, (left, right) in pairs for each in differences(left, right, f"{path}[{index}]")]
     if isinstance(expected, float) and isinstance(received, (int, float)):
         close = math.isclose(expected, received, abs_tol=1e-3)
-        return [] if close else [f"{path}: expected {expected}. Received {received}"]
-    return [] if expected == received else [f"{path}: expected {expected!r}. Received {received!r}"]
+        return [] if close else [f"{path}: expected {expected}. Received: {received}"]
+    return [] if expected == received else [f"{path}: expected {expected!r}. Received: {received!r}"]
 
 
 def _tensor_differences(expected: dict[str, Any], received: dict[str, Any], path: str) -> list[str]:
     """Tensors: the same fields are used, and the values are the same within rounding."""
     if expected.keys() != received.keys():
-        return [f"{path}: expected fields {sorted(expected)}. Received {sorted(received)}"]
+        return [f"{path}: expected fields {sorted(expected)}. Received: {sorted(received)}"]
     tensors = [
         to_array(json_format.ParseDict(each, predict_pb2.PredictRequest().inputs["x"])) for each in (expected, received)
     ]
     if tensors[0].shape != tensors[1].shape or tensors[0].dtype != tensors[1].dtype:
-        return [f"{path}: expected {tensors[0]!r}. Received {tensors[1]!r}"]
+        return [f"{path}: expected {tensors[0]!r}. Received: {tensors[1]!r}"]
     if tensors[0].dtype == object:
         return [] if tensors[0].tolist() == tensors[1].tolist() else [f"{path}: {tensors[0]} != {tensors[1]}"]
     pairs = zip(tensors[0].ravel().tolist(), tensors[1].ravel().tolist(), strict=True)
     same = all((math.isnan(a) and math.isnan(b)) or math.isclose(a, b, abs_tol=1e-3) for a, b in pairs)
-    return [] if same else [f"{path}: expected {tensors[0]!r}. Received {tensors[1]!r}"]
+    return [] if same else [f"{path}: expected {tensors[0]!r}. Received: {tensors[1]!r}"]

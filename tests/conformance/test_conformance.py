@@ -29,7 +29,7 @@ AMENDED: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("embedded", "batching_no_rows", "no rows"): (
         {
             "code": "INVALID_ARGUMENT",
-            "message": "Expected a batch of 1 row or more, as requests are batched. Received 0 rows",
+            "message": "Expected a batch of 1 row or more, as requests are batched. Received: 0 rows",
         },
         "the stock server hangs until the deadline",
     ),

@@ -111,6 +111,23 @@ def test_the_command_prints_text_or_json() -> None:
     assert json.loads(run("--latency-ms", "13.5", "--json").stdout)["replicas"] == 10
 
 
+def test_options_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "emoji" / "7-old").mkdir(parents=True)
+    numbers = ["--rate", "400", "--cpus", "2", "--latency-ms", "10", "--store", str(tmp_path)]
+    for arguments, says in (
+        (numbers, "Expected --model, for the size of its newest version in --store. Received: nothing"),
+        ([*numbers, "--model", "emoji"], f"Expected versions in {tmp_path / 'emoji'}. Received: none"),
+        (["--server", "LOCALHOST:1", "--model", "emoji", "--seconds", "1"], "Expected --seconds between"),  # not --cpus
+        ([*numbers, "--model", "other"], f"Expected versions in {tmp_path / 'other'}. Received: none"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert says in capsys.readouterr().err
+    measuring = ["--server", "127.0.0.1:1", "--model", "emoji", "--key", str(tmp_path / "key.pem")]
+    assert main(measuring) == 1  # not in plain text, either
+    assert "cert and key" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def server(store: Path) -> Iterator[LocalServer]:
     """A server that refuses batches of more than 8."""

@@ -144,7 +144,7 @@ def test_invalid_manifests_are_an_error_with_exit_code_2(run: Run, stdin: str, r
         (["--models", "BINARY"], "Expected BINARY to be a text file"),
         (["--batching", "nowhere"], "Expected nowhere to be a text file"),
         ([], "expected a source"),
-        (["--warmup-sizes", "1,x", "-"], "expected numbers of at least 1"),
+        (["--warmup-sizes", "1,x", "-"], "expected a number of at least 1, received 'x'"),
         (["--kubernetes", "1.12", "-"], "expected one of 1.30"),
     ],
 )

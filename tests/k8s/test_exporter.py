@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.exporter import VersionCollector, ask
+from serving.exporter import VersionCollector, ask, main
 from serving.local.testing import free_port
 from tests.client.fake import wait_until
 from tests.k8s.deployment import Pod
@@ -61,6 +61,13 @@ def test_a_server_that_does_not_answer_is_down(pod: Pod) -> None:
     found = samples(VersionCollector([f"127.0.0.1:{free_port()}", "no-such-name.invalid:1"], "emoji", ["stable"], 1))
     assert found == {("duoserve_replicas", "emoji"): 1, ("duoserve_replica_up", "emoji"): 0}
     assert samples(VersionCollector([pod.rest], "other", ["stable"]))["duoserve_replica_up", "other"] == 1
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "x"])
+def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--target", "127.0.0.1:1", "--model", "emoji", f"--port={port}"])
+    assert f"Expected a port from 0 to 65535. Received: {port!r}" in capsys.readouterr().err
 
 
 def test_the_command_serves_the_page_and_ends_on_sigterm(pod: Pod) -> None:

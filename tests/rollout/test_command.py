@@ -147,6 +147,7 @@ def test_the_shipped_settings_file_shows_the_defaults() -> None:
     [
         ("model = 1", "model"),
         ("modle = 'x'", "modle"),
+        ("shadow = 'x.csv'", "shadow"),
         ("[limits]\nagreement = 'high'", "limits.agreement"),
         ("[limits]\nlatency_calls = 0", "limits.latency_calls"),
         ("clients = 'maybe'", "clients"),
@@ -176,7 +177,7 @@ def test_wrong_settings_are_a_clear_error(tmp_path: Path, text: str, said: str) 
     ("text", "said"),
     [
         ("inputs = 'no.csv'", "no.csv"),
-        ("shadow = 'gap.csv'", "gone.png"),
+        ("inputs = 'gap.csv'", "gone.png"),
         ("hook = ['./no-hook']", "Expected hook"),
         ("rehearsal = ['no-such-server']", "Expected rehearsal"),
         ("[tls]\nca = 'no.pem'", "TLS ca"),

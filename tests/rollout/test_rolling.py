@@ -298,6 +298,24 @@ def test_an_edit_by_somebody_else_during_a_rollout_is_kept(site: Site, monkeypat
     assert "Changed by hand" in site.config.read_text()
 
 
+@pytest.mark.parametrize("step", ["adopt", "load"])
+def test_an_edit_of_an_older_file_is_not_made(site: Site, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    make, texts = getattr(State, step), []
+
+    def late(self: State, *facts: object) -> Edit | None:
+        edit: Edit | None = make(self, *facts)
+        texts.append(f"{site.config.read_text()}# Added by hand.\n")
+        site.write(texts[-1])
+        return edit
+
+    if step == "adopt":
+        site.write(site.config.read_text().replace('    version_labels { key: "stable" value: 1 }\n', ""))
+    monkeypatch.setattr(State, step, late)
+    with site.rollout() as rollout, pytest.raises(Busy):
+        rollout.adopt() if step == "adopt" else rollout.canary(models.GOOD)
+    assert site.config.read_text() == texts[-1]
+
+
 def test_adopt_names_what_serves_under_the_policy_latest(site: Site) -> None:
     alone = site.config.parent / "alone"
     alone.mkdir()

@@ -124,7 +124,7 @@ def test_large_calls_are_split_and_joined_again(make: Make) -> None:
     ("rows", "message"),
     [
         (np.zeros((9, 1)), "Task size 9 is larger than maximum input batch size 8"),
-        (np.zeros((0, 1)), "Expected a batch of 1 row or more, as requests are batched. Received 0 rows"),
+        (np.zeros((0, 1)), "Expected a batch of 1 row or more, as requests are batched. Received: 0 rows"),
         (np.zeros(()), "Batching Run() input tensors must have at least one dimension"),
     ],
 )
@@ -214,8 +214,8 @@ def test_outputs_that_are_not_rows_are_refused(make: Make) -> None:
     [
         ("max_batch_size { value: 8 } allowed_batch_sizes: [1, 4]", "Last entry in allowed_batch_sizes must match"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: [4, 1, 8]", "monotonically increasing"),
-        ("max_batch_size { value: 0 }", "Expected max_batch_size of 1 or more. Received 0"),
-        ("batch_timeout_micros { value: -1 }", "Expected batch_timeout_micros of 0 or more. Received -1"),
+        ("max_batch_size { value: 0 }", "Expected max_batch_size of 1 or more. Received: 0"),
+        ("batch_timeout_micros { value: -1 }", "Expected batch_timeout_micros of 0 or more. Received: -1"),
     ],
 )
 def test_parameters_that_do_not_fit_together_are_refused(text: str, message: str) -> None:

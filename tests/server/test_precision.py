@@ -69,7 +69,7 @@ def test_precision_and_compilation(layers: pathlib.Path) -> None:
 
 def test_another_precision_is_reported_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert session_config(Flags(mixed_precision="float16")) == session_config(Flags())
-    assert "Expected --mixed_precision=bfloat16. Received float16: no effect" in caplog.text
+    assert "Expected --mixed_precision=bfloat16. Received: float16, without effect" in caplog.text
 
 
 def test_a_session_config_file_is_under_the_flags(tmp_path: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -101,9 +102,19 @@ def test_the_launcher_serves_from_any_folder(
             check_ports(flags.parse([f"--port={server.port}"]))
 
 
+def test_a_server_leaves_no_log_behind(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ServerDiedError, match="no such flag"):
+        LocalServer(command=("sh", "-c", "echo no such flag; exit 1"))
+    with pytest.raises(FileNotFoundError):
+        LocalServer(command=("no-such-server",))
+    LocalServer(command=("sleep", "60"), wait=False).stop()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("flag", ["port", "rest_api_port"])
 def test_a_busy_port_is_refused_before_the_models_load(busy: int, flag: str) -> None:
-    with pytest.raises(ServingError, match=f"Expected a free address. Received 127.0.0.1:{busy}, which is busy"):
+    with pytest.raises(ServingError, match=f"Expected a free address. Received: 127.0.0.1:{busy}, which is busy"):
         check_ports(flags.parse([f"--port={free_port()}", f"--{flag}={busy}"]))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duoserve import _bench, _printed
 from duoserve.aio import AsyncClient
+from duoserve.arguments import positive
 from duoserve.client import Client
 from duoserve.console import guarded, put, say
 from duoserve.errors import DuoserveError, InvalidInput
@@ -124,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--text", default="a photo of something", help="text to send (default: %(default)r)")
     load = bench.add_mutually_exclusive_group()
     text = "callers, each waiting for its answer (default: 8)"
-    load.add_argument("--concurrency", type=_count, metavar="N", help=text)
+    load.add_argument("--concurrency", type=positive, metavar="N", help=text)
     text = "open loop: calls start at this rate in any case"
     load.add_argument("--rate", type=float, metavar="PER_SECOND", help=text)
     bench.add_argument("--duration", type=float, default=10.0, metavar="SECONDS", help="default: %(default)s")
@@ -134,14 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
-    return int(text)
-
-
 def _add_count(parser: argparse.ArgumentParser, name: str, default: int, text: str, metavar: str = "N") -> None:
-    parser.add_argument(name, type=_count, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
+    parser.add_argument(name, type=positive, default=default, metavar=metavar, help=f"{text} (default: %(default)s)")
 
 
 def _client_options(options: argparse.Namespace) -> dict[str, Any]:

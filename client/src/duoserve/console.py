@@ -1,4 +1,4 @@
-"""Ends a command line properly when its output fails: a full disk, a closed stream, a reader that has gone.
+"""The output of a command line, with a proper end when it fails: a full disk, a closed stream, a reader that has gone.
 
 Loads neither gRPC nor numpy: the doctor for manifests needs neither.
 """
@@ -6,7 +6,7 @@ Loads neither gRPC nor numpy: the doctor for manifests needs neither.
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -40,6 +40,13 @@ def say(text: str) -> None:
     if sys.stdout is None:  # closed before the program began
         raise Unprintable from OSError("a closed one")
     _put_out(f"{text}\n")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table: columns as wide as their longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def put(stream: TextIO | None, text: str) -> Exception | None:

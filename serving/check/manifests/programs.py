@@ -4,7 +4,7 @@ import contextlib
 import functools
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from serving.check.manifests.files import ConfigFile, mounted
 from serving.check.manifests.objects import Container
@@ -26,6 +26,16 @@ def python_module(container: Container) -> tuple[str, list[str]]:
         return "", []
     at = arguments.index("-m") + 1
     return arguments[at], arguments[at + 1 :]
+
+
+def options(words: Sequence[str], *names: str) -> dict[str, str]:
+    """The values of options, given as `--name value` or `--name=value`; "" where one is missing."""
+    found = dict.fromkeys(names, "")
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in found:
+            found[option] = value if equals else after
+    return found
 
 
 def script(container: Container) -> ConfigFile | None:

@@ -41,7 +41,7 @@ def _task(call: VersionCall, spec: model_pb2.ModelSpec, method: str) -> _Task:
     outputs = {key: signature.outputs[key].name for key in keys if key in signature.outputs}
     if "inputs" not in signature.inputs or not outputs:
         raise failed_precondition(
-            f"Expected an input named inputs and outputs named {' or '.join(keys)}. Received signature: {signature}"
+            f"Expected an input named inputs and outputs named {' or '.join(keys)}. Received: {signature}"
         )
     return _Task(name, method, signature.inputs["inputs"].name, outputs)
 

@@ -14,7 +14,7 @@ METHODS = tuple(f"tensorflow/serving/{method}" for method in ("predict", "classi
 
 
 def predict(call: VersionCall, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    """Answer one request on one version.
+    """Answers one request on one version.
 
     Raises:
         ServingError: A mistake of the caller, in the stock server's words.

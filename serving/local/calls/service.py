@@ -57,7 +57,7 @@ class Service:
     check_method: bool = False
 
     def infer(self, api: str, request: Any, seconds: float | None) -> Any:
-        """Run a model: one of the calls of `INFERENCE`, for which the caller waits so many seconds."""
+        """Runs a model: one of the calls of `INFERENCE`, for which the caller waits so many seconds."""
         deadline = None if seconds is None else time.monotonic() + seconds
         with self.core.servable(spec_of(request)) as (found, servable):
             call = VersionCall(found, servable, api, deadline, self.as_content, self.check_method, self.metrics)

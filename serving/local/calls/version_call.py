@@ -28,7 +28,7 @@ class VersionCall:
     metrics: Metrics | None = None
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        """Feed arrays by tensor name, fetch tensors by name."""
+        """Feeds arrays by tensor name, fetches tensors by name."""
         started = time.monotonic()
         arrays = self.servable.run(feeds, fetches, self.deadline)
         if self.metrics is not None:
@@ -41,7 +41,7 @@ class VersionCall:
         return arrays
 
     def fill_spec(self, spec: model_pb2.ModelSpec, signature_name: str) -> None:
-        """Write which version and signature answered."""
+        """Writes which version and signature answered."""
         spec.name = self.id.name
         spec.version.value = self.id.version
         spec.signature_name = signature_name

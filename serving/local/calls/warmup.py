@@ -31,7 +31,7 @@ _APIS: Final = {
 def warm_up(
     servable: Servable, servable_id: ServableId, export_dir: pathlib.Path, metrics: Metrics, *, iterations: int = 1
 ) -> None:
-    """Run each record of `assets.extra/tf_serving_warmup_requests`, if it exists.
+    """Runs each record of `assets.extra/tf_serving_warmup_requests`, if it exists.
 
     Raises:
         ServingError, tf.errors.OpError: Of the first record that fails.

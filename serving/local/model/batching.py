@@ -84,7 +84,7 @@ class Batcher:
         )
 
     def _queue(self, number: int, fetches: tuple[str, ...]) -> tuple[Any, Any, tuple[str, ...]]:
-        """Add a BatchFunction to the graph; the ends to feed and fetch, and the order of its outputs."""
+        """Adds a BatchFunction to the graph; returns the ends to feed and fetch, and the order of its outputs."""
         batching = self._batching
         slips = tf.compat.v1.placeholder(tf.int64, [None, 2])
 
@@ -113,7 +113,7 @@ class Batcher:
         return slips._as_tf_output(), output._as_tf_output(), fetches
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: float | None) -> list[Array]:
-        """Wait for a batch and for its run. What is not exactly a signature bypasses the queues.
+        """Waits for a batch and for its run. What is not exactly a signature bypasses the queues.
 
         Raises:
             ServingError: INVALID_ARGUMENT for rows that can't be batched, UNAVAILABLE when the
@@ -144,7 +144,7 @@ class Batcher:
         return [arrays[name] for name in fetches]
 
     def _process(self, slips: Array, fetches: tuple[str, ...]) -> None:
-        """Run one batch in a thread of the scheduler. Results and errors go to the calls; nothing is raised."""
+        """Runs one batch in a thread of the scheduler. Results and errors go to the calls; nothing is raised."""
         parts = []
         rows = dict.fromkeys(map(tuple, slips.tolist()))  # BatchFunction pads with repeated rows; we do it ourselves
         for number, of_call in itertools.groupby(rows, key=operator.itemgetter(0)):
@@ -202,7 +202,7 @@ class Batcher:
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def close(self) -> None:
-        """End the scheduler's threads."""
+        """Ends the scheduler's threads."""
         self._session.close()
         pywrap_tf_session.TF_DeleteBuffer(self._options)
 
@@ -218,14 +218,14 @@ def _rows(feeds: Mapping[str, Array]) -> int:
         raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
     if not rows:
         # The stock server takes it, never answers, and spoils the next call's batch.
-        raise invalid_argument("Expected a batch of 1 row or more, as requests are batched. Received 0 rows")
+        raise invalid_argument("Expected a batch of 1 row or more, as requests are batched. Received: 0 rows")
     return rows
 
 
 def _padded(arrays: list[Array]) -> list[Array]:
     """All arrays padded to the largest sizes (except the first dimension), with each array's first element."""
     if len({array.ndim for array in arrays}) > 1:
-        raise invalid_argument("Expected inputs of one rank in a batch, to pad them. Received several")
+        raise invalid_argument("Expected inputs of one rank in a batch, to pad them. Received: several")
     if not all(array.size for array in arrays):
         raise invalid_argument("Got empty tensor in batch of non-empty tensors.")
     largest = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]

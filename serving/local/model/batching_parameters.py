@@ -44,9 +44,9 @@ class Batching:
     def _check(self) -> None:
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads", "max_execution_batch_size"):
             if getattr(self, name) < 1:
-                raise invalid_argument(f"Expected {name} of 1 or more. Received {getattr(self, name)}")
+                raise invalid_argument(f"Expected {name} of 1 or more. Received: {getattr(self, name)}")
         if self.batch_timeout_micros < 0:
-            raise invalid_argument(f"Expected batch_timeout_micros of 0 or more. Received {self.batch_timeout_micros}")
+            raise invalid_argument(f"Expected batch_timeout_micros of 0 or more. Received: {self.batch_timeout_micros}")
         sizes = self.allowed_batch_sizes
         if any(left >= right for left, right in itertools.pairwise(sizes)):
             raise invalid_argument(f"allowed_batch_sizes entries must be monotonically increasing: {list(sizes)}")

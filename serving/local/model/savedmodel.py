@@ -117,6 +117,6 @@ def _init_op(meta_graph: meta_graph_pb2.MetaGraphDef) -> str:
         if key in meta_graph.collection_def:
             ops = meta_graph.collection_def[key].node_list.value
             if len(ops) != 1:
-                raise invalid_argument(f"Expected exactly one {key} in the SavedModel. Received {len(ops)}")
+                raise invalid_argument(f"Expected exactly one {key} in the SavedModel. Received: {len(ops)}")
             return str(ops[0])
     return ""

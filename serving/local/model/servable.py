@@ -43,7 +43,7 @@ class Servable:
         self._batcher = Batcher(self._run_now, ends, batching, model, metrics)
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: float | None) -> list[Array]:
-        """Feed arrays by tensor name, fetch tensors by name, until `deadline` in monotonic time.
+        """Feeds arrays by tensor name, fetches tensors by name, until `deadline` in monotonic time.
 
         Raises:
             ServingError: INVALID_ARGUMENT for a wrong dtype or a tensor that the graph lacks.
@@ -75,7 +75,7 @@ class Servable:
                 pywrap_tf_session.TF_DeleteBuffer(options)
 
     def close(self) -> None:
-        """Free the graph, its variables and its threads. No call may be in flight."""
+        """Frees the graph, its variables and its threads. No call may be in flight."""
         if self._batcher is not None:
             self._batcher.close()
         self._session.close()

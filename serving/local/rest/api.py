@@ -46,7 +46,7 @@ class Api:
         self._timeout = timeout_seconds if timeout_seconds > 0 else None
 
     def handle(self, method: str, path: str, body: bytes) -> tuple[int, str]:
-        """Answer one request under /v1/."""
+        """Answers one request under /v1/."""
         started, name, api = time.monotonic(), "", ""
         try:
             name, api, call = self._route(method, path)

@@ -22,7 +22,7 @@ def _array(value: Any, dtype: int) -> Array:
     nested = np.array(value, dtype=object)  # lists of different sizes stay lists
     flat = nested.ravel().tolist()
     if list in set(map(type, flat)):
-        raise invalid_argument(f"Expected lists of one size. Received different ones at level {nested.ndim}")
+        raise invalid_argument(f"Expected lists of one size. Received: different ones at level {nested.ndim}")
     return flat_array(flat, dtype).reshape(nested.shape)
 
 
@@ -35,7 +35,7 @@ def _only_input(value: Any, infos: Infos, key: str) -> dict[str, Any]:
 
 def _columns_of_rows(rows: Any, infos: Infos) -> dict[str, Any]:
     if not isinstance(rows, list):
-        raise invalid_argument(f"Expected a list as 'instances'. Received {json_text.dump(rows)}")
+        raise invalid_argument(f"Expected a list as 'instances'. Received: {json_text.dump(rows)}")
     if not is_object(rows[0]):
         return _only_input(rows, infos, "instances")
     for index, row in enumerate(rows):
@@ -65,7 +65,7 @@ def _columns(value: Any, infos: Infos) -> dict[str, Any]:
 
 
 def fill_predict(data: bytes, infos_of: Callable[[str], Infos], request: predict_pb2.PredictRequest) -> bool:
-    """Fill a request from a body; True when it came by rows ("instances"), False by columns ("inputs")."""
+    """Fills a request from a body; returns True when it came by rows ("instances"), False by columns ("inputs")."""
     body = json_text.parse(data)
     name = request.model_spec.signature_name = signature_name(body)
     infos = infos_of(name)
@@ -95,7 +95,7 @@ def fill_predict(data: bytes, infos_of: Callable[[str], Infos], request: predict
 def fill_examples(
     data: bytes, request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest
 ) -> None:
-    """Fill a classify or regress request from a body with "examples" and maybe a "context"."""
+    """Fills a classify or regress request from a body with "examples" and maybe a "context"."""
     body = json_text.parse(data)
     request.model_spec.signature_name = signature_name(body)
     target: Any = request.input.example_list
@@ -104,7 +104,7 @@ def fill_examples(
         _fill_example(body["context"], target.context)
     examples = body.get("examples")
     if not isinstance(examples, list) or not examples:
-        raise invalid_argument(f"Expected a list of one or more as 'examples'. Received {json_text.dump(examples)}")
+        raise invalid_argument(f"Expected a list of one or more as 'examples'. Received: {json_text.dump(examples)}")
     for example in examples:
         _fill_example(example, target.examples.add())
 
@@ -128,5 +128,5 @@ def _fill_example(value: Any, example: example_pb2.Example) -> None:
             feature.bytes_list.value.extend(map(bytes_of, items))
         else:
             raise invalid_argument(
-                f"Expected strings, integers or floats in feature: {name}. Received {json_text.dump(content)}"
+                f"Expected strings, integers or floats in feature: {name}. Received: {json_text.dump(content)}"
             )

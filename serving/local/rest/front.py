@@ -88,7 +88,7 @@ class _Handler(tornado.web.RequestHandler):
             try:
                 body = _unzip(body)
             except (zlib.error, ValueError) as error:
-                return 400, replies.error_reply(f"Expected a gzip body. Received {error}")
+                return 400, replies.error_reply(f"Expected a gzip body. Received: {error}")
         return self._front.api.handle(self.request.method or "", self.request.uri or "", body)
 
     get = post = put = delete = head = patch = options = _answer
@@ -109,14 +109,14 @@ class RestFront:
         self._last_error = -ERROR_SECONDS
 
     def bind(self, host: str, port: int) -> None:
-        """Take the port; OSError when it is busy."""
+        """Takes the port; OSError when it is busy."""
         self._sockets = tornado.netutil.bind_sockets(port, host, reuse_port=False)
 
     def start(self) -> None:
         self._thread.start()
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log errors of the loop, but not thousands a second."""
+        """Logs errors of the loop, but not thousands a second."""
         error, now = context.get("exception"), time.monotonic()
         if now - self._last_error > ERROR_SECONDS:
             self._last_error = now
@@ -137,7 +137,7 @@ class RestFront:
         self._loop.close()
 
     def stop(self, drain_seconds: float) -> None:
-        """Take no more connections, wait for the calls in flight, end."""
+        """Takes no more connections, waits for the calls in flight, ends."""
         closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
         with contextlib.suppress(concurrent.futures.TimeoutError):
             closing.result(drain_seconds)

@@ -38,7 +38,7 @@ def predict_reply(response: predict_pb2.PredictResponse, *, by_rows: bool) -> st
     rows = {array.shape[:1] for array in arrays.values()}
     if by_rows and (len(rows) > 1 or () in rows):
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        raise invalid_argument(f"Expected a row for each instance in every output. Received shapes {shapes}")
+        raise invalid_argument(f"Expected a row for each instance in every output. Received: shapes {shapes}")
     columns = {name: _values(name, array) for name, array in arrays.items()}
     only = next(iter(columns.values())) if len(columns) == 1 else None
     if not by_rows:

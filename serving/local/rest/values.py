@@ -62,5 +62,5 @@ def flat_array(values: list[Any], dtype: int) -> Array:
 def signature_name(body: dict[str, Any]) -> str:
     name = body.get("signature_name", "")
     if not isinstance(name, str):
-        raise invalid_argument(f"Expected a string as 'signature_name'. Received {json_text.dump(name)}")
+        raise invalid_argument(f"Expected a string as 'signature_name'. Received: {json_text.dump(name)}")
     return json_text.readable(name)

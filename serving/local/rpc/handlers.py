@@ -47,7 +47,7 @@ def parse(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except message.DecodeError as error:
-        raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received other bytes") from error
+        raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received: other bytes") from error
 
 
 def answer(limiter: CallLimiter, call: Call) -> Any:

@@ -25,7 +25,7 @@ class Health:
         self._watchers: dict[Send, str] = {}
 
     def drain(self) -> None:
-        """Answer NOT_SERVING from now on, and send it to all watchers."""
+        """Answers NOT_SERVING from now on, and sends it to all watchers."""
         with self._lock:
             self._draining = True
             watchers = list(self._watchers.items())

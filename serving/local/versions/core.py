@@ -36,7 +36,7 @@ class ServerCore(Generic[S]):
         self._labels: dict[str, dict[str, int]] = {}
 
     def start(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool], *, wait: bool) -> None:
-        """Load the first config and wait until each of its models has a version that serves, or `give_up` returns True.
+        """Loads the first config; waits until each of its models has a version that serves, or `give_up` returns True.
 
         Args:
             wait: Also wait for base paths that do not exist yet.
@@ -60,7 +60,7 @@ class ServerCore(Generic[S]):
         _raise_unavailable(settled, "servable(s)")
 
     def reload(self, config: config_pb2.ModelServerConfig, give_up: Callable[[], bool]) -> None:
-        """Apply another list of models: labels first, then versions; waits for new models.
+        """Applies another list of models: labels first, then versions; waits for new models.
 
         Raises:
             ServingError: With the stock server's message. Models and labels are then as before,
@@ -99,7 +99,7 @@ class ServerCore(Generic[S]):
         return labels
 
     def servable(self, spec: model_pb2.ModelSpec) -> contextlib.AbstractContextManager[tuple[ServableId, S]]:
-        """Hold the version that a model spec asks for: by number, by label, or the newest.
+        """Holds the version that a model spec asks for: by number, by label, or the newest.
 
         Raises:
             ServingError: INVALID_ARGUMENT for no name or an unknown label, NOT_FOUND when
@@ -116,7 +116,7 @@ class ServerCore(Generic[S]):
         return self._manager.hold(spec.name, version)
 
     def stop(self, seconds: float) -> None:
-        """Unload everything, waiting for calls in flight for at most `seconds`."""
+        """Unloads everything, waiting for calls in flight for at most `seconds`."""
         self._source.stop()
         self._manager.stop(seconds)
 

@@ -88,7 +88,7 @@ class Manager(Generic[S]):
         self._thread.start()
 
     def aspire(self, name: str, versions: dict[int, pathlib.Path]) -> None:
-        """Set which versions of a model should serve; a later call overrides an earlier one."""
+        """Sets which versions of a model should serve; a later call overrides an earlier one."""
         with self._lock:
             managed = self._versions.get(name, {})
             unchanged = managed.keys() == versions.keys() and all(version.aspired for version in managed.values())
@@ -98,7 +98,7 @@ class Manager(Generic[S]):
 
     @contextlib.contextmanager
     def hold(self, name: str, number: int | None) -> Iterator[tuple[ServableId, S]]:
-        """Hold a serving version, the newest when none is named: it is not unloaded before the block ends.
+        """Holds a serving version, the newest when none is named: it is not unloaded before the block ends.
 
         Raises:
             ServingError: NOT_FOUND when no such version is serving.
@@ -126,7 +126,7 @@ class Manager(Generic[S]):
             self._first_loaders.shutdown(wait=False)
 
     def stop(self, seconds: float) -> None:
-        """Unload everything; calls in flight are waited for, but no longer than `seconds`."""
+        """Unloads everything; calls in flight are waited for, but no longer than `seconds`."""
         with self._lock:
             self._stopping = True
             for version in self._all():
@@ -162,7 +162,7 @@ class Manager(Generic[S]):
                     self._act(by_number)
 
     def _flush(self) -> None:
-        """Forget versions that are no longer aspired and do not serve."""
+        """Forgets versions that are no longer aspired and do not serve."""
         for version in self._all():
             if not version.aspired and version.phase in (_Phase.NEW, _Phase.OVER):
                 if version.phase is _Phase.NEW:
@@ -190,7 +190,7 @@ class Manager(Generic[S]):
 
     @staticmethod
     def _next_action(by_number: dict[int, _Version[S]]) -> _Version[S] | None:
-        """Availability first: unload what is not aspired once something aspired serves, else load the newest."""
+        """Availability first: unloads what is not aspired once something aspired serves, else loads the newest."""
         aspired = [v for v in by_number.values() if v.aspired]
         leftover = [v for v in by_number.values() if not v.aspired and v.ready]
         if leftover and (not aspired or any(v.ready for v in aspired) or len(leftover) > 1):
@@ -209,7 +209,7 @@ class Manager(Generic[S]):
                 return
 
     def _start_unload(self, version: _Version[S], *changes: Change) -> concurrent.futures.Future[None]:
-        """Publish these changes and unload the version: no reader sees the one without the other."""
+        """Publishes these changes and unloads the version: no reader sees the one without the other."""
         version.phase = _Phase.UNLOADING
         self._states.publish(*changes, (version.id, VersionStatus(State.UNLOADING)))
         return self._unloaders.submit(self._unload_version, version)

@@ -70,7 +70,7 @@ class StoragePathSource:
         self._thread: threading.Thread | None = None
 
     def update(self, models: Iterable[ModelConfig]) -> set[str]:
-        """Watch these models from the next poll on; those left out are no longer aspired, from now.
+        """Watches these models from the next poll on; those left out are no longer aspired, from now.
 
         Returns:
             The names of the models that were not watched before.
@@ -87,7 +87,7 @@ class StoragePathSource:
         return names - before
 
     def start(self) -> None:
-        """Poll once, then every `poll_seconds` in a thread."""
+        """Polls once, then every `poll_seconds` in a thread."""
         self._thread = threading.Thread(target=self._run, name="storage-path-source", daemon=True)
         self._thread.start()
 
@@ -104,7 +104,7 @@ class StoragePathSource:
             self.poll()
 
     def poll(self) -> None:
-        """Poll all base paths once. An unreadable one leaves every model unchanged, as in the stock server."""
+        """Polls all base paths once. An unreadable one leaves every model unchanged, as in the stock server."""
         with self._lock:
             try:
                 aspired = {model.name: choose(model) for model in self._models}

@@ -50,7 +50,7 @@ class StateMonitor:
         self.changes = 0
 
     def publish(self, *changes: Change) -> None:
-        """Record changes; a reader sees all of them or none."""
+        """Records changes; a reader sees all of them or none."""
         with self._changed:
             self.changes += 1
             for servable, status in changes:

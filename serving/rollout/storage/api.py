@@ -1,6 +1,5 @@
 """The cluster's API, by the `kubernetes` package: with our errors, and retries during a short outage."""
 
-import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from duoserve.hosts import is_loopback
 from serving.rollout.errors import Away, RolloutError, SettingsError
 from serving.rollout.patience import patiently
 
@@ -60,7 +60,8 @@ class ClusterApi:
         except broken as error:
             told = " ".join(f"{type(error).__name__}: {error}".split())
             raise SettingsError(f"Expected a kubeconfig or a pod's account. Received: {told}") from error
-        if self.configuration.proxy in getproxies().values() and _is_loopback(self.configuration.host):
+        host = urlsplit(self.configuration.host).hostname or ""
+        if self.configuration.proxy in getproxies().values() and is_loopback(host):
             self.configuration.proxy = None  # ignores the environment's proxy; a proxy-url of the kubeconfig stays
         self.configuration.retries = False  # our own retries know the time limit, and what is safe to repeat
         client = kubernetes.client.ApiClient(self.configuration)
@@ -112,14 +113,6 @@ class ClusterApi:
 def joined(host: str, port: int) -> str:
     """host:port, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _in_pod(kubeconfig: str) -> bool:

@@ -29,6 +29,7 @@ MUTATIONS = [
     Mutation("rollout-token", "no token", lambda d: job(d)["spec"]["containers"][0]["volumeMounts"].pop(2), "component:rollout"),
     Mutation("rollout-owner", "a config that the next apply puts back", config_again, "component:rollout"),
     Mutation("rollout-config", "the config of another namespace", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(2, "--config=configmap:default/duoserve-models"), "component:rollout"),
+    Mutation("rollout-config", "the same as two words", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(slice(2, 3), ["--config", "configmap:default/duoserve-models"]), "component:rollout"),
     Mutation("rollout-replicas", "a selector of no replica", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(3, "--replica=pods:duoserve/app=duoserve:8500"), "component:rollout"),
     Mutation("rollout-replicas", "replicas at the REST port", lambda d: job(d)["spec"]["containers"][0]["args"].__setitem__(3, "--replica=pods:duoserve/app.kubernetes.io/component=server:8501"), "component:rollout"),
     Mutation("blocked-api", "a rollout that may not call the API server", lambda d: kind("NetworkPolicy", "duoserve-rollout")(d)["egress"].pop(1), "component:rollout"),

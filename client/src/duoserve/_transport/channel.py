@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import ipaddress
 import json
 import os
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Final
 import grpc
 
 from duoserve.errors import InvalidInput, ServerUnavailable
+from duoserve.hosts import ip_of, is_loopback
 from duoserve.options import TLS, Connection, Retry
 
 PemPath = str | os.PathLike[str] | None
@@ -34,7 +34,7 @@ class Address:
         """Whether no byte leaves this machine."""
         if self.target is not None and self.target.startswith("unix"):
             return True
-        return bool(self.hosts) and all(_is_loopback(host) for host, _ in self.hosts)
+        return bool(self.hosts) and all(is_loopback(host) for host, _ in self.hosts)
 
 
 def parse_address(address: str | Sequence[str]) -> Address:
@@ -43,11 +43,11 @@ def parse_address(address: str | Sequence[str]) -> Address:
         if address.startswith(_SCHEMES):
             return Address(address, address, _hosts_of(address), moves=address.startswith(("dns:", "xds:")))
         host, port = _host_port(address)
-        return Address(address, f"dns:///{address}", ((host, port),), moves=_ip(host) is None)
+        return Address(address, f"dns:///{address}", ((host, port),), moves=ip_of(host) is None)
     if not isinstance(address, Sequence) or not address:
         raise InvalidInput(f"Expected address as host:port or a list of these. Received: {address!r}")
     hosts = tuple(_host_port(entry) for entry in address)
-    return Address(",".join(address), None, hosts, moves=any(_ip(host) is None for host, _ in hosts))
+    return Address(",".join(address), None, hosts, moves=any(ip_of(host) is None for host, _ in hosts))
 
 
 def _hosts_of(target: str) -> tuple[tuple[str, int], ...]:
@@ -68,20 +68,6 @@ def _host_port(entry: Any) -> tuple[str, int]:
         if colon and bare and port.isdecimal() and 0 < int(port) < 65536 and (":" not in bare or bare != host):
             return bare, int(port)
     raise InvalidInput(f"Expected address as host:port. Received: {entry!r}")
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    address = _ip(host)
-    if address is None:
-        return host.lower() == "localhost"
-    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 from serving.check.findings import Finding, finding
 from serving.check.manifests.files import ConfigFile, mounted
 from serving.check.manifests.objects import Container, Manifests, Object, Pod
-from serving.check.manifests.programs import python_module
+from serving.check.manifests.programs import options, python_module
 from serving.check.manifests.servers import labels_by_model, servers
 from serving.check.manifests.values import items, strings, text
 from serving.check.rules.cluster.network import lets_through, pods_source, rules_for
@@ -35,8 +35,8 @@ def check(manifests: Manifests) -> Iterator[Finding]:
     for container in manifests.containers(init=False):
         name, arguments = python_module(container)
         if name == "serving.rollout":
-            options = dict(argument.partition("=")[::2] for argument in arguments if argument.startswith("--"))
-            yield from _config(manifests, container, options.get("--config", ""))
+            config, settings_at = options(arguments, "--config", "--settings").values()
+            yield from _config(manifests, container, config)
             pods: list[Pod] = []
             for argument in arguments:
                 source = pods_source(manifests, argument)
@@ -45,7 +45,7 @@ def check(manifests: Manifests) -> Iterator[Finding]:
                     ports = {server.grpc_port for pod in source[0] for server in servers(pod)}
                     if ports != {source[1]}:
                         yield finding("rollout-replicas", container, "args", argument)
-            settings = mounted(container, options.get("--settings", ""))
+            settings = mounted(container, settings_at)
             if settings is not None and settings.text is not None:
                 yield from _settings(manifests, settings, settings.text, pods)
     yield from _bindings(manifests)

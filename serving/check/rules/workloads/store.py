@@ -57,12 +57,9 @@ def _exports(manifests: Manifests) -> Iterator[_Export]:
 
 
 def _read(container: Container, words: list[str], values: Mapping[str, str], written: Place) -> _Export:
-    options = {"--store": "", "--name": ""}
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        if option in options:
-            options[option] = programs.filled(value if equals else after, values) or ""
-    return _Export(container, options["--store"], options["--name"], written)
+    given = programs.options(words, "--store", "--name")
+    store, name = (programs.filled(value, values) or "" for value in given.values())
+    return _Export(container, store, name, written)
 
 
 def _locate(container: Container, path: str) -> _Location:
