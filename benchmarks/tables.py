@@ -20,7 +20,7 @@ TABLES: Final[Mapping[str, Sequence[str]]] = {
     "embed_explain": [""],
     "large_model": ["models", "trainings", "versions", "latencies"],
     "rollout": ["", "acts"],
-    "server_speed_emoji": ["ratios"],
+    "server_speed_demo": ["ratios"],
     "server_speed_reference": ["ratios"],
 }
 """By name: where the records are in the JSON; "" is the whole file, as a table of two columns."""
