@@ -138,10 +138,13 @@ def _fit(
     _compile(plan, trainer, total)
     checkpoint = Checkpoint(run.checkpoint, training, steps=steps, every=run.checkpoint_every)
     done = checkpoint.step
-    if 0 < done < total:
-        # Keras creates these variables in the first step, which is too late to restore their values.
+    if done < total:
+        # Left to the first step, these variables could not be restored, and TensorFlow would trace that step twice.
         trainer.optimizer.build(trainer.trainable_variables)
-        trainer.test_on_batch(*batches.batch(0))
+        x, y = ({name: each[:1] for name, each in part.items()} for part in batches.batch(0))
+        answers = trainer(x)
+        trainer.compute_loss(x, y, answers)
+        trainer.compute_metrics(x, y, answers)
     try:
         with progress_bar(None, "Training", progress, unit="step", total=total, initial=done) as bar:
             for first, last in _parts(done, steps, preset.epochs):
