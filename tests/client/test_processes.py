@@ -28,7 +28,7 @@ from duoserve import (
     PreprocessingSpec,
     Shadow,
 )
-from tests.client.fake import FakeServer, Hold
+from tests.client.fake import FakeServer, Hold, wait_until
 from tests.client.net import ROOT, Replica
 
 # Run in a separate process: a fork copies the locks of all threads of this one.
