@@ -4,7 +4,6 @@ variable TENSORFLOW_SERVING names (`TENSORFLOW_SERVING=tensorflow_model_server p
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import uuid
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from duoserve.artifact.releases import STOCK_VERSION
 from serving.local.testing import LocalServer
 
-PROGRAM = tuple(shlex.split(os.environ.get("TENSORFLOW_SERVING", "")))
+PROGRAM = os.environ.get("TENSORFLOW_SERVING")
 IMAGE = os.environ.get("STOCK_IMAGE", f"tensorflow/serving:{STOCK_VERSION}")
 
 
@@ -32,7 +31,7 @@ class StockServer(LocalServer):
         command = ["docker", "run", "--rm", "--init", f"--name={self.container}", "--network=host"]
         command += [f"--user={os.getuid()}:{os.getgid()}", "--entrypoint=tensorflow_model_server"]
         command += [f"--volume={folder}:{folder}{'' if writable else ':ro'}" for folder in mounts]
-        super().__init__(*flags, command=PROGRAM or (*command, IMAGE), **{"timeout": 120.0, **options})
+        super().__init__(*flags, command=(PROGRAM,) if PROGRAM else (*command, IMAGE), **{"timeout": 120.0, **options})
 
     def stop(self, *, kill: bool = False, timeout: float = 60.0) -> int:
         """Ends it; returns its exit code. Killing `docker run` alone would leave the container running."""

@@ -24,7 +24,7 @@ class Verdict:
     reason: Literal["named", "newer than what is named", "among the newest", "old", "asked for", "not asked for"]
 
 
-def named_versions(configs: Sequence[str | bytes], model: str, versions: Sequence[int]) -> set[int]:
+def named_versions(configs: Sequence[bytes], model: str, versions: Sequence[int]) -> set[int]:
     """The versions, of those in the store, that a server with one of these models.config files would serve.
 
     Raises:

@@ -65,7 +65,7 @@ def test_versions_that_are_named_newer_or_among_the_newest_stay(store: ModelStor
     ],
 )
 def test_every_policy_and_label_protects(text: str, named: set[int]) -> None:
-    assert named_versions([text], "pets", range(1, 8)) == named
+    assert named_versions([text.encode()], "pets", range(1, 8)) == named
 
 
 def test_a_dry_run_reports_and_removes_nothing(
