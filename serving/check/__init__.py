@@ -4,7 +4,7 @@
     for finding in check(load("k8s/overlays/production")):
         print(finding)
 
-`findings` defines rules and findings, `manifests` reads, `rules` has a module for each family; RULES.md lists them.
+`findings` defines rules and findings, `manifests` reads, `rules` has them by topic; RULES.md lists them.
 Needs no cluster and no TensorFlow.
 """
 

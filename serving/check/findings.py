@@ -1,4 +1,10 @@
-"""Rules and findings: rules.yaml declares a rule once, and a finding names its rule."""
+"""Rules and findings: a rule is declared once, and a finding names its rule.
+
+The YAML file beside a module of `rules` declares the rules that the module reports. `expected`, `why` and `fix` are
+templates for `str.format`: a finding gives their values. `doc` is an address or a file of this repository; a family's
+counts for its rules without one. `field` is what `expected` is about, where the list of rules could not be read
+without it. RULES.md is made from them: `python -m serving.check.catalog`.
+"""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
@@ -83,7 +89,9 @@ class Rule:
 
 def _load() -> dict[str, Rule]:
     loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    families: dict[str, Any] = yaml.load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
+    families: dict[str, Any] = {}
+    for file in Path(__file__).with_name("rules").rglob("*.yaml"):
+        families |= yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506 -- a safe one
     return {
         id: Rule(**{"id": id, "family": family, "doc": group["doc"], "field": "", **texts})
         for family, group in sorted(families.items())
@@ -92,7 +100,7 @@ def _load() -> dict[str, Rule]:
 
 
 RULES: Final[Mapping[str, Rule]] = _load()
-"""Every rule of rules.yaml, by its id, in the order of families and ids."""
+"""Every rule, by its id, in the order of families and ids."""
 
 
 def finding(rule: str, place: Place, field: str, received: object, **values: Any) -> Finding:

@@ -53,6 +53,15 @@ def test_every_rule_has_a_mistake_that_it_finds() -> None:
     assert {mutation.rule for mutation in EVERY} == set(RULES)
 
 
+def test_a_rule_is_declared_beside_the_module_that_reports_it() -> None:
+    rules = ROOT / "serving/check/rules"
+    for file in rules.rglob("*.yaml"):
+        module = file.with_suffix(".py") if file.stem != "doctor" else rules.parent / "__init__.py"
+        declared = re.findall(r"^    ([a-z-]+):$", file.read_text(), re.MULTILINE)
+        assert declared, file
+        assert [each for each in declared if f'"{each}"' not in module.read_text()] == [], file
+
+
 def test_the_page_of_all_rules_is_current() -> None:
     assert catalog.PAGE.read_text() == catalog.page(), "`python -m serving.check.catalog`"
     files = {rule.doc for rule in RULES.values() if "://" not in rule.doc}
