@@ -15,6 +15,7 @@ import tornado.netutil
 
 from demo.pairs import held_out
 from duoserve import TLS, InvalidInput
+from duoserve.arguments import port
 from playground.targets import Targets
 from playground.web import MAX_BODY_BYTES, Site, application
 
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", type=float, default=10.0, metavar="SECONDS", help="for the whole call (default: %(default)s)")
     add("--ca", metavar="PEM", help="encrypt; trust these certificates")
     add("--host", default="127.0.0.1", help="address of the page; 0.0.0.0 opens it to everyone (default: %(default)s)")
-    add("--port", type=int, help="port of the page (default: 8600, or a free one if it is taken)")
+    add("--port", type=port, help="port of the page (default: 8600, or a free one if it is taken)")
     add("--no-browser", action="store_true", help="do not open the page")
     return parser
 

@@ -24,6 +24,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from duoserve.arguments import port
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Replica:
@@ -138,12 +140,6 @@ def _target(text: str) -> str:
     return text
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 1 << 16:
-        raise argparse.ArgumentTypeError(f"Expected a port from 0 to 65535. Received: {text!r}")
-    return int(text)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
@@ -156,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="the model's name")
     add("--label", action="append", metavar="LABEL", help="may be repeated (default: stable)")
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=_port, default=9108, help="port to listen on (default: %(default)s)")
+    add("--port", type=port, default=9108, help="port to listen on (default: %(default)s)")
     add("--timeout", type=float, default=3.0, help="seconds for each answer (default: %(default)s)")
     return made
 

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from export.publish.store import ModelStore
 from export.training.tokenizer import train_tokenizer
 from serving.local.testing import LocalServer
 from tests.client.conftest import encoded, photo
+from tests.client.fake import wait_until
 from tests.export.conftest import build_model
 from tests.export.image_files import with_right_checksums
 
@@ -104,13 +104,6 @@ def expected(exported: Any, version: int, image: bytes, text: str) -> np.ndarray
     return np.asarray(models[version](inputs))[0]
 
 
-def until(condition: Callable[[], bool], within: float = 30.0) -> None:
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, f"not within {within} s"
-        time.sleep(0.05)
-
-
 def test_a_rollout_and_a_rollback_under_load(
     make_client: Callable[..., Any], deployment: Deployment, exported: Any
 ) -> None:
@@ -133,17 +126,17 @@ def test_a_rollout_and_a_rollback_under_load(
     with ThreadPoolExecutor(3) as pool:
         callers = [pool.submit(caller, worker) for worker in range(3)]
         try:
-            until(lambda: len(calls) > 20)
+            wait_until(lambda: len(calls) > 20)
             deployment.add(2)
-            until(lambda: {s.version for s in client.status() if s.state == "AVAILABLE"} == {1, 2})
+            wait_until(lambda: {s.version for s in client.status() if s.state == "AVAILABLE"} == {1, 2})
             deployment.label(2)
-            until(lambda: seen[-20:] == [2] * 20)
+            wait_until(lambda: seen[-20:] == [2] * 20)
             shutil.rmtree(deployment.base / "1")
-            until(lambda: {s.version for s in client.status() if s.state == "AVAILABLE"} == {2})
+            wait_until(lambda: {s.version for s in client.status() if s.state == "AVAILABLE"} == {2})
             deployment.add(1)
-            until(lambda: {s.version for s in client.status() if s.state == "AVAILABLE"} == {1, 2})
+            wait_until(lambda: {s.version for s in client.status() if s.state == "AVAILABLE"} == {1, 2})
             deployment.label(1)
-            until(lambda: seen[-20:] == [1] * 20)
+            wait_until(lambda: seen[-20:] == [1] * 20)
         finally:
             stop.set()
         for done in callers:
@@ -225,7 +218,7 @@ def test_a_transparent_turned_image_has_one_answer_however_it_is_sent(
         send: make_client(deployment.server.address, version=2, send=send) for send in ("tensors", "bytes", "auto")
     }
     latest = make_client(deployment.server.address)
-    until(lambda: {s.version for s in latest.status() if s.state == "AVAILABLE"} == {1, 2})
+    wait_until(lambda: {s.version for s in latest.status() if s.state == "AVAILABLE"} == {1, 2})
     for client in clients.values():
         found = client.predict(data, TEXTS[0]).probabilities
         np.testing.assert_allclose(found, expected(exported, 2, data, TEXTS[0]), atol=1e-4)

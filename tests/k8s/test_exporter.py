@@ -64,10 +64,10 @@ def test_a_server_that_does_not_answer_is_down(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "x"])
-def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--target", "127.0.0.1:1", "--model", "emoji", f"--port={port}"])
-    assert f"Expected a port from 0 to 65535. Received: {port!r}" in capsys.readouterr().err
+    assert f"expected a port from 0 to 65535, received {port!r}" in capsys.readouterr().err
 
 
 def test_the_command_serves_the_page_and_ends_on_sigterm(pod: Pod) -> None:

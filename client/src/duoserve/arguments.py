@@ -13,6 +13,13 @@ def count(text: str) -> int:
     return _number(text, 0)
 
 
+def port(text: str) -> int:
+    """The number of a TCP port; 0 is any free one."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, received {text!r}")
+    return int(text)
+
+
 def sizes(text: str) -> tuple[int, ...]:
     """Numbers of at least 1, separated by commas."""
     return tuple(positive(part) for part in text.split(","))
