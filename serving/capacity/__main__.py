@@ -83,7 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("numbers, in place of measuring").add_argument
     add("--latency-ms", type=float, help="median latency with one caller, in milliseconds")
     add("--throughput", type=float, help="calls of one row a second from many callers")
-    add("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help="time of a run by batch size")
+    add(
+        "--curve",
+        type=_curve,
+        default={},
+        metavar="ROWS:MS,…",
+        help="time of a run by batch size, with as many runs at once as CPUs",
+    )
     add("--cpus", type=int, help="CPU limit of the server (default for a server here: this machine's)")
     add("--model-mb", type=float, help="size of a version on disk (du -sm)")
     add("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
@@ -123,7 +129,7 @@ def _measure(options: argparse.Namespace, load: Load) -> int:
 
     tls = TLS(options.ca, options.cert, options.key) if options.ca or options.cert or options.key else None
     with Client(options.server, model=options.model, label=options.label, timeout=60, tls=tls) as client:
-        found = measure(client, options.seconds or 40.0, _progress)
+        found = measure(client, options.cpus, options.seconds or 40.0, _progress)
     numbers = (found.levels[0].p50, options.cpus, _model_mb(options), found.curve, options.row_mb)
     rates = (found.full.throughput, 1000 / found.empty_calls)
     facts = {"measured": dataclasses.asdict(found)}

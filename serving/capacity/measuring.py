@@ -52,7 +52,8 @@ class Measurement:
     Attributes:
         version: The version that answered.
         levels: Results by number of callers, until more callers brought no more throughput.
-        curve: Milliseconds of a request by its rows, one request at a time; never falling.
+        cpus: CPUs of the server.
+        curve: Milliseconds of a request by its rows, with as many requests at once as CPUs; never falling.
         empty_calls: Calls a second that run no graph, from as many callers as fill the server.
         client_busy: Share of a core that this program used; near 1, this program was the bottleneck.
         seconds: Time of the measurement.
@@ -60,6 +61,7 @@ class Measurement:
 
     version: int
     levels: tuple[Level, ...]
+    cpus: int
     curve: Mapping[int, float]
     empty_calls: float
     client_busy: float
@@ -79,8 +81,10 @@ class Measurement:
             f"{level.callers:>7}   {level.throughput:>7.0f}  {level.p50:>7.1f}   {level.p99:>7.1f}   {level.errors:>6}"
             for level in self.levels
         ]
-        lines += ["", "rows in a request   ms       rows/s"]
-        lines += [f"{rows:>15}   {time:>7.1f}  {1000 * rows / time:>6.0f}" for rows, time in self.curve.items()]
+        lines += ["", f"rows in each of {self.cpus} requests at once   ms       rows/s"]
+        lines += [
+            f"{rows:>32}   {time:>7.1f}  {1000 * rows * self.cpus / time:>6.0f}" for rows, time in self.curve.items()
+        ]
         lines += ["", f"calls that run no graph: {self.empty_calls:.0f}/s"]
         if self.client_busy > _BUSY:
             used = f"{self.client_busy:.0%} of a core"
@@ -143,11 +147,12 @@ def load(ask: Callable[[], object], callers: int, seconds: float) -> Level:
     return Level(callers, len(times), len(times) / passed, p50, p99, len(errors))
 
 
-def measure(client: Client, seconds: float, progress: Progress = lambda what, share: None) -> Measurement:
+def measure(client: Client, cpus: int, seconds: float, progress: Progress = lambda what, share: None) -> Measurement:
     """Measures latency, saturation and batch curve of the model of a client.
 
     Args:
         client: The client.
+        cpus: The server's CPUs.
         seconds: Approximate time: half for the callers, the rest for empty calls and the curve.
         progress: Called with the current measurement.
 
@@ -169,9 +174,9 @@ def measure(client: Client, seconds: float, progress: Progress = lambda what, sh
     most = max(levels, key=lambda level: level.throughput)
     report("empty calls")
     empty = load(client.status, most.callers, seconds / 16)
-    curve = _curve(rows, begin + seconds, report)
+    curve = _curve(rows, cpus, begin + seconds, report)
     report("done")
-    return Measurement(version, levels, curve, empty.throughput, busy, time.perf_counter() - begin)
+    return Measurement(version, levels, cpus, curve, empty.throughput, busy, time.perf_counter() - begin)
 
 
 def saturation(
@@ -188,22 +193,27 @@ def saturation(
     return tuple(levels)
 
 
-def _curve(rows: Rows, end: float, report: Callable[[str], None]) -> dict[int, float]:
+def _curve(rows: Rows, cpus: int, end: float, report: Callable[[str], None]) -> dict[int, float]:
     """Median milliseconds by rows; sizes take turns, so that other load affects all equally; at least one round."""
+
+    def timed(size: int) -> float:
+        begin = time.perf_counter()
+        rows.ask(size)
+        return (time.perf_counter() - begin) * 1000
+
     times: dict[int, list[float]] = {size: [] for size in SIZES}
-    while time.perf_counter() < end or not all(times.values()):
-        for size in list(times):
-            report(f"requests of {size} rows")
-            begin = time.perf_counter()
-            try:
-                rows.ask(size)
-            except DuoserveError:
-                if size == 1:
-                    raise
-                for larger in [other for other in times if other >= size]:  # over the server's largest batch
-                    del times[larger]
-                break
-            times[size].append((time.perf_counter() - begin) * 1000)
+    with concurrent.futures.ThreadPoolExecutor(cpus) as pool:
+        while time.perf_counter() < end or not all(times.values()):
+            for size in list(times):
+                report(f"requests of {size} rows")
+                try:
+                    times[size] += pool.map(timed, [size] * cpus)
+                except DuoserveError:
+                    if size == 1:
+                        raise
+                    for larger in [other for other in times if other >= size]:  # over the server's largest batch
+                        del times[larger]
+                    break
     # A larger batch takes no less time; where it seems to, other load is the cause.
     medians = (round(statistics.median(found), 3) for found in times.values())
     return dict(zip(times, itertools.accumulate(medians, max), strict=True))

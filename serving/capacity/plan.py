@@ -35,9 +35,11 @@ class Measured:
         latency_ms: Median time of a call of one row from one caller, in the server.
         cpus: The CPU limit of the measurement.
         model_mb: Size of a version on disk, in megabytes; None: memory is not planned.
-        curve: Time of a run in ms by rows in the batch, in their order, one run at a time; empty without batching.
+        curve: Time of a run in ms by rows in the batch, in their order, with as many runs at once as CPUs; empty
+            without batching.
         row_mb: Memory that one row takes while it is computed, in megabytes; at most 1024.
-        throughput: Calls of one row a second from many callers, when the CPUs are full; None: that of one caller.
+        throughput: Calls of one row a second from many callers, when the CPUs are full; None: that of the curve, or
+            else of one caller.
         overhead_ms: Time of a call beside the run of the graph, which batching does not save; 0: not known.
 
     Raises:
@@ -55,11 +57,11 @@ class Measured:
     @property
     def plain(self) -> float:
         """Calls a second without batching."""
-        return self.throughput or 1000 / self.latency_ms
+        return self.throughput or (self.batched(1) if 1 in self.curve else 1000 / self.latency_ms)
 
     def batched(self, rows: int) -> float:
         """Calls a second with batches of this number of rows."""
-        return 1000 / (self.overhead_ms + self.curve[rows] / rows)
+        return 1000 / (self.overhead_ms + self.curve[rows] / (rows * self.cpus))
 
     def __post_init__(self) -> None:
         for name in ("latency_ms", "cpus", "row_mb", "model_mb", "throughput"):
@@ -232,7 +234,7 @@ def _memory(measured: Measured, rows: int) -> int | None:
 def _flags(measured: Measured, rate: float, expected_ms: float) -> dict[str, int]:
     concurrent = rate * expected_ms / 1000  # Little's law; bursts are several times the mean
     return {
-        "tensorflow_intra_op_parallelism": measured.cpus,
+        "tensorflow_intra_op_parallelism": 1,
         "tensorflow_inter_op_parallelism": measured.cpus,
         "grpc_max_threads": max(64, 16 * math.ceil(4 * concurrent / 16)),
         "rest_api_num_threads": 8,
@@ -245,9 +247,8 @@ def _batching(measured: Measured, load: Load, size: int, timeout: int) -> Batchi
         "max_batch_size": size,
         "batch_timeout_micros": timeout,
         # Calls that would wait longer than the target are refused.
-        "max_enqueued_batches": max(1, int((load.target_ms - run) / run)),
-        # The curve was measured one run at a time, with all CPUs.
-        "num_batch_threads": 1,
+        "max_enqueued_batches": max(1, int(measured.cpus * (load.target_ms - run) / run)),
+        "num_batch_threads": measured.cpus,
         "allowed_batch_sizes": [rows for rows in measured.curve if rows <= size],
     }
 
@@ -264,6 +265,8 @@ def _notes(measured: Measured, load: Load, use_batching: bool, batched: float, e
     elif measured.curve:
         most = f"{batched:.0f} rows a second within the time limit, {measured.plain:.0f} without."
         notes.append(f"Batching off: at most {most}")
+    if measured.cpus > 1:
+        notes.append("One thread for each operation. For few callers, more may be faster: --tune compares them.")
     if expected > load.target_ms:
         notes.append(f"The mean at the peak, {expected:.0f} ms, is over the target: lower the utilization.")
     return tuple(notes)

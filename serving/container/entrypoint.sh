@@ -87,7 +87,8 @@ cpus=${DUOSERVE_CPUS:-$(cpu_limit)}
 [[ -f $server && -x $server ]] || die "Expected $server to be a program. Received: none"
 
 arguments=("$@")
-add_flag tensorflow_intra_op_parallelism "$cpus"
+# Calls fill the CPUs. More threads for one operation cost more than they save, but for large images and few callers.
+add_flag tensorflow_intra_op_parallelism 1
 add_flag tensorflow_inter_op_parallelism "$cpus"
 case ${DUOSERVE_PRECISION:-float32} in
   float32) ;;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import threading
@@ -27,7 +28,7 @@ def mounted(readable: Path) -> str:
 def test_it_serves_without_root_on_a_read_only_root_filesystem(image: str, mounted: str) -> None:
     with serving(image, mounted, "--health-interval=1s") as (name, _):
         assert docker("exec", name, "id", "-u") == "10001"
-        assert "--tensorflow_intra_op_parallelism=1 " in processes(name), "the limit of one CPU"
+        assert re.search(r"--tensorflow_inter_op_parallelism=1\b", processes(name)), "the limit of one CPU"
         wait_until(lambda: state(name, "Health.Status") == "healthy", within=60)
         writable = docker(
             "exec", name, "bash", "-c", "for d in / /etc/duoserve /models; do [ -w $d ] && echo $d; done; :"

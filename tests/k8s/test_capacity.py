@@ -27,7 +27,8 @@ def test_the_plan_agrees_with_the_page() -> None:
     """1,000 calls a second at 74 each and 60 %: 23 replicas and one to spare."""
     made = plan(Measured(latency_ms=1000 / 74, cpus=2, model_mb=90), Load(rate=1000))
     assert made.replicas == 24
-    assert made.flags["tensorflow_intra_op_parallelism"] == 2
+    assert made.flags["tensorflow_intra_op_parallelism"] == 1
+    assert made.flags["tensorflow_inter_op_parallelism"] == 2
     assert made.flags["grpc_max_threads"] >= 64
     assert not made.batching
 
@@ -61,10 +62,10 @@ def test_batching_is_planned_where_it_pays() -> None:
 
 
 def test_batching_saves_no_more_than_the_run_of_the_graph() -> None:
-    """A call costs 1 ms beside it: with 24 ms for 16 rows, a replica answers 1000 / (1 + 1.5) a second."""
-    made = plan(Measured(3.0, 2, 20, {1: 2.0, 16: 24.0}, overhead_ms=1.0), Load(1000))
+    """A call costs 1 ms beside it: with 48 ms for 2 x 16 rows, a replica answers 1000 / (1 + 1.5) a second."""
+    made = plan(Measured(3.0, 2, 20, {1: 4.0, 16: 48.0}, overhead_ms=1.0), Load(1000))
     assert made.per_replica == 400
-    assert not plan(Measured(3.0, 2, 20, {1: 2.0, 16: 24.0}, throughput=380, overhead_ms=1.0), Load(1000)).batching
+    assert not plan(Measured(3.0, 2, 20, {1: 4.0, 16: 48.0}, throughput=380, overhead_ms=1.0), Load(1000)).batching
 
 
 def test_without_a_rate_the_plan_is_for_what_one_replica_carries() -> None:
@@ -159,7 +160,7 @@ def test_a_running_server_is_measured_and_planned_for(server: LocalServer, store
 def test_the_measurement_is_printed_when_no_plan_fits(server: LocalServer) -> None:
     done = capacity(f"--server={server.address}", "--cpus=2", "--seconds=2", "--target-ms=0.01")
     assert done.returncode == 2 and "at most target_ms, 0.01 ms" in done.stderr
-    assert "rows in a request" in done.stdout and "replicas" not in done.stdout
+    assert "rows in each of 2 requests" in done.stdout and "replicas" not in done.stdout
 
 
 def test_the_patches_fit_the_manifests_and_the_doctor(server: LocalServer, store: Path, tmp_path: Path) -> None:

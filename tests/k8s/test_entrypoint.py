@@ -251,7 +251,7 @@ def test_threads_come_from_the_cpu_limit(tmp_path: Path, file: str, content: str
     (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
     container = Container(tmp_path, "--port=1", SERVER_BEHAVIOUR="exit:0", DUOSERVE_CGROUP=str(tmp_path))
     assert container.end() == 0
-    wanted = f"--tensorflow_intra_op_parallelism={threads} --tensorflow_inter_op_parallelism={threads}"
+    wanted = f"--tensorflow_intra_op_parallelism=1 --tensorflow_inter_op_parallelism={threads}"
     assert container.lines[0] == f"arguments --port=1 {wanted}"
 
 

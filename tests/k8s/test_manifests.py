@@ -138,7 +138,7 @@ def test_the_image_starts_the_server_as_the_deployment_does() -> None:
     image = json.loads(lines.replace("\\\n", ""))
     deployment = next(d for d in renders.documents("local") if d["kind"] == "Deployment")
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert [argument for argument in arguments if "$(CPU_LIMIT)" not in argument] == image
+    assert [argument for argument in arguments if "_op_parallelism=" not in argument] == image
 
 
 def test_compose_mounts_what_is_there() -> None:
