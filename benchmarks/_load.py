@@ -29,6 +29,9 @@ PROGRAMS: dict[str, tuple[str, ...]] = {"embedded": ()}
 if stock := os.environ.get("TENSORFLOW_SERVING"):
     PROGRAMS["stock"] = (stock,)
 
+ONE_THREAD = "--tensorflow_intra_op_parallelism=1"
+"""One thread for each operation, as in the manifests and the container; without it, as many as CPUs."""
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _WARM_UP = 0.3
 Measure = Callable[[int, float], dict[str, float]]

@@ -11,8 +11,9 @@ xla         plain, compiled by XLA, with LSTMs unrolled: not something that `exp
 Each way runs in a separate process, in a Session as in TensorFlow Serving; they take turns, round by round. The
 floor is the time of the model's matrix products at the rate of one large float32 product. The models are not
 trained (their biases are random, as TensorFlow leaves out zeros); texts have 6 tokens. Then a server answers 1 and 8
-callers with the demo's model: the embedded one, and the stock server if TENSORFLOW_SERVING names its program. Writes
-results/graph_speed.json after each model; models that are not named keep their results.
+callers, with as many threads for an operation as CPUs, or one, as in the manifests: the embedded one, and the stock
+server if TENSORFLOW_SERVING names its program. Writes results/graph_speed.json after each model; models that are not
+named keep their results.
 """
 
 import argparse
@@ -32,7 +33,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from benchmarks._load import PROGRAMS, random_inputs, request_of, started, under_load
+from benchmarks._load import ONE_THREAD, PROGRAMS, random_inputs, request_of, started, under_load
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
@@ -46,7 +47,17 @@ from export.training.presets import PRESETS
 from export.training.tokenizer import train_tokenizer
 
 WAYS: Final = ("plain", "as-is", "optimised", "bfloat16", "xla")
-SERVED: Final = WAYS[:4]
+_BFLOAT16: Final = "--mixed_precision=bfloat16"
+SERVED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "plain": ("plain", ()),
+    "plain, one thread": ("plain", (ONE_THREAD,)),
+    "optimised": ("optimised", ()),
+    "one thread": ("optimised", (ONE_THREAD,)),
+    "bfloat16": ("optimised", (_BFLOAT16,)),
+    "bfloat16, one thread": ("optimised", (_BFLOAT16, ONE_THREAD)),
+}
+"""The ways to serve: how the model was written, and the server's flags."""
+
 MODELS: Final = {"demo": "compact", "reference": "reference", "large": "large", "own": None}
 ROWS: Final = (1, 8, 32)
 CALLERS: Final = (1, 8)
@@ -178,16 +189,13 @@ def in_process(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, d
     """By way: the worker's facts, and by number of rows the median time and CPU a row, and the CPU against plain."""
     with contextlib.ExitStack() as stack:
         workers = {}
-        for way in WAYS if (folder / "xla").exists() else SERVED:
+        for way in WAYS if (folder / "xla").exists() else WAYS[:-1]:
             more = ["--bfloat16"] if way == "bfloat16" else []
-            worker = Worker("benchmarks.graph_speed", "--work", str(_written(folder, way) / "1"), *more)
+            written = folder / ("optimised" if way == "bfloat16" else way) / "1"
+            worker = Worker("benchmarks.graph_speed", "--work", str(written), *more)
             workers[way] = stack.enter_context(worker)
         seen = alternate({way: worker.ask for way, worker in workers.items()}, ROWS, rounds, seconds)
         return {way: worker.first | {"rows": _compared(seen, way)} for way, worker in workers.items()}
-
-
-def _written(folder: pathlib.Path, way: str) -> pathlib.Path:
-    return folder / ("optimised" if way == "bfloat16" else way)
 
 
 def _compared(seen: Seen, way: str, before: str = "") -> dict[str, Any]:
@@ -205,10 +213,9 @@ def served(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict[
     (folder / "request").write_bytes(request(folder, 1))
     with contextlib.ExitStack() as stack:
         servers = {}
-        for (kind, program), way in itertools.product(PROGRAMS.items(), SERVED):
-            more = ["--mixed_precision=bfloat16"] if way == "bfloat16" else []
-            flag = f"--model_base_path={_written(folder, way)}"
-            server = stack.enter_context(started(*more, flag, program=program))
+        for (kind, program), (way, (written, flags)) in itertools.product(PROGRAMS.items(), SERVED.items()):
+            base = f"--model_base_path={folder / written}"
+            server = stack.enter_context(started(*flags, base, program=program))
             servers[f"{kind} {way}"] = stack.enter_context(under_load(server, folder / "request"))
         seen = alternate(servers, CALLERS, rounds, seconds)
     return {kind: {way: _compared(seen, way, f"{kind} ") for way in SERVED} for kind in PROGRAMS}
@@ -225,18 +232,14 @@ def tables(report: dict[str, Any]) -> str:
             lines.append([name, way, f"{found['nodes']:,.0f}", load, f"{found['memory_mb']:,.0f} MB", *cells])
         lines.append([name, "floor", "", "", "", *[f"{model['floor_ms']:.2f} ms"] * len(ROWS)])
     text = markdown(lines)
-    if "served" in report:
-        head = [
-            "server",
-            "way",
-            *(f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "server's CPU")),
-        ]
-        lines = [head]
-        for (server, ways), way in itertools.product(report["served"].items(), SERVED):
+    columns = (f"{kind}, {callers} at once" for callers in CALLERS for kind in ("calls/s", "p99", "server's CPU"))
+    lines = [["model", "server", "way", *columns]]
+    for name, servers in report.get("served", {}).items():
+        for (server, ways), way in itertools.product(servers.items(), SERVED):
             by = [ways[way][str(callers)] for callers in CALLERS]
-            lines.append([server, way, *(cell for each in by for cell in (f"{each['per_second']:,.0f}", _cell(each)))])
-        text += "\n\n" + markdown(lines)
-    return text
+            cells = [(f"{each['per_second']:,.0f}", f"{each['p99_ms']:.1f} ms", _cell(each)) for each in by]
+            lines.append([name, server, way, *itertools.chain(*cells)])
+    return text + "\n\n" + markdown(lines) if lines[1:] else text
 
 
 def _cell(found: dict[str, Any]) -> str:
@@ -261,8 +264,8 @@ def main() -> int:
             flops = write_all(name, folder)
             ways = in_process(folder, options.rounds, options.seconds)
             report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
-            if name == "demo" and not options.no_server:
-                report["served"] = served(folder, options.rounds, options.seconds)
+            if not options.no_server:
+                report.setdefault("served", {})[name] = served(folder, options.rounds, options.seconds)
             write(report, options.out)
             print(f"{name}: measured", file=sys.stderr)
     print(tables(report))

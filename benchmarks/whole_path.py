@@ -2,10 +2,10 @@
 
     python -m benchmarks.whole_path [--rounds 5] [--seconds 3]
 
-Duoserve (`export`, `duoserve.Client`) compared with the usual way: `model.export()`, Pillow, sentencepiece and
-TensorFlow's own tensors and stubs. The same model, 64 pixels, and the same JPEG of 640x480, on the embedded server, and
-on the stock one if TENSORFLOW_SERVING names its program; the callers are threads of one process for each way, on the
-same cores as the server. The ways are measured in turns, round by round. Writes results/whole_path.json.
+Duoserve (`export`, `duoserve.Client`, the threads of its manifests) compared with the usual way: `model.export()`,
+Pillow, sentencepiece, TensorFlow's own tensors and stubs, and the server's defaults. The same model, 64 pixels, and the
+same JPEG of 640x480, on the embedded server, and on the stock one if TENSORFLOW_SERVING names its program; the callers
+are threads of one process for each way, on the same cores as the server. The ways are measured in turns, round by round. Writes results/whole_path.json.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from benchmarks._load import PROGRAMS, in_threads, started
+from benchmarks._load import ONE_THREAD, PROGRAMS, in_threads, started
 from benchmarks._report import RESULTS, markdown, parser, write
 from benchmarks._rounds import Seen, alternate, medians
 from benchmarks._worker import Worker, answer
 
 CALLERS: Final = (1, 8, 32)
-WAYS: Final = {"Duoserve": "optimised", "the usual way": "plain"}
-"""The ways, and how the model was written for each."""
+WAYS: Final = {"Duoserve": ("optimised", ONE_THREAD), "the usual way": ("plain",)}
+"""The ways: how the model was written, and the server's flags."""
 
 TEXT: Final = "red cat"
 
@@ -81,8 +81,8 @@ def measure(folder: pathlib.Path, rounds: int, seconds: float) -> dict[str, dict
     """By server, way and number of callers: medians, and the throughput relative to the usual way."""
     with contextlib.ExitStack() as stack:
         workers = {}
-        for (kind, program), (name, way) in itertools.product(PROGRAMS.items(), WAYS.items()):
-            server = stack.enter_context(started(f"--model_base_path={folder / way}", program=program))
+        for (kind, program), (name, (way, *flags)) in itertools.product(PROGRAMS.items(), WAYS.items()):
+            server = stack.enter_context(started(f"--model_base_path={folder / way}", *flags, program=program))
             worker = Worker("benchmarks.whole_path", "--work", name, server.address, str(folder))
             workers[f"{kind} {name}"] = stack.enter_context(worker)
         assert len({worker.first for worker in workers.values()}) == 1, "all have the same answer"
