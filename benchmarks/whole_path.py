@@ -5,7 +5,8 @@
 Duoserve (`export`, `duoserve.Client`, the threads of its manifests) compared with the usual way: `model.export()`,
 Pillow, sentencepiece, TensorFlow's own tensors and stubs, and the server's defaults. The same model, 64 pixels, and the
 same JPEG of 640x480, on the embedded server, and on the stock one if TENSORFLOW_SERVING names its program; the callers
-are threads of one process for each way, on the same cores as the server. The ways are measured in turns, round by round. Writes results/whole_path.json.
+are threads of one process for each way, on the same cores as the server. The ways are measured in turns, round by
+round. Writes results/whole_path.json.
 """
 
 import argparse
