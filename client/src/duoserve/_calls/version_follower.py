@@ -185,9 +185,6 @@ class VersionFollower:
             if isinstance(target, int) or not _is_moving(error):
                 raise
         asked, misses = target, 0
-        # Bytes of an image and a text fit every version; a missing input, or a clip, does not.
-        fits_all = as_bytes and not any(row.missing or row.medium != contract.IMAGE for row in query.rows)
-        fixed = isinstance(target, int) or fits_all
         for round_ in range(_ROUNDS):
             last = round_ == _ROUNDS - 1
             if round_ > 1:
@@ -208,27 +205,23 @@ class VersionFollower:
                 misses += 1
                 if asked == target or misses % _REPLICAS_TRIED == 0:
                     preprocessor = None
-                continue
             except (errors.RequestRejected, errors.UnsupportedModel) as error:
                 # Input prepared for another version can fail in the graph instead of being
                 # answered. The version that the label names now, asked by number, settles it.
-                if preprocessor is None or last or asked != target or fixed:
+                if preprocessor is None or last or asked != target or isinstance(target, int):
                     raise
-                # Not every version has every signature: the label may have moved to one without it.
-                if isinstance(error, errors.UnsupportedModel) and (
-                    query.signature == contract.SERVING_DEFAULT or error.code is None
-                ):
+                if not _depends_on_version(query, error):
                     raise
                 before = preprocessor.digest
                 preprocessor, asked = yield from self.describe(context, target)
                 context.record.reprepared += preprocessor.digest != before
-                continue
-            fits = as_bytes and not query.mismatch(answering.spec)
-            if fits or answering.digest == preprocessor.digest:
-                self._specs.answered(target, outputs.version)
-                return outputs, answering
-            preprocessor, asked = answering, outputs.version
-            context.record.reprepared += 1
+            else:
+                fits = as_bytes and not query.mismatch(answering.spec)
+                if fits or answering.digest == preprocessor.digest:
+                    self._specs.answered(target, outputs.version)
+                    return outputs, answering
+                preprocessor, asked = answering, outputs.version
+                context.record.reprepared += 1
         text = f"Expected input and answer of one version in {_ROUNDS} requests. Received: versions that kept changing"
         raise self.locate(errors.SpecChanged(text), asked)
 
@@ -299,6 +292,17 @@ def _all_finite(values: npt.NDArray[np.float32]) -> bool:
         return math.isfinite(sum(flat.tolist()))
     # A sum of squares is cheaper than a mask; the mask decides only where the sum overflows or is not a number.
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
+
+
+def _depends_on_version(query: Query, error: DuoserveError) -> bool:
+    """Whether another version of the model may answer a query that this one refused."""
+    if query.signature == contract.SERVING_BYTES and not any(
+        row.missing or row.medium != contract.IMAGE for row in query.rows
+    ):
+        return False  # bytes of an image and a text fit every version
+    # Not every version has every signature: the label may have moved to one without it.
+    unsupported = isinstance(error, errors.UnsupportedModel)
+    return not unsupported or (query.signature != contract.SERVING_DEFAULT and error.code is not None)
 
 
 def _is_moving(error: errors.ModelNotFound) -> bool:
