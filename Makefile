@@ -46,7 +46,7 @@ env-ray: ## An environment with Ray, for the example that scores a table on seve
 
 .PHONY: test-ray
 test-ray: env env-ray ## The test that needs Ray
-	@$(RUN) -m pytest -m ray tests/client/test_ray.py
+	@$(RUN) -m pytest -m ray tests/client/commands/test_ray.py
 
 .PHONY: lint
 lint: env ## Linter and type checker

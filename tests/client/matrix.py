@@ -24,20 +24,23 @@ RELEASES = {
 }
 TOOLS = ["pytest", "pytest-timeout", "hypothesis", "cryptography", "prometheus-client", "opentelemetry-sdk"]
 TESTS = (
-    "batches",
-    "balancing",
-    "cli",
-    "codec",
-    "embedding",
-    "explanation",
-    "faults",
-    "following",
-    "observing",
-    "options",
-    "predicting",
-    "processes",
+    "test_batches",
+    "test_codec",
+    "test_embedding",
+    "test_explanation",
+    "test_following",
+    "test_observing",
+    "test_options",
+    "test_predicting",
+    "test_routing",
+    "commands/test_cli",
+    "preprocessing/test_sources",
+    "transport/test_balancing",
+    "transport/test_faults",
+    "transport/test_processes",
+    "transport/test_retrying",
+    "transport/test_tls",
 )
-TESTS += ("retrying", "routing", "sources", "tls")
 
 
 def main() -> int:
@@ -51,7 +54,7 @@ def main() -> int:
         install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*install, *RELEASES[options.releases], *TOOLS, ROOT / "client"], check=True)
         subprocess.run([python, "-m", "pip", "list", "--format=freeze"], check=True)
-        tests = [f"tests/client/test_{name}.py" for name in TESTS]
+        tests = [f"tests/client/{name}.py" for name in TESTS]
         command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "tests/client/matrix.ini", *tests]
         return subprocess.run([*command, f"--rootdir={ROOT}"], cwd=ROOT, check=False).returncode
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.client.fake import FakeServer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".venv-ray/bin/python"
 
 
