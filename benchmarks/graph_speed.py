@@ -52,7 +52,7 @@ SERVED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "plain": ("plain", ()),
     "plain, one thread": ("plain", (ONE_THREAD,)),
     "optimised": ("optimised", ()),
-    "one thread": ("optimised", (ONE_THREAD,)),
+    "optimised, one thread": ("optimised", (ONE_THREAD,)),
     "bfloat16": ("optimised", (_BFLOAT16,)),
     "bfloat16, one thread": ("optimised", (_BFLOAT16, ONE_THREAD)),
 }

@@ -14,6 +14,7 @@ from duoserve.console import guarded, put, say
 from duoserve.errors import DuoserveError
 from duoserve.hosts import is_loopback
 from serving.capacity import CapacityPlan, Load, Measured, PlanError, plan
+from serving.capacity.plan import memory_mb
 
 _EPILOG = """\
 measure a running server for 40 seconds, without other callers:
@@ -82,7 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         add(name, type=Path, metavar="PEM", help=argparse.SUPPRESS)
     add = parser.add_argument_group("numbers, in place of measuring").add_argument
     add("--latency-ms", type=float, help="median latency with one caller, in milliseconds")
-    add("--throughput", type=float, help="calls of one row a second from many callers")
+    add(
+        "--throughput",
+        type=float,
+        help="calls of one row a second from many callers (default: of the curve, or as if calls did not overlap)",
+    )
     add(
         "--curve",
         type=_curve,
@@ -150,10 +155,13 @@ def _tune(options: argparse.Namespace, load: Load) -> int:
         if chosen is None or level is None:
             raise PlanError(f"Expected a setting with a p99 within {load.target_ms:g} ms. Received: none")
         alone = chosen.levels[0].p50
-        made = plan(Measured(alone, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput), load)
-        intra, inter = chosen.setting.intra, chosen.setting.inter
-        threads = {"tensorflow_intra_op_parallelism": intra, "tensorflow_inter_op_parallelism": inter}
-        return dataclasses.replace(made, flags={**made.flags, **threads}, batching=chosen.setting.batching)
+        measured = Measured(alone, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)
+        made, setting = plan(measured, load), chosen.setting
+        threads = {"tensorflow_intra_op_parallelism": setting.intra, "tensorflow_inter_op_parallelism": setting.inter}
+        changes: dict[str, Any] = {"flags": {**made.flags, **threads}, "batching": setting.batching}
+        if rows := setting.rows:
+            changes["memory_mb"] = memory_mb(measured, rows)
+        return dataclasses.replace(made, **changes)
 
     facts = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
     return _print(options, planned, f"{tuning.text(found, load.target_ms)}\n\nplot: {options.out}", facts)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from duoserve import Client, DuoserveError
+from duoserve import Client, DuoserveError, RequestRejected
 from duoserve.contract import SERVING_DEFAULT
 
 CALLERS: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -81,9 +81,9 @@ class Measurement:
             f"{level.callers:>7}   {level.throughput:>7.0f}  {level.p50:>7.1f}   {level.p99:>7.1f}   {level.errors:>6}"
             for level in self.levels
         ]
-        lines += ["", f"rows in each of {self.cpus} requests at once   ms       rows/s"]
+        lines += ["", f"rows in a request ({self.cpus} at once)        ms   rows/s"]
         lines += [
-            f"{rows:>32}   {time:>7.1f}  {1000 * rows * self.cpus / time:>6.0f}" for rows, time in self.curve.items()
+            f"{rows:>29}   {time:>7.1f}   {1000 * rows * self.cpus / time:>6.0f}" for rows, time in self.curve.items()
         ]
         lines += ["", f"calls that run no graph: {self.empty_calls:.0f}/s"]
         if self.client_busy > _BUSY:
@@ -168,15 +168,27 @@ def measure(client: Client, cpus: int, seconds: float, progress: Progress = lamb
     rows = Rows(client)
     version = rows.ask()
     load(rows.ask, 2, min(1.0, seconds / 20))
-    start, used = time.perf_counter(), time.process_time()
+    start = _clocks()
     levels = saturation(rows, seconds / 2, report)
-    busy = (time.process_time() - used) / (time.perf_counter() - start)
+    busy = _share_of_a_core(start)
     most = max(levels, key=lambda level: level.throughput)
     report("empty calls")
     empty = load(client.status, most.callers, seconds / 16)
+    start = _clocks()
     curve = _curve(rows, cpus, begin + seconds, report)
+    busy = max(busy, _share_of_a_core(start))
     report("done")
     return Measurement(version, levels, cpus, curve, empty.throughput, busy, time.perf_counter() - begin)
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _share_of_a_core(start: tuple[float, float]) -> float:
+    """What this program has used since `start`."""
+    wall, cpu = _clocks()
+    return (cpu - start[1]) / (wall - start[0])
 
 
 def saturation(
@@ -208,7 +220,7 @@ def _curve(rows: Rows, cpus: int, end: float, report: Callable[[str], None]) -> 
                 report(f"requests of {size} rows")
                 try:
                     times[size] += pool.map(timed, [size] * cpus)
-                except DuoserveError:
+                except RequestRejected:
                     if size == 1:
                         raise
                     for larger in [other for other in times if other >= size]:  # over the server's largest batch

@@ -62,7 +62,7 @@ def _deployment(made: CapacityPlan, cpus: int) -> list[dict[str, Any]]:
     ]
     for name, value in made.flags.items():
         place = next(at for at, arg in enumerate(args) if arg.startswith(f"--{name}="))
-        # The base takes the threads that compute from the CPU limit.
+        # The base takes the operations at once from the CPU limit.
         if args[place] not in (f"--{name}={value}", f"--{name}=$(CPU_LIMIT)" if value == cpus else ""):
             path = f"{_CONTAINER}/args/{place}"
             operations.append({"op": "test", "path": path, "value": args[place]})

@@ -39,7 +39,7 @@ class Measured:
             without batching.
         row_mb: Memory that one row takes while it is computed, in megabytes; at most 1024.
         throughput: Calls of one row a second from many callers, when the CPUs are full; None: that of the curve, or
-            else of one caller.
+            else of one caller, as if calls did not overlap.
         overhead_ms: Time of a call beside the run of the graph, which batching does not save; 0: not known.
 
     Raises:
@@ -188,12 +188,12 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
     replicas = max(2, math.ceil(rate / used - 1e-9) + load.spare)
     working = max(1, replicas - load.spare)
     busy = rate / (working * per_replica)
-    run = measured.curve[size] if use_batching else measured.latency_ms
-    rows = size if use_batching else measured.cpus
+    run = measured.curve[size] if use_batching else measured.curve.get(1, measured.latency_ms)
+    rows = size if use_batching else 1
     # Microseconds to wait for a batch to fill: no longer than filling takes, nor than half a run.
     timeout = int(min(1e6 * size * replicas / rate, 500 * run)) if use_batching else 0
-    # Fixed service time, random arrivals (M/D/1); a batch also waits to fill.
-    expected = run * (1 + busy / (2 * (1 - busy))) + timeout / 1000
+    # Fixed service time, random arrivals (M/D/1, of the time between the ends of runs); a batch also waits to fill.
+    expected = run + 1000 * rows / per_replica * busy / (2 * (1 - busy)) + timeout / 1000
     return CapacityPlan(
         rate=round(rate, 1),
         per_replica=round(per_replica, 1),
@@ -202,7 +202,7 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
         maximum=math.ceil(1.5 * replicas),
         busy=round(busy, 2),
         expected_ms=round(expected, 1),
-        memory_mb=_memory(measured, rows),
+        memory_mb=memory_mb(measured, size * measured.cpus if use_batching else measured.cpus**2),
         flags=_flags(measured, rate / working, expected),
         batching=_batching(measured, load, size, timeout) if use_batching else {},
         notes=_notes(measured, load, use_batching, batched, expected),
@@ -224,10 +224,11 @@ def _batch(measured: Measured, load: Load) -> int:
     return next((rows for rows in good if measured.batched(rows) > 0.95 * most), 0)
 
 
-def _memory(measured: Measured, rows: int) -> int | None:
+def memory_mb(measured: Measured, rows: int) -> int | None:
+    """Request and limit of a replica that computes this number of rows at once; None without the size of a version."""
     if measured.model_mb is None:
         return None
-    amount = SERVER_MB + VERSIONS * RESTORE_FACTOR * measured.model_mb + rows * measured.cpus * measured.row_mb
+    amount = SERVER_MB + VERSIONS * RESTORE_FACTOR * measured.model_mb + rows * measured.row_mb
     return 256 * math.ceil(amount * HEADROOM / 256)
 
 
@@ -247,7 +248,7 @@ def _batching(measured: Measured, load: Load, size: int, timeout: int) -> Batchi
         "max_batch_size": size,
         "batch_timeout_micros": timeout,
         # Calls that would wait longer than the target are refused.
-        "max_enqueued_batches": max(1, int(measured.cpus * (load.target_ms - run) / run)),
+        "max_enqueued_batches": max(1, measured.cpus * int((load.target_ms - run) / run)),
         "num_batch_threads": measured.cpus,
         "allowed_batch_sizes": [rows for rows in measured.curve if rows <= size],
     }
@@ -265,8 +266,6 @@ def _notes(measured: Measured, load: Load, use_batching: bool, batched: float, e
     elif measured.curve:
         most = f"{batched:.0f} rows a second within the time limit, {measured.plain:.0f} without."
         notes.append(f"Batching off: at most {most}")
-    if measured.cpus > 1:
-        notes.append("One thread for each operation. For few callers, more may be faster: --tune compares them.")
     if expected > load.target_ms:
         notes.append(f"The mean at the peak, {expected:.0f} ms, is over the target: lower the utilization.")
     return tuple(notes)

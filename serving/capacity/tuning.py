@@ -25,6 +25,12 @@ class Setting:
     batching: Batching = dataclasses.field(default_factory=dict)
 
     @property
+    def rows(self) -> int:
+        """Rows that full batches compute at once; 0 without batching."""
+        sizes, threads = self.batching.get("max_batch_size", 0), self.batching.get("num_batch_threads", 0)
+        return sizes * threads if isinstance(sizes, int) and isinstance(threads, int) else 0
+
+    @property
     def name(self) -> str:
         """For tables and the legend of the plot."""
         threads = f"intra {self.intra}, inter {self.inter}"

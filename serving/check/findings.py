@@ -1,9 +1,8 @@
 """Rules and findings: a rule is declared once, and a finding names its rule.
 
-The YAML file beside a module of `rules` declares the rules that the module reports. `expected`, `why` and `fix` are
-templates for `str.format`: a finding gives their values. `doc` is an address or a file of this repository; a family's
-counts for its rules without one. `field` is what `expected` is about, where the list of rules could not be read
-without it. RULES.md is made from them: `python -m serving.check.catalog`.
+The YAML file beside a module of `rules` declares, by family, the rules that the module reports; `doctor.yaml` those of
+`serving.check` itself. Their fields are those of `Rule`; a family's `doc` counts for its rules without one. RULES.md is
+made from them: `python -m serving.check.catalog`.
 """
 
 import dataclasses
@@ -75,7 +74,7 @@ class Rule:
         why: What happens otherwise.
         fix: How to fix it.
         doc: An address, or a file of this repository.
-        field: The subject of `expected`, for lists of rules; "" if that is obvious.
+        field: The subject of `expected`, where a list of rules could not be read without it; else "".
     """
 
     id: str

@@ -2,7 +2,7 @@
 # Runs the model server, which knows neither its CPU limit nor what SIGTERM asks for.
 #   DUOSERVE_DRAIN_SECONDS  how long it serves after SIGTERM (30); a second signal ends it at once, and
 #                           so does the first one while its ports are closed
-#   DUOSERVE_CPUS           CPUs for its threads (default: the container's limit)
+#   DUOSERVE_CPUS           operations at once (default: the container's CPU limit)
 #   DUOSERVE_PRECISION      bfloat16: adds --mixed_precision=bfloat16; float32 or nothing: adds nothing
 #   DUOSERVE_TLS_DIR        folder with tls.crt, tls.key and ca.crt: gRPC over mutual TLS
 # Exit code: 0 after a drain, else the server's own (128 + signal when a signal ended it).
@@ -87,7 +87,7 @@ cpus=${DUOSERVE_CPUS:-$(cpu_limit)}
 [[ -f $server && -x $server ]] || die "Expected $server to be a program. Received: none"
 
 arguments=("$@")
-# Calls fill the CPUs. More threads for one operation cost more than they save, but for large images and few callers.
+# Concurrent calls fill the CPUs; more threads for one operation pay only for large images and few callers.
 add_flag tensorflow_intra_op_parallelism 1
 add_flag tensorflow_inter_op_parallelism "$cpus"
 case ${DUOSERVE_PRECISION:-float32} in

@@ -25,7 +25,6 @@ def flags(store: Path, **changed: str) -> list[str]:
         "rest_api_port": str(free_port()),
         "model_config_file": str(store / "models.config"),
         "monitoring_config_file": str(ROOT / "serving/config/monitoring.config"),
-        "tensorflow_intra_op_parallelism": "1",
         "tensorflow_inter_op_parallelism": "1",
         "model_config_file_poll_wait_seconds": "1",
         **changed,

@@ -24,9 +24,9 @@ CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}
 
 
 def test_the_plan_agrees_with_the_page() -> None:
-    """1,000 calls a second at 74 each and 60 %: 23 replicas and one to spare."""
-    made = plan(Measured(latency_ms=1000 / 74, cpus=2, model_mb=90), Load(rate=1000))
-    assert made.replicas == 24
+    """1,000 calls a second at 99 each and 60 %: 17 replicas and one to spare."""
+    made = plan(Measured(latency_ms=20, cpus=2, model_mb=90, throughput=99), Load(rate=1000))
+    assert made.replicas == 18
     assert made.flags["tensorflow_intra_op_parallelism"] == 1
     assert made.flags["tensorflow_inter_op_parallelism"] == 2
     assert made.flags["grpc_max_threads"] >= 64
@@ -57,6 +57,9 @@ def test_memory_has_room_for_two_versions() -> None:
 def test_batching_is_planned_where_it_pays() -> None:
     made = plan(Measured(3.7, 2, 20, CURVE), Load(2000, target_ms=200))
     assert made.batching["max_batch_size"] == 16  # 32 rows would bring 2 % more, and take twice as long
+    # Batches run on each CPU, and the last that may wait ends within the target.
+    assert made.batching["num_batch_threads"] == 2
+    assert (made.batching["max_enqueued_batches"] / 2 + 1) * CURVE[16] <= 200  # type: ignore[operator]
     # A call waits for one run, for its batch to fill, and for its own run.
     assert 2 * CURVE[16] + made.batching["batch_timeout_micros"] / 1000 <= 200  # type: ignore[operator]
 
@@ -160,7 +163,7 @@ def test_a_running_server_is_measured_and_planned_for(server: LocalServer, store
 def test_the_measurement_is_printed_when_no_plan_fits(server: LocalServer) -> None:
     done = capacity(f"--server={server.address}", "--cpus=2", "--seconds=2", "--target-ms=0.01")
     assert done.returncode == 2 and "at most target_ms, 0.01 ms" in done.stderr
-    assert "rows in each of 2 requests" in done.stdout and "replicas" not in done.stdout
+    assert "rows in a request (2 at once)" in done.stdout and "replicas" not in done.stdout
 
 
 def test_the_patches_fit_the_manifests_and_the_doctor(server: LocalServer, store: Path, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_orphans_are_reaped(tmp_path: Path) -> None:
         ("cpu/cpu.cfs_quota_us", "-1", str(len(os.sched_getaffinity(0)))),
     ],
 )
-def test_threads_come_from_the_cpu_limit(tmp_path: Path, file: str, content: str, threads: str) -> None:
+def test_operations_at_once_come_from_the_cpu_limit(tmp_path: Path, file: str, content: str, threads: str) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / file).write_text(content + "\n")
     (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")

@@ -40,7 +40,7 @@ BYTES = {"signature_name": "serving_bytes", "instances": [{"image_bytes": {"b64"
     ],
 )
 def test_the_model_that_is_there_answers_as_described(served: LocalServer, path: str, body: object) -> None:
-    import schemathesis
+    import schemathesis  # takes seconds, and only here
 
     method = "GET" if body is None else "POST"
     url = served.rest_url + path.format(model="pets", label="stable", version=1)

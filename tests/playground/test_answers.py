@@ -157,6 +157,7 @@ def test_other_web_pages_are_kept_out(playground: Playground) -> None:
         (("--server=127.0.0.1:1", "--examples=nowhere"), "Expected a folder with manifest.csv"),
         (("--server=not an address",), "Expected"),
         (("--server=127.0.0.1:1", "--timeout=0"), "Expected timeout"),
+        (("--server=127.0.0.1:1", "--port=99999"), "expected a port from 0 to 65535, received '99999'"),
     ],
 )
 def test_wrong_options_end_with_a_reason(flags: tuple[str, ...], said: str) -> None:

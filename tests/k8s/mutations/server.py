@@ -64,6 +64,7 @@ MUTATIONS = [
     Mutation("threads-many", "64 OpenMP threads", lambda d: server(d)["env"].append({"name": "OMP_NUM_THREADS", "value": "64"})),
     Mutation("threads-many", "CPUs counted in thousandths", at(server, "env|0|valueFrom|resourceFieldRef|divisor", "1m")),
     Mutation("threads-unset", "threads of the node", flag("--tensorflow_inter", "--tensorflow_inter_op_parallelism=0")),
+    Mutation("threads-unset", "an operation on all cores", flag("--tensorflow_intra", "--tensorflow_intra_op_parallelism=0")),
     Mutation("threads-grpc", "few threads for calls", flag("--grpc_max_threads", "--grpc_max_threads=4")),
     Mutation("flag-port-same", "two APIs at one port", flag("--rest_api_port", "--rest_api_port=8500")),
     Mutation("flag-model", "no model at all", flag("--model_config_file=")),

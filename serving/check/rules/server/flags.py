@@ -120,13 +120,12 @@ def _files(server: Server) -> Iterator[Finding]:
 def _threads(server: Server) -> Iterator[Finding]:
     cpus = server.limit("cpu")
     most = None if cpus is None else max(1, int(-(-cpus // 1)))
-    for name, usual in (("tensorflow_intra_op_parallelism", "1"), ("tensorflow_inter_op_parallelism", "$(CPU_LIMIT)")):
+    for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
         number = server.number(name)
         if not number or number < 0:
             # Without a limit there is nothing to compare; our entrypoint sets missing flags.
             if most is not None and (server.entrypoint != "duoserve" or name in server.flags):
-                received = server.flags.get(name, "unset")
-                yield finding("threads-unset", server, "args", received, flag=name, value=usual)
+                yield finding("threads-unset", server, "args", server.flags.get(name, "unset"), flag=name)
         elif most is not None and number > most:
             yield finding("threads-many", server, "args", f"--{name}={number}", most=most)
     for name in _LIBRARY_THREADS:
