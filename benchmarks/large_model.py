@@ -2,9 +2,9 @@
 
     python -m benchmarks.large_model DATA --runs RUN RUN
 
-DATA is a folder as for training; each RUN was trained on it, with `--preset large` and with
-the default. A few steps of each way to train; then the runs are exported with every type of
-weights and served, and their calls alternate. Writes results/large_model.json.
+DATA is a folder as for training; each RUN was trained on it, with `--preset large` and with the default. A few steps of
+each way to train; then the runs are exported with every type of weights and served, and their calls alternate. Writes
+results/large_model.json.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import functools
 import itertools
 import json
 import multiprocessing
-import os
 import random
 import resource
 import statistics
@@ -255,20 +254,14 @@ def main() -> None:
     asked = parser(__doc__, rounds=3)
     asked.add_argument("data", type=Path)
     asked.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN")
-    asked.add_argument("--out", type=Path, default=RESULTS)
     options = asked.parse_args()
-    report: dict[str, Any] = {"when": time.strftime("%Y-%m-%d"), "models": [], "versions": [], "latencies": []}
-    path = options.out / "large_model.json"
+    report: dict[str, Any] = {"models": [], "versions": [], "latencies": []}
     with tempfile.TemporaryDirectory() as scratch:
         report["trainings"] = trainings(options.data, Path(scratch))
         for run in options.runs:
             for table, records in measured(run, options.data, Path(scratch), options.rounds).items():
                 report[table] += records
-            memory = psutil.virtual_memory().total / 2**30
-            load = os.getloadavg()[2]
-            report["machine"] = f"{os.cpu_count()} cores, {memory:.0f} GiB, load average {load:.1f} at the end"
-            write(report, path)
-    print(path)
+            write(report, RESULTS / "large_model.json")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
     python -m benchmarks.rollout_plot [--rate 30]
 
-The acts of tests/rollout/scenario.py, on embedded servers, under the production client's load:
-label routing, one call in five to the canary. It counts failed calls, answers that are wrong or
-from a version that the label did not name, and the time of a rollback. Writes
-results/rollout.json and .png beside this file.
+The acts of tests/rollout/scenario.py, on embedded servers, under the production client's load: label routing, one call
+in five to the canary. It counts failed calls, answers that are wrong or from a version that the label did not name, and
+the time of a rollback. Writes results/rollout.json and .png beside this file.
 """
 
 import json

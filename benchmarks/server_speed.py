@@ -1,20 +1,17 @@
 """How fast is the embedded server? Compared with the same model in-process, and with an empty gRPC server.
 
-    python -m benchmarks.server_speed [--preset demo|reference | --model DIR] [--rounds 5] [--seconds 2]
+    python -m benchmarks.server_speed [--preset demo|reference] [--rounds 5] [--seconds 2]
 
-All in one run, interleaved, round by round; ratios are taken within a round. The callers run
-on the same cores as the server: their cost is part of the throughput, but not of the CPU
-times, which are those of the server process only. Writes
-results/server_speed_NAME.json beside this file.
+All in one run, interleaved, round by round; ratios are taken within a round. The callers run on the same cores as the
+server: their cost is part of the throughput, but not of the CPU times, which are those of the server process only.
+Writes results/server_speed_NAME.json beside this file.
 """
 
 import contextlib
-import os
 import pathlib
 import sys
 import tempfile
 import time
-from typing import Any
 
 import numpy as np
 from tensorflow.core.protobuf import config_pb2
@@ -39,8 +36,7 @@ num_batch_threads {{ value: {BATCH_THREADS} }}
 class InProcess:
     """The same signature without a server: the same Session, called from threads."""
 
-    def __init__(self, model: pathlib.Path) -> None:
-        version = max((each for each in model.iterdir() if each.name.isdigit()), key=lambda each: int(each.name))
+    def __init__(self, version: pathlib.Path) -> None:
         self._servable = Servable(*savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
         self._signature = self._servable.signatures["serving_default"]
 
@@ -104,27 +100,19 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
     return {name: spread(values.tolist()) for name, values in found.items()}
 
 
-def made(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """The folder of a model with one version, as `export` writes it. Not trained: the weights do not matter."""
-    write_ways(*build(name), folder)
-    return folder / "optimised"
-
-
 def main() -> int:
     asked = parser(__doc__, rounds=5, seconds=2.0)
     asked.add_argument("--preset", choices=("demo", "reference"), default="demo", help="a model made for this")
-    asked.add_argument("--model", type=pathlib.Path, help="or your own: a folder with numbered versions")
-    asked.add_argument("--out", type=pathlib.Path, default=RESULTS)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         work = pathlib.Path(scratch)
-        model = options.model or made(options.preset, work)
-        local = InProcess(model)
+        write_ways(*build(options.preset), work)  # not trained: the weights do not matter
+        local = InProcess(work / "optimised" / "1")
         request = work / "request.bin"
         request.write_bytes(local.request())
         (work / "batching.config").write_text(BATCHING)
         (work / "monitoring.config").write_text("prometheus_config { enable: true }")
-        served = f"--model_base_path={model.resolve()}"
+        served = f"--model_base_path={work}/optimised"
         batching = [
             "--enable_batching",
             f"--batching_parameters_file={work}/batching.config",
@@ -135,18 +123,9 @@ def main() -> int:
         for name, server in {"server": started(served), "batched": started(served, *batching, rest=True)}.items():
             servers[name] = stack.enter_context(under_load(stack.enter_context(server), request))
         seen = measured(local, servers, options.rounds, options.seconds)
-        size = request.stat().st_size
-    report: dict[str, Any] = {
-        "when": time.strftime("%Y-%m-%d"),
-        "host": {"cores": len(os.sched_getaffinity(0)), "python": sys.version.split()[0], "load": os.getloadavg()[0]},
-        "model": str(options.model.name if options.model else f"{options.preset}, untrained"),
-        "request_bytes": size,
-        "ratios": ratios(seen),
-        "rounds": {f"{name}/{callers}": figures for (name, callers), figures in seen.items()},
-    }
-    name = options.model.name if options.model else options.preset
-    write(report, options.out / f"server_speed_{name}.json")
-    for what, value in report["ratios"].items():
+    found = ratios(seen)
+    write({"ratios": found}, RESULTS / f"server_speed_{options.preset}.json")
+    for what, value in found.items():
         print(f"{value['median']:8.2f}  ({value['least']:.2f} to {value['most']:.2f})  {what}")
     return 0
 

@@ -107,7 +107,6 @@ def table(found: dict[str, Any]) -> str:
 
 def main() -> int:
     made = parser(__doc__, rounds=5, seconds=3.0)
-    made.add_argument("--out", type=pathlib.Path, default=RESULTS / "whole_path.json")
     made.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = made.parse_args()
     if options.work:
@@ -125,7 +124,7 @@ def main() -> int:
         about = {"size": spec.image_height, "length": spec.token_length, "labels": spec.labels}
         (folder / "about.json").write_text(json.dumps(about))
         found = measure(folder, options.rounds, options.seconds)
-    write(found, options.out)
+    write(found, RESULTS / "whole_path.json")
     print(table(found))
     return 0
 

@@ -88,13 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="calls of one row a second from many callers (default: of the curve, or as if calls did not overlap)",
     )
-    add(
-        "--curve",
-        type=_curve,
-        default={},
-        metavar="ROWS:MS,…",
-        help="time of a run by batch size, with as many runs at once as CPUs",
-    )
+    text = "time of a run by batch size, with as many runs at once as CPUs"
+    add("--curve", type=_curve, default={}, metavar="ROWS:MS,…", help=text)
     add("--cpus", type=int, help="CPU limit of the server (default for a server here: this machine's)")
     add("--model-mb", type=float, help="size of a version on disk (du -sm)")
     add("--row-mb", type=float, default=4.0, help="memory of a row while it is computed (default: 4)")
@@ -158,10 +153,9 @@ def _tune(options: argparse.Namespace, load: Load) -> int:
         measured = Measured(alone, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)
         made, setting = plan(measured, load), chosen.setting
         threads = {"tensorflow_intra_op_parallelism": setting.intra, "tensorflow_inter_op_parallelism": setting.inter}
-        changes: dict[str, Any] = {"flags": {**made.flags, **threads}, "batching": setting.batching}
-        if rows := setting.rows:
-            changes["memory_mb"] = memory_mb(measured, rows)
-        return dataclasses.replace(made, **changes)
+        memory = memory_mb(measured, setting.rows) if setting.batching else made.memory_mb
+        flags = {**made.flags, **threads}
+        return dataclasses.replace(made, flags=flags, batching=setting.batching, memory_mb=memory)
 
     facts = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}
     return _print(options, planned, f"{tuning.text(found, load.target_ms)}\n\nplot: {options.out}", facts)

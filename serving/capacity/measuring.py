@@ -168,27 +168,15 @@ def measure(client: Client, cpus: int, seconds: float, progress: Progress = lamb
     rows = Rows(client)
     version = rows.ask()
     load(rows.ask, 2, min(1.0, seconds / 20))
-    start = _clocks()
+    start, used = time.perf_counter(), time.process_time()
     levels = saturation(rows, seconds / 2, report)
-    busy = _share_of_a_core(start)
     most = max(levels, key=lambda level: level.throughput)
     report("empty calls")
     empty = load(client.status, most.callers, seconds / 16)
-    start = _clocks()
     curve = _curve(rows, cpus, begin + seconds, report)
-    busy = max(busy, _share_of_a_core(start))
+    busy = (time.process_time() - used) / (time.perf_counter() - start)
     report("done")
     return Measurement(version, levels, cpus, curve, empty.throughput, busy, time.perf_counter() - begin)
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-def _share_of_a_core(start: tuple[float, float]) -> float:
-    """What this program has used since `start`."""
-    wall, cpu = _clocks()
-    return (cpu - start[1]) / (wall - start[0])
 
 
 def saturation(

@@ -296,10 +296,9 @@ def _all_finite(values: npt.NDArray[np.float32]) -> bool:
 
 def _depends_on_version(query: Query, error: DuoserveError) -> bool:
     """Whether another version of the model may answer a query that this one refused."""
-    if query.signature == contract.SERVING_BYTES and not any(
-        row.missing or row.medium != contract.IMAGE for row in query.rows
-    ):
-        return False  # bytes of an image and a text fit every version
+    complete_images = all(row.medium == contract.IMAGE and not row.missing for row in query.rows)
+    if complete_images and query.signature == contract.SERVING_BYTES:
+        return False  # their bytes fit every version
     # Not every version has every signature: the label may have moved to one without it.
     unsupported = isinstance(error, errors.UnsupportedModel)
     return not unsupported or (query.signature != contract.SERVING_DEFAULT and error.code is not None)
