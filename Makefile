@@ -32,7 +32,7 @@ playground: env ## A page to try the demo's model with your own images and words
 	@$(RUN) -m playground
 
 .PHONY: test
-test: lint ## Linter, type checker and every test that needs no Docker, cluster or Ray
+test: lint ## Linter, type checker and every test that needs no Docker, cluster, Ray or second TensorFlow
 	@$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-docker

@@ -1,6 +1,6 @@
 """The gain from the rules of `export.optimise`: the same models written in several ways.
 
-    python -m benchmarks.graph_speed [--models demo reference own large] [--rounds 5] [--seconds 1] [--no-server]
+    python -m benchmarks.graph_speed [--models demo reference own large] [--rounds 5] [--seconds 1]
 
 plain       `model.export()` of Keras
 as-is       `export export --as-is`: the contract's signatures around the same layers
@@ -249,7 +249,6 @@ def _cell(found: dict[str, Any]) -> str:
 def main() -> int:
     made = parser(__doc__, rounds=5, seconds=1.0)
     made.add_argument("--models", nargs="+", choices=tuple(MODELS), default=tuple(MODELS))
-    made.add_argument("--no-server", action="store_true")
     made.add_argument("--out", type=pathlib.Path, default=RESULTS / "graph_speed.json")
     made.add_argument("--work", help=argparse.SUPPRESS)
     made.add_argument("--bfloat16", action="store_true", help=argparse.SUPPRESS)
@@ -264,8 +263,7 @@ def main() -> int:
             flops = write_all(name, folder)
             ways = in_process(folder, options.rounds, options.seconds)
             report["models"][name] = {"floor_ms": flops / rate() * 1e3, "flops": flops, "ways": ways}
-            if not options.no_server:
-                report.setdefault("served", {})[name] = served(folder, options.rounds, options.seconds)
+            report.setdefault("served", {})[name] = served(folder, options.rounds, options.seconds)
             write(report, options.out)
             print(f"{name}: measured", file=sys.stderr)
     print(tables(report))

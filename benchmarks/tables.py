@@ -1,12 +1,11 @@
 """The results as the Markdown tables of benchmarks/FIGURES.md.
 
-    python -m benchmarks.tables NAME [--file FILE]
+    python -m benchmarks.tables NAME
 
 NAME is a file of results/ without its extension. Each row is a record, each column one of its figures.
 """
 
 import json
-import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -67,10 +66,8 @@ def _figures(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
 def main(arguments: Sequence[str] | None = None) -> int:
     made = parser(__doc__)
     made.add_argument("name", choices=sorted(TABLES))
-    made.add_argument("--file", type=pathlib.Path, help="default: results/NAME.json")
     options = made.parse_args(arguments)
-    path = options.file or RESULTS / f"{options.name}.json"
-    print(tables(options.name, json.loads(path.read_text())))
+    print(tables(options.name, json.loads((RESULTS / f"{options.name}.json").read_text())))
     return 0
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from benchmarks import graph_speed, whole_path
 from benchmarks._report import RESULTS
 from benchmarks.tables import TABLES, main
 
@@ -19,6 +22,15 @@ def test_the_document_has_the_figures_of_the_results(name: str, capsys: pytest.C
     text = FIGURES.read_text(encoding="utf-8")
     assert all(len(table.splitlines()) > 2 for table in printed)
     assert [table for table in printed if table.strip() not in text] == []
+
+
+@pytest.mark.parametrize(("name", "tables"), [("graph_speed", graph_speed.tables), ("whole_path", whole_path.table)])
+def test_the_document_has_the_tables_that_commands_print(name: str, tables: Callable[[Any], str]) -> None:
+    text, found = (
+        FIGURES.read_text(encoding="utf-8"),
+        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")),
+    )
+    assert [table for table in tables(found).split("\n\n") if table.strip() not in text] == []
 
 
 def test_every_result_in_the_repository_is_quoted() -> None:

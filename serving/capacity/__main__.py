@@ -65,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument_group("the load").add_argument
-    add("--rate", type=float, help="calls of one row a second at the peak (default: what one replica carries)")
+    add(
+        "--rate",
+        type=float,
+        help="calls of one row a second at the peak (default, when measured: what one replica carries)",
+    )
     add("--quiet-rate", type=float, default=0.0, help="calls a second at the quietest time (default: 0)")
     add("--target-ms", type=float, default=200.0, help="time limit for nearly every call (default: 200)")
     add("--utilization", type=float, default=0.6, help="planned share of the throughput (default: 0.6)")

@@ -42,7 +42,8 @@ def write_patches(made: CapacityPlan, cpus: int, folder: Path) -> list[Path]:
         {"target": target, "patch": yaml.safe_dump(operations, sort_keys=False)} for target, operations in changes
     ]
     where = "in place of the component batching" if made.batching else "without the component batching"
-    head = f"# For {made.rate:g} calls a second. Add this folder to an overlay's components, {where}.\n"
+    head = f"# For {made.rate:g} calls a second. Add this folder to an overlay's components, {where},\n"
+    head += "# and remove the overlay's own patches of replicas, CPU and memory, which would win.\n"
     texts["kustomization.yaml"] = head + yaml.dump(content, Dumper=Dumper, sort_keys=False)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

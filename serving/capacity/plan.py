@@ -202,6 +202,7 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
         maximum=math.ceil(1.5 * replicas),
         busy=round(busy, 2),
         expected_ms=round(expected, 1),
+        # Without batching, more calls overlap than there are CPUs.
         memory_mb=memory_mb(measured, size * measured.cpus if use_batching else measured.cpus**2),
         flags=_flags(measured, rate / working, expected),
         batching=_batching(measured, load, size, timeout) if use_batching else {},
