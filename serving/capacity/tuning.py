@@ -18,17 +18,13 @@ _MOST_CALLERS = 32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to run the server: threads of one operation, operations in parallel, entries of batching.config."""
+    """One way to run the server: threads of one operation, operations in parallel, entries of batching.config, and the
+    rows that full batches compute at once."""
 
     intra: int
     inter: int
     batching: Batching = dataclasses.field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        """Rows that full batches compute at once; 0 without batching."""
-        sizes, threads = self.batching.get("max_batch_size", 0), self.batching.get("num_batch_threads", 0)
-        return sizes * threads if isinstance(sizes, int) and isinstance(threads, int) else 0
+    rows: int = 0
 
     @property
     def name(self) -> str:
@@ -65,7 +61,7 @@ def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
             "allowed_batch_sizes": sorted(sizes),
         }
         # Parallel batches share the CPUs.
-        found.append(Setting(max(1, cpus // threads), cpus, queue))
+        found.append(Setting(max(1, cpus // threads), cpus, queue, max(sizes) * threads))
     return found
 
 
