@@ -37,17 +37,20 @@ LocalServer.__init__.__kwdefaults__["timeout"] = 240.0
 SLOW = {"rollout", "training", "k8s", "own", "export", "playground", "signatures", "answers", "languages", "server"}
 """Folders with files that take long."""
 
+LONGEST = {"test_end_to_end", "test_training"}
+"""Files that take minutes."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of the slow folders first: one that starts last would leave the other worker idle.
+    """The longest files first, then those of the slow folders: one that starts last would leave the other workers idle.
 
     Their folders take turns: two workers in one folder would wait for the same fixtures (`tests.shared`).
     """
-    turns: dict[Path, tuple[bool, int]] = {}
+    turns: dict[Path, tuple[bool, bool, int]] = {}
     files = Counter[str]()
     for path in dict.fromkeys(item.path for item in items):
         folder = path.parent.name
-        turns[path] = (folder not in SLOW, files[folder])
+        turns[path] = (path.stem not in LONGEST, folder not in SLOW, files[folder])
         files[folder] += 1
     items.sort(key=lambda item: turns[item.path])
 
