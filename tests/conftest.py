@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from duoserve import Client
+from serving.local import testing
 from serving.local.testing import LocalServer
 from tests.forked import Forked
 from tests.shared import made_once
@@ -29,6 +30,8 @@ hypothesis.settings.register_profile("duoserve", deadline=None)
 hypothesis.settings.load_profile("duoserve")
 
 LocalServer.launch = Forked
+# Each worker takes a part: drawn by two before one listens, a port would lead a test to another test's server.
+testing.PORTS = testing.PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8 :: 8]
 # Nor is a call or a start that waits for a core: 10 s and 60 s are for users, not for tests beside other work.
 FOR_USERS = Client.__init__.__kwdefaults__["timeout"], LocalServer.__init__.__kwdefaults__["timeout"]
 Client.__init__.__kwdefaults__["timeout"] = 60.0

@@ -33,15 +33,15 @@ class ServerDiedError(RuntimeError):
         self.log = log
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago.
+PORTS = range(20000, 32768)
+"""Below the range of outgoing connections on Linux. Processes that test at the same time each take a part."""
 
-    Drawn at random below the range of outgoing connections (from 32768 on Linux): the system would
-    give a port of its choice to the next program that asks.
-    """
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1, from `PORTS`, that was free a moment ago. Not one of the system's choice, which the
+    next program that asks would be given too."""
     while True:
-        # Not from `random`: Hypothesis seeds that alike in every worker, and they would all draw the same ports.
-        port = 20000 + secrets.randbelow(12768)
+        port = secrets.choice(PORTS)  # not from `random`, which Hypothesis seeds
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
