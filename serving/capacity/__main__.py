@@ -157,8 +157,7 @@ def _tune(options: argparse.Namespace, load: Load) -> int:
         measured = Measured(alone, options.cpus, _model_mb(options), {}, options.row_mb, level.throughput)
         made, setting = plan(measured, load), chosen.setting
         threads = {"tensorflow_intra_op_parallelism": setting.intra, "tensorflow_inter_op_parallelism": setting.inter}
-        memory = memory_mb(measured, setting.rows) if setting.batching else made.memory_mb
-        flags = {**made.flags, **threads}
+        flags, memory = {**made.flags, **threads}, memory_mb(measured, setting.batching)
         return dataclasses.replace(made, flags=flags, batching=setting.batching, memory_mb=memory)
 
     facts = {"settings": [dataclasses.asdict(tuned) for tuned in found], "plot": str(options.out)}

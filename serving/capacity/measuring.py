@@ -2,11 +2,12 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _BUSY = 0.8
 _GROWTH = 1.05  # if more callers bring less than this, the CPUs are full
 _TEXT = "a photo of a small red heart and three grinning faces over the green sea " * 64
 
+T = TypeVar("T")
 Progress = Callable[[str, float], None]
 """Called with the current measurement, and the share of the time that has passed."""
 
@@ -168,15 +170,20 @@ def measure(client: Client, cpus: int, seconds: float, progress: Progress = lamb
     rows = Rows(client)
     version = rows.ask()
     load(rows.ask, 2, min(1.0, seconds / 20))
-    start, used = time.perf_counter(), time.process_time()
-    levels = saturation(rows, seconds / 2, report)
+    levels, busy = _busy(lambda: saturation(rows, seconds / 2, report))
     most = max(levels, key=lambda level: level.throughput)
     report("empty calls")
     empty = load(client.status, most.callers, seconds / 16)
-    curve = _curve(rows, cpus, begin + seconds, report)
-    busy = (time.process_time() - used) / (time.perf_counter() - start)
+    curve, also = _busy(lambda: _curve(rows, cpus, begin + seconds, report))
     report("done")
-    return Measurement(version, levels, cpus, curve, empty.throughput, busy, time.perf_counter() - begin)
+    return Measurement(version, levels, cpus, curve, empty.throughput, max(busy, also), time.perf_counter() - begin)
+
+
+def _busy(work: Callable[[], T]) -> tuple[T, float]:
+    """What `work` returns, and the share of a core that this program used meanwhile."""
+    start, used = time.perf_counter(), time.process_time()
+    found = work()
+    return found, (time.process_time() - used) / (time.perf_counter() - start)
 
 
 def saturation(
@@ -195,25 +202,18 @@ def saturation(
 
 def _curve(rows: Rows, cpus: int, end: float, report: Callable[[str], None]) -> dict[int, float]:
     """Median milliseconds by rows; sizes take turns, so that other load affects all equally; at least one round."""
-
-    def timed(size: int) -> float:
-        begin = time.perf_counter()
-        rows.ask(size)
-        return (time.perf_counter() - begin) * 1000
-
     times: dict[int, list[float]] = {size: [] for size in SIZES}
-    with concurrent.futures.ThreadPoolExecutor(cpus) as pool:
-        while time.perf_counter() < end or not all(times.values()):
-            for size in list(times):
-                report(f"requests of {size} rows")
-                try:
-                    times[size] += pool.map(timed, [size] * cpus)
-                except RequestRejected:
-                    if size == 1:
-                        raise
-                    for larger in [other for other in times if other >= size]:  # over the server's largest batch
-                        del times[larger]
-                    break
+    while time.perf_counter() < end or not all(times.values()):
+        for size in list(times):
+            report(f"requests of {size} rows")
+            try:
+                times[size].append(load(functools.partial(rows.ask, size), cpus, 0).p50)
+            except RequestRejected:
+                if size == 1:
+                    raise
+                for larger in [other for other in times if other >= size]:  # over the server's largest batch
+                    del times[larger]
+                break
     # A larger batch takes no less time; where it seems to, other load is the cause.
     medians = (round(statistics.median(found), 3) for found in times.values())
     return dict(zip(times, itertools.accumulate(medians, max), strict=True))

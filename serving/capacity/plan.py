@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
+from typing import cast
 
 Batching = dict[str, int | list[int]]
 """The entries of a batching.config."""
@@ -194,6 +195,7 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
     timeout = int(min(1e6 * size * replicas / rate, 500 * run)) if use_batching else 0
     # Fixed service time, random arrivals (M/D/1, of the time between the ends of runs); a batch also waits to fill.
     expected = run + 1000 * rows / per_replica * busy / (2 * (1 - busy)) + timeout / 1000
+    batching = _batching(measured, load, size, timeout) if use_batching else {}
     return CapacityPlan(
         rate=round(rate, 1),
         per_replica=round(per_replica, 1),
@@ -202,10 +204,9 @@ def plan(measured: Measured, load: Load) -> CapacityPlan:
         maximum=math.ceil(1.5 * replicas),
         busy=round(busy, 2),
         expected_ms=round(expected, 1),
-        # Without batching, more calls overlap than there are CPUs.
-        memory_mb=memory_mb(measured, size * measured.cpus if use_batching else measured.cpus**2),
+        memory_mb=memory_mb(measured, batching),
         flags=_flags(measured, rate / working, expected),
-        batching=_batching(measured, load, size, timeout) if use_batching else {},
+        batching=batching,
         notes=_notes(measured, load, use_batching, batched, expected),
     )
 
@@ -225,10 +226,13 @@ def _batch(measured: Measured, load: Load) -> int:
     return next((rows for rows in good if measured.batched(rows) > 0.95 * most), 0)
 
 
-def memory_mb(measured: Measured, rows: int) -> int | None:
-    """Request and limit of a replica that computes this number of rows at once; None without the size of a version."""
+def memory_mb(measured: Measured, batching: Batching) -> int | None:
+    """Request and limit of a replica; None without the size of a version."""
     if measured.model_mb is None:
         return None
+    rows = measured.cpus**2  # more calls overlap than there are CPUs
+    if batching:
+        rows = cast(int, batching["max_batch_size"]) * cast(int, batching["num_batch_threads"])
     amount = SERVER_MB + VERSIONS * RESTORE_FACTOR * measured.model_mb + rows * measured.row_mb
     return 256 * math.ceil(amount * HEADROOM / 256)
 

@@ -18,13 +18,11 @@ _MOST_CALLERS = 32
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to run the server: threads of one operation, operations in parallel, entries of batching.config, and the
-    rows that full batches compute at once."""
+    """One way to run the server: threads of one operation, operations in parallel, entries of batching.config."""
 
     intra: int
     inter: int
     batching: Batching = dataclasses.field(default_factory=dict)
-    rows: int = 0
 
     @property
     def name(self) -> str:
@@ -61,7 +59,7 @@ def settings(cpus: int, sizes: Sequence[int]) -> list[Setting]:
             "allowed_batch_sizes": sorted(sizes),
         }
         # Parallel batches share the CPUs.
-        found.append(Setting(max(1, cpus // threads), cpus, queue, max(sizes) * threads))
+        found.append(Setting(max(1, cpus // threads), cpus, queue))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,16 @@ def test_linters_find_nothing() -> None:
 
 
 def test_the_image_starts_the_server_as_the_deployment_does() -> None:
-    """Two homes of one list: what runs on a laptop is what runs in the cluster, thread counts aside."""
+    """Two homes of one list: what runs on a laptop is what runs in the cluster, with the threads of the entrypoint."""
     lines = (ROOT / "Dockerfile.serving").read_text().rpartition("\nCMD ")[2]
     image = json.loads(lines.replace("\\\n", ""))
     deployment = next(d for d in renders.documents("local") if d["kind"] == "Deployment")
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert [argument for argument in arguments if "_op_parallelism=" not in argument] == image
+    script = (ROOT / "serving/container/entrypoint.sh").read_text()
+    added = re.findall(r"^add_flag (\w+_op_parallelism) (.+)$", script, re.MULTILINE)
+    threads = [f"--{name}={value}".replace('"$cpus"', "$(CPU_LIMIT)") for name, value in added]
+    assert set(threads) <= set(arguments)
+    assert [argument for argument in arguments if argument not in threads] == image
 
 
 def test_compose_mounts_what_is_there() -> None:
