@@ -1,13 +1,16 @@
-"""How fast is the embedded server? Compared with the same model in-process, and with an empty gRPC server.
+"""How fast is the embedded server? Compared with the same model in-process, an empty gRPC server and the stock server.
 
     python -m benchmarks.server_speed [--preset demo|reference] [--rounds 5] [--seconds 2]
 
 All in one run, interleaved, round by round; ratios are taken within a round. The callers run on the same cores as the
 server: their cost is part of the throughput, but not of the CPU times, which are those of the server process only.
-Writes results/server_speed_NAME.json beside this file.
+The stock server takes part if TENSORFLOW_SERVING names its program. Writes results/server_speed_NAME.json beside
+this file.
 """
 
 import contextlib
+import functools
+import itertools
 import pathlib
 import sys
 import tempfile
@@ -17,15 +20,18 @@ import numpy as np
 from tensorflow.core.protobuf import config_pb2
 
 from benchmarks._empty_server import empty_server
-from benchmarks._load import Measure, random_inputs, request_of, started, under_load, warmed
+from benchmarks._load import ONE_THREAD, PROGRAMS, Measure, random_inputs, started, under_load, warmed
 from benchmarks._report import RESULTS, parser, write
 from benchmarks._rounds import Seen, alternate, spread
 from benchmarks._worker import Worker
-from benchmarks.graph_speed import build, write_ways
+from benchmarks.graph_speed import LENGTH, build, request, write_ways
 from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
 
 CALLERS = (1, 8, 32)
+THREADS = {"": ((), 0), ", one thread": ((ONE_THREAD,), 1)}
+"""By suffix of a way's name: the server's flags, and the threads of an operation in-process (0: as many as CPUs)."""
+
 BATCH_THREADS = 2
 BATCHING = f"""
 max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 2000 }} max_enqueued_batches {{ value: 64 }}
@@ -36,25 +42,22 @@ num_batch_threads {{ value: {BATCH_THREADS} }}
 class InProcess:
     """The same signature without a server: the same Session, called from threads."""
 
-    def __init__(self, version: pathlib.Path) -> None:
-        self._servable = Servable(*savedmodel.load(version, ["serve"], config_pb2.ConfigProto()))
+    def __init__(self, version: pathlib.Path, threads: int) -> None:
+        config = config_pb2.ConfigProto(intra_op_parallelism_threads=threads)
+        self._servable = Servable(*savedmodel.load(version, ["serve"], config))
         self._signature = self._servable.signatures["serving_default"]
 
-    def request(self) -> bytes:
-        """A request with one row, to the model `m`."""
-        return request_of(random_inputs(self._signature, 1))
-
-    def measure(self, rows: int, threads: int, seconds: float) -> dict[str, float]:
+    def measure(self, rows: int, callers: int, seconds: float) -> dict[str, float]:
         """The figures, with the CPU time a row."""
-        inputs = random_inputs(self._signature, rows)
+        inputs = random_inputs(self._signature, rows, LENGTH)
         feeds = {self._signature.inputs[key].name: array for key, array in inputs.items()}
         fetches = [info.name for info in self._signature.outputs.values()]
         began = time.process_time()
-        seen = warmed(threads, seconds, lambda: self._servable.run(feeds, fetches, None))
+        seen = warmed(callers, seconds, lambda: self._servable.run(feeds, fetches, None))
         return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["all_calls"] / rows}
 
 
-def measured(local: InProcess, servers: dict[str, Measure], rounds: int, seconds: float) -> Seen:
+def measured(local: dict[str, InProcess], servers: dict[str, Measure], rounds: int, seconds: float) -> Seen:
     """The figures of the servers and of the model in-process, row by row and in batches of the size just reached."""
     reached = {}
 
@@ -65,13 +68,11 @@ def measured(local: InProcess, servers: dict[str, Measure], rounds: int, seconds
 
     def batch(callers: int, seconds: float) -> dict[str, float]:
         size = reached[callers]
-        found = local.measure(size, BATCH_THREADS, seconds)
+        found = local[""].measure(size, BATCH_THREADS, seconds)
         return found | {"batch": size, "rows_per_second": found["per_second"] * size}
 
-    def row_by_row(callers: int, seconds: float) -> dict[str, float]:
-        return local.measure(1, callers, seconds)
-
-    ways = {**servers, "batched": batched, "in-process": row_by_row, "in-process batch": batch}
+    row_by_row = {f"in-process{threads}": functools.partial(each.measure, 1) for threads, each in local.items()}
+    ways = {**row_by_row, **servers, "batched": batched, "in-process batch": batch}
     return alternate(ways, CALLERS, rounds, seconds)
 
 
@@ -81,11 +82,18 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
     def of(name: str, n: int, figure: str) -> np.ndarray:
         return np.array([each[figure] for each in seen[name, n]])
 
+    def faster(one: str, other: str, callers: int) -> None:
+        speed = of(one, callers, "per_second") / of(other, callers, "per_second")
+        found[f"throughput, {one} / {other}, {callers} callers"] = speed
+
     found: dict[str, np.ndarray] = {}
+    for threads, n in itertools.product(THREADS, CALLERS):
+        for kind in PROGRAMS:
+            faster(f"{kind}{threads}", f"in-process{threads}", n)
+        if "stock" in PROGRAMS:
+            faster(f"embedded{threads}", f"stock{threads}", n)
     for n in CALLERS:
-        speed = of("server", n, "per_second")
-        found[f"throughput, server / in-process, {n} callers"] = speed / of("in-process", n, "per_second")
-        found[f"throughput, server / empty server, {n} callers"] = speed / of("floor", n, "per_second")
+        faster("embedded", "empty server", n)
     for n in (8, 32):
         speed, cpu = of("batched", n, "per_second"), of("batched", n, "cpu_ms")
         found[f"throughput, batching server / in-process at its batch size, {n} callers"] = speed / of(
@@ -95,8 +103,8 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
             of("in-process batch", n, "cpu_ms") / cpu
         )
         found[f"batch size reached, {n} callers"] = of("batched", n, "batch")
-    found["added at batch 1, 1 caller, median, ms"] = of("server", 1, "p50_ms") - of("in-process", 1, "p50_ms")
-    found["of which an empty gRPC call, ms"] = of("floor", 1, "p50_ms")
+    found["added at batch 1, 1 caller, median, ms"] = of("embedded", 1, "p50_ms") - of("in-process", 1, "p50_ms")
+    found["of which an empty gRPC call, ms"] = of("empty server", 1, "p50_ms")
     return {name: spread(values.tolist()) for name, values in found.items()}
 
 
@@ -107,9 +115,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         work = pathlib.Path(scratch)
         write_ways(*build(options.preset), work)  # not trained: the weights do not matter
-        local = InProcess(work / "optimised" / "1")
-        request = work / "request.bin"
-        request.write_bytes(local.request())
+        local = {name: InProcess(work / "optimised" / "1", threads) for name, (_, threads) in THREADS.items()}
+        file = work / "request.bin"
+        file.write_bytes(request(work, 1))
         (work / "batching.config").write_text(BATCHING)
         (work / "monitoring.config").write_text("prometheus_config { enable: true }")
         served = f"--model_base_path={work}/optimised"
@@ -118,10 +126,13 @@ def main() -> int:
             f"--batching_parameters_file={work}/batching.config",
             f"--monitoring_config_file={work}/monitoring.config",
         ]
-        floor = Worker("benchmarks._load", stack.enter_context(empty_server(bytes(80))), str(request))
-        servers = {"floor": stack.enter_context(floor).ask}
-        for name, server in {"server": started(served), "batched": started(served, *batching, rest=True)}.items():
-            servers[name] = stack.enter_context(under_load(stack.enter_context(server), request))
+        empty = Worker("benchmarks._load", stack.enter_context(empty_server(bytes(80), direct=True)), str(file))
+        servers: dict[str, Measure] = {"empty server": stack.enter_context(empty).ask}
+        running = {"batched": started(served, *batching, rest=True)}
+        for (threads, (flags, _)), (kind, program) in itertools.product(THREADS.items(), PROGRAMS.items()):
+            running[f"{kind}{threads}"] = started(served, *flags, program=program)
+        for name, server in running.items():
+            servers[name] = stack.enter_context(under_load(stack.enter_context(server), file))
         seen = measured(local, servers, options.rounds, options.seconds)
     found = ratios(seen)
     write({"ratios": found}, RESULTS / f"server_speed_{options.preset}.json")

@@ -19,7 +19,8 @@ from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
 from serving.local.rest.api import Api
 from serving.local.rest.front import RestFront
-from serving.local.rpc.handlers import CallLimiter, UnknownMethods, handlers
+from serving.local.rpc.direct import DirectMethod
+from serving.local.rpc.handlers import CallLimiter, UnknownMethods, answer, handlers, inference
 from serving.local.rpc.health import Health
 from serving.local.versions.core import ServerCore
 from serving.local.versions.manager import Manager, Retry
@@ -70,11 +71,11 @@ class Server:
             check_method=flags.enable_signature_method_name_check,
         )
         self._health = Health()
-        self._grpc = self._build_grpc()
+        self._grpc, self._predict = self._build_grpc()
         self._rest = self._build_rest()
         self._started = False
 
-    def _build_grpc(self) -> grpc.Server:
+    def _build_grpc(self) -> tuple[grpc.Server, DirectMethod]:
         threads = self._flags.grpc_max_threads if self._flags.grpc_max_threads > 0 else 4 * settings.cores()
         # One thread of the stock server always waits for the next call, so it answers one call fewer.
         limiter = CallLimiter(max(1, threads - 1))
@@ -83,8 +84,11 @@ class Server:
             offered.append(self._health.handler(limiter))
         offered.append(UnknownMethods())
         # A few more threads, so that an excess call is refused at once.
-        pool = concurrent.futures.ThreadPoolExecutor(threads + 4, "grpc")
-        return grpc.server(pool, handlers=offered, options=settings.channel_arguments(self._flags))
+        threads += 4
+        pool = concurrent.futures.ThreadPoolExecutor(threads, "grpc")
+        server = grpc.server(pool, handlers=offered, options=settings.channel_arguments(self._flags))
+        predict = answer(limiter, inference(self.service, "Predict"))
+        return server, DirectMethod(server, "/tensorflow.serving.PredictionService/Predict", predict, threads)
 
     def _build_rest(self) -> RestFront | None:
         flags, metrics_path = self._flags, settings.metrics_path(self._flags)
@@ -140,6 +144,7 @@ class Server:
         gc.collect()
         gc.freeze()
         self._grpc.start()
+        self._predict.start()
         if self._rest is not None:
             self._rest.start()
         self._started = True

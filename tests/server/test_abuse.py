@@ -86,6 +86,15 @@ def test_bytes_that_do_not_parse(server: LocalServer) -> None:
     assert "Traceback" not in server.log
 
 
+def test_a_call_without_a_request(server: LocalServer) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        for _ in range(30):
+            with pytest.raises(grpc.RpcError) as error:
+                predict(iter(()), timeout=20)
+            assert error.value.code() is grpc.StatusCode.INTERNAL
+
+
 def test_bytes_that_are_not_http2(server: LocalServer) -> None:
     chance = random.Random(2)
     post = b"POST /v1/models/pair:predict HTTP/1.1\r\nContent-Length: 10\r\n\r\n"

@@ -7,7 +7,7 @@ INTERNAL, as the stock server does, and leave no stack trace in the log.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import message
@@ -21,7 +21,22 @@ from serving.local.errors import Code, ServingError, from_exception, status_of
 
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
-Call: TypeAlias = "Callable[[bytes, grpc.ServicerContext], message.Message]"
+Call: TypeAlias = "Callable[[bytes, Any], message.Message]"
+Answer: TypeAlias = "Callable[[bytes, Any], bytes | Failure]"
+"""The reply to the bytes of a request. The second argument is gRPC's context of the call."""
+
+
+class Failure(NamedTuple):
+    """The status of a call that failed."""
+
+    code: Code
+    message: str
+
+
+class Waiting(Protocol):
+    """What a call that runs a model asks of its context: the seconds until the caller's deadline."""
+
+    def time_remaining(self) -> float | None: ...
 
 
 class CallLimiter:
@@ -50,30 +65,41 @@ def parse(kind: type[M], data: bytes) -> M:
         raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received: other bytes") from error
 
 
-def answer(limiter: CallLimiter, call: Call) -> Any:
-    """A handler: bytes in, bytes out, errors as statuses."""
+def answer(limiter: CallLimiter, call: Call) -> Answer:
+    """A call with bytes out, and errors as statuses."""
 
-    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+    def respond(data: bytes, context: Any) -> bytes | Failure:
         try:
             with limiter:
                 return call(data, context).SerializeToString()
         except Exception as error:
-            code, text = status_of(error)
+            # No reference to the error leaves: its traceback holds this frame, and so the request's
+            # bytes, which would then wait for the garbage collector.
+            return Failure(*status_of(error))
         finally:
             if len(data) >= memory.BIG_MESSAGE:
                 memory.give_back_soon()
-        # Not from within `except`, and with no reference to the error: its traceback holds this
-        # frame, and so the request's bytes, which would then wait for the garbage collector.
-        context.abort(code, text)
-        raise AssertionError("abort returned")
+
+    return respond
+
+
+def method(respond: Answer) -> Any:
+    """gRPC's handler of a unary method."""
+
+    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        reply = respond(data, context)
+        if isinstance(reply, Failure):
+            context.abort(*reply)
+            raise AssertionError("abort returned")
+        return reply
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _inference(service: Service, api: str) -> Call:
+def inference(service: Service, api: str) -> Call:
     """A call of PredictionService that runs a model, counted and timed."""
 
-    def call(data: bytes, context: grpc.ServicerContext) -> Any:
+    def call(data: bytes, context: Waiting) -> Any:
         started = time.monotonic()
         request = parse(INFERENCE[api][0], data)
         model, code = "", Code.OK
@@ -90,9 +116,9 @@ def _inference(service: Service, api: str) -> Call:
 
 
 def handlers(service: Service, limiter: CallLimiter) -> list[Handler]:
-    """The handlers of the two services of TensorFlow Serving."""
+    """The handlers of the two services of TensorFlow Serving, but for Predict, which is a `DirectMethod`."""
     prediction: dict[str, Call] = {
-        **{api: _inference(service, api) for api in INFERENCE},
+        **{api: inference(service, api) for api in INFERENCE if api != "Predict"},
         "GetModelMetadata": lambda data, _: service.metadata(parse(GetModelMetadataRequest, data)),
     }
     model: dict[str, Call] = {
@@ -103,9 +129,9 @@ def handlers(service: Service, limiter: CallLimiter) -> list[Handler]:
     }
     return [
         grpc.method_handlers_generic_handler(
-            f"tensorflow.serving.{name}", {method: answer(limiter, call) for method, call in calls.items()}
+            f"tensorflow.serving.{service_name}", {name: method(answer(limiter, call)) for name, call in calls.items()}
         )
-        for name, calls in (("PredictionService", prediction), ("ModelService", model))
+        for service_name, calls in (("PredictionService", prediction), ("ModelService", model))
     ]
 
 

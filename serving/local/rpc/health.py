@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from serving.local.errors import Code, ServingError
-from serving.local.rpc.handlers import CallLimiter, Handler, answer, parse
+from serving.local.rpc.handlers import CallLimiter, Handler, answer, method, parse
 
 HEALTHY: Final = ("", "PredictionService")
 """Service names that the stock server knows; the short one, without its package."""
@@ -70,5 +70,5 @@ class Health:
     def handler(self, limiter: CallLimiter) -> Handler:
         return grpc.method_handlers_generic_handler(
             "grpc.health.v1.Health",
-            {"Check": answer(limiter, self._check), "Watch": grpc.unary_stream_rpc_method_handler(self._watch)},
+            {"Check": method(answer(limiter, self._check)), "Watch": grpc.unary_stream_rpc_method_handler(self._watch)},
         )
