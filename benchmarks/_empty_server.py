@@ -38,7 +38,7 @@ def main() -> None:
         return prepared[b"describe" in request[:100]]
 
     server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
-    direct = DirectMethod(server, PREDICT, predict, 16) if "direct" in sys.argv else None
+    direct = DirectMethod(server, PREDICT, predict, 64) if "direct" in sys.argv else None
     if direct is None:
         method = grpc.unary_unary_rpc_method_handler(predict)
         service, _, name = PREDICT[1:].partition("/")

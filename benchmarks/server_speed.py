@@ -1,4 +1,4 @@
-"""How fast is the embedded server? Compared with the same model in-process, an empty gRPC server and the stock server.
+"""How fast is the embedded server? Compared with the model in-process, an empty server and the stock one.
 
     python -m benchmarks.server_speed [--preset demo|reference] [--rounds 5] [--seconds 2]
 
@@ -8,6 +8,7 @@ The stock server takes part if TENSORFLOW_SERVING names its program. Writes resu
 this file.
 """
 
+import argparse
 import contextlib
 import functools
 import itertools
@@ -15,6 +16,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 from tensorflow.core.protobuf import config_pb2
@@ -23,7 +25,7 @@ from benchmarks._empty_server import empty_server
 from benchmarks._load import ONE_THREAD, PROGRAMS, Measure, random_inputs, started, under_load, warmed
 from benchmarks._report import RESULTS, parser, write
 from benchmarks._rounds import Seen, alternate, spread
-from benchmarks._worker import Worker
+from benchmarks._worker import Worker, answer
 from benchmarks.graph_speed import LENGTH, build, request, write_ways
 from serving.local.model import savedmodel
 from serving.local.model.servable import Servable
@@ -39,25 +41,27 @@ num_batch_threads {{ value: {BATCH_THREADS} }}
 """
 
 
-class InProcess:
-    """The same signature without a server: the same Session, called from threads."""
+def work(version: pathlib.Path, threads: int) -> None:
+    """Measures the same signature without a server, called from threads, for `Worker`.
 
-    def __init__(self, version: pathlib.Path, threads: int) -> None:
-        config = config_pb2.ConfigProto(intra_op_parallelism_threads=threads)
-        self._servable = Servable(*savedmodel.load(version, ["serve"], config))
-        self._signature = self._servable.signatures["serving_default"]
+    In a process of its own: all Sessions of a process share the threads of the first one.
+    """
+    config = config_pb2.ConfigProto(intra_op_parallelism_threads=threads)
+    servable = Servable(*savedmodel.load(version, ["serve"], config))
+    signature = servable.signatures["serving_default"]
+    fetches = [info.name for info in signature.outputs.values()]
 
-    def measure(self, rows: int, callers: int, seconds: float) -> dict[str, float]:
-        """The figures, with the CPU time a row."""
-        inputs = random_inputs(self._signature, rows, LENGTH)
-        feeds = {self._signature.inputs[key].name: array for key, array in inputs.items()}
-        fetches = [info.name for info in self._signature.outputs.values()]
+    def measure(rows: int, callers: int, seconds: float) -> dict[str, float]:
+        inputs = random_inputs(signature, rows, LENGTH)
+        feeds = {signature.inputs[key].name: array for key, array in inputs.items()}
         began = time.process_time()
-        seen = warmed(callers, seconds, lambda: self._servable.run(feeds, fetches, None))
+        seen = warmed(callers, seconds, lambda: servable.run(feeds, fetches, None))
         return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["all_calls"] / rows}
 
+    answer("ready", measure)
 
-def measured(local: dict[str, InProcess], servers: dict[str, Measure], rounds: int, seconds: float) -> Seen:
+
+def measured(local: dict[str, Worker], servers: dict[str, Measure], rounds: int, seconds: float) -> Seen:
     """The figures of the servers and of the model in-process, row by row and in batches of the size just reached."""
     reached = {}
 
@@ -68,10 +72,10 @@ def measured(local: dict[str, InProcess], servers: dict[str, Measure], rounds: i
 
     def batch(callers: int, seconds: float) -> dict[str, float]:
         size = reached[callers]
-        found = local[""].measure(size, BATCH_THREADS, seconds)
+        found = local[""].ask(size, BATCH_THREADS, seconds)
         return found | {"batch": size, "rows_per_second": found["per_second"] * size}
 
-    row_by_row = {f"in-process{threads}": functools.partial(each.measure, 1) for threads, each in local.items()}
+    row_by_row = {f"in-process{threads}": functools.partial(each.ask, 1) for threads, each in local.items()}
     ways = {**row_by_row, **servers, "batched": batched, "in-process batch": batch}
     return alternate(ways, CALLERS, rounds, seconds)
 
@@ -111,28 +115,39 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
 def main() -> int:
     asked = parser(__doc__, rounds=5, seconds=2.0)
     asked.add_argument("--preset", choices=("demo", "reference"), default="demo", help="a model made for this")
+    asked.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     options = asked.parse_args()
+    if options.work:
+        work(pathlib.Path(options.work[0]), int(options.work[1]))
+        return 0
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        work = pathlib.Path(scratch)
-        write_ways(*build(options.preset), work)  # not trained: the weights do not matter
-        local = {name: InProcess(work / "optimised" / "1", threads) for name, (_, threads) in THREADS.items()}
-        file = work / "request.bin"
-        file.write_bytes(request(work, 1))
-        (work / "batching.config").write_text(BATCHING)
-        (work / "monitoring.config").write_text("prometheus_config { enable: true }")
-        served = f"--model_base_path={work}/optimised"
+        folder = pathlib.Path(scratch)
+        write_ways(*build(options.preset), folder)  # not trained: the weights do not matter
+        version = folder / "optimised" / "1"
+        local = {
+            name: stack.enter_context(Worker("benchmarks.server_speed", "--work", f"{version}", f"{threads}"))
+            for name, (_, threads) in THREADS.items()
+        }
+        file = folder / "request.bin"
+        file.write_bytes(request(folder, 1))
+        (folder / "batching.config").write_text(BATCHING)
+        (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
+        served = f"--model_base_path={version.parent}"
         batching = [
             "--enable_batching",
-            f"--batching_parameters_file={work}/batching.config",
-            f"--monitoring_config_file={work}/monitoring.config",
+            f"--batching_parameters_file={folder}/batching.config",
+            f"--monitoring_config_file={folder}/monitoring.config",
         ]
         empty = Worker("benchmarks._load", stack.enter_context(empty_server(bytes(80), direct=True)), str(file))
         servers: dict[str, Measure] = {"empty server": stack.enter_context(empty).ask}
-        running = {"batched": started(served, *batching, rest=True)}
+
+        def add(name: str, *flags: str, **more: Any) -> None:
+            server = stack.enter_context(started(served, *flags, **more))
+            servers[name] = stack.enter_context(under_load(server, file))
+
+        add("batched", *batching, rest=True)
         for (threads, (flags, _)), (kind, program) in itertools.product(THREADS.items(), PROGRAMS.items()):
-            running[f"{kind}{threads}"] = started(served, *flags, program=program)
-        for name, server in running.items():
-            servers[name] = stack.enter_context(under_load(stack.enter_context(server), file))
+            add(f"{kind}{threads}", *flags, program=program)
         seen = measured(local, servers, options.rounds, options.seconds)
     found = ratios(seen)
     write({"ratios": found}, RESULTS / f"server_speed_{options.preset}.json")

@@ -151,7 +151,10 @@ def _ask(arrays: Arrays) -> Array:
     for start in range(0, len(arrays.tokens), BATCH):
         batch = slice(start, start + BATCH)
         inputs = {"image": arrays.images[batch], "tokens": arrays.tokens[batch]}
-        parts.append(_loaded["model"].run(SERVING_DEFAULT, inputs)[_loaded["output"]])
+        found, output = _loaded["model"].run(SERVING_DEFAULT, inputs), _loaded["output"]
+        if output not in found:
+            raise ExportError(f"{SERVING_DEFAULT}: expected the output {output!r}. Received: {sorted(found)}")
+        parts.append(found[output])
     return np.concatenate(parts)
 
 

@@ -1,6 +1,7 @@
 """The error of every failed call: a status code and a message."""
 
 import logging
+from typing import NamedTuple
 
 import grpc
 import tensorflow as tf
@@ -22,6 +23,13 @@ class ServingError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
+
+
+class Failure(NamedTuple):
+    """The status of a failed call. Unlike an exception, it keeps no frame alive, and so no request's bytes."""
+
+    code: Code
+    message: str
 
 
 def invalid_argument(message: str) -> ServingError:
@@ -49,9 +57,9 @@ def from_exception(error: BaseException) -> ServingError:
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def status_of(error: Exception) -> tuple[Code, str]:
+def status_of(error: Exception) -> Failure:
     """The status code and message of a failed call; an unexpected error is logged with its stack."""
     failure = from_exception(error)
     if not isinstance(error, ServingError) and failure.code is Code.INTERNAL:
         _LOG.error("A call failed", exc_info=error)
-    return failure.code, failure.message
+    return Failure(failure.code, failure.message)

@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from duoserve.arguments import port
+
 T = TypeVar("T")
 
 _EPILOG = """\
@@ -86,7 +88,7 @@ class Flags:
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
     grpc_channel_arguments: str = _flag("", "comma-separated key=value arguments of the gRPC server")
     grpc_max_threads: int = _flag(
-        0, "threads of the gRPC server (default 4 times the cores, as stock); a call beyond them is RESOURCE_EXHAUSTED"
+        0, "calls of the gRPC API at once (default 4 times the cores, as stock); one beyond them is RESOURCE_EXHAUSTED"
     )
     enable_model_warmup: bool = _flag(True, "replay assets.extra/tf_serving_warmup_requests before a version serves")
     num_request_iterations_for_warmup: int = _flag(0, "how often each warmup record is replayed; below 1 once")
@@ -140,6 +142,8 @@ def _options(field: dataclasses.Field[Any]) -> dict[str, Any]:
     if kind is bool:
         default = str(default).lower()
         options |= {"nargs": "?", "const": True, "type": _bool}
+    if field.name in ("port", "rest_api_port"):  # gRPC would take it modulo 65536
+        options["type"] = port
     inert = "" if field.metadata["effect"] else " [accepted, no effect here]"
     shown = '""' if default == "" else default
     return options | {"help": f"{field.metadata['help']} (default {shown}){inert}".replace("%", "%%")}
@@ -159,9 +163,6 @@ def parse(arguments: Sequence[str]) -> Flags:
     for field in _FIELDS:
         (own if field.metadata["own"] else stock).add_argument(f"--{field.name}", **_options(field))
     flags = Flags(**vars(parser.parse_args(arguments)))
-    for name in ("port", "rest_api_port"):
-        if not 0 <= getattr(flags, name) <= 65535:  # gRPC would take it modulo 65536
-            parser.error(f"argument --{name}: expected a port from 0 to 65535, received {getattr(flags, name)}")
     if flags.rest_api_port and flags.enable_serialization_as_tensor_content:
         parser.error(
             "argument --enable_serialization_as_tensor_content: expected --rest_api_port=0 with it, received "

@@ -21,7 +21,10 @@ def give_back_soon() -> None:
     if _idle.acquire(blocking=False):
         timer = threading.Timer(1.0, _give_back)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # no thread to be had: the next time
+            _idle.release()
 
 
 def _give_back() -> None:

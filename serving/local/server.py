@@ -20,7 +20,7 @@ from serving.local.model.servable import Servable
 from serving.local.rest.api import Api
 from serving.local.rest.front import RestFront
 from serving.local.rpc.direct import DirectMethod
-from serving.local.rpc.handlers import CallLimiter, UnknownMethods, answer, handlers, inference
+from serving.local.rpc.handlers import CallLimiter, UnknownMethods, handlers, predict
 from serving.local.rpc.health import Health
 from serving.local.versions.core import ServerCore
 from serving.local.versions.manager import Manager, Retry
@@ -87,8 +87,7 @@ class Server:
         threads += 4
         pool = concurrent.futures.ThreadPoolExecutor(threads, "grpc")
         server = grpc.server(pool, handlers=offered, options=settings.channel_arguments(self._flags))
-        predict = answer(limiter, inference(self.service, "Predict"))
-        return server, DirectMethod(server, "/tensorflow.serving.PredictionService/Predict", predict, threads)
+        return server, predict(server, self.service, limiter, threads)
 
     def _build_rest(self) -> RestFront | None:
         flags, metrics_path = self._flags, settings.metrics_path(self._flags)

@@ -210,6 +210,14 @@ def test_tensor_content_is_refused_where_rest_is_open(capsys: pytest.CaptureFixt
     assert f"argument {flag}: expected --rest_api_port=0 with it, received 8501" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "http"])
+def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        flags.parse([f"--rest_api_port={port}"])
+    assert ended.value.code == 2
+    assert f"argument --rest_api_port: expected a port from 0 to 65535, received {port!r}" in capsys.readouterr().err
+
+
 def test_the_version_is_printed() -> None:
     done = subprocess.run([LAUNCHER, "--version"], capture_output=True, text=True, check=True)
     assert "TensorFlow Library: 2." in done.stdout

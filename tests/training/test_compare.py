@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 
 import export.selection.candidates
 import export.selection.compare
@@ -214,3 +215,18 @@ def test_an_error_in_the_process_is_reported(published_optional: Published, squa
                 child.kill()
         with pytest.raises(ExportError, match="Expected the process that measures"):
             served.latencies(1, 0.1)
+
+
+def test_a_version_without_the_output_of_its_spec_is_refused(
+    published_optional: Published, dataset: Dataset, tmp_path: Path
+) -> None:
+    file = shutil.copytree(published_optional.path, tmp_path / "1") / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    outputs = model.meta_graphs[0].signature_def["serving_default"].outputs
+    outputs["classes"].CopyFrom(outputs["probabilities"])
+    del outputs["probabilities"]
+    file.write_bytes(model.SerializeToString())
+    with ServedModel(tmp_path / "1") as served:
+        expected = r"serving_default: expected the output 'probabilities'. Received: \['classes'"
+        with pytest.raises(ExportError, match=expected):
+            served.answers(dataset.select("test"))

@@ -7,7 +7,7 @@ INTERNAL, as the stock server does, and leave no stack trace in the log.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import message
@@ -17,23 +17,18 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 from serving.local import memory
 from serving.local.calls.service import INFERENCE, Service, spec_of
-from serving.local.errors import Code, ServingError, from_exception, status_of
+from serving.local.errors import Code, Failure, ServingError, from_exception, status_of
+from serving.local.rpc.direct import DirectMethod
 
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
-Call: TypeAlias = "Callable[[bytes, Any], message.Message]"
-Answer: TypeAlias = "Callable[[bytes, Any], bytes | Failure]"
-"""The reply to the bytes of a request. The second argument is gRPC's context of the call."""
+C = TypeVar("C")
+Call: TypeAlias = "Callable[[bytes, grpc.ServicerContext], message.Message]"
+
+PREDICT: Final = "Predict"
 
 
-class Failure(NamedTuple):
-    """The status of a call that failed."""
-
-    code: Code
-    message: str
-
-
-class Waiting(Protocol):
+class HasDeadline(Protocol):
     """What a call that runs a model asks of its context: the seconds until the caller's deadline."""
 
     def time_remaining(self) -> float | None: ...
@@ -65,17 +60,15 @@ def parse(kind: type[M], data: bytes) -> M:
         raise ServingError(Code.INTERNAL, f"Expected a {kind.DESCRIPTOR.name}. Received: other bytes") from error
 
 
-def answer(limiter: CallLimiter, call: Call) -> Answer:
+def answer(limiter: CallLimiter, call: Callable[[bytes, C], message.Message]) -> Callable[[bytes, C], bytes | Failure]:
     """A call with bytes out, and errors as statuses."""
 
-    def respond(data: bytes, context: Any) -> bytes | Failure:
+    def respond(data: bytes, context: C) -> bytes | Failure:
         try:
             with limiter:
                 return call(data, context).SerializeToString()
         except Exception as error:
-            # No reference to the error leaves: its traceback holds this frame, and so the request's
-            # bytes, which would then wait for the garbage collector.
-            return Failure(*status_of(error))
+            return status_of(error)
         finally:
             if len(data) >= memory.BIG_MESSAGE:
                 memory.give_back_soon()
@@ -83,7 +76,7 @@ def answer(limiter: CallLimiter, call: Call) -> Answer:
     return respond
 
 
-def method(respond: Answer) -> Any:
+def method(respond: Callable[[bytes, grpc.ServicerContext], bytes | Failure]) -> Any:
     """gRPC's handler of a unary method."""
 
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
@@ -96,10 +89,10 @@ def method(respond: Answer) -> Any:
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def inference(service: Service, api: str) -> Call:
+def _inference(service: Service, api: str) -> Callable[[bytes, HasDeadline], message.Message]:
     """A call of PredictionService that runs a model, counted and timed."""
 
-    def call(data: bytes, context: Waiting) -> Any:
+    def call(data: bytes, context: HasDeadline) -> Any:
         started = time.monotonic()
         request = parse(INFERENCE[api][0], data)
         model, code = "", Code.OK
@@ -115,10 +108,16 @@ def inference(service: Service, api: str) -> Call:
     return call
 
 
+def predict(server: grpc.Server, service: Service, limiter: CallLimiter, threads: int) -> DirectMethod:
+    """Predict, which is called most, as a method with its own threads."""
+    respond = answer(limiter, _inference(service, PREDICT))
+    return DirectMethod(server, f"/tensorflow.serving.PredictionService/{PREDICT}", respond, threads)
+
+
 def handlers(service: Service, limiter: CallLimiter) -> list[Handler]:
-    """The handlers of the two services of TensorFlow Serving, but for Predict, which is a `DirectMethod`."""
+    """The handlers of the two services of TensorFlow Serving, but for Predict."""
     prediction: dict[str, Call] = {
-        **{api: inference(service, api) for api in INFERENCE if api != "Predict"},
+        **{api: _inference(service, api) for api in INFERENCE if api != PREDICT},
         "GetModelMetadata": lambda data, _: service.metadata(parse(GetModelMetadataRequest, data)),
     }
     model: dict[str, Call] = {
