@@ -7,11 +7,9 @@ It sends the bytes of the file and ignores the content of replies, so that it me
 
 import contextlib
 import os
-import re
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,35 +104,27 @@ def request_of(inputs: Mapping[str, Any]) -> bytes:
     return bytes(made.SerializeToString())
 
 
-def started(*flags: str, rest: bool = False, program: tuple[str, ...] = ()) -> LocalServer:
+def started(*flags: str, program: tuple[str, ...] = ()) -> LocalServer:
     """A server with the model `m` and threads for many callers: the program, or the embedded server without one."""
     own = () if program else ("--log_level=error",)
-    return LocalServer("--model_name=m", "--grpc_max_threads=64", *own, *flags, rest=rest, command=program or None)
+    return LocalServer("--model_name=m", "--grpc_max_threads=64", *own, *flags, command=program or None)
 
 
 @contextlib.contextmanager
 def under_load(server: LocalServer, request: Path) -> Iterator[Measure]:
-    """Callers in a separate process; with the server's CPU time a call and the batch size reached."""
+    """Callers in a separate process; with the server's CPU time a call."""
 
-    def counters() -> np.ndarray:
-        """CPU seconds; rows and batches that the server has run, from its own metrics."""
+    def cpu_seconds() -> float:
         times = psutil.Process(server.process.pid).cpu_times()
-        rows, runs = 0, 0
-        if server.rest_port:
-            with urllib.request.urlopen(f"{server.rest_url}/monitoring/prometheus/metrics", timeout=10) as reply:
-                page = reply.read().decode()
-            for size, count in re.findall(r'processed_batch_size_v2\{.*batch_size="(\d+)"\} (\d+)', page):
-                rows, runs = rows + int(size) * int(count), runs + int(count)
-        return np.array([times.user + times.system, rows, runs])
+        return float(times.user + times.system)
 
     with Worker("benchmarks._load", server.address, str(request)) as worker:
 
         def measure(callers: int, seconds: float) -> dict[str, float]:
-            before = counters()
+            before = cpu_seconds()
             seen = worker.ask(callers, seconds)
-            cpu, rows, runs = (counters() - before).tolist()
             # Warm-up calls cost CPU too, and count as calls here.
-            return seen | {"cpu_ms": cpu * 1e3 / seen["all_calls"], "batch": rows / max(1, runs)}
+            return seen | {"cpu_ms": (cpu_seconds() - before) * 1e3 / seen["all_calls"]}
 
         yield measure
 

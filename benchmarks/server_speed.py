@@ -10,13 +10,10 @@ this file.
 
 import argparse
 import contextlib
-import functools
 import itertools
 import pathlib
 import sys
 import tempfile
-import time
-from typing import Any
 
 import numpy as np
 from tensorflow.core.protobuf import config_pb2
@@ -34,12 +31,6 @@ CALLERS = (1, 8, 32)
 THREADS = {"": ((), 0), ", one thread": ((ONE_THREAD,), 1)}
 """By suffix of a way's name: the server's flags, and the threads of an operation in-process (0: as many as CPUs)."""
 
-BATCH_THREADS = 2
-BATCHING = f"""
-max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 2000 }} max_enqueued_batches {{ value: 64 }}
-num_batch_threads {{ value: {BATCH_THREADS} }}
-"""
-
 
 def work(version: pathlib.Path, threads: int) -> None:
     """Measures the same signature without a server, called from threads, for `Worker`.
@@ -50,34 +41,9 @@ def work(version: pathlib.Path, threads: int) -> None:
     servable = Servable(*savedmodel.load(version, ["serve"], config))
     signature = servable.signatures["serving_default"]
     fetches = [info.name for info in signature.outputs.values()]
-
-    def measure(rows: int, callers: int, seconds: float) -> dict[str, float]:
-        inputs = random_inputs(signature, rows, LENGTH)
-        feeds = {signature.inputs[key].name: array for key, array in inputs.items()}
-        began = time.process_time()
-        seen = warmed(callers, seconds, lambda: servable.run(feeds, fetches, None))
-        return {**seen, "cpu_ms": (time.process_time() - began) * 1e3 / seen["all_calls"] / rows}
-
-    answer("ready", measure)
-
-
-def measured(local: dict[str, Worker], servers: dict[str, Measure], rounds: int, seconds: float) -> Seen:
-    """The figures of the servers and of the model in-process, row by row and in batches of the size just reached."""
-    reached = {}
-
-    def batched(callers: int, seconds: float) -> dict[str, float]:
-        found = servers["batched"](callers, seconds)
-        reached[callers] = max(1, round(found["batch"]))
-        return found
-
-    def batch(callers: int, seconds: float) -> dict[str, float]:
-        size = reached[callers]
-        found = local[""].ask(size, BATCH_THREADS, seconds)
-        return found | {"batch": size, "rows_per_second": found["per_second"] * size}
-
-    row_by_row = {f"in-process{threads}": functools.partial(each.ask, 1) for threads, each in local.items()}
-    ways = {**row_by_row, **servers, "batched": batched, "in-process batch": batch}
-    return alternate(ways, CALLERS, rounds, seconds)
+    inputs = random_inputs(signature, 1, LENGTH)
+    feeds = {signature.inputs[key].name: array for key, array in inputs.items()}
+    answer("ready", lambda callers, seconds: warmed(callers, seconds, lambda: servable.run(feeds, fetches, None)))
 
 
 def ratios(seen: Seen) -> dict[str, dict[str, float]]:
@@ -98,15 +64,6 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
             faster(f"embedded{threads}", f"stock{threads}", n)
     for n in CALLERS:
         faster("embedded", "empty server", n)
-    for n in (8, 32):
-        speed, cpu = of("batched", n, "per_second"), of("batched", n, "cpu_ms")
-        found[f"throughput, batching server / in-process at its batch size, {n} callers"] = speed / of(
-            "in-process batch", n, "rows_per_second"
-        )
-        found[f"CPU a row, in-process at its batch size / batching server, {n} callers"] = (
-            of("in-process batch", n, "cpu_ms") / cpu
-        )
-        found[f"batch size reached, {n} callers"] = of("batched", n, "batch")
     found["added at batch 1, 1 caller, median, ms"] = of("embedded", 1, "p50_ms") - of("in-process", 1, "p50_ms")
     found["of which an empty gRPC call, ms"] = of("empty server", 1, "p50_ms")
     return {name: spread(values.tolist()) for name, values in found.items()}
@@ -124,31 +81,17 @@ def main() -> int:
         folder = pathlib.Path(scratch)
         write_ways(*build(options.preset), folder)  # not trained: the weights do not matter
         version = folder / "optimised" / "1"
-        local = {
-            name: stack.enter_context(Worker("benchmarks.server_speed", "--work", f"{version}", f"{threads}"))
-            for name, (_, threads) in THREADS.items()
-        }
         file = folder / "request.bin"
         file.write_bytes(request(folder, 1))
-        (folder / "batching.config").write_text(BATCHING)
-        (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
-        served = f"--model_base_path={version.parent}"
-        batching = [
-            "--enable_batching",
-            f"--batching_parameters_file={folder}/batching.config",
-            f"--monitoring_config_file={folder}/monitoring.config",
-        ]
         empty = Worker("benchmarks._load", stack.enter_context(empty_server(bytes(80), direct=True)), str(file))
-        servers: dict[str, Measure] = {"empty server": stack.enter_context(empty).ask}
-
-        def add(name: str, *flags: str, **more: Any) -> None:
-            server = stack.enter_context(started(served, *flags, **more))
-            servers[name] = stack.enter_context(under_load(server, file))
-
-        add("batched", *batching, rest=True)
-        for (threads, (flags, _)), (kind, program) in itertools.product(THREADS.items(), PROGRAMS.items()):
-            add(f"{kind}{threads}", *flags, program=program)
-        seen = measured(local, servers, options.rounds, options.seconds)
+        ways: dict[str, Measure] = {"empty server": stack.enter_context(empty).ask}
+        for suffix, (flags, threads) in THREADS.items():
+            local = Worker("benchmarks.server_speed", "--work", f"{version}", f"{threads}")
+            ways[f"in-process{suffix}"] = stack.enter_context(local).ask
+            for kind, program in PROGRAMS.items():
+                server = stack.enter_context(started(f"--model_base_path={version.parent}", *flags, program=program))
+                ways[f"{kind}{suffix}"] = stack.enter_context(under_load(server, file))
+        seen = alternate(ways, CALLERS, options.rounds, options.seconds)
     found = ratios(seen)
     write({"ratios": found}, RESULTS / f"server_speed_{options.preset}.json")
     for what, value in found.items():
