@@ -1,8 +1,7 @@
 """Answers one unary method by the core under `grpc.server`, without the hand-offs of `grpc.server` itself.
 
-`grpc.server` polls in one thread, and hands each call over between that thread and a pool four times. That takes
-more than half of the CPU time of an empty call. Like those of the C++ server, the threads here wait for a call,
-answer it and wait for the next one.
+`grpc.server` polls in one thread, and hands each call over between that thread and a pool four times, which costs
+more than the rest of an empty call. The threads here wait for a call, answer it and wait for the next one.
 
 `grpc._cython`, and `_cy_server` and `_state` of a server, are private to gRPC. Only this file uses them; the
 constraints pin gRPC, and the conformance tests run over this file.
