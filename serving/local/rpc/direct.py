@@ -63,10 +63,9 @@ class DirectMethod:
         self._waiting = 0
         self._core.register_method(path)
         # One for each thread: an event wakes the thread that waits for it, and no other.
-        self._queues = [cygrpc.CompletionQueue() for _ in range(threads)]
-        for queue in self._queues:
+        self._unused = [cygrpc.CompletionQueue() for _ in range(threads)]
+        for queue in self._unused:
             self._core.register_completion_queue(queue)
-        self._unused = list(self._queues)
 
     def start(self) -> None:
         """Starts one thread; others start when all are busy. Even a waiting thread wakes five times a second."""
