@@ -73,13 +73,13 @@ def warmed(callers: int, seconds: float, call: Callable[[], Any]) -> dict[str, f
     return {**seen, "all_calls": warm["calls"] + seen["calls"]}
 
 
-def random_inputs(signature: Any, rows: int, length: int | None = None) -> dict[str, np.ndarray]:
+def random_inputs(signature: Any, rows: int, length: int) -> dict[str, np.ndarray]:
     """Random pixels and token ids by the keys of a SignatureDef.
 
     Args:
         signature: Of inputs like the contract's `serving_default`.
         rows: Size of the batch.
-        length: Tokens of each text, then padding. None: as many as there is room for.
+        length: Tokens of each text, then padding.
     """
     draw, found = np.random.default_rng(0), {}
     for key, info in signature.inputs.items():
@@ -87,7 +87,7 @@ def random_inputs(signature: Any, rows: int, length: int | None = None) -> dict[
         if len(shape) == 4:
             found[key] = draw.integers(0, 256, shape, np.uint8)
         else:
-            inside = np.arange(shape[1]) < (length or shape[1])
+            inside = np.arange(shape[1]) < length
             found[key] = np.where(inside, draw.integers(1, 100, shape), 0).astype(np.int32)
     return found
 

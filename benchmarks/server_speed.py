@@ -3,9 +3,8 @@
     python -m benchmarks.server_speed [--preset demo|reference] [--rounds 5] [--seconds 2]
 
 All in one run, interleaved, round by round; ratios are taken within a round. The callers run on the same cores as the
-server: their cost is part of the throughput, but not of the CPU times, which are those of the server process only.
-The stock server takes part if TENSORFLOW_SERVING names its program. Writes results/server_speed_NAME.json beside
-this file.
+server: their cost is part of the throughput. The stock server takes part if TENSORFLOW_SERVING names its program.
+Writes results/server_speed_NAME.json beside this file.
 """
 
 import argparse

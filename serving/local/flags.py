@@ -88,7 +88,7 @@ class Flags:
     saved_model_tags: str = _flag("serve", "comma-separated tags of the meta graph to load")
     grpc_channel_arguments: str = _flag("", "comma-separated key=value arguments of the gRPC server")
     grpc_max_threads: int = _flag(
-        0, "calls of the gRPC API at once (default 4 times the cores, as stock); one beyond them is RESOURCE_EXHAUSTED"
+        0, "one more than the gRPC calls at once (default 4 times the cores, as stock); others are RESOURCE_EXHAUSTED"
     )
     enable_model_warmup: bool = _flag(True, "replay assets.extra/tf_serving_warmup_requests before a version serves")
     num_request_iterations_for_warmup: int = _flag(0, "how often each warmup record is replayed; below 1 once")

@@ -13,22 +13,23 @@ import pytest
 
 from serving.local.errors import Code, Failure
 from serving.local.rpc.direct import Deadline, DirectMethod
-from tests.server.test_abuse import until
+from tests.client.fake import wait_until
 
 PATH = "/duoserve.test/Echo"
 Respond = Callable[[bytes, Deadline], "bytes | Failure"]
 
 
 @contextlib.contextmanager
-def served(respond: Respond, threads: int = 2) -> Iterator[grpc.Channel]:
+def served(respond: Respond, most: int = 2) -> Iterator[grpc.Channel]:
     server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", 1 << 20)])
-    direct = DirectMethod(server, PATH, respond, threads)
+    direct = DirectMethod(server, PATH, respond, most)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     direct.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
-    server.stop(5).wait(10)
+    assert server.stop(5).wait(10)
+    wait_until(lambda: threads() == 0)
 
 
 def threads() -> int:
@@ -68,7 +69,7 @@ def test_an_exception_costs_no_thread() -> None:
             raise ValueError
         return data
 
-    with served(respond, threads=1) as channel:
+    with served(respond, most=1) as channel:
         call = channel.unary_unary(PATH)
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as error:
@@ -86,15 +87,15 @@ def test_more_callers_than_threads_wait_and_threads_start_as_needed() -> None:
             together.wait(20)
         return data
 
-    with served(respond, threads=3) as channel:
+    with served(respond, most=3) as channel:
         call = channel.unary_unary(PATH)
         for _ in range(5):
             call(b"fast", timeout=20)
+            time.sleep(0.05)  # until its thread waits again
         assert max(at_once) <= 2
         calls = [call.future(b"slow", timeout=20) for _ in range(9)]
         assert [each.result() for each in calls] == [b"slow"] * 9
         assert max(at_once) == 3
-    assert until(lambda: threads() == 0)
 
 
 def test_callers_that_send_nothing_or_too_much_or_leave() -> None:
@@ -108,6 +109,10 @@ def test_callers_that_send_nothing_or_too_much_or_leave() -> None:
                 call(bytes(2 << 20), timeout=20)
             assert error.value.code() is Code.RESOURCE_EXHAUSTED
         silent = [stream.future(held_open(b""), timeout=20) for _ in range(5)]
+        wait_until(lambda: threads() == 2)
+        with pytest.raises(grpc.RpcError) as error:  # both threads wait for a request
+            call(b"x", timeout=0.5)
+        assert error.value.code() is Code.DEADLINE_EXCEEDED
         for each in silent:
             each.cancel()
         assert call(b"x", timeout=20) == b"x"
@@ -118,13 +123,35 @@ def test_a_caller_that_keeps_its_stream_open_gets_its_reply() -> None:
         assert channel.stream_unary(PATH)(held_open(b"x"), timeout=20) == b"x"
 
 
+def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, start = threading.Barrier(2), threading.Thread.start
+
+    def respond(data: bytes, deadline: Deadline) -> bytes:
+        if data == b"slow":
+            together.wait(20)
+        return data
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "direct":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with served(respond) as channel:
+        call = channel.unary_unary(PATH)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert call(b"x", timeout=20) == b"x"
+            assert threads() == 1
+        calls = [call.future(b"slow", timeout=20) for _ in range(2)]
+        assert [each.result() for each in calls] == [b"slow"] * 2
+
+
 def test_it_ends_with_its_server() -> None:
     for _ in range(20):
-        with served(echo, threads=4) as channel:
+        with served(echo, most=4) as channel:
             call = channel.unary_unary(PATH)
             calls = [call.future(b"x", timeout=20) for _ in range(20)]
             assert {each.result() for each in calls} == {b"x"}
-    assert until(lambda: threads() == 0)
 
 
 def test_a_call_in_flight_ends_before_the_server() -> None:

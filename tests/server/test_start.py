@@ -211,7 +211,7 @@ def test_tensor_content_is_refused_where_rest_is_open(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
-def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         flags.parse([f"--rest_api_port={port}"])
     assert ended.value.code == 2

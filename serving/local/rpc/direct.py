@@ -1,13 +1,12 @@
 """Answers one unary method by the core under `grpc.server`, without the hand-offs of `grpc.server` itself.
 
-`grpc.server` polls in one thread, and hands each call over between that thread and a pool four times, which costs
-more than the rest of an empty call. The threads here wait for a call, answer it and wait for the next one.
+`grpc.server` polls in one thread, and hands each call over between that thread and a pool four times. The threads here
+wait for a call, answer it and wait for the next one.
 
 `grpc._cython`, and `_cy_server` and `_state` of a server, are private to gRPC. Only this file uses them; the
 constraints pin gRPC, and the conformance tests run over this file.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -50,7 +49,7 @@ class DirectMethod:
         server: Made by `grpc.server`.
         path: "/package.Service/Method".
         respond: The reply to the bytes of a request. It should not raise.
-        threads: How many calls are answered at once; more wait.
+        threads: How many calls are answered at once; more wait in gRPC, which refuses them after a while.
     """
 
     def __init__(
@@ -82,8 +81,11 @@ class DirectMethod:
                 self._waiting -= 1
                 unused = self._unused.pop() if self._unused and not self._waiting and event.success else None
             if unused is not None:
-                with contextlib.suppress(RuntimeError):  # no thread to be had: this one goes on
+                try:
                     self._start(unused)
+                except RuntimeError:  # no thread to be had: the next call tries again
+                    with self._lock:
+                        self._unused.append(unused)
             if event.success:
                 self._handle(queue, event.call, event.call_details.deadline)
             del event  # It keeps the call and its connection alive, perhaps for hours, until the next call comes.
