@@ -49,7 +49,7 @@ class Collected:
     """Every training, in the order of the seeds.
 
     Attributes:
-        trainings: By fusion.
+        trainings: By model: a fusion, or an input alone.
         splits: The dataset as each seed splits it, by seed.
     """
 
@@ -62,7 +62,7 @@ class Collected:
         return [[row.group for row in data.select("test")] for data in self.splits.values()]
 
     def summary(self, name: str) -> dict[str, Any]:
-        """One fusion over the seeds: held-out accuracy with its interval, accuracy on training rows, time.
+        """One model over the seeds: held-out accuracy with its interval, accuracy on training rows, time.
 
         For a fusion also `right_by`: the accuracy when the other input comes from another row.
         """
@@ -85,7 +85,7 @@ class Collected:
         return found
 
     def ahead(self, name: str, of: str) -> dict[str, Any]:
-        """How much more accurate one fusion is than another, in pairs: over the seeds, and by the bootstrap."""
+        """How much more accurate one model is than another, in pairs: over the seeds, and by the bootstrap."""
         ours, theirs = self.trainings[name], self.trainings[of]
         of_seeds = [a["test"]["accuracy"] - b["test"]["accuracy"] for a, b in zip(ours, theirs, strict=True)]
         drawn = gain(_right(ours), _right(theirs), self.groups)
@@ -111,6 +111,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--work", type=Path, default=Path("build/fusion/trainings.json"), metavar="FILE",
         help="file of completed trainings, of all runs (default: %(default)s)",
     )  # fmt: skip
+    add("--out", type=Path, default=RESULTS, metavar="FOLDER", help="default: %(default)s")
     add("--json", action="store_true", help="print the JSON instead of a table")
     return asked.parse_args(arguments)
 
@@ -126,8 +127,8 @@ def main() -> int:
         "held_out": [f"{len(rows):,}" for rows in collected.groups],
         **_compared(collected),
     }
-    write(report, RESULTS / "fusion_accuracy.json")
-    _drawn(report).savefig(RESULTS / "fusion_accuracy.png", dpi=110)
+    write(report, options.out / "fusion_accuracy.json")
+    _drawn(report).savefig(options.out / "fusion_accuracy.png", dpi=110)
     print(json.dumps(report) if options.json else tables("fusion_accuracy", report))
     return 0
 

@@ -56,11 +56,11 @@ def ratios(seen: Seen) -> dict[str, dict[str, float]]:
         found[f"throughput, {one} / {other}, {callers} callers"] = speed
 
     found: dict[str, np.ndarray] = {}
-    for threads, n in itertools.product(THREADS, CALLERS):
+    for suffix, n in itertools.product(THREADS, CALLERS):
         for kind in PROGRAMS:
-            faster(f"{kind}{threads}", f"in-process{threads}", n)
+            faster(f"{kind}{suffix}", f"in-process{suffix}", n)
         if "stock" in PROGRAMS:
-            faster(f"embedded{threads}", f"stock{threads}", n)
+            faster(f"embedded{suffix}", f"stock{suffix}", n)
     for n in CALLERS:
         faster("embedded", "empty server", n)
     found["added at batch 1, 1 caller, median, ms"] = of("embedded", 1, "p50_ms") - of("in-process", 1, "p50_ms")

@@ -109,6 +109,11 @@ def _answers(folder: Path, rows: tuple[Row, ...]) -> Answers:
     load_seconds = time.perf_counter() - begin
     try:
         spec = model.describe()
+        outputs = model.meta_graph.signature_def[SERVING_DEFAULT].outputs
+        if spec.answer.output not in outputs:
+            raise ContractError(
+                f"{SERVING_DEFAULT}: expected the output {spec.answer.output!r}. Received: {sorted(outputs)}"
+            )
         arrays = encode(rows, Preprocessor(spec), progress=False)
     except (ContractError, DataError) as error:
         raise ExportError(f"Expected {folder} to fit the data. Received: {error}") from error
@@ -151,10 +156,7 @@ def _ask(arrays: Arrays) -> Array:
     for start in range(0, len(arrays.tokens), BATCH):
         batch = slice(start, start + BATCH)
         inputs = {"image": arrays.images[batch], "tokens": arrays.tokens[batch]}
-        found, output = _loaded["model"].run(SERVING_DEFAULT, inputs), _loaded["output"]
-        if output not in found:
-            raise ExportError(f"{SERVING_DEFAULT}: expected the output {output!r}. Received: {sorted(found)}")
-        parts.append(found[output])
+        parts.append(_loaded["model"].run(SERVING_DEFAULT, inputs)[_loaded["output"]])
     return np.concatenate(parts)
 
 

@@ -25,12 +25,14 @@ CURVE = {1: 3.7, 2: 5.0, 4: 8.0, 8: 14.0, 16: 27.0, 32: 53.0}
 
 
 def test_the_plan_agrees_with_the_page() -> None:
+    """1,000 calls a second at 99 each and 60 %: 17 replicas and one to spare; and so the page's own example."""
+    assert plan(Measured(latency_ms=20, cpus=2, model_mb=90, throughput=99), Load(rate=1000)).replicas == 18
     page = (ROOT / "k8s/CAPACITY.md").read_text(encoding="utf-8")
     example = re.search(r"need (\d+) / \((\d+) × (0\.\d)\) = (\d+) replicas of 2 CPUs, plus one spare", page)
     assert example
     rate, throughput, utilization, replicas = map(float, example.groups())
-    measured = Measured(latency_ms=20, cpus=2, model_mb=90, throughput=throughput)
-    made = plan(measured, Load(rate=rate, utilization=utilization))
+    assert utilization == Load(rate=rate).utilization
+    made = plan(Measured(latency_ms=20, cpus=2, model_mb=90, throughput=throughput), Load(rate=rate))
     assert made.replicas == replicas + 1
     assert made.flags["tensorflow_intra_op_parallelism"] == 1
     assert made.flags["tensorflow_inter_op_parallelism"] == 2

@@ -34,8 +34,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, frozenset[s
 
 
 def run(folder: Path, *words: str) -> Collected | None:
-    work, fusions = folder / "work" / "trainings.json", ("text_only", "concat")
-    return collect(parse(["data", "--seeds", "3", "--work", str(work), "--fusions", *fusions, *words]))
+    options = "--seeds", "3", "--work", f"{folder}/work/trainings.json", "--out", f"{folder}/out"
+    return collect(parse(["data", *options, "--fusions", "text_only", "concat", *words]))
 
 
 def test_models_of_a_seed_share_their_rows_and_seeds_do_not(trained: list[Any], tmp_path: Path) -> None:
@@ -50,6 +50,7 @@ def test_models_of_a_seed_share_their_rows_and_seeds_do_not(trained: list[Any], 
 
 def test_a_stopped_run_resumes(trained: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(tmp_path, "--most", "4") is None and len(trained) == 4
+    assert not (tmp_path / "out").exists()
     assert run(tmp_path, "--most", "0") is None and len(trained) == 4
     found = run(tmp_path)
     assert found and len(trained) == 6 == len(set(trained))
@@ -61,6 +62,8 @@ def test_a_stopped_run_resumes(trained: list[Any], tmp_path: Path, monkeypatch: 
 
 def test_other_settings_are_another_training(trained: list[Any], tmp_path: Path) -> None:
     run(tmp_path, "--fusions", "concat")
+    run(tmp_path, "--fusions", "concat", "--preset", "compact")
+    assert len(trained) == 3
     run(tmp_path, "--fusions", "concat", "--preset", "reference")
     assert len(trained) == 6
     run(tmp_path, "--fusions", "concat", "--epochs", "1")

@@ -7,7 +7,7 @@ INTERNAL, as the stock server does, and leave no stack trace in the log.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import message
@@ -18,7 +18,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from serving.local import memory
 from serving.local.calls.service import INFERENCE, Service, spec_of
 from serving.local.errors import Code, Failure, ServingError, from_exception, status_of
-from serving.local.rpc.direct import DirectMethod
+from serving.local.rpc.direct import Deadline, DirectMethod
 
 M = TypeVar("M", bound=message.Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[bytes, bytes]"
@@ -26,12 +26,6 @@ C = TypeVar("C")
 Call: TypeAlias = "Callable[[bytes, grpc.ServicerContext], message.Message]"
 
 PREDICT: Final = "Predict"
-
-
-class HasDeadline(Protocol):
-    """What a call that runs a model asks of its context: the seconds until the caller's deadline."""
-
-    def time_remaining(self) -> float | None: ...
 
 
 class CallLimiter:
@@ -89,10 +83,10 @@ def method(respond: Callable[[bytes, grpc.ServicerContext], bytes | Failure]) ->
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _inference(service: Service, api: str) -> Callable[[bytes, HasDeadline], message.Message]:
+def _inference(service: Service, api: str) -> Callable[[bytes, grpc.ServicerContext | Deadline], message.Message]:
     """A call of PredictionService that runs a model, counted and timed."""
 
-    def call(data: bytes, context: HasDeadline) -> Any:
+    def call(data: bytes, context: grpc.ServicerContext | Deadline) -> Any:
         started = time.monotonic()
         request = parse(INFERENCE[api][0], data)
         model, code = "", Code.OK
